@@ -1,0 +1,91 @@
+# Everything starts from Python (3.11 to 3.13) and make: each target prepares its own environment first.
+#
+#   PYTHON=python3.12     the Python that the environment is made with
+#   VENV=.venv312         another folder for the environment
+#   UV=                   install with pip even when uv is there
+#   DATA=FOLDER           real listings for make demo; without it the demo simulates a marketplace
+#   PYTEST_ARGS='-k jobs' more arguments for pytest
+#   UPGRADE=1             make lock takes the newest versions instead of keeping today's
+
+PYTHON ?= python3
+VENV ?= .venv
+UV ?= uv
+JOBS ?= 2
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+HAS_UV := $(if $(UV),$(shell $(UV) --version 2>/dev/null))
+BIN := $(VENV)/bin
+# A stamp says which Python it was made for and is as new as the lock that it installed.
+FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
+FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint docs lock clean
+
+help:  ## this list
+	@echo "make TARGET (targets that run something prepare the environment first)"
+	@sed -n 's/^\([a-z]*\):.*## /  \1@/p' Makefile | awk -F@ '{ printf "%-9s %s\n", $$1, $$2 }'
+
+demo: $(FOR_RUNNING)  ## the whole loop told as a story; DATA=FOLDER runs it on real listings
+	$(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
+
+test: lint  ## all checks, then all tests, slow ones and those in the browser included
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+check: lint  ## the same without the slow tests, for while you work
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
+
+lint: $(FOR_TESTING)  ## format, lint rules, import contracts, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(FOR_TESTING)  ## write the reference pages that are made from the code
+	$(BIN)/python -m docs.generate
+
+# Keeps every pinned version that still fits. --universal: one file for Python 3.11 to 3.13 on every platform.
+LOCK = $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
+
+lock:  ## pin all dependencies with their hashes (needs uv)
+	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
+	$(LOCK) --group build -o requirements.lock
+	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
+	@if grep -n '://' requirements.lock requirements-dev.lock; then \
+	  echo "a lock file names an address; locks hold names, versions and hashes only (docs/decisions/0001)" >&2; exit 1; fi
+
+clean:  ## remove the environment and all caches, never a workspace
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find src tests docs -name __pycache__ -prune -exec rm -rf {} +
+
+$(FOR_RUNNING): requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+	@touch $@
+
+$(FOR_TESTING): requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	@touch $@ $(FOR_RUNNING)
+
+# $(call install,LOCK): an environment of the right Python with all that LOCK pins, hashes verified, and this
+# checkout in place. The build backend comes from the lock too, so nothing unverified is downloaded.
+define install
+@case "$(VERSION)" in \
+  3.11|3.12|3.13) ;; \
+  "") echo "'$(PYTHON)' is not a Python that runs. everloop needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1 ;; \
+  *) echo "'$(PYTHON)' is Python $(VERSION). everloop needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1 ;; \
+esac
+@echo "preparing $(VENV): Python $(VERSION), $(1), with $(if $(HAS_UV),$(HAS_UV),pip)"
+@set -e; \
+made_for=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true); \
+if [ -n "$(HAS_UV)" ]; then \
+  [ "$$made_for" = "$(VERSION)" ] || $(UV) venv --quiet --clear --no-project --python "$(PYTHON)" $(VENV); \
+  $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $(1); \
+  $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+else \
+  [ "$$made_for" = "$(VERSION)" ] || $(PYTHON) -m venv --clear $(VENV); \
+  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV); \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+fi
+endef
