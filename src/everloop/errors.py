@@ -1,0 +1,65 @@
+"""Every error a user can meet.
+
+    EverloopError
+    ├── Invalid         what was given breaks a rule: a value, a file, a declaration
+    ├── NotFound        nothing has this name or id
+    ├── Conflict        somebody else changed it first, or it exists already
+    │   └── LostLease   another worker took the job over; what this one made is not kept
+    ├── Denied          the actor may not do this
+    ├── GateFailed      the answer is no: a gate, a check or a verification said so
+    ├── NotReady        not now; the same call may succeed later
+    ├── MissingExtra    an optional package is not installed
+    └── StorageFailed   the disk or the database refused; nothing was half-written
+
+A message says what was found, what the rule is and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class EverloopError(Exception):
+    """Base of all errors that everloop raises on purpose; `code` is stable and documented."""
+
+    code = "error"
+
+
+class Invalid(EverloopError):
+    code = "invalid"
+
+
+class NotFound(EverloopError):
+    code = "not_found"
+
+
+class Conflict(EverloopError):
+    code = "conflict"
+
+
+class LostLease(Conflict):
+    code = "lost_lease"
+
+
+class Denied(EverloopError):
+    code = "denied"
+
+
+class GateFailed(EverloopError):
+    code = "gate_failed"
+
+
+class NotReady(EverloopError):
+    code = "not_ready"
+
+
+class MissingExtra(EverloopError):
+    code = "missing_extra"
+
+    def __init__(self, extra: str, *, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the extra {extra!r}. Install it with: pip install 'everloop[{extra}]'"
+        )
+        self.extra = extra
+
+
+class StorageFailed(EverloopError):
+    code = "storage_failed"

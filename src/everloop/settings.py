@@ -1,0 +1,160 @@
+"""What can be set, in one frozen object; the only reader of the environment.
+
+A value is looked up in the environment (`EVERLOOP_<NAME>`), then in `settings.toml` in the workspace's home,
+then in the defaults here. Every default works on a laptop with nothing else installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from everloop.errors import Invalid
+
+DEFAULT_HOME = ".everloop"
+FILE_NAME = "settings.toml"
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one workspace; see the reference page for each one's meaning."""
+
+    home: Path = _setting(
+        Path(DEFAULT_HOME), "Folder of the workspace: database, blobs, keys, prediction log."
+    )
+    database_url: str = _setting(
+        "", "SQLAlchemy URL of the metadata database; empty means SQLite in the home."
+    )
+    actor: str = _setting(
+        "", "Who acts from the shell, as recorded in the audit log; empty means the system user."
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs auth = 'token'.")
+    port: int = _setting(8400, "Port of the API, the pages and predictions.")
+    auth: Literal["off", "token"] = _setting("off", "Whether requests need a token.")
+    allowed_hosts: str = _setting(
+        "", "Further host names, comma-separated, that requests may name in Host or Origin."
+    )
+    webhook_url: str = _setting("", "Where alerts are posted as JSON; empty means the log alone.")
+    webhook_allow_private: bool = _setting(
+        False, "Whether the webhook may be on a private or loopback address."
+    )
+    log_fsync: bool = _setting(
+        False, "Force the prediction log to disk before each answer, in groups: survives a power cut."
+    )
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{(self.home / 'everloop.db').absolute()}"
+
+
+def load_settings(
+    home: str | Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """Settings of the workspace in `home`; `overrides` (command-line options) win over everything.
+
+    Raises
+    ------
+    Invalid
+        A name that is no setting, in the file or as EVERLOOP_* variable, or a value of the wrong type.
+    """
+    environ = os.environ if environ is None else environ  # noqa: TID251  (this is the one place)
+    from_environment = {
+        key.removeprefix("EVERLOOP_").lower(): value
+        for key, value in environ.items()
+        if key.startswith("EVERLOOP_")
+    }
+    place = Path(home or from_environment.get("home") or DEFAULT_HOME)
+    given: dict[str, tuple[Any, str]] = {}
+    for name, value in _read_file(place / FILE_NAME).items():
+        given[name] = (value, str(place / FILE_NAME))
+    for name, value in from_environment.items():
+        given[name] = (value, f"the environment variable EVERLOOP_{name.upper()}")
+    for name, value in overrides.items():
+        if value is not None:
+            given[name] = (value, "the command line")
+    values = {name: _converted(name, value, origin) for name, (value, origin) in given.items()}
+    values["home"] = place
+    if not values.get("actor"):
+        values["actor"] = _system_user()
+    return Settings(**values)
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment for a process that everloop starts: this process's own, with the same workspace named."""
+    return {
+        **os.environ,  # noqa: TID251  (this is the one place)
+        "EVERLOOP_HOME": str(settings.home.absolute()),
+        "EVERLOOP_DATABASE_URL": settings.database_url,
+        "EVERLOOP_ACTOR": settings.actor,
+        **extra,
+    }
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"{path} is not valid TOML: {error}. Mend the file or remove it to use the defaults."
+        ) from error
+
+
+def _converted(name: str, value: Any, origin: str) -> Any:
+    fields = {one.name: one for one in dataclasses.fields(Settings)}
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else " 'everloop doctor' lists the settings."
+        raise Invalid(f"{origin} sets {name!r}, which is not a setting.{hint}")
+    default = fields[name].default
+    if isinstance(default, bool):
+        return _as_bool(name, value, origin)
+    if isinstance(default, int):
+        return _as_int(name, value, origin)
+    if name == "auth" and value not in ("off", "token"):
+        raise Invalid(f"{origin} sets auth to {value!r}; it is 'off' or 'token'.")
+    return str(value)
+
+
+def _as_bool(name: str, value: Any, origin: str) -> bool:
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    try:
+        return words[str(value).lower()]
+    except KeyError as error:
+        raise Invalid(f"{origin} sets {name} to {value!r}; it is true or false.") from error
+
+
+def _as_int(name: str, value: Any, origin: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"{origin} sets {name} to {value!r}; it is a whole number.") from error
+
+
+def _system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a user id without a name
+        return "unknown"

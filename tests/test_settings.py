@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from everloop.errors import Invalid
+from everloop.settings import load_settings
+
+
+def test_defaults_work_with_nothing_set(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, environ={})
+    assert (settings.host, settings.port, settings.auth) == ("127.0.0.1", 8400, "off")
+    assert settings.database.startswith("sqlite:///")
+    assert settings.actor
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("port = 1\nhost = '127.0.0.2'\nactor = 'file'\n")
+    settings = load_settings(tmp_path, environ={"EVERLOOP_PORT": "2", "EVERLOOP_ACTOR": "env"}, actor="line")
+    assert (settings.host, settings.port, settings.actor) == ("127.0.0.2", 2, "line")
+
+
+def test_the_home_comes_from_the_environment(tmp_path: Path) -> None:
+    assert load_settings(environ={"EVERLOOP_HOME": str(tmp_path)}).home == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "Did you mean 'port'"),
+        ("port = 'many'", "whole number"),
+        ("log_fsync = 'perhaps'", "true or false"),
+        ("auth = 'maybe'", "'off' or 'token'"),
+        ("port =", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_remedy(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(Invalid, match=message):
+        load_settings(tmp_path, environ={})
+
+
+def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="EVERLOOP_DATABASEURL"):
+        load_settings(tmp_path, environ={"EVERLOOP_DATABASEURL": "x"})
