@@ -1,0 +1,34 @@
+"""Who may do what: accounts, roles, permissions and tokens.
+
+Answers: who is this, and may they. Owns the tables `account` and `access_token`. A role is a set of permissions in
+one table below; every route and command names the permission it needs. A token is shown once and kept as a digest.
+May call ledger and below.
+"""
+
+from everloop.access.accounts import Account, add_account, disable_account, list_accounts
+from everloop.access.permissions import ROLES, Permission, Role, permissions_of
+from everloop.access.tokens import (
+    Principal,
+    authenticate,
+    create_token,
+    local_principal,
+    require,
+    revoke_token,
+)
+
+__all__ = [
+    "ROLES",
+    "Account",
+    "Permission",
+    "Principal",
+    "Role",
+    "add_account",
+    "authenticate",
+    "create_token",
+    "disable_account",
+    "list_accounts",
+    "local_principal",
+    "permissions_of",
+    "require",
+    "revoke_token",
+]

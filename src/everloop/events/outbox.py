@@ -1,0 +1,137 @@
+"""The table of events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from everloop.ids import new_id
+from everloop.ledger import Node
+from everloop.storage import Json, Tx, Utc, metadata
+from everloop.workspace import Workspace
+
+Level = Literal["info", "attention", "failed"]
+
+events = sa.Table(
+    "event",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("kind", sa.String(60), nullable=False),
+    sa.Column("level", sa.String(12), nullable=False),
+    sa.Column("subject_kind", sa.String(24), nullable=False),
+    sa.Column("subject_id", sa.String(200), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("payload", Json, nullable=False),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", Utc, nullable=False),
+    sa.Column("delivered_at", Utc),
+    sa.Column("failure", sa.Text),
+    sa.Index("ix_event_undelivered", "delivered_at", "due_at"),
+    sa.Index("ix_event_subject", "subject_kind", "subject_id"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. `kind` is stable, such as `rollout.rolled_back`; `at` is domain time."""
+
+    id: str
+    kind: str
+    level: Level
+    subject: Node
+    message: str
+    payload: dict[str, Any]
+    at: datetime
+    attempts: int
+    delivered_at: datetime | None
+    failure: str | None
+
+
+def emit(
+    ws: Workspace,
+    tx: Tx,
+    kind: str,
+    subject: Node,
+    *,
+    message: str,
+    level: Level = "info",
+    payload: dict[str, Any] | None = None,
+) -> str:
+    """Write an event in the transaction of what it tells; `message` is one sentence for a person."""
+    event_id = new_id("ev")
+    tx.execute(
+        sa.insert(events).values(
+            id=event_id,
+            kind=kind,
+            level=level,
+            subject_kind=subject.kind,
+            subject_id=subject.id,
+            message=message,
+            payload=payload or {},
+            at=ws.now(),
+            attempts=0,
+            due_at=tx.wall(),
+        )
+    )
+    return event_id
+
+
+def newest(
+    ws: Workspace,
+    *,
+    kind: str | None = None,
+    subject: Node | None = None,
+    levels: tuple[Level, ...] = (),
+    before: str | None = None,
+    limit: int = 50,
+) -> list[Event]:
+    """The newest events, newest first; `kind` may end with a dot to mean all kinds that begin so."""
+    statement = sa.select(events).order_by(events.c.id.desc()).limit(limit)
+    if kind is not None:
+        matches = (
+            events.c.kind.startswith(kind, autoescape=True) if kind.endswith(".") else events.c.kind == kind
+        )
+        statement = statement.where(matches)
+    if subject is not None:
+        statement = statement.where(events.c.subject_kind == subject.kind, events.c.subject_id == subject.id)
+    if levels:
+        statement = statement.where(events.c.level.in_(levels))
+    if before is not None:
+        statement = statement.where(events.c.id < before)
+    with ws.read() as connection:
+        return [_event(row) for row in connection.execute(statement)]
+
+
+def undelivered(connection: Connection, now: datetime, *, limit: int) -> list[Event]:
+    """Events that nobody was told yet and whose next attempt is due (machine time), oldest first."""
+    statement = (
+        sa.select(events)
+        .where(events.c.delivered_at.is_(None), events.c.due_at <= now)
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+    return [_event(row) for row in connection.execute(statement)]
+
+
+def mark(tx: Tx, event_id: str, values: dict[str, Any]) -> None:
+    tx.execute(sa.update(events).where(events.c.id == event_id).values(**values))
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    return Event(
+        id=row.id,
+        kind=row.kind,
+        level=row.level,
+        subject=Node(row.subject_kind, row.subject_id),
+        message=row.message,
+        payload=row.payload,
+        at=row.at,
+        attempts=row.attempts,
+        delivered_at=row.delivered_at,
+        failure=row.failure,
+    )

@@ -1,0 +1,13 @@
+"""Where everything is kept: the metadata database and the content-addressed blobs.
+
+Answers: how does a verb read and change records so that what was acknowledged stays, on SQLite and on
+PostgreSQL alike, and where do bytes live. Owns no table of its own but holds the one `metadata` that all
+rooms' tables are declared on, and the migrations that create them. May call nothing but settings, ids,
+clock and errors.
+"""
+
+from everloop.storage.blobs import FileBlobs
+from everloop.storage.columns import Json, Utc, metadata
+from everloop.storage.database import Database, Tx, open_database
+
+__all__ = ["Database", "FileBlobs", "Json", "Tx", "Utc", "metadata", "open_database"]

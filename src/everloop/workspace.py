@@ -1,0 +1,171 @@
+"""A workspace: database, blobs, settings, clock and who acts. The first argument of every verb.
+
+On a laptop it is one folder, its *home*. Opening creates what is missing and brings the schema up to date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from everloop.clock import Clock, SimulatedClock, SystemClock
+from everloop.errors import Conflict, Invalid, StorageFailed
+from everloop.ids import new_id
+from everloop.settings import Settings, load_settings
+from everloop.storage import Database, FileBlobs, Json, Tx, metadata, open_database
+from everloop.storage.migrate import migrate
+
+T = TypeVar("T")
+
+CLOCK_FILE = "simulation.clock"
+
+# Facts about the workspace itself: its id and whether it is a simulation. Written once.
+facts = sa.Table(
+    "workspace",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", Json, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything a verb needs. `actor` is who acts, for example `alice` or `system:retraining`."""
+
+    id: str
+    settings: Settings
+    database: Database
+    blobs: FileBlobs
+    clock: Clock
+    actor: str
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    @property
+    def is_simulation(self) -> bool:
+        """Whether domain time may be moved here; decided when the workspace was created, for good."""
+        return isinstance(self.clock, SimulatedClock)
+
+    def acting_as(self, actor: str) -> Workspace:
+        """The same workspace in the hands of somebody else."""
+        return dataclasses.replace(self, actor=actor)
+
+    def now(self) -> datetime:
+        """Domain time."""
+        return self.clock.now()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """See `Database.read`."""
+        with self.database.read() as connection:
+            yield connection
+
+    def write(self, change: Callable[[Tx], T], *, power_safe: bool = True) -> T:
+        """See `Database.write`."""
+        return self.database.write(change, power_safe=power_safe)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def open_workspace(
+    home: str | Path | None = None,
+    *,
+    actor: str | None = None,
+    simulation_from: datetime | None = None,
+    settings: Settings | None = None,
+) -> Workspace:
+    """Open the workspace in `home`, creating it if there is none.
+
+    Parameters
+    ----------
+    simulation_from
+        Creates a simulation whose domain time starts here. An existing workspace keeps the kind it was created
+        as; asking for the other kind is a Conflict.
+
+    Raises
+    ------
+    StorageFailed
+        The home or the database cannot be written.
+    Invalid
+        The database is newer than this code, or a setting is wrong.
+    """
+    settings = settings or load_settings(home, actor=actor)
+    _make_home(settings.home)
+    database = open_database(settings.database)
+    try:
+        migrate(database)
+        identity, simulated = _identify(database, simulated=simulation_from is not None)
+        clock = _clock(settings.home, simulated=simulated, start=simulation_from)
+    except BaseException:
+        database.close()
+        raise
+    blobs = FileBlobs(settings.home / "blobs")
+    return Workspace(identity, settings, database, blobs, clock, actor or settings.actor)
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "blobs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"the workspace's home {home} cannot be created: {error.strerror}. "
+            "Name a folder that can be written with --home or EVERLOOP_HOME."
+        ) from error
+
+
+def _identify(database: Database, *, simulated: bool) -> tuple[str, bool]:
+    """The workspace's id and kind, written at the first opening."""
+    with database.read() as connection:
+        found = _facts_of(connection)
+    if not found:
+        found = database.write(lambda tx: _first_facts(tx, simulated))
+    if simulated and not found["simulation"]:
+        raise Conflict(
+            "this workspace is not a simulation, and never becomes one: its times are real. "
+            "Name another home for the simulation with --home."
+        )
+    return str(found["id"]), bool(found["simulation"])
+
+
+def _first_facts(tx: Tx, simulated: bool) -> dict[str, object]:
+    tx.lock("workspace")
+    if found := _facts_of(tx.connection):
+        return found
+    found = {"id": new_id("ws"), "simulation": simulated}
+    tx.execute(sa.insert(facts), [{"name": name, "value": value} for name, value in found.items()])
+    return found
+
+
+def _facts_of(connection: Connection) -> dict[str, object]:
+    return {row.name: row.value for row in connection.execute(sa.select(facts))}
+
+
+def _clock(home: Path, *, simulated: bool, start: datetime | None) -> Clock:
+    if not simulated:
+        return SystemClock()
+    path = home / CLOCK_FILE
+    if path.exists():
+        return SimulatedClock(path)
+    if start is None:
+        raise Invalid(
+            f"this workspace is a simulation, but its clock {path} is gone. Create a new simulation."
+        )
+    return SimulatedClock.create(path, at=start)
