@@ -1,0 +1,99 @@
+"""Fixtures that every room's tests may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser import chromium
+from tests.needs import missing, required
+from tests.postgres import PostgresServer, postgres_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from everloop.workspace import Workspace
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START = datetime(2026, 9, 1, tzinfo=UTC)
+
+
+def pytest_configure() -> None:
+    required()  # a misspelt TEST_REQUIRE stops the run before its first test
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the repository."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        missing("data", "the real data sets are not there: ../shared/data, seen from the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(_postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own."""
+    with _postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database; the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'everloop.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty simulated workspace on SQLite; `ws.clock.advance` moves its time, which starts at START."""
+    with _simulation(tmp_path / "home") as workspace:
+        yield workspace
+
+
+@pytest.fixture
+def any_ws(tmp_path: Path, database_url: str) -> Iterator[Workspace]:
+    """As `ws`, once on SQLite and once on PostgreSQL: for what the databases might do differently."""
+    with _simulation(tmp_path / "home", database_url=database_url) as workspace:
+        yield workspace
+
+
+def _simulation(home: Path, **settings: str) -> Workspace:
+    # here, so that tests of pure functions start without the 0.6 s that SQLAlchemy takes to import
+    from everloop.settings import load_settings  # noqa: PLC0415
+    from everloop.workspace import open_workspace  # noqa: PLC0415
+
+    return open_workspace(
+        actor="tester",
+        simulation_from=START,
+        settings=load_settings(home, environ={}, actor="tester", **settings),
+    )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page with cookies and storage of its own."""
+    context = browser.new_context()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
