@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 
 import everloop
 from everloop.storage import metadata, open_database
-from everloop.storage.migrate import migrate, newest
+from everloop.storage.schema import migrate, newest
 
 VERSIONS = Path(everloop.__file__).parent / "storage" / "migrations" / "versions"
 TEMPLATE = '''"""{title}."""

@@ -20,8 +20,7 @@ from everloop.clock import Clock, SimulatedClock, SystemClock
 from everloop.errors import Conflict, Invalid, StorageFailed
 from everloop.ids import new_id
 from everloop.settings import Settings, load_settings
-from everloop.storage import Database, FileBlobs, Json, Tx, metadata, open_database
-from everloop.storage.migrate import migrate
+from everloop.storage import Database, FileBlobs, Json, Tx, metadata, migrate, open_database
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 
 import everloop
 from everloop.storage import metadata, open_database
-from everloop.storage.migrate import migrate
+from everloop.storage.schema import migrate
 
 
 def import_all_rooms() -> None:

@@ -18,8 +18,7 @@ import httpx
 from everloop.errors import Invalid
 from everloop.events import outbox
 from everloop.events.outbox import Event
-from everloop.storage import Tx
-from everloop.storage.database import wall_of
+from everloop.storage import Tx, wall_of
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.events")

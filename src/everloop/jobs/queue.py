@@ -9,8 +9,7 @@ from everloop.errors import Conflict, NotFound
 from everloop.ids import new_id
 from everloop.jobs import store
 from everloop.jobs.records import Job, State
-from everloop.storage import Tx
-from everloop.storage.database import wall_of
+from everloop.storage import Tx, wall_of
 from everloop.workspace import Workspace
 
 

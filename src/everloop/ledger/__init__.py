@@ -7,7 +7,7 @@ with a key kept outside the database, so that a changed, removed, inserted or cu
 are found by `verify`. May call workspace and storage.
 """
 
-from everloop.ledger.audit import AuditEntry, Verdict, audit, entries, head, verify
+from everloop.ledger.chain import AuditEntry, Verdict, audit, entries, head, verify
 from everloop.ledger.lineage import Edge, Node, downstream, link, upstream
 
 __all__ = [

@@ -6,8 +6,22 @@ rooms' tables are declared on, and the migrations that create them. May call not
 clock and errors.
 """
 
-from everloop.storage.blobs import FileBlobs
-from everloop.storage.columns import Json, Utc, metadata
-from everloop.storage.database import Database, Tx, open_database
+from everloop.storage.blobs import FileBlobs, sync_folder, write_atomically
+from everloop.storage.columns import Json, Utc, metadata, to_json
+from everloop.storage.database import Database, Tx, open_database, wall_of
+from everloop.storage.schema import migrate
 
-__all__ = ["Database", "FileBlobs", "Json", "Tx", "Utc", "metadata", "open_database"]
+__all__ = [
+    "Database",
+    "FileBlobs",
+    "Json",
+    "Tx",
+    "Utc",
+    "metadata",
+    "migrate",
+    "open_database",
+    "sync_folder",
+    "to_json",
+    "wall_of",
+    "write_atomically",
+]

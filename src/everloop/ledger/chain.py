@@ -20,8 +20,7 @@ from sqlalchemy.engine import Connection
 from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ledger.lineage import Node
-from everloop.storage import Json, Tx, Utc, metadata
-from everloop.storage.columns import to_json
+from everloop.storage import Json, Tx, Utc, metadata, to_json
 from everloop.workspace import Workspace
 
 _START = "0" * 64  # what stands before the first entry

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from everloop.clock import SimulatedClock
 from everloop.errors import Invalid
 from everloop.ledger import Node, audit, entries, head, verify
-from everloop.ledger.audit import log
+from everloop.ledger.chain import log
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -116,7 +116,7 @@ def test_a_chain_recomputed_without_the_key_is_found(
     key = ws.home.absolute() / "keys" / "audit.key"
     original = key.read_text()
     tamper(ws, sa.delete(log))
-    from everloop.ledger.audit import _load_key  # noqa: PLC0415  (the forger starts with a key of their own)
+    from everloop.ledger.chain import _load_key  # noqa: PLC0415  (the forger starts with a key of their own)
 
     key.unlink()
     _load_key.cache_clear()

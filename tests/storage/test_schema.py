@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from everloop.errors import Invalid
 from everloop.storage import open_database
-from everloop.storage.migrate import migrate, newest
+from everloop.storage.schema import migrate, newest
 
 
 def test_a_database_newer_than_the_code_is_refused_and_left_alone(database_url: str) -> None:
