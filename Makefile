@@ -38,7 +38,7 @@ check: lint  ## the same without the slow tests, for while you work
 lint: $(FOR_TESTING)  ## format, lint rules, import contracts, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 docs: $(FOR_TESTING)  ## write the reference pages that are made from the code
