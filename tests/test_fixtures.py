@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from everloop.workspace import Workspace
-from tests.needs import required
+from tests.needs import missing, required
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -43,3 +43,19 @@ def test_the_browser_runs_scripts(page: Page) -> None:
 def test_a_misspelt_need_is_refused() -> None:
     with pytest.raises(pytest.UsageError, match="posgres"):
         required("browser, posgres")
+
+
+@pytest.mark.parametrize(
+    ("require", "outcome"),
+    [
+        ("", pytest.skip.Exception),
+        ("browser", pytest.skip.Exception),
+        ("browser,data", pytest.fail.Exception),
+    ],
+)
+def test_what_is_missing_is_skipped_unless_it_is_required(
+    monkeypatch: pytest.MonkeyPatch, require: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("TEST_REQUIRE", require)
+    with pytest.raises(outcome, match="no data here"):
+        missing("data", "no data here")
