@@ -1,0 +1,262 @@
+"""What the judge looks at: counts of bad and all requests in both arms, stretch by stretch.
+
+A *stretch* is a time during which one traffic split was in force. Counts are kept apart by stretch because
+the judge's test compares where bad requests came from with where traffic was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from everloop.errors import Invalid
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which share of the traffic the canary was sent, in which stage of the plan."""
+
+    stage: int
+    canary_share: float  # 0 to 1; 1 leaves no control and therefore nothing to compare with
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.canary_share <= 1.0:
+            raise Invalid(
+                f"the canary's share is {self.canary_share}; it is a share from 0 to 1. "
+                "Divide a percentage by 100."
+            )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Bad and all requests (or keys, where assignment is sticky) of both arms."""
+
+    canary_bad: int = 0
+    canary_total: int = 0
+    control_bad: int = 0
+    control_total: int = 0
+
+    def __post_init__(self) -> None:
+        for arm, bad, total in (
+            ("canary", self.canary_bad, self.canary_total),
+            ("control", self.control_bad, self.control_total),
+        ):
+            if not 0 <= bad <= total:
+                raise Invalid(
+                    f"{bad} bad of {total} requests in the {arm}; bad ones are a part of all, and neither is negative. "
+                    "Count both over the same requests."
+                )
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.canary_bad + other.canary_bad,
+            self.canary_total + other.canary_total,
+            self.control_bad + other.control_bad,
+            self.control_total + other.control_total,
+        )
+
+    @property
+    def canary_rate(self) -> float | None:
+        return self.canary_bad / self.canary_total if self.canary_total else None
+
+    @property
+    def control_rate(self) -> float | None:
+        return self.control_bad / self.control_total if self.control_total else None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What was counted of the requests that *arrived* under one split.
+
+    A report that comes later, when the split is another, still belongs to the stretch of its request.
+    """
+
+    split: Split
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class MetricEvidence:
+    """All counts of one metric since the rollout began, in the order of the stretches.
+
+    `before_bad` of `before_total` is what the control did before the rollout. It only tells the judge which
+    rates to expect, which makes a clean canary pass sooner; a wrong guess costs time, never validity.
+    """
+
+    metric: str
+    stretches: tuple[Stretch, ...]
+    before_bad: int = 0
+    before_total: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.before_bad <= self.before_total:
+            raise Invalid(
+                f"{self.before_bad} bad of {self.before_total} requests before the rollout; bad ones are a part of all. "
+                "Count both over the same requests."
+            )
+        stages = [stretch.split.stage for stretch in self.stretches]
+        if stages != sorted(stages):
+            raise Invalid(
+                f"the stretches of {self.metric} are of stages {stages}; they come in the order in which they happened. "
+                "Sort them by time."
+            )
+
+    @property
+    def total(self) -> Counts:
+        """Counts of the whole rollout, for display: splits differ, so their sum is not comparable as it stands."""
+        return _sum(self.stretches)
+
+    @property
+    def latest_stage(self) -> tuple[Stretch, ...]:
+        """The stretches of the stage that is running."""
+        if not self.stretches:
+            return ()
+        stage = self.stretches[-1].split.stage
+        return tuple(stretch for stretch in self.stretches if stretch.split.stage == stage)
+
+    @property
+    def stage_total(self) -> Counts:
+        """Counts of the stage that is running."""
+        return _sum(self.latest_stage)
+
+
+def _sum(stretches: Sequence[Stretch]) -> Counts:
+    return sum((stretch.counts for stretch in stretches), Counts())
+
+
+def count_requests(
+    is_bad: ArrayLike, in_canary: ArrayLike, *, stretch: ArrayLike, splits: Sequence[Split]
+) -> tuple[Stretch, ...]:
+    """Count requests one by one: right when each request was assigned on its own.
+
+    Parameters
+    ----------
+    is_bad, in_canary : (n_requests,) bool
+    stretch : (n_requests,) int
+        Which of `splits` was in force when the request arrived.
+
+    Examples
+    --------
+    >>> counted = count_requests([True, False, False], [True, True, False], stretch=[0, 0, 0], splits=[Split(0, 0.5)])
+    >>> counted[0].counts
+    Counts(canary_bad=1, canary_total=2, control_bad=0, control_total=1)
+    """
+    bad, canary, at = _columns(is_bad, in_canary, stretch, n_stretches=len(splits))
+    return _tally(bad, canary, at, splits)
+
+
+def count_keys(
+    keys: ArrayLike, is_bad: ArrayLike, *, in_canary: ArrayLike, stretch: ArrayLike, splits: Sequence[Split]
+) -> tuple[Stretch, ...]:
+    """Count keys instead of requests: needed when assignment is sticky, so that a key stays in its arm.
+
+    Chance then acts once per key, not once per request, and a few heavy keys would make request counts lie. A key
+    is bad at its first bad request, once in the whole rollout; until then it counts once in each stretch in which
+    it is seen; afterwards it counts in neither arm any more.
+
+    Parameters
+    ----------
+    keys : (n_requests,) of str or int
+        In the order of arrival.
+    is_bad, in_canary : (n_requests,) bool
+    stretch : (n_requests,) int
+        Which of `splits` was in force when the request arrived; never decreasing.
+
+    Examples
+    --------
+    >>> count_keys(["a", "a", "b"], [True, True, False], in_canary=[True, True, False], stretch=[0, 0, 0],
+    ...            splits=[Split(0, 0.5)])[0].counts
+    Counts(canary_bad=1, canary_total=1, control_bad=0, control_total=1)
+    """
+    bad, canary, at = _columns(is_bad, in_canary, stretch, n_stretches=len(splits))
+    _, key = np.unique(np.asarray(keys), return_inverse=True)
+    if len(key) != len(bad):
+        raise Invalid(
+            f"{len(key)} keys for {len(bad)} requests; each request has one key. Pass both from the same records."
+        )
+    first_bad = np.full(key.max(initial=-1) + 1, len(key))  # (n_keys,), position of the first bad request
+    np.minimum.at(first_bad, key[bad], np.flatnonzero(bad))
+    counted = np.flatnonzero(np.arange(len(key)) <= first_bad[key])
+    # A key's bad request is the last that counts: reading backwards, unique keeps it as the key's record there.
+    backwards = counted[::-1]
+    _, kept = np.unique(at[backwards] * len(first_bad) + key[backwards], return_index=True)
+    rows = backwards[kept]
+    return _tally(bad[rows], canary[rows], at[rows], splits)
+
+
+def _columns(
+    is_bad: ArrayLike, in_canary: ArrayLike, stretch: ArrayLike, *, n_stretches: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    bad, canary = np.asarray(is_bad, dtype=bool), np.asarray(in_canary, dtype=bool)
+    at = np.asarray(stretch, dtype=np.int64)
+    if not bad.shape == canary.shape == at.shape:
+        raise Invalid(
+            f"columns of {bad.size}, {canary.size} and {at.size} requests; they describe the same requests. "
+            "Pass is_bad, in_canary and stretch from the same records."
+        )
+    if at.size and not 0 <= at.min() <= at.max() < n_stretches:
+        raise Invalid(
+            f"stretches {at.min()} to {at.max()} for {n_stretches} splits; a stretch is a position in splits. "
+            "Pass one split for each stretch."
+        )
+    return bad, canary, at
+
+
+def _tally(
+    bad: NDArray[np.bool_], canary: NDArray[np.bool_], at: NDArray[np.int64], splits: Sequence[Split]
+) -> tuple[Stretch, ...]:
+    cell = at * 4 + canary * 2 + bad
+    table = np.bincount(cell, minlength=4 * len(splits)).reshape(-1, 2, 2)  # (n_stretches, arm, is_bad)
+    return tuple(
+        Stretch(
+            split,
+            Counts(
+                canary_bad=int(of[1, 1]),
+                canary_total=int(of[1].sum()),
+                control_bad=int(of[0, 1]),
+                control_total=int(of[0].sum()),
+            ),
+        )
+        for split, of in zip(splits, table, strict=True)
+    )
+
+
+def slow_above_ms(latencies_ms: ArrayLike, *, quantile: float = 0.95) -> float:
+    """The latency above which a request counts as slow: a quantile of the control's, before the rollout began.
+
+    Fix it once, from requests that are not judged: a threshold taken from the judged control requests would make
+    exactly 5 % of them slow, whatever happens to both arms.
+
+    Parameters
+    ----------
+    latencies_ms : (n_requests,) float64
+        NaN is left out.
+
+    Examples
+    --------
+    >>> slow_above_ms([1.0, 2.0, 3.0, 4.0, 5.0], quantile=0.5)
+    3.0
+    """
+    known = np.asarray(latencies_ms, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        raise Invalid(
+            "no latency of the control is known; slow means slower than most of the control's requests. "
+            "Serve the control first, or state a limit in milliseconds."
+        )
+    return float(np.quantile(known, quantile))
+
+
+def is_slow(latencies_ms: ArrayLike, *, above_ms: float) -> NDArray[np.bool_]:
+    """Which requests took longer than the threshold; an unknown latency (NaN) counts as slow, it never answered.
+
+    Examples
+    --------
+    >>> is_slow([3.0, 12.0, float("nan")], above_ms=10.0).tolist()
+    [False, True, True]
+    """
+    latencies = np.asarray(latencies_ms, dtype=np.float64)
+    return ~(latencies <= above_ms)

@@ -1,0 +1,199 @@
+"""What a plan would do, before it starts: many made-up rollouts under the judge's own rules.
+
+The evidence is computed by the same functions that judge a real rollout; only the requests are drawn by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everloop.errors import Invalid
+from everloop.rollout.eprocess import harm_log_e
+from everloop.rollout.excess import excess_log_e, log_weights_of_rates, outcomes
+from everloop.rollout.judge import MetricRule, Rules
+
+# Bad rates of control and canary at a number of requests since the rollout began.
+RatesAt = Callable[[int], tuple[float, float]]
+
+_BAD = (0, 2)  # positions of the canary's and the control's bad requests among the four outcomes
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How `n_rollouts` made-up rollouts ended; the three shares add up to 1.
+
+    Times are the median and the 90th percentile over all rollouts; None where fewer than that ended so.
+    """
+
+    n_rollouts: int
+    rolled_back: float
+    passed: float  # through all stages
+    on_hold: float  # when the requests ran out
+    requests_to_roll_back: tuple[float | None, float | None]
+    requests_to_pass: tuple[float | None, float | None]
+
+
+def steady(control_rate: float, canary_rate: float) -> RatesAt:
+    """Rates that do not change with time."""
+    return lambda _: (control_rate, canary_rate)
+
+
+def simulate(
+    shares: Sequence[float],
+    rules: Rules,
+    *,
+    rates: Mapping[str, RatesAt],
+    requests_at_most: int,
+    look_every: int = 100,
+    known_before: Mapping[str, tuple[int, int]] | None = None,
+    n_rollouts: int = 2_000,
+    seed: int = 0,
+) -> Forecast:
+    """Tell the chance and the time of each outcome of a plan under assumed rates.
+
+    Parameters
+    ----------
+    shares : the canary's share in each judged stage, such as (0.1, 0.25, 0.5); a last stage of 1 is not judged
+    rates : for each metric of the rules
+    known_before : bad and all requests of the control before the rollout, by metric
+    """
+    if missing := {rule.metric for rule in rules.metrics} - rates.keys():
+        raise Invalid(
+            f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them. Add them."
+        )
+    made_up = _MadeUpRollouts(tuple(shares), rules, known_before or {}, n_rollouts=n_rollouts, seed=seed)
+    for sent in range(look_every, requests_at_most + 1, look_every):
+        if not made_up.look(sent, n_new=look_every, rates=rates):
+            break
+    return made_up.forecast()
+
+
+class _MadeUpRollouts:
+    """All rollouts side by side; arrays have one row a rollout."""
+
+    def __init__(
+        self,
+        shares: tuple[float, ...],
+        rules: Rules,
+        known_before: Mapping[str, tuple[int, int]],
+        *,
+        n_rollouts: int,
+        seed: int,
+    ) -> None:
+        self.shares = np.array(shares)
+        self.rules = rules
+        self.random = np.random.default_rng(seed)
+        self.stage = np.zeros(n_rollouts, dtype=np.int64)
+        self.ended_at = np.zeros(n_rollouts)  # requests; 0 while running
+        self.rolled_back = np.zeros(n_rollouts, dtype=bool)
+        self.counts = {rule.metric: np.zeros((n_rollouts, len(shares), 4)) for rule in rules.metrics}
+        self.known = {
+            rule.metric: np.tile(known_before.get(rule.metric, (0, 0)), (n_rollouts, 1))
+            for rule in rules.metrics
+        }
+        self.log_weights = {metric: self._weights(known) for metric, known in self.known.items()}
+
+    @staticmethod
+    def _weights(known: NDArray[np.int64]) -> NDArray[np.float64]:
+        pairs, of = np.unique(known, axis=0, return_inverse=True)
+        return np.stack([log_weights_of_rates(int(bad), int(total)) for bad, total in pairs])[of]
+
+    def look(self, sent: int, *, n_new: int, rates: Mapping[str, RatesAt]) -> bool:
+        """Draw new requests, judge every running rollout; False when none runs any more."""
+        running = np.flatnonzero(self.ended_at == 0)
+        stage = self.stage[running]
+        in_canary = self.random.binomial(n_new, self.shares[stage])
+        is_harmful = np.zeros(len(running), dtype=bool)
+        is_shown = np.ones(len(running), dtype=bool)
+        for rule in self.rules.metrics:
+            control_rate, canary_rate = rates[rule.metric](sent)
+            counts = self.counts[rule.metric]
+            counts[running, stage] += outcomes(
+                self.random.binomial(in_canary, canary_rate),
+                in_canary,
+                control_bad=self.random.binomial(n_new - in_canary, control_rate),
+                control_total=n_new - in_canary,
+            )
+            is_harmful |= self._is_harmful(rule, counts[running])
+            is_shown &= self._is_shown(rule, running, stage)
+        self._move(running, is_harmful=is_harmful, is_shown=is_shown, sent=sent)
+        return bool((self.ended_at == 0).any())
+
+    def _is_harmful(self, rule: MetricRule, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+        bad_in_canary, bad_in_control = (counts[..., kind] for kind in _BAD)
+        log_e = harm_log_e(
+            bad_in_canary,
+            bad_in_control,
+            canary_share=self.shares,
+            stage=np.arange(len(self.shares)),
+            tolerated_ratio=rule.tolerated_ratio,
+        )
+        return np.asarray(log_e >= np.log(self.rules.e_bound), dtype=np.bool_)
+
+    def _is_shown(
+        self, rule: MetricRule, running: NDArray[np.int64], stage: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        if rule.excess_at_most is None:
+            return np.ones(len(running), dtype=bool)
+        shown = np.zeros(len(running), dtype=bool)
+        for now, share in enumerate(self.shares):
+            here = stage == now
+            rows = running[here]
+            log_e = excess_log_e(
+                self.counts[rule.metric][rows, now],
+                canary_share=float(share),
+                margin=rule.excess_at_most,
+                log_weights=self.log_weights[rule.metric][rows],
+            )
+            shown[here] = log_e >= -np.log(1.0 - self.rules.confidence)
+        return shown
+
+    def _move(
+        self,
+        running: NDArray[np.int64],
+        *,
+        is_harmful: NDArray[np.bool_],
+        is_shown: NDArray[np.bool_],
+        sent: int,
+    ) -> None:
+        self.rolled_back[running[is_harmful]] = True
+        self.ended_at[running[is_harmful]] = sent
+        ahead = running[is_shown & ~is_harmful]
+        for metric, counts in self.counts.items():
+            of_stage = counts[ahead, self.stage[ahead]]
+            self.known[metric][ahead] += np.stack(
+                [of_stage[:, 2], of_stage[:, 2:].sum(axis=1)], axis=1
+            ).astype(np.int64)
+            if ahead.size:
+                self.log_weights[metric][ahead] = self._weights(self.known[metric][ahead])
+        self.stage[ahead] += 1
+        self.ended_at[ahead[self.stage[ahead] == len(self.shares)]] = sent
+
+    def forecast(self) -> Forecast:
+        passed = (self.ended_at > 0) & ~self.rolled_back
+        return Forecast(
+            n_rollouts=len(self.stage),
+            rolled_back=float(self.rolled_back.mean()),
+            passed=float(passed.mean()),
+            on_hold=float((self.ended_at == 0).mean()),
+            requests_to_roll_back=median_and_p90(self.ended_at[self.rolled_back], len(self.stage)),
+            requests_to_pass=median_and_p90(self.ended_at[passed], len(self.stage)),
+        )
+
+
+def median_and_p90(ended_at: NDArray[np.float64], n_rollouts: int) -> tuple[float | None, float | None]:
+    """Median and 90th percentile of the time of an outcome over all rollouts, those without it counted as never.
+
+    Examples
+    --------
+    >>> median_and_p90(np.array([100.0, 300.0, 500.0]), 4)
+    (300.0, None)
+    """
+    in_order = np.sort(ended_at)
+    ranks = [int(np.ceil(share * n_rollouts)) for share in (0.5, 0.9)]
+    median, p90 = (float(in_order[rank - 1]) if rank <= in_order.size else None for rank in ranks)
+    return median, p90
