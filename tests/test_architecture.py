@@ -37,8 +37,15 @@ def test_importing_everloop_loads_nothing_heavy() -> None:
     assert _loaded_by("import everloop") == set()
 
 
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    asking = "from everloop.cli import main\nimport sys\nsys.argv = ['everloop', '--help']"
+    assert (
+        _loaded_by(f"{asking}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code") == set()
+    )
+
+
 def _loaded_by(code: str) -> set[str]:
     """Which of the heavy packages a fresh interpreter has loaded after `code`."""
-    report = f"{code}\nimport sys\nprint(*({set(HEAVY)!r} & sys.modules.keys()))"
+    report = f"{code}\nimport sys\nprint('LOADED', *({set(HEAVY)!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(done.stdout.rpartition("LOADED")[2].split())

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from everloop.cli.main import COMMANDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
@@ -51,5 +53,19 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_make_has_the_targets_that_are_shown(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
-    shown = set(re.findall(r"(?:^|`|test )make ([a-z]+)", page.read_text(), flags=re.MULTILINE))
-    assert shown <= targets
+    assert _shown(page, "make") <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_everloop_has_the_commands_that_are_shown(page: Path) -> None:
+    assert _shown(page, "everloop") <= COMMANDS.keys()
+
+
+def _shown(page: Path, program: str) -> set[str]:
+    """What follows the program's name in a shell block or between single backquotes."""
+    kinds_and_blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    in_blocks = "".join(block for kind, block in kinds_and_blocks if kind == "sh").splitlines()
+    outside = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [*in_blocks, *re.findall(r"`([^`]+)`", outside)]
+    words = (re.search(rf"^(?:[A-Z_]+=\S+ )*(?:\$ )?{program}\s+([a-z]+)", line) for line in lines)
+    return {word.group(1) for word in words if word}
