@@ -1,0 +1,23 @@
+"""The JSON routes: parse, authorise, call one verb, shape the reply; no rule of the domain.
+
+Answers every request on the control port. Owns no table. Each route names the permission it needs (a route without
+one cannot be declared), state-changing calls are refused from foreign origins, errors become the one table of
+statuses in `answers`. One module per room holds its routes; `app` puts them together. May call any room below.
+"""
+
+from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
+from everloop.api.app import create_app
+from everloop.api.guard import check_address
+from everloop.api.routes import Call, Route, all_routes
+
+__all__ = [
+    "EXIT_CODES",
+    "STATUSES",
+    "Call",
+    "Route",
+    "all_routes",
+    "check_address",
+    "create_app",
+    "exit_code_of",
+    "status_of",
+]

@@ -1,0 +1,112 @@
+"""The control plane's ASGI app: each request is checked, authorised, handed to one verb, and answered as JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
+
+from everloop import access
+from everloop.access import Permission, Principal
+from everloop.api.answers import status_of
+from everloop.api.forward import Forwarder
+from everloop.api.guard import MAX_BODY_BYTES, check_origin
+from everloop.api.routes import Call, Route, all_routes
+from everloop.errors import Denied, EverloopError, Invalid
+from everloop.workspace import Workspace
+
+_log = logging.getLogger("everloop.api")
+_encode = msgspec.json.Encoder(order="deterministic").encode
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    ws: Workspace, *, pages: Sequence[BaseRoute] = (), predictions_url: str | None = None
+) -> Starlette:
+    """The app over a workspace; `pages` are the web pages' routes, `predictions_url` the data plane's address."""
+    routes: list[BaseRoute] = [
+        StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
+        for route in all_routes()
+    ]
+    if predictions_url is not None:
+        forwarder = Forwarder(predictions_url)
+        routes.append(
+            StarletteRoute(
+                "/endpoints/{name}/predict", guarded(ws, "predict", forwarder.forward), methods=["POST"]
+            )
+        )
+    return Starlette(routes=[*routes, *pages])
+
+
+def guarded(
+    ws: Workspace, permission: Permission | None, answer: Callable[[Request, Principal], Awaitable[Response]]
+) -> Endpoint:
+    """An endpoint that answers only requests that come from us and from somebody with the permission."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            check_origin(request, ws.settings)
+            principal = await run_in_threadpool(_recognise, ws, request, permission)
+            return await answer(request, principal)
+        except EverloopError as error:
+            return error_answer(error)
+
+    return endpoint
+
+
+def error_answer(error: EverloopError) -> Response:
+    """The JSON answer for an error: its code and its message, as every client may rely on."""
+    body = _encode({"error": {"code": error.code, "message": str(error)}})
+    headers = {"Retry-After": "1"} if status_of(error) == 503 else None
+    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+
+
+def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
+    async def answer(request: Request, principal: Principal) -> Response:
+        call = Call(
+            ws=ws.acting_as(principal.name),
+            principal=principal,
+            path={name: str(value) for name, value in request.path_params.items()},
+            query=dict(request.query_params),
+            body=await _body(request),
+        )
+        result = await run_in_threadpool(route.handler, call)
+        return Response(_encode(result), media_type="application/json")
+
+    return guarded(ws, route.permission, answer)
+
+
+def _recognise(ws: Workspace, request: Request, permission: Permission | None) -> Principal:
+    """Who asks, once they are known to be allowed."""
+    if permission is None:
+        return Principal("anybody", frozenset())
+    if ws.settings.auth == "off":
+        return access.local_principal(ws)
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Denied(
+            "this server wants a token. Send the header 'Authorization: Bearer TOKEN'; an owner makes tokens."
+        )
+    principal = access.authenticate(ws, secret)
+    access.require(principal, permission)
+    return principal
+
+
+async def _body(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise Invalid(
+                f"the body is larger than {MAX_BODY_BYTES >> 20} MB. Send it in parts, or use the command line."
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)

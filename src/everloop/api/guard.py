@@ -1,0 +1,59 @@
+"""Who may speak to the control plane at all: Host, Origin, size of the body.
+
+A page on any site can make a browser send requests to a loopback port (DNS rebinding, cross-site posts). A request is
+answered only when its Host is this server's, and one that changes something only when its Origin, if it has one, is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from everloop.errors import Denied, Invalid
+from everloop.settings import Settings
+
+MAX_BODY_BYTES = 64 << 20
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def check_address(settings: Settings) -> None:
+    """Refuse to listen beyond loopback without authentication. Raises Invalid."""
+    if settings.auth == "off" and not _is_loopback(settings.host):
+        raise Invalid(
+            f"host is {settings.host}, which others can reach, and auth is off. Turn authentication on (auth = 'token' "
+            "in settings.toml, then: everloop access add NAME --role owner), or listen on 127.0.0.1."
+        )
+
+
+def check_origin(request: HTTPConnection, settings: Settings) -> None:
+    """Raises Denied for a Host that is not ours, or a change asked for from another origin."""
+    host = _name_of(request.headers.get("host", ""))
+    if not _is_ours(host, settings):
+        raise Denied(
+            f"the request is for the host {host!r}, which is not this server's. "
+            "Add it to allowed_hosts in settings.toml if it should be."
+        )
+    origin = request.headers.get("origin")
+    changes = request.scope.get("method") not in ("GET", "HEAD", "OPTIONS")
+    if changes and origin is not None and not _is_ours(urlsplit(origin).hostname or origin, settings):
+        raise Denied(f"a page from {origin} may not change anything here. Open everloop's own pages instead.")
+
+
+def _is_ours(host: str, settings: Settings) -> bool:
+    allowed = {name.strip() for name in settings.allowed_hosts.split(",") if name.strip()}
+    return host in _LOOPBACK or host in allowed or (host == settings.host and host != "0.0.0.0")  # noqa: S104  (compared)
+
+
+def _name_of(host_header: str) -> str:
+    return urlsplit(f"//{host_header}").hostname or ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

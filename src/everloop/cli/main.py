@@ -1,0 +1,110 @@
+"""The entry: global options, groups that load when used, errors as messages and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from everloop.cli.output import Output
+from everloop.errors import EverloopError
+
+# command: (module, attribute, one sentence). Written here so that help needs none of the modules.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "access": ("access", "access", "Accounts and tokens: who may do what."),
+    "jobs": ("jobs", "jobs", "Background work: what waits, runs, ended, is scheduled."),
+}
+
+
+class _Commands(click.Group):
+    """Groups that are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"everloop.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean 'everloop {near[0]}'?" if near else "'everloop --help' lists the commands."
+            raise click.UsageError(f"there is no command {args[0]!r}. {hint}", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="The workspace's folder [EVERLOOP_HOME, else ./.everloop].",
+)
+@click.option("--actor", help="Who acts, as the audit log records it [EVERLOOP_ACTOR, else the system user].")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@click.version_option(package_name="everloop", prog_name="everloop")
+@click.pass_context
+def everloop(ctx: click.Context, home: Path | None, actor: str | None, as_json: bool) -> None:
+    """The whole MLOps loop in one install.
+
+    \b
+    Begin with your own table:      everloop init FILE.csv
+    or see the loop on a story:     everloop demo
+    """
+    ctx.obj = Output(home=home, actor=actor, as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; errors become one message on stderr and an exit code."""
+    arguments = _global_options_first(sys.argv[1:] if arguments is None else arguments)
+    try:
+        everloop.main(args=arguments, prog_name="everloop", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except EverloopError as error:
+        from everloop.api import exit_code_of
+
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(exit_code_of(error))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _global_options_first(arguments: list[str]) -> list[str]:
+    """Let --home, --actor and --json stand anywhere on the line, as people type them."""
+    first: list[str] = []
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--":
+            rest += [argument, *waiting]
+        elif argument == "--json":
+            first.append(argument)
+        elif argument in ("--home", "--actor"):
+            first += [argument, *([value] if (value := next(waiting, None)) is not None else [])]
+        elif argument.startswith(("--home=", "--actor=")):
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest

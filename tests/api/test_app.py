@@ -1,0 +1,91 @@
+"""The control plane over real HTTP: a uvicorn server on loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import httpx
+import pytest
+import uvicorn
+
+from everloop import access, errors
+from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
+from everloop.workspace import Workspace
+
+
+def serve(ws: Workspace) -> Iterator[httpx.Client]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(ws), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(ws: Workspace) -> Iterator[httpx.Client]:
+    yield from serve(ws)
+
+
+@pytest.fixture
+def closed(ws: Workspace) -> Iterator[httpx.Client]:
+    """A server that wants tokens."""
+    yield from serve(replace(ws, settings=replace(ws.settings, auth="token")))
+
+
+def test_health_answers_anybody(client: httpx.Client) -> None:
+    assert client.get("/health").json() == {"live": True}
+    assert client.get("/ready").json() == {"ready": True}
+
+
+def test_about_names_a_simulation(client: httpx.Client, ws: Workspace) -> None:
+    about = client.get("/api/about").json()
+    assert (about["workspace"], about["simulation"]) == (ws.id, True)
+
+
+def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
+    answer = client.get("/api/about", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "denied"
+
+
+def test_a_token_is_needed_where_authentication_is_on(closed: httpx.Client, ws: Workspace) -> None:
+    assert closed.get("/health").status_code == 200
+    assert closed.get("/api/about").status_code == 403
+    access.add_account(ws, "alice", role="viewer")
+    _, secret = access.create_token(ws, "alice")
+    assert closed.get("/api/about", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert closed.get("/api/about", headers={"Authorization": "Bearer wrong"}).status_code == 403
+
+
+def test_a_role_without_the_permission_is_refused(closed: httpx.Client, ws: Workspace) -> None:
+    access.add_account(ws, "shop", role="client")
+    _, secret = access.create_token(ws, "shop")
+    answer = closed.get("/api/about", headers={"Authorization": f"Bearer {secret}"})
+    assert answer.status_code == 403
+    assert "may not see" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("route", all_routes(), ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_names_a_permission_and_says_what_it_does(route: Route) -> None:
+    assert route.permission is not None or route.path in ("/health", "/ready")
+    assert route.summary
+
+
+def every_error() -> list[type[errors.EverloopError]]:
+    known = [errors.EverloopError]
+    for kind in known:
+        known += kind.__subclasses__()
+    return known[1:]
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_every_error_has_a_status_and_an_exit_code(kind: type[errors.EverloopError]) -> None:
+    made = kind.__new__(kind)
+    assert 400 <= status_of(made) < 600
+    assert exit_code_of(made) in (1, 2, 3, 75)
