@@ -1,0 +1,138 @@
+"""What is written down during a run: parameters, tags, and metrics with their histories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from everloop.errors import Conflict, Invalid
+from everloop.storage import Tx
+from everloop.tracking import store
+from everloop.tracking.lifecycle import need_run, unknown_run
+from everloop.tracking.records import PARAM_LENGTH, TAG_LENGTH, MetricPoint, check_name, check_texts
+from everloop.workspace import Workspace
+
+_POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+def log_params(ws: Workspace, run_id: str, values: Mapping[str, Any]) -> None:
+    """Write down what the run was told to do: texts as they are, other values as JSON. All or none are kept.
+
+    Raises
+    ------
+    Conflict
+        A parameter has another value already: a parameter does not change during a run.
+    Invalid
+        A name or value cannot be stored: names up to 250 characters, values up to 6,000.
+    NotFound
+        There is no such run.
+    """
+    texts = check_texts("a parameter", values, length=PARAM_LENGTH)
+    if texts:
+        ws.write(lambda tx: _add_params(tx, run_id, texts))
+
+
+def log_tags(ws: Workspace, run_id: str, values: Mapping[str, str]) -> None:
+    """Set tags of a run; a tag may change. Raises Invalid (values up to 8,000 characters) and NotFound."""
+    texts = check_texts("a tag", values, length=TAG_LENGTH)
+
+    def change(tx: Tx) -> None:
+        need_run(tx, run_id)
+        store.put_texts(tx, store.tags, run_id, texts)
+
+    if texts:
+        ws.write(change)
+
+
+def log_metrics(
+    ws: Workspace, run_id: str, values: Mapping[str, float], *, step: int = 0, at: datetime | None = None
+) -> None:
+    """Add one value to the history of each metric, in one transaction; see `log_points`.
+
+    Parameters
+    ----------
+    step
+        How far the training was, in whatever the caller counts.
+    at
+        Domain time; None: now.
+    """
+    moment = at or ws.now()
+    log_points(ws, run_id, [MetricPoint(name, value, step, moment) for name, value in values.items()])
+
+
+def log_points(ws: Workspace, run_id: str, points: Sequence[MetricPoint]) -> None:
+    """Add points to the histories of a run's metrics.
+
+    NaN and infinities are kept as they are: a loss that turned NaN is worth knowing. A point equal to one that is
+    there changes nothing, so the call may be repeated after a failure. 5,000 points share a transaction: a failure
+    in the middle of more keeps the first ones.
+
+    Raises
+    ------
+    Invalid
+        A value is no number, a step is no whole number of 64 bits, or a name cannot be stored.
+    NotFound
+        There is no such run.
+    """
+    checked = [_checked(point) for point in points]
+    for start in range(0, len(checked), _POINTS_A_TRANSACTION):
+        ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + _POINTS_A_TRANSACTION]))
+
+
+def metric_history(
+    ws: Workspace, run_id: str, name: str, *, after: MetricPoint | None = None, limit: int = 1_000
+) -> list[MetricPoint]:
+    """A metric's points in order of step, then time, then value (NaN last); none for a name that was never logged.
+
+    At most `limit`; the next page is asked for with `after` the last point. Raises NotFound for an unknown run.
+    """
+    with ws.read() as connection:
+        found = store.points_of(connection, run_id, name, after=after, limit=limit)
+        if not found and not store.has_run(connection, run_id):
+            raise unknown_run(run_id)
+    return found
+
+
+def _add_params(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:
+    need_run(tx, run_id)
+    stored = store.add_texts(tx, store.params, run_id, texts)
+    for name, text in texts.items():
+        if stored[name] != text:
+            raise Conflict(
+                f"the parameter {name!r} of run {run_id} is {_short(stored[name])} and cannot become {_short(text)}: "
+                "parameters do not change during a run. Start another run, or use a tag."
+            )
+
+
+def _add_points(tx: Tx, *, run_id: str, points: Sequence[MetricPoint]) -> None:
+    need_run(tx, run_id)
+    store.insert_points(tx, run_id, points)
+
+
+def _checked(point: MetricPoint) -> MetricPoint:
+    check_name("a metric", point.name)
+    value = _float_of(point.name, point.value)
+    if type(point.step) is not int or point.step not in _INT64:
+        raise Invalid(
+            f"the metric {point.name!r} was logged at step {point.step!r}; a step is a whole number of 64 bits. Count it as int."
+        )
+    # -0.0 and 0.0 are equal as numbers, but PostgreSQL prints what it was given first
+    return MetricPoint(point.name, value + 0.0, point.step, point.at)
+
+
+def _float_of(name: str, value: Any) -> float:
+    with suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, str):  # float() would read one
+            return float(value)
+    raise Invalid(
+        f"the metric {name!r} was given a {type(value).__name__} that is no number of 64 bits; a metric is a number. "
+        "Log text as a parameter or a tag."
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -1,0 +1,150 @@
+"""What the room stores and hands out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from everloop.errors import Invalid
+
+RunKind = Literal["run", "pipeline", "step"]
+RunStatus = Literal["running", "finished", "failed", "killed"]
+
+DEFAULT_EXPERIMENT = "Default"
+
+NAME_LENGTH = 250  # MLflow's limit, so that everything logged here can be read by its clients
+PARAM_LENGTH = 6_000
+TAG_LENGTH = 8_000
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A name that runs are kept under. `created_at` is None for the one that every workspace begins with."""
+
+    id: int
+    name: str
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `metrics` hold the newest value of each: of the highest step, then the latest time, then the last logged.
+
+    `started_at` and `ended_at` are domain time. `code` and `environment` are digests.
+    """
+
+    id: str
+    experiment: str
+    name: str
+    kind: RunKind
+    status: RunStatus
+    parent: str | None
+    actor: str
+    started_at: datetime
+    ended_at: datetime | None
+    error: str | None
+    code: str | None
+    environment: str | None
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mlflow_id(self) -> str:
+        """The id that MLflow's clients see: 32 hex digits."""
+        return self.id.removeprefix("run_")
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of a metric, at a step of the training and a domain time. NaN and infinities are values too."""
+
+    name: str
+    value: float
+    step: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a run: its path among the run's files, and the blob that holds its content."""
+
+    path: str
+    digest: str
+    size_bytes: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Code:
+    """The source files of a project at one moment.
+
+    `files` maps a path below the project's folder to the blob of its content. `commit` is the git commit they are
+    based on and `diff` the blob of what was changed since, both None outside git; `folder` is where in the repository
+    the project lies. `is_dirty` says that the commit alone does not give these files. `problem` is what git said
+    when it could not be asked.
+    """
+
+    digest: str
+    commit: str | None
+    is_dirty: bool
+    diff: str | None
+    folder: str | None
+    files: Mapping[str, str]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The software that code ran on: Python, platform, and each installed package with its version.
+
+    `editable` names the packages that are installed from a folder in place, whose version says little about their code.
+    """
+
+    digest: str
+    python: str
+    implementation: str
+    platform: str
+    packages: tuple[tuple[str, str], ...]
+    editable: tuple[str, ...] = ()
+
+    def version_of(self, package: str) -> str | None:
+        """The version of an installed package, None when it is not installed."""
+        return dict(self.packages).get(package)
+
+
+def check_texts(what: str, values: Mapping[str, Any], *, length: int) -> dict[str, str]:
+    """Named values as the texts that are stored: texts as they are, everything else as JSON.
+
+    Raises Invalid for a name or value that cannot be stored.
+    """
+    return {check_name(what, name): _text(what, name, value, length) for name, value in values.items()}
+
+
+def _text(what: str, name: str, value: Any, length: int) -> str:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise Invalid(
+            f"the value of {name!r} is a {type(value).__name__}; the value of {what} is text, a number, true or false, or "
+            "a list or dict of them. Log what describes it, for example str(value)."
+        ) from error
+    if len(text) > length or "\0" in text:
+        raise Invalid(
+            f"the value of {name!r} has {len(text)} characters; {what} holds up to {length}, none of them NUL. "
+            "Log it as a file with log_artifact."
+        )
+    return text
+
+
+def check_name(what: str, name: str) -> str:
+    """A name as it may be stored. Raises Invalid when it is empty, too long or holds control characters."""
+    if not name or len(name) > NAME_LENGTH or not name.isprintable():
+        shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
+        raise Invalid(
+            f"{shown!r} cannot name {what}: a name has 1 to {NAME_LENGTH} printable characters. Choose a shorter or plainer one."
+        )
+    return name

@@ -1,0 +1,80 @@
+"""What software code runs on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import platform
+import re
+import sysconfig
+from importlib import metadata
+
+from blake3 import blake3
+
+from everloop.errors import NotFound
+from everloop.storage.columns import to_json
+from everloop.tracking import store
+from everloop.tracking.records import Environment
+from everloop.workspace import Workspace
+
+
+def capture_environment(ws: Workspace) -> Environment:
+    """Record what this process runs on: Python, platform and the installed packages; one row per content.
+
+    Packages are read once a process: one installed later, while it runs, is not seen.
+    """
+    here = installed()
+    with ws.read() as connection:
+        is_known = store.environment_by_digest(connection, here.digest) is not None
+    if not is_known:
+        ws.write(lambda tx: store.put_environment(tx, here))
+    return here
+
+
+def environment(ws: Workspace, digest: str) -> Environment:
+    """A recorded environment. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.environment_by_digest(connection, digest)
+    if found is None:
+        raise NotFound(
+            f"no environment {digest!r} was recorded here. A run names its own: 'everloop runs show'."
+        )
+    return found
+
+
+@functools.cache
+def installed() -> Environment:
+    """What this process runs on, without recording it.
+
+    The digest covers all of it but the kernel's version, which changes with each reboot after an update and never
+    changed a model.
+    """
+    packages: dict[str, str] = {}
+    editable: set[str] = set()
+    for distribution in metadata.distributions():
+        name = _normal(distribution.metadata["Name"] or "")
+        if name and name not in packages:  # the first on the path is the one that is imported
+            packages[name] = distribution.version
+            if _is_editable(distribution):
+                editable.add(name)
+    here = Environment(
+        digest="",
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
+        platform=sysconfig.get_platform(),
+        packages=tuple(sorted(packages.items())),
+        editable=tuple(sorted(editable)),
+    )
+    content = {name: value for name, value in vars(here).items() if name != "digest"}
+    return dataclasses.replace(here, digest=blake3(to_json(content).encode()).hexdigest())
+
+
+def _normal(name: str) -> str:
+    """A package's name as PEP 503 compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _is_editable(distribution: metadata.Distribution) -> bool:
+    origin = distribution.read_text("direct_url.json")  # PEP 610
+    return bool(origin and json.loads(origin).get("dir_info", {}).get("editable"))

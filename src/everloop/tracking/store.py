@@ -1,0 +1,354 @@
+"""The tables of tracking, and all SQL over them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect
+
+from everloop.storage import Json, Tx, Utc, metadata
+from everloop.tracking.records import Artifact, Code, Environment, Experiment, MetricPoint, Run
+
+
+class Measure(sa.TypeDecorator[float]):
+    """A float that may be NaN, which SQLite would store as NULL: there it is the text 'NaN'.
+
+    On both databases a NaN equals itself and sorts after every number and after infinity.
+    """
+
+    impl = sa.Double
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        # instead of process_bind_param, whose text SQLAlchemy would turn into a float again
+        return _nan_as_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
+        return None if value is None else float(value)
+
+
+def _nan_as_text(value: float | None) -> Any:
+    return "NaN" if value is not None and math.isnan(value) else value
+
+
+experiments = sa.Table(
+    "experiment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(250), nullable=False, unique=True),
+    sa.Column("created_at", Utc),
+)
+
+codes = sa.Table(
+    "code",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("commit", sa.String(64)),
+    sa.Column("is_dirty", sa.Boolean, nullable=False),
+    sa.Column("diff", sa.String(64)),
+    sa.Column("folder", sa.Text),
+    sa.Column("files", Json, nullable=False),
+    sa.Column("problem", sa.Text),
+)
+
+environments = sa.Table(
+    "environment",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("python", sa.String(40), nullable=False),
+    sa.Column("implementation", sa.String(40), nullable=False),
+    sa.Column("platform", sa.String(120), nullable=False),
+    sa.Column("packages", Json, nullable=False),
+    sa.Column("editable", Json, nullable=False),
+)
+
+run_table = sa.Table(
+    "run",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("experiment", sa.ForeignKey(experiments.c.id), nullable=False),
+    sa.Column("name", sa.String(250), nullable=False),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("status", sa.String(12), nullable=False),
+    sa.Column("parent", sa.ForeignKey("run.id")),
+    sa.Column("actor", sa.String(120), nullable=False),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Column("error", sa.Text),
+    sa.Column("code", sa.ForeignKey(codes.c.digest)),
+    sa.Column("environment", sa.ForeignKey(environments.c.digest)),
+    sa.Index("ix_run_experiment_id", "experiment", "id"),
+    sa.Index("ix_run_parent_id", "parent", "id"),
+    sa.Index("ix_run_kind_id", "kind", "id"),
+)
+
+
+def _named_texts(name: str) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
+        sa.Column("name", sa.String(250), primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+    )
+
+
+params = _named_texts("run_param")
+tags = _named_texts("run_tag")
+
+# The whole point is the key: one that is logged again changes nothing, and a page of a history is a range of the key.
+# No foreign key: the run is looked up once per call, not once per point.
+metrics = sa.Table(
+    "run_metric",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", Utc, primary_key=True, autoincrement=False),
+    sa.Column("value", Measure, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,  # rows in the key's own order, without a second copy of the key
+)
+
+latest_metrics = sa.Table(
+    "run_latest_metric",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("value", Measure, nullable=False),
+    sa.Index("ix_run_latest_metric_name_value", "name", "value"),
+)
+
+artifact_table = sa.Table(
+    "run_artifact",
+    metadata,
+    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
+    sa.Column("path", sa.String(500), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("at", Utc, nullable=False),
+)
+
+
+def experiment_by_name(connection: Connection, name: str) -> Experiment | None:
+    row = connection.execute(sa.select(experiments).where(experiments.c.name == name)).first()
+    return None if row is None else Experiment(**row._mapping)
+
+
+def all_experiments(connection: Connection) -> list[Experiment]:
+    statement = sa.select(experiments).order_by(experiments.c.id)
+    return [Experiment(**row._mapping) for row in connection.execute(statement)]
+
+
+def insert_experiment(tx: Tx, name: str, *, created_at: datetime) -> Experiment:
+    """A new experiment under the next number; the caller holds the lock that makes it the next."""
+    newest = tx.execute(sa.select(sa.func.max(experiments.c.id))).scalar_one()
+    made = Experiment(newest + 1, name, created_at)
+    tx.execute(sa.insert(experiments).values(**vars(made)))
+    return made
+
+
+def insert_run(tx: Tx, begun: Run, *, experiment: Experiment) -> None:
+    values = {name: value for name, value in vars(begun).items() if name in run_table.c}
+    tx.execute(sa.insert(run_table).values(**{**values, "experiment": experiment.id}))
+
+
+def has_run(connection: Connection, run_id: str) -> bool:
+    found = connection.execute(sa.select(sa.literal(1)).where(run_table.c.id == run_id)).first()
+    return found is not None
+
+
+def status_of(tx: Tx, run_id: str) -> str | None:
+    """The run's status, which nobody else changes until the transaction ends."""
+    statement = sa.select(run_table.c.status).where(run_table.c.id == run_id).with_for_update()
+    status: str | None = tx.execute(statement).scalar()
+    return status
+
+
+def update_run(tx: Tx, run_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(sa.update(run_table).where(run_table.c.id == run_id).values(**values))
+
+
+def run_by_id(connection: Connection, run_id: str) -> Run | None:
+    found = _runs(connection, _select_runs().where(run_table.c.id == run_id))
+    return found[0] if found else None
+
+
+def newest_runs(
+    connection: Connection,
+    *,
+    experiment: str | None,
+    kind: str | None,
+    parent: str | None,
+    before: str | None,
+    limit: int,
+) -> list[Run]:
+    """The runs after `before` in the order newest first, which is the order of their ids."""
+    statement = _select_runs().order_by(run_table.c.id.desc()).limit(limit)
+    if experiment is not None:
+        number = sa.select(experiments.c.id).where(experiments.c.name == experiment).scalar_subquery()
+        statement = statement.where(run_table.c.experiment == number)
+    if kind is not None:
+        statement = statement.where(run_table.c.kind == kind)
+    if parent is not None:
+        statement = statement.where(run_table.c.parent == parent)
+    if before is not None:
+        statement = statement.where(run_table.c.id < before)
+    return _runs(connection, statement)
+
+
+def put_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> None:
+    """Set named texts of a run, replacing those of the same name."""
+    statement = _insert(tx, table)
+    replacing = statement.on_conflict_do_update(
+        index_elements=["run", "name"], set_={"value": statement.excluded.value}
+    )
+    tx.execute(replacing, _rows(run_id, values))
+
+
+def add_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Add those named texts of a run that are not there, and return what is stored under all the names."""
+    tx.execute(_insert(tx, table).on_conflict_do_nothing(), _rows(run_id, values))
+    stored = sa.select(table.c.name, table.c.value).where(table.c.run == run_id, table.c.name.in_(values))
+    return {row.name: row.value for row in tx.execute(stored)}
+
+
+def insert_points(tx: Tx, run_id: str, points: Sequence[MetricPoint]) -> None:
+    """Add points to the histories of a run's metrics; those that are there already stay as they are."""
+    rows = [{"run": run_id, **vars(point)} for point in points]
+    tx.execute(_insert(tx, metrics).on_conflict_do_nothing(), rows)
+    newest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        known = newest.get(row["name"])
+        if known is None or (row["step"], row["at"]) >= (known["step"], known["at"]):
+            newest[row["name"]] = row
+    statement = _insert(tx, latest_metrics)
+    given, stored = statement.excluded, latest_metrics.c
+    is_newer = sa.or_(given.step > stored.step, sa.and_(given.step == stored.step, given.at >= stored.at))
+    keeping_newest = statement.on_conflict_do_update(
+        index_elements=["run", "name"],
+        set_={name: given[name] for name in ("step", "at", "value")},
+        where=is_newer,
+    )
+    # in order of names: two writers that lock the same rows in one order cannot wait for each other
+    tx.execute(keeping_newest, [newest[name] for name in sorted(newest)])
+
+
+def points_of(
+    connection: Connection, run_id: str, name: str, *, after: MetricPoint | None, limit: int
+) -> list[MetricPoint]:
+    """A metric's history in order of step, time and value, from the point after `after` on."""
+    key = sa.tuple_(metrics.c.step, metrics.c.at, metrics.c.value)
+    statement = (
+        sa.select(metrics.c.name, metrics.c.value, metrics.c.step, metrics.c.at)
+        .where(metrics.c.run == run_id, metrics.c.name == name)
+        .order_by(metrics.c.step, metrics.c.at, metrics.c.value)
+        .limit(limit)
+    )
+    if after is not None:
+        last = (after.step, after.at, after.value)
+        statement = statement.where(
+            key
+            > sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(last, key, strict=True)))
+        )
+    return [MetricPoint(**row._mapping) for row in connection.execute(statement)]
+
+
+def put_artifacts(tx: Tx, run_id: str, files: Iterable[Artifact]) -> None:
+    statement = _insert(tx, artifact_table)
+    replacing = statement.on_conflict_do_update(
+        index_elements=["run", "path"],
+        set_={name: statement.excluded[name] for name in ("digest", "size_bytes", "at")},
+    )
+    tx.execute(replacing, [{"run": run_id, **vars(file)} for file in files])
+
+
+def artifacts_below(connection: Connection, run_id: str, prefix: str) -> list[Artifact]:
+    """The run's files whose path begins with `prefix`, in order of their paths."""
+    statement = (
+        sa.select(artifact_table).where(artifact_table.c.run == run_id).order_by(artifact_table.c.path)
+    )
+    if prefix:
+        # not LIKE: SQLite's does not tell upper from lower case
+        statement = statement.where(sa.func.substr(artifact_table.c.path, 1, len(prefix)) == prefix)
+    return [_artifact(row) for row in connection.execute(statement)]
+
+
+def artifact_at(connection: Connection, run_id: str, path: str) -> Artifact | None:
+    statement = sa.select(artifact_table).where(artifact_table.c.run == run_id, artifact_table.c.path == path)
+    row = connection.execute(statement).first()
+    return None if row is None else _artifact(row)
+
+
+def code_by_digest(connection: Connection, digest: str) -> Code | None:
+    row = connection.execute(sa.select(codes).where(codes.c.digest == digest)).first()
+    return None if row is None else Code(**row._mapping)
+
+
+def put_code(tx: Tx, code: Code) -> None:
+    tx.execute(_insert(tx, codes).values(**vars(code)).on_conflict_do_nothing())
+
+
+def environment_by_digest(connection: Connection, digest: str) -> Environment | None:
+    row = connection.execute(sa.select(environments).where(environments.c.digest == digest)).first()
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    packages = tuple((name, version) for name, version in values.pop("packages"))
+    return Environment(**{**values, "packages": packages, "editable": tuple(values["editable"])})
+
+
+def put_environment(tx: Tx, environment: Environment) -> None:
+    tx.execute(_insert(tx, environments).values(**vars(environment)).on_conflict_do_nothing())
+
+
+def _insert(tx: Tx, table: sa.Table) -> postgresql.Insert:
+    """An insert that can say what happens when the key is there: the two dialects say it in the same words."""
+    if tx.connection.dialect.name == "sqlite":
+        return sqlite.insert(table)  # type: ignore[return-value]  # same methods, no common class
+    return postgresql.insert(table)
+
+
+def _rows(run_id: str, values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"run": run_id, "name": name, "value": values[name]} for name in sorted(values)]
+
+
+def _select_runs() -> sa.Select[Any]:
+    return sa.select(run_table, experiments.c.name.label("experiment_name")).join(experiments)
+
+
+def _runs(connection: Connection, statement: sa.Select[Any]) -> list[Run]:
+    """The runs of a selection, whole, in its order: four queries however many there are."""
+    rows = connection.execute(statement).all()
+    ids = [row.id for row in rows]
+    known = {
+        what: _by_run(connection, table, ids)
+        for what, table in (("params", params), ("metrics", latest_metrics), ("tags", tags))
+    }
+    return [_run(row, {what: values[row.id] for what, values in known.items()}) for row in rows]
+
+
+def _run(row: sa.Row[Any], known: Mapping[str, Any]) -> Run:
+    values = dict(row._mapping)
+    values["experiment"] = values.pop("experiment_name")
+    return Run(**values, **known)
+
+
+def _by_run(connection: Connection, table: sa.Table, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    if ids:
+        statement = sa.select(table.c.run, table.c.name, table.c.value).where(table.c.run.in_(ids))
+        for row in connection.execute(statement.order_by(table.c.run, table.c.name)):
+            found[row.run][row.name] = row.value
+    return found
+
+
+def _artifact(row: sa.Row[Any]) -> Artifact:
+    return Artifact(row.path, row.digest, row.size_bytes, row.at)
