@@ -36,13 +36,13 @@ def after(seconds: float) -> Any:
 
 def test_a_value_says_from_which_time_it_is() -> None:
     history = observed(view_of(volume), [listing(1, 7, 0), listing(2, 7, 5), listing(3, 8, 6)])
-    assert online_value(history, volume, 7, after(9)) == FeatureValue(2, after(5))
+    assert online_value(view_of(volume), volume, history, entity=7, at=after(9)) == FeatureValue(2, after(5))
 
 
 @pytest.mark.parametrize("entity", [99, None])
 def test_an_unknown_entity_has_an_empty_past(entity: int | None) -> None:
     history = observed(view_of(volume), [listing(1, 7, 0)])
-    assert online_value(history, volume, entity, after(9)) == FeatureValue(0, None)
+    assert online_value(view_of(volume), volume, history, entity=entity, at=after(9)) == FeatureValue(0, None)
 
 
 def test_a_row_that_arrives_twice_counts_once() -> None:
@@ -96,7 +96,8 @@ def test_online_equals_offline_for_rows_in_order_of_arrival(events: list[tuple[i
     ]
     history, online = OnlineHistory(view), []
     for row in rows:
-        online.append(online_value(history, fingerprint, row["merchant_id"], row["received_at"]).value)
+        value = online_value(view, fingerprint, history, entity=row["merchant_id"], at=row["received_at"])
+        online.append(value.value)
         history.observe(row, row["received_at"])
     assert online == training_values(view, fingerprint, table(rows)).to_pylist()
 
@@ -112,9 +113,9 @@ def test_online_equals_offline_for_late_questions_and_late_rows(
     history = observed(view, sorted(rows, key=lambda row: (row["received_at"].second % 7, row["listing_id"])))
     asked = table([listing(1000 + merchant, merchant, newest - late_s) for merchant in range(3)])
     expected = training_values(view, volume, asked, history=table(rows)).to_pylist()
-    assert [
-        online_value(history, volume, merchant, after(newest - late_s)).value for merchant in range(3)
-    ] == expected
+    at = after(newest - late_s)
+    online = [online_value(view, volume, history, entity=merchant, at=at).value for merchant in range(3)]
+    assert online == expected
 
 
 def test_loading_a_file_and_then_the_same_rows_again_counts_once(tmp_path: Path) -> None:

@@ -57,3 +57,11 @@ def test_a_function_that_raises_is_named_with_its_error() -> None:
     with pytest.raises(Invalid, match=r"volume.* raised ZeroDivisionError: .*on 0 past rows") as raised:
         evaluate(view_of(volume, window=timedelta(1)), lambda past: 1 / past.num_rows, table([]))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_views_that_look_at_the_same_rows_share_their_history() -> None:
+    view = view_of(volume)
+    other_function = dataclasses.replace(view, source_digest="0" * 64, dtype="number", function="other")
+    assert other_function.history_id == view.history_id
+    for change in ({"window_s": 60.0}, {"key": None}, {"columns": {**view.columns, "colour": "string"}}):
+        assert dataclasses.replace(view, **change).history_id != view.history_id

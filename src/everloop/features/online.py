@@ -19,14 +19,14 @@ _MANY_CHUNKS = 16  # a table of more chunks is copied into one: slices of a chun
 
 
 def online_value(
-    history: OnlineHistory, function: FeatureFunction, entity: Any, at: datetime
+    view: FeatureView, function: FeatureFunction, history: OnlineHistory, *, entity: Any, at: datetime
 ) -> FeatureValue:
     """The feature's value for `entity` at `at`: the same as `training_values` gives for such a row.
 
     Raises Invalid when the function fails.
     """
     past, newest_us = history.window_before(entity, to_micros(at))
-    value = evaluate(history.view, function, past)
+    value = evaluate(view, function, past)
     return FeatureValue(value, None if newest_us is None else from_micros(newest_us))
 
 
@@ -40,7 +40,7 @@ class OnlineHistory:
     """
 
     def __init__(self, view: FeatureView) -> None:
-        self.view = view
+        self._view = view
         self._schema = view.schema
         self._names = tuple(view.columns)
         self._time = self._names.index(view.time)
@@ -67,7 +67,7 @@ class OnlineHistory:
         at_us = to_micros(at)
         values = [row.get(name) for name in self._names]
         values[self._time] = at_us
-        return self._add(tuple(values), row.get(self.view.entity), at_us)
+        return self._add(tuple(values), row.get(self._view.entity), at_us)
 
     def load(self, path: Path) -> int:
         """Observe all rows of a file written by `materialise`; returns how many were new.
@@ -79,18 +79,18 @@ class OnlineHistory:
                 table = pa.ipc.open_file(source).read_all()
         except pa.ArrowInvalid as error:
             raise Invalid(
-                f"{path} is not a whole Arrow file: {error}. Materialise feature {self.view.name!r} again."
+                f"{path} is not a whole Arrow file: {error}. Materialise feature {self._view.name!r} again."
             ) from error
         if not table.schema.equals(self._schema):
             raise Invalid(
-                f"{path} holds columns {table.schema.names}, feature {self.view.name!r} needs {list(self._names)} "
+                f"{path} holds columns {table.schema.names}, feature {self._view.name!r} needs {list(self._names)} "
                 "in its own types. Materialise the feature again."
             )
         columns = [
             (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
             for column in table.columns
         ]
-        entity = self._names.index(self.view.entity)
+        entity = self._names.index(self._view.entity)
         return sum(self._add(row, row[entity], row[self._time]) for row in zip(*columns, strict=True))
 
     def past(self, entity: Any, at: datetime) -> pa.Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import blake3
 import numpy as np
 import pyarrow as pa
 
@@ -64,6 +65,12 @@ class FeatureView:
     @property
     def window(self) -> timedelta:
         return timedelta(seconds=self.window_s)
+
+    @property
+    def history_id(self) -> str:
+        """Names the past rows that the view looks at: views that differ only in their function share them."""
+        kept = (self.dataset, self.entity, self.time, self.window_s, self.key, list(self.columns.items()))
+        return f"{self.name}-{blake3.blake3(repr(kept).encode()).hexdigest(length=6)}"
 
     @property
     def schema(self) -> pa.Schema:

@@ -1,0 +1,79 @@
+"""What a live model answers, and what was answered.
+
+Answers: which release serves a request, what it says, and what every prediction looked like. The control plane
+writes releases (`write_manifest`) and routes (`write_routes`) into `<home>/serving`; serving processes read
+them there, say how far they are (`acknowledged`, `workers`) and append each answer to the prediction log, which
+`log.read`, `log.batches`, `log.find` and `log.seal` work on.
+Owns no table: the data plane has files only and never opens the metadata database, so that predictions go on
+when that is down. May call features, settings, ids, clock and errors. `run` is a server; it is loaded when
+it is asked for, since readers of the log need no HTTP.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from everloop.serving import log
+from everloop.serving.files import (
+    acknowledged,
+    code_folder,
+    online_path,
+    read_manifest,
+    read_routes,
+    workers,
+    write_manifest,
+    write_routes,
+)
+from everloop.serving.predictor import Failure, Predictor, untrusted_types
+from everloop.serving.records import (
+    Approval,
+    Field,
+    FieldType,
+    Manifest,
+    PredictionRecord,
+    Route,
+    RouteTable,
+    Signature,
+    Variant,
+    Worker,
+)
+from everloop.serving.route import choose
+from everloop.serving.signature import FieldProblem, check
+
+if TYPE_CHECKING:
+    from everloop.serving.app import run
+
+__all__ = [
+    "Approval",
+    "Failure",
+    "Field",
+    "FieldProblem",
+    "FieldType",
+    "Manifest",
+    "PredictionRecord",
+    "Predictor",
+    "Route",
+    "RouteTable",
+    "Signature",
+    "Variant",
+    "Worker",
+    "acknowledged",
+    "check",
+    "choose",
+    "code_folder",
+    "log",
+    "online_path",
+    "read_manifest",
+    "read_routes",
+    "run",
+    "untrusted_types",
+    "workers",
+    "write_manifest",
+    "write_routes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":
+        from everloop.serving import app  # noqa: PLC0415  (uvicorn: a third of a second that readers do not need)
+
+        return app.run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

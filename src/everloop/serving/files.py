@@ -1,0 +1,199 @@
+"""The small files between the control plane and the data plane, in `<home>/serving` (`folder` everywhere here).
+
+releases/REL.json   a Manifest, written once by the registry when it releases a version
+routes.json         the RouteTable, replaced whole by a rollout
+workers/N.json      a Worker, written by serving process N about itself
+log/N/              its prediction log; it holds a lock on log/N/lock as long as it lives
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from everloop.errors import Conflict, Invalid, NotFound
+from everloop.features import FeatureView
+from everloop.serving.records import Manifest, RouteTable, Worker
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write a release where serving processes find it; durable when this returns.
+
+    Raises Conflict when a release of this id exists with other content: releases never change.
+    """
+    path = folder / "releases" / f"{manifest.id}.json"
+    content = msgspec.json.format(msgspec.json.encode(manifest))
+    if path.exists():
+        if path.read_bytes() != content:
+            raise Conflict(
+                f"release {manifest.id} exists with other content; a release never changes. Make a new one."
+            )
+        return path
+    replace_file(path, content)
+    return path
+
+
+def read_manifest(folder: Path, release: str) -> Manifest:
+    """The manifest of a release. Raises NotFound or Invalid."""
+    path = folder / "releases" / f"{release}.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"there is no release {release!r} in {path.parent}; a route names only released versions. Release the version first."
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{path} is not a release manifest: {error}. Release the version again.") from error
+
+
+def write_routes(folder: Path, table: RouteTable) -> None:
+    """Replace the route table; serving processes notice within 0.1 s. Durable when this returns.
+
+    Raises
+    ------
+    Conflict
+        The table in force has this epoch or a later one.
+    Invalid
+        A route without variants, with weights that do not add up to 100, or with two variants of one name.
+    """
+    _check_routes(table)
+    current = read_routes(folder)
+    if current is not None and current.epoch >= table.epoch:
+        raise Conflict(
+            f"the route table in force has epoch {current.epoch}, this one {table.epoch}; a change has a higher epoch. "
+            "Read the table again and make the change on that."
+        )
+    replace_file(folder / "routes.json", msgspec.json.format(msgspec.json.encode(table)))
+
+
+def read_routes(folder: Path) -> RouteTable | None:
+    """The route table in force, None when there was never one. Raises Invalid."""
+    path = folder / "routes.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RouteTable)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise Invalid(
+            f"{path} is not a route table: {error}. Write it again by any change of a rollout."
+        ) from error
+
+
+def workers(folder: Path) -> list[Worker]:
+    """The serving processes that live now, by writer number."""
+    found = []
+    for path in sorted((folder / "workers").glob("[0-9]*.json")):
+        if not is_live(folder, int(path.stem)):
+            continue
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Worker))
+        except FileNotFoundError:
+            continue  # it stopped just now
+    return found
+
+
+def acknowledged(folder: Path) -> int | None:
+    """The newest epoch that every live serving process has applied; None when none lives or one has none."""
+    epochs = [worker.epoch for worker in workers(folder)]
+    known = [epoch for epoch in epochs if epoch is not None]
+    return min(known) if known and len(known) == len(epochs) else None
+
+
+def write_worker(folder: Path, worker: Worker) -> None:
+    """Say how this process does; atomic, but not forced to disk: it means nothing after a crash."""
+    replace_file(_worker_path(folder, worker.writer), msgspec.json.encode(worker), durable=False)
+
+
+def remove_worker(folder: Path, writer: int) -> None:
+    _worker_path(folder, writer).unlink(missing_ok=True)
+
+
+def remove_dead_workers(folder: Path) -> None:
+    """Delete what killed processes said of themselves."""
+    for path in (folder / "workers").glob("[0-9]*.json"):
+        if not is_live(folder, int(path.stem)):
+            path.unlink(missing_ok=True)
+
+
+def is_live(folder: Path, writer: int) -> bool:
+    """Whether the process with this writer number lives: it holds a lock that the kernel frees at its death."""
+    try:
+        descriptor = os.open(writer_folder(folder, writer) / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        # shared, so that two that ask at once do not take each other for the owner
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def writer_folder(folder: Path, writer: int) -> Path:
+    return folder / "log" / f"{writer:05d}"
+
+
+def online_path(folder: Path, view: FeatureView) -> Path:
+    """Where a starting server looks for the view's past rows (see `features.materialise`)."""
+    return folder / "online" / f"{view.history_id}.arrow"
+
+
+def code_folder(folder: Path, code: str) -> Path:
+    """Where the modules of a release's features are, by the digest of its code."""
+    return folder / "code" / code
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Put `content` at `path`: a reader sees the old file or the new one, whole; so does a restart if durable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk, so that a new or renamed file in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _worker_path(folder: Path, writer: int) -> Path:
+    return folder / "workers" / f"{writer:05d}.json"
+
+
+def _check_routes(table: RouteTable) -> None:
+    for name, route in table.endpoints.items():
+        weights = [variant.weight for variant in route.variants]
+        if not weights or min(weights) < 0 or abs(sum(weights) - 100) > 1e-6:
+            raise Invalid(
+                f"the variants of endpoint {name!r} have weights {weights}; they are percentages that add up to 100. "
+                "Give what is left to the control."
+            )
+        names = [variant.name for variant in (*route.variants, *route.shadow)]
+        if len(set(names)) < len(names):
+            raise Invalid(
+                f"endpoint {name!r} has two variants of one name ({', '.join(names)}). Name each differently."
+            )
+        if route.endpoint != name:
+            raise Invalid(
+                f"the route of endpoint {name!r} calls itself {route.endpoint!r}. Use one name for both."
+            )

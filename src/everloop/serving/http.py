@@ -1,0 +1,125 @@
+"""HTTP as the prediction server needs it: who may ask, the body, the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def send(self, send: Send) -> None:
+        headers = [_JSON, (b"content-length", b"%d" % len(self.body)), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class TooLarge(Exception):  # noqa: N818  (a condition between two functions of this room, no error to read)
+    """The body is over the limit."""
+
+
+class Refusal(Exception):  # noqa: N818  (an answer on its way to the client)
+    """An answer instead of a prediction."""
+
+    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.more = more
+
+    def reply(self) -> Reply:
+        return error_reply(self.status, self.code, str(self), **self.more)
+
+
+def json_reply(status: int, content: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    return Reply(status, _encode(content), headers)
+
+
+def error_reply(status: int, code: str, message: str, **more: Any) -> Reply:
+    """The one form of all errors; a 503 says when to try again."""
+    headers = ((b"retry-after", b"1"),) if status == 503 else ()
+    if status == 413:
+        headers = ((b"connection", b"close"),)  # the rest of the body is not read
+    return json_reply(status, {"error": {"code": code, "message": message, **more}}, headers)
+
+
+class Doorkeeper:
+    """Whether a request names this server and comes from it.
+
+    A page in a browser can send requests here, by a name of its own that it points at this machine (DNS
+    rebinding: Host gives it away) or across origins (Origin does). A program sets neither wrongly.
+    """
+
+    def __init__(self, allowed_hosts: str) -> None:
+        named = [name.strip().lower() for name in allowed_hosts.split(",") if name.strip()]
+        self._hosts = frozenset((*LOOPBACK, *named))
+
+    def check(self, headers: Headers, *, changes_state: bool) -> None:
+        """Raises Refusal."""
+        host = origin = None
+        for name, value in headers:
+            if name == b"host":
+                host = value.decode("latin-1").lower()
+            elif name == b"origin":
+                origin = value.decode("latin-1").lower()
+        if host is None or _host_name(host) not in self._hosts:
+            raise Refusal(
+                403,
+                "denied",
+                f"the request is for host {host!r}; this server answers for {', '.join(sorted(self._hosts))}. "
+                "Add the name to the setting allowed_hosts.",
+            )
+        if changes_state and origin is not None and not self._is_own(origin, host):
+            raise Refusal(
+                403,
+                "denied",
+                f"the request comes from a page of {origin!r}; only pages of this server may ask for predictions. "
+                "Add its host to the setting allowed_hosts.",
+            )
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        place = urlsplit(origin)
+        return place.netloc == host or (place.hostname in self._hosts and place.hostname not in LOOPBACK)
+
+
+async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to be over the limit."""
+    for name, value in headers:
+        if name == b"content-length" and (not value.isdigit() or int(value) > limit_bytes):
+            raise TooLarge
+    parts: list[bytes] = []
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "malformed", "the connection was closed before the body was whole.")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit_bytes:
+            raise TooLarge
+        has_more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port and the brackets of IPv6."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]

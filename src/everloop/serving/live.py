@@ -1,0 +1,262 @@
+"""What answers now: loaded releases behind routes, and how a new route table becomes that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from everloop.clock import Clock
+from everloop.errors import EverloopError, Invalid
+from everloop.features import (
+    FeatureFunction,
+    FeatureValue,
+    FeatureView,
+    OnlineHistory,
+    load_function,
+    online_value,
+)
+from everloop.serving.batching import Batcher
+from everloop.serving.files import code_folder, online_path, read_manifest, read_routes
+from everloop.serving.log import batches
+from everloop.serving.predictor import Failure, Prediction, Predictor
+from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
+from everloop.serving.signature import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A row that came with a request, for the histories that look at it."""
+
+    prediction_id: str
+    endpoint: str
+    inputs: dict[str, Any]
+    key: str | None
+    at: datetime
+
+
+class LiveHistory:
+    """A view's past rows: from the materialised file, then from the log, then from requests.
+
+    A row that may come from two of these is recognised by its key. One without a key is taken from the log only
+    if it is later than the file, and by its prediction id until `settle`.
+    """
+
+    def __init__(self, view: FeatureView) -> None:
+        self.rows = OnlineHistory(view)
+        self.window = view.window
+        self._key, self._key_is_integer = (
+            view.key,
+            view.key is not None and view.columns[view.key] == "integer",
+        )
+        columns = {name: kind for name, kind in view.columns.items() if name != view.time}
+        self._names = list(columns)
+        self._reader = Reader(
+            Signature(tuple(Field(name, kind, True) for name, kind in columns.items()), "number")
+        )
+        self._file_ends_at: datetime | None = None
+        self._unsettled: set[str] | None = set()
+
+    def load(self, path: Path) -> None:
+        if path.exists():
+            self.rows.load(path)
+            self._file_ends_at = self.rows.newest_at
+
+    def observe(self, arrival: Arrival) -> None:
+        """Take in a row, unless it is known or does not fit the view's types."""
+        if self._unsettled is not None and arrival.key is None:
+            if arrival.prediction_id in self._unsettled:
+                return
+            if self._file_ends_at is not None and arrival.at <= self._file_ends_at:
+                return
+            self._unsettled.add(arrival.prediction_id)
+        row = {name: arrival.inputs.get(name) for name in self._names}
+        if self._key is not None and row.get(self._key) is None:
+            row[self._key] = self._as_key(arrival.key)
+        values, problems = self._reader.read(row)
+        if not problems:
+            self.rows.observe(dict(zip(self._names, values, strict=True)), arrival.at)
+
+    def settle(self) -> None:
+        """From now on each row comes once, from its own request."""
+        self._unsettled = None
+
+    def _as_key(self, key: str | None) -> str | int | None:
+        if key is None or not self._key_is_integer:
+            return key
+        return int(key) if key.removeprefix("-").isdecimal() else None
+
+
+@dataclass(frozen=True)
+class LiveFeature:
+    view: FeatureView
+    function: FeatureFunction
+    history: LiveHistory
+
+    def value(self, entity: Any, at: datetime) -> FeatureValue:
+        return online_value(self.view, self.function, self.history.rows, entity=entity, at=at)
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRelease:
+    """A loaded, warm release. `batcher` takes rows as the model wants them: inputs, then features."""
+
+    manifest: Manifest
+    reader: Reader
+    features: tuple[LiveFeature, ...]
+    batcher: Batcher[list[Any], Prediction | Failure]
+
+
+@dataclass(frozen=True)
+class LiveEndpoint:
+    """An endpoint's route, the epoch of its table, the releases it names and the histories they look at."""
+
+    route: Route
+    epoch: int
+    releases: dict[str, LiveRelease]
+    histories: tuple[LiveHistory, ...]
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """All that answers. `epoch` is that of the newest table of which every endpoint could be loaded."""
+
+    epoch: int | None = None
+    endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def releases(self) -> dict[str, LiveRelease]:
+        return {name: one for endpoint in self.endpoints.values() for name, one in endpoint.releases.items()}
+
+    @property
+    def histories(self) -> dict[str, LiveHistory]:
+        features = [feature for release in self.releases.values() for feature in release.features]
+        return {feature.view.history_id: feature.history for feature in features}
+
+    def catch_up(self, current: LiveTable, arrivals: Iterable[Arrival]) -> None:
+        """Show histories that `current` did not have what arrived while they were loaded."""
+        known = {id(history) for history in current.histories.values()}
+        for arrival in arrivals:
+            endpoint = self.endpoints.get(arrival.endpoint)
+            for history in endpoint.histories if endpoint else ():
+                if id(history) not in known:
+                    history.observe(arrival)
+        for history in self.histories.values():
+            history.settle()
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Turns the route table in force into a live one, keeping what is loaded already."""
+
+    folder: Path
+    blobs_folder: Path
+    clock: Clock
+    queue_limit: int
+
+    def load(self, current: LiveTable) -> LiveTable:
+        """The live table for the routes in force; slow, for a thread.
+
+        An endpoint whose release cannot be loaded keeps the route that it had, if any, and is told of in
+        `problems`; the others move on. The epoch moves only when all did: a rollout waits for it.
+        """
+        try:
+            table = read_routes(self.folder)
+        except EverloopError as error:
+            return LiveTable(current.epoch, current.endpoints, {"routes.json": str(error)})
+        return LiveTable() if table is None else _Loading(self, current).table(table)
+
+
+class _Loading:
+    """One turn of the loader: the releases and histories that it found loaded or loaded itself."""
+
+    def __init__(self, loader: Loader, current: LiveTable) -> None:
+        self._loader = loader
+        self._current = current
+        self._releases = dict(current.releases)
+        self._histories = dict(current.histories)
+
+    def table(self, table: RouteTable) -> LiveTable:
+        endpoints: dict[str, LiveEndpoint] = {}
+        problems: dict[str, str] = {}
+        for name, route in table.endpoints.items():
+            try:
+                endpoints[name] = self._endpoint(route, table.epoch)
+                continue
+            except EverloopError as error:
+                problems[name] = str(error)
+            except Exception as error:  # noqa: BLE001  (a feature's module may raise anything when it is imported)
+                problems[name] = f"loading raised {type(error).__name__}: {error}"
+            if name in self._current.endpoints:
+                endpoints[name] = self._current.endpoints[name]
+        live = LiveTable(self._current.epoch if problems else table.epoch, endpoints, problems)
+        self._fill_from_log(live)
+        return live
+
+    def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
+        named = dict.fromkeys(variant.release for variant in (*route.variants, *route.shadow))
+        for name in named:
+            if name not in self._releases:
+                self._releases[name] = self._release(read_manifest(self._loader.folder, name))
+        releases = {name: self._releases[name] for name in named}
+        histories = {
+            feature.view.history_id: feature.history
+            for release in releases.values()
+            for feature in release.features
+        }
+        return LiveEndpoint(route, epoch, releases, tuple(histories.values()))
+
+    def _release(self, manifest: Manifest) -> LiveRelease:
+        reader = Reader(manifest.signature)
+        features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
+        predictor = Predictor.load(manifest, self._loader.blobs_folder)
+        batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
+        return LiveRelease(manifest, reader, features, batcher)
+
+    def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
+        if manifest.code is None:
+            raise Invalid(
+                f"release {manifest.id} has the feature {view.name!r} but names no code to load it from. "
+                "Release the version again."
+            )
+        if view.entity not in reader.column_types:
+            raise Invalid(
+                f"feature {view.name!r} of release {manifest.id} is by {view.entity!r}, which is not an input of the model. "
+                "Make it one, so that requests carry it."
+            )
+        function = load_function(view, code_folder(self._loader.folder, manifest.code))
+        history = self._histories.get(view.history_id)
+        if history is None:
+            history = LiveHistory(view)
+            history.load(online_path(self._loader.folder, view))
+            self._histories[view.history_id] = history
+        return LiveFeature(view, function, history)
+
+    def _fill_from_log(self, live: LiveTable) -> None:
+        """Show new histories what was asked since they were materialised, by whichever process."""
+        known = {id(history) for history in self._current.histories.values()}
+        feeds = {
+            name: [history for history in endpoint.histories if id(history) not in known]
+            for name, endpoint in live.endpoints.items()
+        }
+        windows = [history.window for histories in feeds.values() for history in histories]
+        if not windows:
+            return
+        for arrival in _arrivals(self._loader.folder, since=self._loader.clock.now() - 2 * max(windows)):
+            for history in feeds.get(arrival.endpoint, ()):
+                history.observe(arrival)
+
+
+def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:
+    """The rows that came with logged requests: not the refused, the replayed, nor a shadow's second record."""
+    columns = ("id", "endpoint", "at", "key", "inputs", "status", "replay", "shadow_of")
+    for batch in batches(folder, start=since - timedelta(microseconds=1), columns=columns):
+        for row in batch.to_pylist():
+            if row["status"] != "refused" and not row["replay"] and row["shadow_of"] is None:
+                inputs = msgspec.json.decode(row["inputs"])
+                yield Arrival(row["id"], row["endpoint"], inputs, row["key"], row["at"])

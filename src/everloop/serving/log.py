@@ -1,0 +1,335 @@
+"""The prediction log as a whole: read it, find one prediction, seal finished segments into Parquet.
+
+    log/00003/lock              held by process 3 as long as it lives
+    log/00003/1757000000000.log       a segment, named by the millisecond of its first record's id
+    log/00003/1756990000000.parquet   a sealed one
+
+Readers see every record exactly once at any moment, also while segments are sealed under them.
+`folder` is always `<home>/serving`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from everloop.clock import to_micros
+from everloop.errors import Invalid
+from everloop.ids import milliseconds_of, prefix_of, writer_of
+from everloop.serving.files import is_live, sync_folder, writer_folder
+from everloop.serving.records import PredictionRecord
+from everloop.serving.segments import Damage, find_in, scan
+
+logger = logging.getLogger(__name__)
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("endpoint", pa.string(), nullable=False),
+    pa.field("variant", pa.string(), nullable=False),
+    pa.field("release", pa.string(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("version", pa.int64(), nullable=False),
+    pa.field("epoch", pa.int64(), nullable=False),
+    pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("key", pa.string()),
+    pa.field("inputs", pa.string(), nullable=False),
+    pa.field("features", pa.string(), nullable=False),
+    pa.field("output", pa.string()),
+    pa.field("output_number", pa.float64()),
+    pa.field("scores", pa.string(), nullable=False),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("latency_us", pa.int64(), nullable=False),
+    pa.field("replay", pa.bool_(), nullable=False),
+    pa.field("shadow_of", pa.string()),
+]
+SCHEMA = pa.schema(_FIELDS)
+"""Of the tables that `read` gives. `output` is the class, `output_number` the number, one of them null;
+`inputs`, `features` and `scores` are JSON texts (see `unpack`)."""
+
+BATCH_ROWS = 8_192
+# an answer may take this long after its id was made, so a record may stand this much behind its segment's name
+_LONGEST_REQUEST_MS = 3_600_000
+_Features = dict[str, tuple[int | float | str | None, int | None]]
+_json = msgspec.json.Encoder().encode
+
+
+def read(
+    folder: Path,
+    *,
+    endpoint: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """All records of an endpoint with start <= at < end, live and sealed, in the columns of `SCHEMA` asked for.
+
+    `at` is domain time. The order is by process and time of writing; sort by id for the order of arrival.
+    For more than fits in memory use `batches`.
+    """
+    found = batches(folder, endpoint=endpoint, start=start, end=end, columns=columns)
+    return pa.Table.from_batches(list(found), schema=_schema_of(columns))
+
+
+def batches(
+    folder: Path,
+    *,
+    endpoint: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """As `read`, a batch of at most 8,192 records at a time; memory holds one segment at most."""
+    names = _schema_of(columns).names
+    wanted = _filter(endpoint, start, end)
+    for directory in _writer_folders(folder):
+        for number in _segments(directory):
+            for batch in _segment_batches(directory / str(number), names, wanted):
+                if batch.num_rows:
+                    yield batch
+
+
+def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
+    """The record of one prediction, None when there is none.
+
+    The id carries the writer and the millisecond, so that one folder is listed and usually one segment opened.
+    Raises Invalid when the text is no prediction id.
+    """
+    if prefix_of(prediction_id) != "pred":
+        raise Invalid(f"{prediction_id!r} is not a prediction's id; one begins with pred_.")
+    directory, made_ms = writer_folder(folder, writer_of(prediction_id)), milliseconds_of(prediction_id)
+    if not directory.is_dir():
+        return None
+    numbers = _segments(directory)
+    first = max((number for number in numbers if number <= made_ms), default=0)
+    for number in numbers:
+        if first <= number <= made_ms + _LONGEST_REQUEST_MS:
+            record = _find_in_segment(directory / str(number), prediction_id)
+            if record is not None:
+                return record
+    return None
+
+
+def seal(folder: Path) -> list[Path]:
+    """Turn finished segments into Parquet beside them; returns the new files.
+
+    A segment is finished when its process has begun another or is dead. Run by any process, also by several
+    at once: the Parquet file appears whole, is on disk before the segment is removed, and repeating it changes
+    nothing. A segment with damage is kept as `.damaged` for whoever wants to look.
+    """
+    sealed = []
+    for directory in _writer_folders(folder):
+        names = sorted(int(path.stem) for path in directory.glob("*.log"))
+        for number in names[:-1] if is_live(folder, int(directory.name)) else names:
+            path = directory / f"{number}.parquet"
+            if path.exists():
+                path.with_suffix(".log").unlink(missing_ok=True)
+            elif _seal_segment(path.with_suffix(".log"), path):
+                sealed.append(path)
+    return sealed
+
+
+def unpack(texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The JSON texts of `inputs` or `scores` as columns of the given types; what a text lacks is null.
+
+    Raises Invalid when a value does not fit its type: read records with status ok or failed, whose inputs
+    were checked, not refused ones.
+    """
+    schema = pa.schema([pa.field(name, kind) for name, kind in types.items()])
+    lines = [str(text) for text in texts.to_pylist()]
+    if not lines:
+        return schema.empty_table()
+    try:
+        return pa.json.read_json(
+            io.BytesIO("\n".join(lines).encode()),
+            read_options=pa.json.ReadOptions(block_size=max(1 << 20, 8 * max(map(len, lines)))),
+            parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid as error:
+        raise Invalid(
+            f"logged inputs do not fit {dict(types)}: {error}. Leave refused records out and give the signature's types."
+        ) from error
+
+
+def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
+    """Records in the columns of `SCHEMA`."""
+    rows = [
+        (
+            record.id,
+            record.endpoint,
+            record.variant,
+            record.release,
+            record.model,
+            record.version,
+            record.epoch,
+            record.at,
+            record.key,
+            _json(record.inputs).decode(),
+            _json(record.features).decode(),
+            record.output if isinstance(record.output, str) else None,
+            None if isinstance(record.output, str) else record.output,
+            _json(record.scores).decode(),
+            record.status,
+            record.error,
+            record.latency_us,
+            record.replay,
+            record.shadow_of,
+        )
+        for record in records
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
+    return pa.record_batch(
+        [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
+        schema=SCHEMA,
+    )
+
+
+def _writer_folders(folder: Path) -> list[Path]:
+    log = folder / "log"
+    found = [path for path in log.iterdir() if path.name.isdigit()] if log.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def _segments(directory: Path) -> list[int]:
+    """The numbers of a writer's segments, each once, sealed or not.
+
+    Two listings: one alone may pass the place of the Parquet file before it is renamed there and the place of
+    the segment after it is removed. Whatever was in that transition during the first listing is sealed in the
+    second.
+    """
+    return sorted({int(name) for _ in range(2) for name in _stems(directory)})
+
+
+def _stems(directory: Path) -> Iterator[str]:
+    for path in directory.iterdir():
+        if path.suffix in (".log", ".parquet") and path.stem.isdigit():
+            yield path.stem
+
+
+def _segment_batches(
+    stem: Path, names: Sequence[str], wanted: pc.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    content = _content(stem)
+    if content is None:
+        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted)
+        return
+    for batch in _record_batches(content, stem.with_suffix(".log"), []):
+        table = pa.Table.from_batches([batch])
+        yield from (table if wanted is None else table.filter(wanted)).select(list(names)).to_batches()
+
+
+def _sealed_batches(
+    path: Path, names: Sequence[str], wanted: pc.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    # little read-ahead: the default would hold some hundred thousand records of a large window in memory
+    yield from pa.dataset.dataset(path, schema=SCHEMA, format="parquet").to_batches(
+        columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+    )
+
+
+def _find_in_segment(stem: Path, prediction_id: str) -> PredictionRecord | None:
+    content = _content(stem)
+    if content is not None:
+        return find_in(content, prediction_id)
+    sealed = pa.dataset.dataset(stem.with_suffix(".parquet"), schema=SCHEMA, format="parquet")
+    rows = sealed.to_table(filter=pc.field("id") == prediction_id).to_pylist()
+    return _from_row(rows[0]) if rows else None
+
+
+def _content(stem: Path) -> bytes | None:
+    """A segment's bytes, None when it is sealed (perhaps since it was listed).
+
+    Read and not mapped: a writer cuts off what it could not write whole, and reading a mapped page that is
+    gone would kill the reader.
+    """
+    if stem.with_suffix(".parquet").exists():
+        return None
+    try:
+        return stem.with_suffix(".log").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _record_batches(content: bytes, path: Path, damage: list[Damage]) -> Iterator[pa.RecordBatch]:
+    waiting: list[PredictionRecord] = []
+    for record in scan(content, damage):
+        waiting.append(record)
+        if len(waiting) == BATCH_ROWS:
+            yield to_batch(waiting)
+            waiting = []
+    yield to_batch(waiting)
+    for one in damage:
+        logger.warning("%s: %d bytes at %d are damaged and were skipped", path, one.size_bytes, one.offset)
+
+
+def _seal_segment(log: Path, path: Path) -> bool:
+    try:
+        content = log.read_bytes()
+    except FileNotFoundError:
+        return False  # another process sealed it first
+    damage: list[Damage] = []
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                for batch in _record_batches(content, log, damage):
+                    writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    if damage:
+        log.replace(log.with_suffix(".damaged"))
+    else:
+        log.unlink(missing_ok=True)
+    return True
+
+
+def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
+    if columns is None:
+        return SCHEMA
+    unknown = [name for name in columns if name not in SCHEMA.names]
+    if unknown:
+        raise Invalid(f"the prediction log has no columns {unknown}; it has {', '.join(SCHEMA.names)}.")
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
+def _filter(endpoint: str | None, start: datetime | None, end: datetime | None) -> pc.Expression | None:
+    parts = []
+    if endpoint is not None:
+        parts.append(pc.field("endpoint") == endpoint)
+    if start is not None:
+        parts.append(pc.field("at") >= pa.scalar(start, type=SCHEMA.field("at").type))
+    if end is not None:
+        parts.append(pc.field("at") < pa.scalar(end, type=SCHEMA.field("at").type))
+    wanted = None
+    for part in parts:
+        wanted = part if wanted is None else wanted & part
+    return wanted
+
+
+def _from_row(row: Mapping[str, Any]) -> PredictionRecord:
+    """The record of a sealed row, equal to what was written."""
+    values = {name: row[name] for name in PredictionRecord.__struct_fields__}
+    values |= {name: msgspec.json.decode(row[name]) for name in ("inputs", "scores")}
+    values["features"] = msgspec.json.decode(row["features"], type=_Features)
+    values["at"] = to_micros(row["at"])
+    if row["output"] is None:
+        values["output"] = row["output_number"]
+    return PredictionRecord(**values)

@@ -1,0 +1,54 @@
+"""Which variant answers: a pure function of the route and of the key or the request."""
+
+from __future__ import annotations
+
+import math
+
+import blake3
+
+from everloop.serving.records import Route, Variant
+
+_UNIT = 2.0**-53
+
+
+def choose(route: Route, *, key: str | None, prediction_id: str) -> Variant:
+    """The variant that answers.
+
+    A sticky route deals by key, any other (and a request without a key) by prediction id. Shares are exactly
+    proportional to the weights, do not depend on the order of the variants, and raising one variant's weight
+    at the cost of another moves requests only to the one that was raised or from the one that was lowered: no
+    key leaves a canary while it grows.
+
+    Notes
+    -----
+    Weighted rendezvous hashing: with u_v uniform in (0, 1) by BLAKE3 of salt, unit and variant, the variant
+    with the least -ln(u_v) / weight_v wins; these are exponential variables of rate weight_v, so that each is
+    the least with probability weight_v / sum of weights. (Thaler and Ravishankar 1998 for the hashing; the
+    logarithm weights it exactly.)
+    """
+    variants = route.variants
+    if len(variants) == 1:
+        return variants[0]
+    unit = key if route.stickiness == "key" and key is not None else prediction_id
+    return min(
+        (variant for variant in variants if variant.weight > 0),
+        key=lambda variant: (
+            -math.log(_uniform(route.salt, unit, variant.name)) / variant.weight,
+            variant.name,
+        ),
+    )
+
+
+def shadows(route: Route, *, prediction_id: str) -> list[Variant]:
+    """The shadow variants that get a copy of this request: each its weight in percent, independently."""
+    return [
+        variant
+        for variant in route.shadow
+        if _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
+    ]
+
+
+def _uniform(salt: str, unit: str, name: str) -> float:
+    """A number in (0, 1), never 0 or 1, that looks random and is always the same for the same three texts."""
+    digest = blake3.blake3(f"{salt}\0{unit}\0{name}".encode()).digest(length=8)
+    return ((int.from_bytes(digest, "little") >> 11) + 0.5) * _UNIT

@@ -1,0 +1,226 @@
+"""Segments of the prediction log: how records are framed, written and scanned.
+
+A segment is a file of frames: length (u32), CRC-32 of the payload (u32), payload, little-endian; the payload
+is the msgpack array of a `PredictionRecord`. Only its own process writes a segment, always at the end and
+with one write(2) a call, and never goes back to one that it left; so whatever a kill cuts short is at the end
+of a file, and nobody was answered for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from everloop.errors import StorageFailed
+from everloop.ids import WRITER_BITS, milliseconds_of
+from everloop.serving.files import sync_folder, writer_folder
+from everloop.serving.records import PredictionRecord
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+_HEADER = struct.Struct("<II")
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(PredictionRecord)
+# how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
+_ID_MARK = b"\xd9\x25pred_"
+_ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Bytes of a segment that are no frames although frames follow, or that fail their checksum."""
+
+    offset: int
+    size_bytes: int
+
+
+class LogWriter:
+    """The end of one process's prediction log; made by `claim`, used by one thread (`sync` by any)."""
+
+    def __init__(self, folder: Path, writer: int, *, segment_bytes: int, is_durable: bool) -> None:
+        self.writer = writer
+        self._folder = writer_folder(folder, writer)
+        self._segment_bytes = segment_bytes
+        self._is_durable = is_durable
+        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # waits for one who looks whether we live
+        self._swapping = threading.Lock()
+        self._segment: int | None = None
+        self._size = 0
+
+    @classmethod
+    def claim(
+        cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, is_durable: bool = False
+    ) -> LogWriter:
+        """A writer under the next free number, which nobody had before and nobody gets again.
+
+        Raises StorageFailed when the home cannot be written or all 2^20 numbers are used.
+        """
+        log = folder / "log"
+        try:
+            log.mkdir(parents=True, exist_ok=True)
+            number = max((int(path.name) for path in log.iterdir() if path.name.isdigit()), default=0) + 1
+            while number < 1 << WRITER_BITS:
+                try:
+                    writer_folder(folder, number).mkdir()
+                except FileExistsError:
+                    number += 1
+                    continue
+                return cls(folder, number, segment_bytes=segment_bytes, is_durable=is_durable)
+        except OSError as error:
+            raise _cannot_write(log, error) from error
+        raise StorageFailed(f"all {1 << WRITER_BITS} writer numbers under {log} are used. Start a new home.")
+
+    def write(self, records: Sequence[PredictionRecord]) -> None:
+        """Append the records with one write(2): they survive a kill of this process from here on.
+
+        Raises StorageFailed when they could not be written whole; then none of them is in the log.
+        """
+        frames = b"".join([_frame(record) for record in records])
+        segment = self._segment
+        try:
+            if segment is None or self._size + len(frames) > self._segment_bytes:
+                segment = self._next_segment(milliseconds_of(records[0].id))
+            written = os.write(segment, frames)
+        except OSError as error:
+            self._take_back()
+            raise _cannot_write(self._folder, error) from error
+        if written < len(frames):
+            self._take_back()
+            raise StorageFailed(
+                f"{self._folder} took {written} of {len(frames)} bytes: the disk is full. "
+                "Free space there; predictions are refused as long as they cannot be logged."
+            )
+        self._size += written
+
+    def sync(self) -> None:
+        """Force what was written to disk (fdatasync); from then on it survives a power cut."""
+        with self._swapping:
+            try:
+                if self._segment is not None:
+                    os.fdatasync(self._segment)
+            except OSError as error:
+                raise _cannot_write(self._folder, error) from error
+
+    def close(self) -> None:
+        """Leave the log; its last segment may be sealed from now on."""
+        self._leave_segment()
+        os.close(self._lock)
+
+    def _next_segment(self, first_ms: int) -> int:
+        self._leave_segment()
+        while True:
+            try:
+                path = self._folder / f"{first_ms}.log"
+                segment = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+                break
+            except FileExistsError:
+                first_ms += 1  # left a moment ago because it could not be written
+        with self._swapping:
+            self._segment, self._size = segment, 0
+        if self._is_durable:
+            sync_folder(self._folder)
+        return segment
+
+    def _leave_segment(self) -> None:
+        with self._swapping:
+            if self._segment is not None:
+                segment, self._segment = self._segment, None
+                try:
+                    if self._is_durable:
+                        os.fdatasync(segment)  # whoever waits for `sync` may find another segment there
+                finally:
+                    os.close(segment)
+
+    def _take_back(self) -> None:
+        """Cut off what was written in part; if that fails too, the torn frame must stay the segment's last."""
+        if self._segment is None:
+            return
+        try:
+            os.ftruncate(self._segment, self._size)
+        except OSError:
+            self._leave_segment()
+
+
+def scan(content: bytes, damage: list[Damage]) -> Iterator[PredictionRecord]:
+    """The records of a segment in the order they were written; what cannot be read goes to `damage`.
+
+    A frame cut short at the end is no damage: its process was killed while it wrote it, before it answered.
+    """
+    view = memoryview(content)
+    position = 0
+    while position + _HEADER.size <= len(content):
+        record, following = _record_at(view, position)
+        if record is None:
+            found = _next_frame(content, view, position + 1)
+            is_torn = found is None and following > len(content)
+            if not is_torn:
+                damage.append(Damage(position, (len(content) if found is None else found) - position))
+            if found is None:
+                return
+            position = found
+            continue
+        yield record
+        position = following
+
+
+def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:
+    """The record of one prediction in a segment, without decoding the others."""
+    mark = b"\xd9\x25" + prediction_id.encode()
+    view = memoryview(content)
+    place = content.find(mark)
+    while place >= 0:
+        for header in _ARRAY_HEADERS:
+            record, _ = _record_at(view, place - header - _HEADER.size)
+            if (
+                record is not None and record.id == prediction_id
+            ):  # the mark may also be a shadow's `shadow_of`
+                return record
+        place = content.find(mark, place + 1)
+    return None
+
+
+def _frame(record: PredictionRecord) -> bytes:
+    payload = _encode(record)
+    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _record_at(view: memoryview, position: int) -> tuple[PredictionRecord | None, int]:
+    """The record framed at `position`, None if there is no whole one; and where its frame says it ends."""
+    if position < 0:
+        return None, 0
+    length, checksum = _HEADER.unpack_from(view, position)
+    start, end = position + _HEADER.size, position + _HEADER.size + length
+    payload = view[start:end]
+    if length == 0 or end > len(view) or zlib.crc32(payload) != checksum:
+        return None, end
+    try:
+        return _decoder.decode(payload), end
+    except msgspec.MsgspecError:
+        return None, end
+
+
+def _next_frame(content: bytes, view: memoryview, start: int) -> int | None:
+    """Where the next whole frame begins at or after `start`: found by the id that each payload begins with."""
+    place = content.find(_ID_MARK, start)
+    while place >= 0:
+        for header in _ARRAY_HEADERS:
+            position = place - header - _HEADER.size
+            if position >= start and _record_at(view, position)[0] is not None:
+                return position
+        place = content.find(_ID_MARK, place + 1)
+    return None
+
+
+def _cannot_write(place: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"the prediction log in {place} cannot be written: {error.strerror or error}. A prediction is answered only "
+        "once it is logged. Free space there or make it writable."
+    )

@@ -1,0 +1,38 @@
+"""Prediction records and routes for tests, with what matters given and the rest filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop.ids import new_prediction_id
+from everloop.serving import PredictionRecord, Route, Variant
+
+T0_US = 1_788_220_800_000_000  # 2026-09-01T00:00:00Z
+
+
+def record(number: int = 0, *, writer: int = 1, **given: Any) -> PredictionRecord:
+    values: dict[str, Any] = {
+        "id": new_prediction_id(writer),
+        "endpoint": "category",
+        "variant": "control",
+        "release": "rel_1",
+        "model": "category",
+        "version": 1,
+        "epoch": 1,
+        "at": T0_US + number,
+        "key": str(number),
+        "inputs": {"title": f"title {number}", "merchant_id": number},
+        "features": {"volume": (number, None)},
+        "output": "Fridges",
+        "scores": {"Fridges": 0.75, "Freezers": 0.25},
+        "status": "ok",
+        "error": None,
+        "latency_us": 500,
+    }
+    return PredictionRecord(**{**values, **given})
+
+
+def route(*variants: tuple[str, float], **given: Any) -> Route:
+    return Route(
+        "category", "salt", tuple(Variant(name, f"rel_{name}", weight) for name, weight in variants), **given
+    )

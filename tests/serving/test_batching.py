@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from everloop.errors import NotReady
+from everloop.serving.batching import Batcher
+
+
+class Work:
+    """Doubles numbers; runs a batch only when told to, and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.go.acquire()
+        self.batches.append(items)
+        if 13 in items:
+            raise ValueError("13")
+        return [2 * item for item in items]
+
+
+def test_a_batch_is_what_arrived_while_the_last_one_ran() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=100, name="test")
+        first = [batcher.submit(1), batcher.submit(2)]
+        await asyncio.sleep(0)
+        later = [batcher.submit(number) for number in (3, 4, 5)]
+        work.go.release(2)
+        assert await asyncio.gather(*first, *later) == [2, 4, 6, 8, 10]
+        assert work.batches == [[1, 2], [3, 4, 5]]
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_a_full_queue_says_so_and_takes_more_when_there_is_room() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=2, name="test")
+        waiting = [batcher.submit(1), batcher.submit(2)]
+        with pytest.raises(NotReady, match="2 requests wait"):
+            batcher.submit(3)
+        await asyncio.sleep(0)
+        assert batcher.room == 0  # those in work count too: memory is bounded
+        work.go.release(2)
+        await asyncio.gather(*waiting)
+        assert await batcher.submit(4) == 8
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_an_error_reaches_all_of_its_batch_and_none_after() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=9, name="test")
+        work.go.release(2)
+        results = await asyncio.gather(batcher.submit(12), batcher.submit(13), return_exceptions=True)
+        assert [str(result) for result in results] == ["13", "13"]
+        assert await batcher.submit(1) == 2
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_one_who_stops_waiting_holds_nobody_up() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=9, name="test")
+        gone, stays = batcher.submit(1), batcher.submit(2)
+        gone.cancel()
+        work.go.release()
+        assert await stays == 4
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_closing_finishes_what_waits() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=9, name="test")
+        waiting = [batcher.submit(1)]
+        closing = asyncio.create_task(batcher.close())
+        work.go.release()
+        await closing
+        assert [future.result() for future in waiting] == [2]
+
+    asyncio.run(story())
+
+
+def test_a_batch_has_at_most_256_items() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=1000, name="test")
+        work.go.release(3)
+        await asyncio.gather(*(batcher.submit(number) for number in range(100, 700)))
+        assert [len(batch) for batch in work.batches] == [256, 256, 88]
+        await batcher.close()
+
+    asyncio.run(story())

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from everloop.clock import from_micros
+from everloop.errors import Invalid
+from everloop.serving import PredictionRecord, log
+from everloop.serving.log import SCHEMA
+from everloop.serving.segments import LogWriter
+from tests.serving.records import T0_US, record
+
+START = from_micros(T0_US)
+
+
+def write(folder: Path, records: list[PredictionRecord], *, segment_bytes: int = 1 << 20) -> LogWriter:
+    writer = LogWriter.claim(folder, segment_bytes=segment_bytes)
+    for one in records:
+        writer.write([one])
+    return writer
+
+
+def ids(table: pa.Table) -> list[Any]:
+    return table["id"].to_pylist()
+
+
+def segments(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"log/*/*{suffix}"))
+
+
+@pytest.fixture(params=["live", "sealed"])
+def filled(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Ten records, every third of another endpoint, still in segments or sealed."""
+    records = [record(number, endpoint="price" if number % 3 == 0 else "category") for number in range(10)]
+    write(tmp_path, records, segment_bytes=1000).close()
+    if request.param == "sealed":
+        log.seal(tmp_path)
+    return tmp_path
+
+
+def test_reads_all_that_was_logged_in_the_stated_schema(filled: Path) -> None:
+    table = log.read(filled)
+    assert table.schema.equals(SCHEMA)
+    assert table["key"].to_pylist() == [str(number) for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ({"endpoint": "price"}, [0, 3, 6, 9]),
+        ({"start": START + timedelta(microseconds=8)}, [8, 9]),
+        ({"end": START + timedelta(microseconds=2)}, [0, 1]),
+        (
+            {
+                "endpoint": "price",
+                "start": START + timedelta(microseconds=3),
+                "end": START + timedelta(microseconds=6),
+            },
+            [3],
+        ),
+        ({"endpoint": "none"}, []),
+    ],
+)
+def test_filters_by_endpoint_and_domain_time(
+    filled: Path, wanted: dict[str, Any], numbers: list[int]
+) -> None:
+    table = log.read(filled, columns=["key"], **wanted)
+    assert table.schema.names == ["key"]
+    assert table["key"].to_pylist() == [str(number) for number in numbers]
+
+
+def test_an_unknown_column_is_named(filled: Path) -> None:
+    with pytest.raises(Invalid, match="no columns"):
+        log.read(filled, columns=["price"])
+
+
+def test_an_empty_home_has_an_empty_log(tmp_path: Path) -> None:
+    assert log.read(tmp_path).schema.equals(SCHEMA)
+    assert log.find(tmp_path, record().id) is None
+    assert log.seal(tmp_path) == []
+
+
+@pytest.mark.parametrize("output", ["Fridges", 12.5, None])
+def test_a_record_is_found_as_it_was_written(tmp_path: Path, output: str | float | None) -> None:
+    written = [
+        record(number, output=output, features={"v": (1.5, T0_US), "w": ("x", None)}) for number in range(40)
+    ]
+    write(tmp_path, written, segment_bytes=3000).close()
+    for _ in ("live", "sealed"):
+        assert [log.find(tmp_path, one.id) for one in written] == written
+        log.seal(tmp_path)
+
+
+def test_a_record_is_found_though_a_later_one_was_written_first(tmp_path: Path) -> None:
+    slow, fast, last = record(0), record(1), record(2)
+    for _ in range(3):
+        last = record(2)
+    write(tmp_path, [fast, last, slow], segment_bytes=1).close()
+    assert log.find(tmp_path, slow.id) == slow
+
+
+def test_only_a_predictions_id_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="is not a prediction's id"):
+        log.find(tmp_path, "run_" + "0" * 32)
+    with pytest.raises(Invalid, match="not an everloop id"):
+        log.find(tmp_path, "../../etc/passwd")
+
+
+def test_finding_opens_only_the_writer_and_time_of_the_id(tmp_path: Path) -> None:
+    written = [record(number) for number in range(20)]
+    write(tmp_path, written, segment_bytes=1).close()
+    found = segments(tmp_path, ".log")
+    for path in found[:10]:
+        path.write_bytes(b"")  # whoever opened them all would not notice; whoever needs them does
+    assert log.find(tmp_path, written[15].id) == written[15]
+    assert log.find(tmp_path, written[3].id) is None
+
+
+def test_seals_what_is_finished_and_leaves_a_live_writers_last_segment(tmp_path: Path) -> None:
+    writer = write(tmp_path, [record(number) for number in range(6)], segment_bytes=1000)
+    before = ids(log.read(tmp_path))
+    log.seal(tmp_path)
+    assert len(segments(tmp_path, ".log")) == 1
+    assert ids(log.read(tmp_path)) == before
+    writer.write([record(9)])
+    writer.close()
+    log.seal(tmp_path)
+    assert segments(tmp_path, ".log") == []
+    assert ids(log.read(tmp_path))[:-1] == before
+
+
+def test_sealing_again_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [record(number) for number in range(6)], segment_bytes=1000).close()
+    sealed = log.seal(tmp_path)
+    content = [path.read_bytes() for path in sealed]
+    assert log.seal(tmp_path) == []
+    assert [path.read_bytes() for path in sealed] == content
+
+
+def test_a_seal_killed_before_it_removed_the_segment_counts_nothing_twice(tmp_path: Path) -> None:
+    write(tmp_path, [record(number) for number in range(3)]).close()
+    segment = segments(tmp_path, ".log")[0]
+    content, before = segment.read_bytes(), ids(log.read(tmp_path))
+    log.seal(tmp_path)
+    segment.write_bytes(content)
+    assert ids(log.read(tmp_path)) == before
+    log.seal(tmp_path)
+    assert not segment.exists()
+
+
+def test_a_seal_killed_while_it_wrote_leaves_only_rubbish_beside(tmp_path: Path) -> None:
+    write(tmp_path, [record(number) for number in range(3)]).close()
+    segment = segments(tmp_path, ".log")[0]
+    (segment.parent / f".{segment.stem}.parquet.abc").write_bytes(b"half a file")
+    assert log.read(tmp_path).num_rows == 3
+    log.seal(tmp_path)
+    assert log.read(tmp_path).num_rows == 3
+
+
+def test_a_damaged_segment_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [record(number) for number in range(3)]).close()
+    segment = segments(tmp_path, ".log")[0]
+    content = bytearray(segment.read_bytes())
+    content[40] ^= 1
+    segment.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        log.seal(tmp_path)
+    assert "are damaged and were skipped" in caplog.text
+    assert log.read(tmp_path)["key"].to_pylist() == ["1", "2"]
+    assert segment.with_suffix(".damaged").read_bytes() == bytes(content)
+
+
+def test_readers_see_each_record_once_while_others_write_and_seal(tmp_path: Path) -> None:
+    """Two processes seal at once while this one writes small segments and reads without pause."""
+    sealing = (
+        "import sys; from pathlib import Path; from everloop.serving import log\n"
+        "while not (Path(sys.argv[1]) / 'done').exists(): log.seal(Path(sys.argv[1]))"
+    )
+    sealers = [
+        subprocess.Popen([sys.executable, "-c", sealing, tmp_path], stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    writer = LogWriter.claim(tmp_path, segment_bytes=2000)
+    written: list[str] = []
+    stopped = threading.Event()
+
+    def keep_writing() -> None:
+        while not stopped.is_set() and len(written) < 3000:
+            one = record(len(written))
+            writer.write([one])
+            written.append(one.id)
+
+    thread = threading.Thread(target=keep_writing)
+    thread.start()
+    try:
+        for _ in range(40):
+            known = list(written)
+            found = ids(log.read(tmp_path, columns=["id"]))
+            assert len(found) == len(set(found))
+            assert set(known) <= set(found)
+    finally:
+        stopped.set()
+        thread.join()
+        (tmp_path / "done").touch()
+        errors = [sealer.communicate()[1] for sealer in sealers]
+    assert errors == [b"", b""]
+    writer.close()
+    log.seal(tmp_path)
+    assert ids(log.read(tmp_path)) == written
+    assert segments(tmp_path, ".log") == []
+
+
+def test_several_writers_are_read_together(tmp_path: Path) -> None:
+    first, second = LogWriter.claim(tmp_path), LogWriter.claim(tmp_path)
+    written = [
+        record(0, writer=first.writer),
+        record(1, writer=second.writer),
+        record(2, writer=first.writer),
+    ]
+    first.write([written[0], written[2]])
+    second.write([written[1]])
+    assert log.read(tmp_path).sort_by("id")["key"].to_pylist() == ["0", "1", "2"]
+    assert [log.find(tmp_path, one.id) for one in written] == written
+
+
+def test_a_large_window_comes_in_batches(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path)
+    writer.write([record(number) for number in range(20_000)])
+    for state in ("live", "sealed"):
+        sizes = [batch.num_rows for batch in log.batches(tmp_path, columns=["id"])]
+        assert sum(sizes) == 20_000
+        assert max(sizes) <= 8_192
+        if state == "live":
+            writer.close()
+            log.seal(tmp_path)
+
+
+def test_inputs_unpack_into_typed_columns(filled: Path) -> None:
+    table = log.read(filled)
+    inputs = log.unpack(table["inputs"], {"merchant_id": pa.int64(), "colour": pa.string()})
+    assert inputs.to_pylist() == [{"merchant_id": number, "colour": None} for number in range(10)]
+    scores = log.unpack(table["scores"], {"Freezers": pa.float64()})
+    assert scores["Freezers"].to_pylist() == [0.25] * 10
+
+
+def test_inputs_of_another_type_are_said(filled: Path) -> None:
+    with pytest.raises(Invalid, match="Leave refused records out"):
+        log.unpack(log.read(filled)["inputs"], {"title": pa.int64()})
+    assert log.unpack(pa.array([], pa.string()), {"title": pa.string()}).num_rows == 0
+
+
+def test_duckdb_asks_the_log_directly(filled: Path) -> None:
+    database = duckdb.connect()
+    database.register("predictions", log.read(filled))
+    counted = database.execute(
+        "select endpoint, count(*) from predictions group by all order by all"
+    ).fetchall()
+    assert counted == [("category", 6), ("price", 4)]

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everloop.serving import Route, choose
+from everloop.serving.route import shadows
+from tests.serving.records import route
+
+N = 20_000
+
+
+def shares(given: Route, *, sticky: bool) -> Counter[str]:
+    return Counter(
+        choose(given, key=f"merchant {number}" if sticky else None, prediction_id=f"pred_{number}").name
+        for number in range(N)
+    )
+
+
+@pytest.mark.parametrize("sticky", [True, False])
+@pytest.mark.parametrize("weights", [(90, 10), (50, 30, 20), (99, 1)])
+def test_shares_are_proportional_to_weights(weights: tuple[float, ...], sticky: bool) -> None:
+    given = route(*((f"v{index}", weight) for index, weight in enumerate(weights)), stickiness="key")
+    found = shares(given, sticky=sticky)
+    for index, weight in enumerate(weights):
+        share = weight / 100
+        deviation = math.sqrt(N * share * (1 - share))
+        assert (
+            abs(found[f"v{index}"] - N * share) < 4 * deviation
+        )  # 1 in 16,000 by chance; the keys are fixed
+
+
+def test_a_key_stays_with_its_variant_whatever_the_request() -> None:
+    given = route(("control", 50), ("canary", 50), stickiness="key")
+    assert len({choose(given, key="merchant 7", prediction_id=f"pred_{n}").name for n in range(100)}) == 1
+
+
+def test_without_stickiness_the_key_does_not_matter() -> None:
+    given = route(("control", 50), ("canary", 50))
+    assert len({choose(given, key="merchant 7", prediction_id=f"pred_{n}").name for n in range(100)}) == 2
+
+
+@given(st.text(), st.floats(0.1, 49), st.floats(0.1, 50))
+def test_a_key_on_the_canary_stays_when_the_canary_grows(key: str, before: float, more: float) -> None:
+    small = route(("control", 100 - before), ("canary", before), stickiness="key")
+    large = route(("control", 100 - before - more), ("canary", before + more), stickiness="key")
+    if choose(small, key=key, prediction_id="pred_1").name == "canary":
+        assert choose(large, key=key, prediction_id="pred_1").name == "canary"
+
+
+@given(st.text(), st.permutations([("a", 20.0), ("b", 30.0), ("c", 50.0)]))
+def test_the_order_of_variants_does_not_matter(key: str, order: list[tuple[str, float]]) -> None:
+    plain = route(("a", 20), ("b", 30), ("c", 50), stickiness="key")
+    assert choose(route(*order, stickiness="key"), key=key, prediction_id="x") == choose(
+        plain, key=key, prediction_id="x"
+    )
+
+
+def test_another_salt_deals_anew() -> None:
+    first, second = (
+        Route("category", salt, route(("a", 50), ("b", 50)).variants, stickiness="key")
+        for salt in ("one", "two")
+    )
+    moved = sum(
+        choose(first, key=str(n), prediction_id="x") != choose(second, key=str(n), prediction_id="x")
+        for n in range(1000)
+    )
+    assert 400 < moved < 600
+
+
+def test_a_variant_of_weight_zero_gets_nothing() -> None:
+    assert shares(route(("control", 100), ("canary", 0)), sticky=False) == {"control": N}
+
+
+def test_shadows_get_their_percentage_of_requests() -> None:
+    shadow = route(("next", 25), ("other", 100)).variants
+    given = route(("control", 100), shadow=shadow)
+    found = Counter(variant.name for n in range(N) for variant in shadows(given, prediction_id=f"pred_{n}"))
+    assert found["other"] == N
+    assert abs(found["next"] - N / 4) < 4 * math.sqrt(N * 3 / 16)
