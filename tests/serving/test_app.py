@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -124,7 +123,7 @@ def test_instances_are_answered_in_order_each_for_itself(server: Server) -> None
         "invalid",
         "Fridges",
     ]
-    record = log.find(server.log_folder, answers[0]["prediction_id"])
+    record = log.find(server.folder, answers[0]["prediction_id"])
     assert record is not None
     assert record.key == "1"
 
@@ -152,7 +151,7 @@ def test_a_body_that_cannot_be_read_is_refused_and_logged(
     reply = post(server, body)
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (status, code)
-    record = log.find(server.log_folder, error["prediction_id"])
+    record = log.find(server.folder, error["prediction_id"])
     assert record is not None
     assert (record.status, record.endpoint, record.release, record.inputs) == ("refused", "category", "", {})
 
@@ -197,10 +196,10 @@ def test_health_and_readiness_are_what_probes_of_others_look_for(server: Server)
 def test_other_names_and_pages_are_refused_and_predict_nothing(
     server: Server, headers: dict[str, str]
 ) -> None:
-    before = log.read(server.log_folder).num_rows
+    before = log.read(server.folder).num_rows
     reply = post(server, b'{"inputs": {"title": "a fridge", "colour": "red"}}', **headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "denied")
-    assert log.read(server.log_folder).num_rows == before
+    assert log.read(server.folder).num_rows == before
 
 
 def test_the_time_of_a_request_is_not_the_clients_to_choose(server: Server) -> None:
@@ -340,8 +339,8 @@ def test_stopping_answers_what_was_begun_and_takes_its_file_away(
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(server.predict) for _ in range(100)]
         waiting[5].result()
-        server.process.send_signal(signal.SIGTERM)
+        code = pool.submit(server.stop)
         answered = [one.result().json()["prediction_id"] for one in waiting if one.exception() is None]
-    assert server.process.wait(60) == 0
+    assert code.result() == 0
     assert not (home / "serving" / "workers" / f"{server.writer:05d}.json").exists()
     assert set(answered) <= {one.id for one in server.records()}

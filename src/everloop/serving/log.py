@@ -1,7 +1,7 @@
 """The prediction log as a whole: read it, find one prediction, seal finished segments into Parquet.
 
     log/00003/lock              held by process 3 as long as it lives
-    log/00003/1757000000000.log       a segment, named by the millisecond of its first record's id
+    log/00003/1757000000000.log       a segment, named by the millisecond at which it was begun
     log/00003/1756990000000.parquet   a sealed one
 
 Readers see every record exactly once at any moment, also while segments are sealed under them.
@@ -61,7 +61,7 @@ SCHEMA = pa.schema(_FIELDS)
 `inputs`, `features` and `scores` are JSON texts (see `unpack`)."""
 
 BATCH_ROWS = 8_192
-# an answer may take this long after its id was made, so a record may stand this much behind its segment's name
+# an answer may take this long after its id was made: so much later a segment may begin and still hold it
 _LONGEST_REQUEST_MS = 3_600_000
 _Features = dict[str, tuple[int | float | str | None, int | None]]
 _json = msgspec.json.Encoder().encode
@@ -114,7 +114,8 @@ def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
     if not directory.is_dir():
         return None
     numbers = _segments(directory)
-    first = max((number for number in numbers if number <= made_ms), default=0)
+    # a segment begun in the id's own millisecond may be the one after the record's
+    first = max((number for number in numbers if number < made_ms), default=0)
     for number in numbers:
         if first <= number <= made_ms + _LONGEST_REQUEST_MS:
             record = _find_in_segment(directory / str(number), prediction_id)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from everloop.errors import StorageFailed
-from everloop.ids import WRITER_BITS, milliseconds_of
+from everloop.ids import WRITER_BITS, milliseconds_of, new_prediction_id
 from everloop.serving.files import sync_folder, writer_folder
 from everloop.serving.records import PredictionRecord
 
@@ -54,6 +54,7 @@ class LogWriter:
         self._swapping = threading.Lock()
         self._segment: int | None = None
         self._size = 0
+        self._opened_ms = 0
 
     @classmethod
     def claim(
@@ -87,7 +88,7 @@ class LogWriter:
         segment = self._segment
         try:
             if segment is None or self._size + len(frames) > self._segment_bytes:
-                segment = self._next_segment(milliseconds_of(records[0].id))
+                segment = self._next_segment()
             written = os.write(segment, frames)
         except OSError as error:
             self._take_back()
@@ -114,15 +115,12 @@ class LogWriter:
         self._leave_segment()
         os.close(self._lock)
 
-    def _next_segment(self, first_ms: int) -> int:
+    def _next_segment(self) -> int:
         self._leave_segment()
-        while True:
-            try:
-                path = self._folder / f"{first_ms}.log"
-                segment = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-                break
-            except FileExistsError:
-                first_ms += 1  # left a moment ago because it could not be written
+        # later than every id in the segments before, and these rise even when the machine's clock does not
+        self._opened_ms = max(milliseconds_of(new_prediction_id(self.writer)), self._opened_ms + 1)
+        path = self._folder / f"{self._opened_ms}.log"
+        segment = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         with self._swapping:
             self._segment, self._size = segment, 0
         if self._is_durable:

@@ -1,0 +1,297 @@
+"""A serving process among changes: routes move, processes die, disks fill up. Real processes, real signals."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from everloop.serving import acknowledged, log, read_routes, workers
+from everloop.serving.records import Worker
+from tests.serving.home import go_live, picky_model, title_model, write_release
+from tests.serving.records import route
+from tests.serving.server import Server, wait_for
+
+Serve = Callable[..., Server]
+
+
+class Traffic:
+    """Requests from several clients at once, without pause, and all that came back."""
+
+    def __init__(self, server: Server, *, clients: int = 8) -> None:
+        self.server = server
+        self.answered: list[dict[str, Any]] = []
+        self.errors: list[int] = []
+        self.lost = 0
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def _ask(self, client: int) -> None:
+        with httpx.Client(base_url=self.server.client.base_url, timeout=60) as http:
+            number = 0
+            while not self._stopped.is_set():
+                number += 1
+                body = {"inputs": {"title": "a fridge"}, "key": f"{client}-{number}"}
+                try:
+                    reply = http.post("/endpoints/category/predict", json=body)
+                except httpx.TransportError:
+                    self.lost += 1
+                    return
+                if reply.status_code == 200:
+                    self.answered.append({**reply.json(), "key": body["key"]})
+                else:
+                    self.errors.append(reply.status_code)
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: len(self.answered) > 50)
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            for thread in self._threads:
+                thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        before = len(self.answered)
+        wait_for(lambda: len(self.answered) >= before + count)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_after_a_kill_no_answered_prediction_is_missing(home: Path, serve: Serve, durable: bool) -> None:
+    answered: list[str] = []
+    for _ in range(3):
+        server = serve(home, settings={"log_fsync": durable})
+        traffic = Traffic(server)
+        with traffic.flowing():
+            server.kill()
+        answered += [one["prediction_id"] for one in traffic.answered]
+        assert traffic.lost  # it was killed in the middle of traffic
+    table = log.read(home / "serving")
+    logged = table["id"].to_pylist()
+    assert len(logged) == len(set(logged))
+    assert set(answered) <= set(logged)
+    assert set(table["status"].to_pylist()) == {"ok"}
+    log.seal(home / "serving")
+    assert Counter(log.read(home / "serving")["id"].to_pylist()) == Counter(logged)
+
+
+def test_a_change_of_routes_under_load_loses_no_request(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    traffic = Traffic(server)
+    with traffic.flowing():
+        for _ in range(4):
+            for release in ("canary", "control"):
+                epoch = go_live(home, (release, 100))
+                server.wait_for_epoch(epoch)
+                asked = server.predict().json()  # whoever asks after the acknowledgement gets the new route
+                assert asked["variant"] == release
+                assert asked["output"] == ("Freezers" if release == "canary" else "Fridges")
+    assert (traffic.errors, traffic.lost) == ([], 0)
+    assert {one["variant"] for one in traffic.answered} == {"control", "canary"}
+    for one in traffic.answered:
+        assert one["version"] == (1 if one["variant"] == "control" else 2)
+        assert one["output"] == ("Fridges" if one["variant"] == "control" else "Freezers")
+    epochs = (
+        log.read(home / "serving", columns=["epoch", "variant"]).group_by(["epoch", "variant"]).aggregate([])
+    )
+    assert Counter(epochs["epoch"].to_pylist()) == Counter(range(1, 10))  # one variant an epoch, none mixed
+
+
+def test_a_canary_gets_its_share_and_keys_stay(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 80), ("canary", 20), stickiness="key"))
+    keys = [f"merchant {number}" for number in range(1000)]
+
+    def dealt() -> dict[str, str]:
+        instances = [{"inputs": {"title": "a fridge"}, "key": key} for key in keys]
+        reply = server.client.post("/endpoints/category/predict", json={"instances": instances})
+        return dict(zip(keys, [one["variant"] for one in reply.json()["predictions"]], strict=True))
+
+    first = dealt()
+    assert 150 < Counter(first.values())["canary"] < 250
+    assert dealt() == first
+    server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50), stickiness="key"))
+    second = dealt()
+    assert {key for key in keys if first[key] == "canary"} < {key for key in keys if second[key] == "canary"}
+
+
+def test_a_shadow_answers_into_the_log_only(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("canary", 100)).variants))
+    reply = server.predict(key=7)
+    assert reply.json()["output"] == "Fridges"
+    wait_for(lambda: log.read(server.folder).num_rows == 2)
+    answered, shadow = server.records()
+    assert (answered.variant, answered.shadow_of) == ("control", None)
+    assert (shadow.variant, shadow.output, shadow.shadow_of, shadow.key) == (
+        "canary",
+        "Freezers",
+        answered.id,
+        "7",
+    )
+
+
+def test_a_shadow_that_fails_harms_nobody(home: Path, serve: Serve) -> None:
+    write_release(home, "rel_picky", title_model(columns=1), classes=("Freezers", "Fridges"), version=3)
+    server = serve(home, queue_limit=1)
+    server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("picky", 100)).variants))
+    with ThreadPoolExecutor(4) as pool:
+        codes = Counter(reply.status_code for reply in pool.map(lambda _: server.predict(), range(20)))
+    assert codes[200]
+    wait_for(lambda: log.read(server.folder).num_rows == 40)
+    shadows = [one for one in server.records() if one.shadow_of]
+    assert len(shadows) == 20
+
+
+def test_a_release_that_cannot_be_loaded_leaves_the_old_one_serving(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    broken = write_release(
+        home, "rel_broken", picky_model(), classes=("Freezers", "Fridges")
+    )  # takes two columns
+    go_live(home, ("broken", 100))
+    wait_for(lambda: server.worker().error is not None)
+    assert "takes 2 columns" in str(server.worker().error)
+    assert "takes 2 columns" in server.said
+    assert (server.worker().epoch, acknowledged(server.folder)) == (1, 1)
+    assert server.predict().json()["variant"] == "control"
+    assert server.client.get("/ready").status_code == 503
+    epoch = go_live(home, ("canary", 100))
+    server.wait_for_epoch(epoch)
+    assert server.worker().error is None
+    assert server.predict().json()["variant"] == "canary"
+    assert broken.id not in {one.release for one in server.records()}
+
+
+def test_a_blob_that_comes_late_is_tried_again(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    manifest = write_release(home, "rel_late", title_model(reverse=True), version=4)
+    digest = manifest.digest
+    blob = home / "blobs" / digest[:2] / digest[2:]
+    content = blob.read_bytes()
+    blob.unlink()
+    epoch = go_live(home, ("late", 100))
+    wait_for(lambda: "is not among the blobs" in str(server.worker().error))
+    blob.write_bytes(content)
+    server.wait_for_epoch(epoch)
+
+
+def test_one_broken_endpoint_does_not_keep_the_others_from_starting(home: Path, serve: Serve) -> None:
+    table = read_routes(home / "serving")
+    assert table is not None
+    spoilt = msgspec.structs.replace(
+        table,
+        endpoints={
+            **table.endpoints,
+            "price": msgspec.structs.replace(route(("gone", 100)), endpoint="price"),
+        },
+    )
+    (home / "serving" / "routes.json").write_bytes(msgspec.json.encode(spoilt))
+    server = serve(home, ready=False)
+    wait_for(lambda: server.worker().error is not None)
+    assert server.predict().status_code == 200
+    reply = server.predict(endpoint="price")
+    assert reply.status_code == 503
+    assert "no release 'rel_gone'" in reply.json()["error"]["message"]
+    assert server.worker().epoch is None
+
+
+def test_a_broken_route_file_changes_nothing(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    (home / "serving" / "routes.json").write_text("{")
+    wait_for(lambda: server.worker().error is not None)
+    assert server.predict().status_code == 200
+    assert server.worker().epoch == 1
+
+
+def test_two_processes_serve_one_home_side_by_side(home: Path, serve: Serve) -> None:
+    first, second = serve(home), serve(home)
+    asked = [server.record(server.predict()) for _ in range(5) for server in (first, second)]
+    assert first.writer != second.writer
+    assert len(first.records()) == len({one.id for one in asked}) == 10
+    epoch = go_live(home, ("canary", 100))
+    wait_for(lambda: acknowledged(home / "serving") == epoch)
+    assert {server.predict().json()["variant"] for server in (first, second)} == {"canary"}
+    first.kill()
+    assert [worker.writer for worker in workers(home / "serving")] == [second.writer]
+
+
+def test_a_disk_that_fills_up_gives_errors_and_no_unlogged_answer(home: Path) -> None:
+    """The log is on a small disk of its own, mounted for this one process."""
+    unshare = shutil.which("unshare")
+    if unshare is None or not _can_mount(unshare):
+        pytest.skip(
+            "mounting a small disk needs root and unshare; the full disk is tested in test_segments too"
+        )
+    (home / "serving" / "log").mkdir()
+    code = (
+        "import sys; from everloop.serving import run; from everloop.settings import load_settings\n"
+        "run(load_settings(sys.argv[1]), port=0)"
+    )
+    mount = f"mount -t tmpfs -o size=64k none {home}/serving/log && exec {sys.executable} -c '{code}' {home}"
+    with (home / "stderr.txt").open("wb") as stderr:
+        process = subprocess.Popen([unshare, "-m", "sh", "-c", mount], stderr=stderr)
+    try:
+        worker = wait_for(lambda: _worker_of(home))
+        with httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", timeout=60) as client:
+            wait_for(lambda: client.get("/ready").status_code == 200)
+            body = {"inputs": {"title": "a fridge"}}
+            replies = [client.post("/endpoints/category/predict", json=body) for _ in range(400)]
+        logged = set(log.read(Path(f"/proc/{process.pid}/root{home}/serving"))["id"].to_pylist())
+    finally:
+        process.kill()
+        process.wait()
+    assert Counter(reply.status_code for reply in replies).keys() == {200, 503}
+    answered = {reply.json()["prediction_id"] for reply in replies if reply.status_code == 200}
+    assert answered == logged
+    refusal = replies[-1].json()["error"]
+    assert refusal["code"] == "storage_failed"
+    assert "Free space" in refusal["message"]
+
+
+def _can_mount(unshare: str) -> bool:
+    probe = [unshare, "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
+
+
+def _worker_of(home: Path) -> Worker | None:
+    found = list((home / "serving" / "workers").glob("[0-9]*.json"))
+    return msgspec.json.decode(found[0].read_bytes(), type=Worker) if found else None
+
+
+def test_a_slow_body_is_answered_by_the_routes_at_its_end(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    switched = threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b'{"inputs": '
+        switched.wait(60)
+        yield b'{"title": "a fridge"}}'
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.client.post, "/endpoints/category/predict", content=body())
+        server.wait_for_epoch(go_live(home, ("canary", 100)))
+        switched.set()
+        assert asked.result().json()["variant"] == "canary"
+
+
+def test_a_heartbeat_shows_that_a_process_is_not_stuck(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    first = server.worker().seen_at
+    wait_for(lambda: server.worker().seen_at > first)
+    assert server.worker().started_at <= first
+    assert time.time() - server.worker().seen_at.timestamp() < 60
