@@ -30,10 +30,13 @@ class PostgresServer:
         self._run("SELECT pg_reload_conf()")
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The SQLAlchemy URL of a new empty database, dropped afterwards with whoever is still connected."""
+    def database(self, *, copy_of: str = "template1") -> Iterator[str]:
+        """The SQLAlchemy URL of a new database, dropped afterwards with whoever is still connected.
+
+        It is empty, or a copy of another one of this server that nobody is connected to.
+        """
         name = f"test_{uuid.uuid4().hex}"
-        self._run(f"CREATE DATABASE {name}")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {copy_of}")
         try:
             yield self._handle.get_uri(database=name, driver="psycopg")
         finally:
