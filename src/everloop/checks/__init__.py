@@ -1,0 +1,62 @@
+"""Is a model version good enough, and why not: checks, gates, reports and waivers.
+
+Answers: what speaks against this candidate, on which numbers, and may it pass anyway. A check is a function from a
+`CheckInput` (Arrow tables and plain values) to a `CheckResult` with found, rule, remedy, numbers and row ids to look
+at. A `Gate` is a condition on a model version: a check that must not fail, or a limit for a metric. `run_checks` only
+computes; `evaluate` keeps a `GateReport` bound to the version and to the digests of what it saw; `waive` lets a failed
+check pass until a time, audited. The registry asks `standing` before it promotes or releases.
+Owns the tables `gate_report`, `check_result` and `waiver`. May call serving (the signature) and below; it knows no
+pipeline and no registry: what it looks at is handed to it.
+"""
+
+from everloop.checks.catalog import BUILT_IN, CHECKS, check, gate, is_metric
+from everloop.checks.evaluate import checked_digest, evaluate, report, reports_of, standing, waive, waivers_of
+from everloop.checks.giveaways import Giveaway, giveaways
+from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, OF_ONE_CLASS
+from everloop.checks.records import (
+    Check,
+    CheckInput,
+    CheckResult,
+    Evidence,
+    FeatureTest,
+    Gate,
+    GateReport,
+    Live,
+    Standing,
+    Verdict,
+    Waiver,
+)
+from everloop.checks.run import run_checks
+
+__all__ = [
+    "BUILT_IN",
+    "CHECKS",
+    "CLASS_METRICS",
+    "LESS_IS_BETTER",
+    "NUMBER_METRICS",
+    "OF_ONE_CLASS",
+    "Check",
+    "CheckInput",
+    "CheckResult",
+    "Evidence",
+    "FeatureTest",
+    "Gate",
+    "GateReport",
+    "Giveaway",
+    "Live",
+    "Standing",
+    "Verdict",
+    "Waiver",
+    "check",
+    "checked_digest",
+    "evaluate",
+    "gate",
+    "giveaways",
+    "is_metric",
+    "report",
+    "reports_of",
+    "run_checks",
+    "standing",
+    "waive",
+    "waivers_of",
+]

@@ -1,0 +1,232 @@
+"""The one table of checks, built in and users' own; the reference page is made from it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import overload
+
+from everloop.checks import classes, duplicates, leakage, schema, shift, slices
+from everloop.checks.records import Check, CheckFunction, Gate
+from everloop.errors import Conflict, Invalid
+
+BUILT_IN = (
+    Check(
+        name="schema",
+        question="Are the rows what the model was declared to take?",
+        rule=schema.RULE,
+        remedy="Mend the step that makes the split, or the declaration of inputs.",
+        function=schema.schema,
+        numbers={
+            "train_rows": "training rows",
+            "test_rows": "test rows",
+            "inputs": "inputs and features of the model",
+            "problems": "what was found wrong; each is named in the message",
+        },
+        is_default=True,
+    ),
+    Check(
+        name="leakage",
+        question="Does something tell the model the answer that it will not have when it is asked for real?",
+        rule=leakage.RULE,
+        remedy="Take the column out of the inputs, split by the group, or remove repeated rows; an honest column is "
+        "named in `gate('leakage', trusted=[...])`.",
+        function=leakage.leakage,
+        numbers={
+            "strongest_skill": "share of the baseline's errors that the strongest input removes alone, at most 1",
+            "strongest_skill_at_least": "its lower bound at 95 % confidence",
+            "columns_failed": "inputs that give the label away",
+            "group_overlap": "largest share of test rows whose group is among the training rows; none without a group",
+            "copies": "test rows with the same inputs as a training row",
+            "copies_share": "their share of the test rows",
+        },
+        options=("trusted",),
+        is_default=True,
+    ),
+    Check(
+        name="duplicates",
+        question="Do training rows repeat each other, and do repeated rows contradict each other?",
+        rule=duplicates.RULE.format(at_most=0.2),
+        remedy="Clean the dataset with DropDuplicates and DropConflicts, or settle the labels in the review queue.",
+        function=duplicates.duplicates,
+        numbers={
+            "redundant": "training rows that repeat an earlier one",
+            "redundant_share": "their share of the training rows",
+            "conflicting": "training rows that have a copy with another label",
+            "conflicting_share": "their share of the training rows",
+        },
+        options=("at_most",),
+        is_default=True,
+    ),
+    Check(
+        name="classes",
+        question="Is there enough of every class to learn it and to measure it?",
+        rule=classes.RULE,
+        remedy="Label more rows of the class, or take it out of the label schema.",
+        function=classes.classes,
+        numbers={
+            "classes": "classes of the label schema and of the rows",
+            "absent": "classes without a training row",
+            "thin": "classes with fewer than 10 rows on a side, but some training rows",
+            "fewest_train_rows": "training rows of the rarest class",
+            "fewest_test_rows": "test rows of the rarest class",
+        },
+        is_default=True,
+    ),
+    Check(
+        name="drift",
+        question="Have the rows changed since the last snapshot?",
+        rule=shift.RULE,
+        remedy="Look at the columns named; if the world has moved, retraining is the answer, else mend the source.",
+        function=shift.drift,
+        numbers={
+            "columns": "columns compared",
+            "shifted": "columns that have shifted",
+            "largest": "largest distance, 0 to 1",
+        },
+        options=("at_most",),
+        is_default=True,
+    ),
+    Check(
+        name="slices",
+        question="Are there groups of rows for which the model is much worse than for the rest?",
+        rule=slices.RULE,
+        remedy="Look at these rows' labels first, then add rows like them.",
+        function=slices.slices,
+        numbers={
+            "slices": "slices with enough rows",
+            "weak": "slices that are worse than the rest",
+            "worst": "quality on the worst slice",
+            "overall": "quality on all rows",
+        },
+        options=("at_least", "by", "min_rows"),
+        is_default=True,
+    ),
+)
+
+CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
+
+
+@overload
+def check(function: CheckFunction) -> Check: ...
+@overload
+def check(*, question: str, rule: str = ..., remedy: str = ...) -> Callable[[CheckFunction], Check]: ...
+def check(
+    function: CheckFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
+) -> Check | Callable[[CheckFunction], Check]:
+    """Make a function `(CheckInput) -> CheckResult` a check that gates may name.
+
+    It is named as the function; its first line of documentation is the question unless one is given. Defining it
+    again, as a notebook does, replaces it. Raises Conflict for the name of a built-in check.
+    """
+
+    def registered(function: CheckFunction) -> Check:
+        made = Check(
+            name=function.__name__,
+            question=question or (inspect.getdoc(function) or function.__name__).splitlines()[0],
+            rule=rule,
+            remedy=remedy,
+            function=function,
+            options=tuple(_options(function)),
+            is_users=True,
+        )
+        if made.name in CHECKS and not CHECKS[made.name].is_users:
+            raise Conflict(
+                f"{made.name!r} is a built-in check; a check's name is its own. Rename the function."
+            )
+        CHECKS[made.name] = made
+        return made
+
+    return registered if function is None else registered(function)
+
+
+def gate(
+    about: str | Check,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below_live_by_at_most: float | None = None,
+    confidence: float | None = None,
+    min_rows: int | None = None,
+    trusted: Sequence[str] = (),
+    by: Sequence[str] = (),
+) -> Gate:
+    """A condition that a model version must meet before it is promoted or released.
+
+    Parameters
+    ----------
+    about
+        A check (its name or the function that `check` decorated), or a metric: accuracy, macro_f1, weighted_f1,
+        precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
+    at_least, at_most
+        Limit of a metric; at_most also of `duplicates` (share of redundant rows) and `drift` (distance), at_least
+        of `slices` (quality on every slice).
+    below_live_by_at_most
+        How much worse than the live version the metric may be, on the same rows.
+    confidence
+        Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
+        at this one-sided confidence decides: luck no longer passes a gate.
+    min_rows
+        Rows that a comparison with the live version (100) or a slice (30) needs.
+    trusted
+        Inputs that `leakage` may find strong.
+    by
+        Columns that `slices` looks at.
+
+    Raises
+    ------
+    Invalid
+        An option that this check does not have, a metric without exactly one limit, or a confidence outside
+        0.5 to 1.
+    """
+    name = about if isinstance(about, str) else about.name
+    made = Gate(
+        name, at_least, at_most, below_live_by_at_most, confidence, min_rows, tuple(trusted), tuple(by)
+    )
+    known = CHECKS.get(name)
+    if known is None:
+        _require_metric(made)
+    elif others := [option for option in made.options if option not in known.options]:
+        takes = ", ".join(known.options) or "no options"
+        raise Invalid(
+            f"the check {name!r} has no option {', '.join(others)}; it takes {takes}. Leave it out."
+        )
+    return made
+
+
+def is_metric(gate: Gate) -> bool:
+    """Whether a gate is about a metric, not about a check."""
+    return gate.about not in CHECKS
+
+
+def _require_metric(gate: Gate) -> None:
+    limits = [name for name in ("at_least", "at_most", "below_live_by_at_most") if name in gate.options]
+    if len(limits) != 1:
+        near = difflib.get_close_matches(gate.about, CHECKS, n=1)
+        hint = (
+            f"Did you mean the check {near[0]!r}?"
+            if near and not limits
+            else "Write one gate for each limit."
+        )
+        raise Invalid(
+            f"the gate on the metric {gate.about!r} has {len(limits)} limits; it has one of at_least, at_most and "
+            f"below_live_by_at_most. {hint}"
+        )
+    if others := [name for name in ("trusted", "by") if name in gate.options]:
+        raise Invalid(
+            f"a metric's gate has no option {', '.join(others)}; those belong to checks. Leave it out."
+        )
+    if gate.confidence is not None and not 0.5 <= gate.confidence < 1:
+        raise Invalid(
+            f"the gate on {gate.about!r} has confidence {gate.confidence}; it lies from 0.5 up to, but without, 1. "
+            "0.95 is usual."
+        )
+
+
+def _options(function: CheckFunction) -> list[str]:
+    known = {"at_least", "at_most", "below_live_by_at_most", "confidence", "min_rows", "trusted", "by"}
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return sorted(known)
+    return [one.name for one in parameters if one.name in known]

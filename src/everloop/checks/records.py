@@ -1,0 +1,248 @@
+"""What a check is given, what it answers, and what a gate asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from everloop.errors import Invalid
+from everloop.serving import Signature
+
+Verdict = Literal["passed", "failed", "warned", "skipped"]
+Task = Literal["class", "number"]
+Numbers = Mapping[str, float | int | None]
+
+ROW_ID = "_row_id"
+EVIDENCE_ROWS = 20
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check says of a candidate.
+
+    `found`, `rule` and `remedy` are the three parts of its message. `numbers` are finite or None and are
+    explained in the check's description. `evidence` are `_row_id`s of rows to look at, at most 20, and
+    `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    rule: str
+    remedy: str
+    numbers: Numbers = field(default_factory=dict)
+    evidence: tuple[int, ...] = ()
+    details: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name, value in self.numbers.items() if not _is_finite(value)]:
+            raise Invalid(
+                f"check {self.name!r} gives {', '.join(unknown)} as a number that is not finite; a number of a "
+                "check is finite, or None when it is not known. Give None."
+            )
+
+    @property
+    def message(self) -> str:
+        return f"{self.found} {self.rule} {self.remedy}"
+
+
+@dataclass(frozen=True)
+class FeatureTest:
+    """A user's own statement about the rows, such as `price is positive`.
+
+    `function` gets the training rows, then the test rows. It returns whether the statement holds, or a boolean
+    array with one value a row (null counts as broken).
+    """
+
+    name: str
+    function: Callable[[pa.Table], Any]
+
+
+@dataclass(frozen=True)
+class Live:
+    """The version that answers now, on the rows that the candidate was evaluated on.
+
+    `predictions` has `_row_id` and `predicted`. `metrics` are its logged ones: used only for a metric that
+    cannot be computed from predictions.
+    """
+
+    version: str
+    predictions: pa.Table | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckInput:
+    """All that checks may look at.
+
+    Parameters
+    ----------
+    train, test
+        The rows that the model learnt from and those that it was measured on; `_row_id` names a row. They may
+        hold more columns than the inputs, which is what leakage through a group is found by.
+    inputs
+        The columns that a request brings and the model sees.
+    features
+        The columns that are computed for the model besides. They count for leakage and drift; that two rows are
+        copies is told by their inputs alone, since a feature of the same listing differs from day to day.
+    group
+        The column whose values must not be on both sides of the split.
+    classes
+        All classes of the label schema; None when the labels are numbers or the schema is not known.
+    predictions
+        `_row_id`, `label` and `predicted` for the test rows.
+    reference
+        The rows of the last snapshot, with the same columns.
+    shifts
+        Distances (0 to 1) per column between the last snapshot and this one, when they are measured already.
+    """
+
+    train: pa.Table
+    test: pa.Table
+    inputs: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    label: str = "label"
+    key: str | None = None
+    time: str | None = None
+    group: str | None = None
+    classes: tuple[str, ...] | None = None
+    signature: Signature | None = None
+    predictions: pa.Table | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reference: pa.Table | None = None
+    shifts: Mapping[str, float] | None = None
+    live: Live | None = None
+    feature_tests: tuple[FeatureTest, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that the model sees: inputs, then features."""
+        return self.inputs + self.features
+
+    @property
+    def task(self) -> Task:
+        """`number` when the labels are floating-point numbers, else `class`."""
+        for table in (self.train, self.test):
+            if self.label in table.column_names and pa.types.is_floating(table.schema.field(self.label).type):
+                return "number"
+        return "class"
+
+
+CheckFunction = Callable[..., CheckResult]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check and what a reader of its result needs to know; `numbers` explains each number it gives.
+
+    Called with a `CheckInput` and, by keyword, the options of its gate.
+    """
+
+    name: str
+    question: str
+    rule: str
+    remedy: str
+    function: CheckFunction
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    is_default: bool = False
+    is_users: bool = False
+
+    def __call__(self, given: CheckInput, **options: Any) -> CheckResult:
+        return self.function(given, **options)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition on a model version: a check that must not fail, or a rule for a metric. See `gate`."""
+
+    about: str
+    at_least: float | None = None
+    at_most: float | None = None
+    below_live_by_at_most: float | None = None
+    confidence: float | None = None
+    min_rows: int | None = None
+    trusted: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that were given, by name."""
+        return {
+            name: value for name, value in asdict(self).items() if name != "about" and value not in (None, ())
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        return {"about": self.about, **self.options}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Gate:
+        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list | tuple)}
+        return cls(**{**stored, **lists})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The digests that a gate report is bound to; `checked` is of the rows, labels and predictions looked at."""
+
+    model: str | None = None
+    data: str | None = None
+    labels: str | None = None
+    code: str | None = None
+    environment: str | None = None
+    checked: str | None = None
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """All results for one model version, on stated evidence. `verdict` does not know of waivers."""
+
+    id: str
+    model_version: str
+    evidence: Evidence
+    gates: tuple[Gate, ...]
+    results: tuple[CheckResult, ...]
+    verdict: Literal["passed", "failed"]
+    at: datetime
+    by: str
+
+    def result(self, check: str) -> CheckResult | None:
+        return next((one for one in self.results if one.name == check), None)
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        return tuple(one for one in self.results if one.verdict == "failed")
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """Somebody's decision, with a reason, to let a failed check of one report pass until a time."""
+
+    report: str
+    check: str
+    reason: str
+    until: datetime
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a report stands at a time: what blocks, and what was waived and still is."""
+
+    report: GateReport
+    blocking: tuple[CheckResult, ...]
+    waived: tuple[Waiver, ...]
+
+    @property
+    def is_clear(self) -> bool:
+        return not self.blocking
+
+
+def _is_finite(value: float | int | None) -> bool:
+    return value is None or math.isfinite(value)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from everloop.checks import BUILT_IN, CHECKS, Check, CheckInput, CheckResult, Gate, check, gate, run_checks
+from everloop.errors import Conflict, Invalid
+from tests.checks.tables import shop
+
+
+@pytest.fixture
+def few_rows() -> Iterator[Check]:
+    @check(question="Are there few rows?", rule="At most so many rows.", remedy="Drop some.")
+    def few_rows(given: CheckInput, *, at_most: float = 1000) -> CheckResult:
+        verdict = "passed" if given.train.num_rows <= at_most else "failed"
+        return CheckResult("", verdict, "So many rows.", "At most so many.", "Drop some.")  # type: ignore[arg-type]
+
+    yield few_rows
+    del CHECKS["few_rows"]
+
+
+def test_every_built_in_check_says_what_a_reader_needs() -> None:
+    for one in BUILT_IN:
+        assert one.question.endswith("?")
+        assert one.rule.endswith(".")
+        assert one.remedy.endswith(".")
+        assert one.numbers
+
+
+def test_a_users_check_runs_when_a_gate_names_it(few_rows: Check) -> None:
+    assert all(one.name != "few_rows" for one in run_checks(shop()))
+    assert run_checks(shop(), [gate(few_rows)])[-1].verdict == "passed"
+    failed = run_checks(shop(), [gate("few_rows", at_most=10)])[-1]
+    assert (failed.name, failed.verdict) == ("few_rows", "failed")
+
+
+def test_a_check_may_be_defined_again_but_not_over_a_built_in_one(few_rows: Check) -> None:
+    def leakage(given: CheckInput) -> CheckResult:
+        raise NotImplementedError
+
+    assert check(few_rows.function).name == "few_rows"
+    with pytest.raises(Conflict, match="Rename the function"):
+        check(leakage)
+
+
+def test_a_users_check_that_raises_or_answers_nonsense_has_failed() -> None:
+    def careless(given: CheckInput) -> CheckResult:
+        """Does it raise?"""
+        raise KeyError("secret value")
+
+    def nonsense(given: CheckInput) -> CheckResult:
+        return 3  # type: ignore[return-value]  # what a user may get wrong
+
+    try:
+        found = run_checks(shop(), [gate(check(careless)), gate(check(nonsense))])[-2:]
+    finally:
+        del CHECKS["careless"], CHECKS["nonsense"]
+    assert [one.verdict for one in found] == ["failed", "failed"]
+    assert "KeyError" in found[0].found
+    assert "secret value" not in found[0].message
+
+
+def test_a_gate_about_a_default_check_sets_its_options() -> None:
+    results = [
+        one for one in run_checks(shop(), [gate("leakage", trusted=["text"])]) if one.name == "leakage"
+    ]
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize(
+    ("about", "options", "problem"),
+    [
+        ("leakage", {"at_least": 0.5}, "has no option at_least; it takes trusted"),
+        ("classes", {"trusted": ["x"]}, "it takes no options"),
+        ("macro_f1", {}, "has 0 limits"),
+        ("leakge", {}, "Did you mean the check 'leakage'?"),
+        ("macro_f1", {"at_least": 0.5, "at_most": 0.9}, "has 2 limits"),
+        ("macro_f1", {"at_least": 0.5, "confidence": 1.0}, "confidence 1.0"),
+        ("macro_f1", {"at_least": 0.5, "trusted": ["x"]}, "no option trusted"),
+    ],
+)
+def test_a_gate_that_makes_no_sense_is_refused(about: str, options: dict[str, float], problem: str) -> None:
+    with pytest.raises(Invalid, match=problem.replace("?", r"\?")):
+        gate(about, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        gate("macro_f1", at_least=0.0),
+        gate("leakage", trusted=["a", "b"]),
+        gate("slices", by=["x"], min_rows=5),
+    ],
+)
+def test_a_gate_survives_being_stored(one: Gate) -> None:
+    assert Gate.from_json(one.as_json()) == one
+
+
+def test_a_number_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(Invalid, match="not finite"):
+        CheckResult("x", "passed", "a", "b", "c", {"value": float("nan")})
