@@ -1,0 +1,65 @@
+"""What the data was, exactly: datasets, their versions, what is in them and what changed between them.
+
+A dataset version is named by its content: the same rows under the same schema have the same digest, whatever file,
+order or layout they came in, and every row keeps its row id through all versions. Versions share the Parquet parts
+that they have in common; to ingest, clean or redefine is to commit on the newest version, and a writer who was
+overtaken starts again from there. See docs/explanation/dataset-versions.md.
+Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events, ledger, workspace and storage.
+"""
+
+from everloop.data.cleaning import clean, recorded_operations
+from everloop.data.definitions import dataset, datasets, define, version, versions
+from everloop.data.differences import diff
+from everloop.data.ingestion import ingest
+from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
+from everloop.data.profiling import profile
+from everloop.data.reading import origins, read, rows_by_key
+from everloop.data.records import (
+    ROW_ID,
+    CleaningReport,
+    CleaningStep,
+    Column,
+    ColumnProfile,
+    ColumnType,
+    Dataset,
+    DatasetVersion,
+    Diff,
+    Profile,
+    Schema,
+)
+from everloop.data.sources import Source, load
+
+__all__ = [
+    "ROW_ID",
+    "CleaningReport",
+    "CleaningStep",
+    "Column",
+    "ColumnProfile",
+    "ColumnType",
+    "Dataset",
+    "DatasetVersion",
+    "Diff",
+    "DropConflicts",
+    "DropDuplicates",
+    "DropNull",
+    "Normalise",
+    "Operation",
+    "Profile",
+    "Schema",
+    "Source",
+    "Trim",
+    "clean",
+    "dataset",
+    "datasets",
+    "define",
+    "diff",
+    "ingest",
+    "load",
+    "origins",
+    "profile",
+    "read",
+    "recorded_operations",
+    "rows_by_key",
+    "version",
+    "versions",
+]
