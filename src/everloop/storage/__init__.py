@@ -3,13 +3,35 @@
 Answers: how does a verb read and change records so that what was acknowledged stays, on SQLite and on
 PostgreSQL alike, and where do bytes live. Owns no table of its own but holds the one `metadata` that all
 rooms' tables are declared on, and the migrations that create them. May call nothing but settings, ids,
-clock and errors.
+clock and errors. Names are loaded when they are asked for: a process that only reads or writes blobs, as one that runs
+a pipeline's step does, starts without SQLAlchemy.
 """
 
-from everloop.storage.blobs import FileBlobs, sync_folder, write_atomically
-from everloop.storage.columns import Json, Utc, metadata, to_json
-from everloop.storage.database import Database, Tx, open_database, wall_of
-from everloop.storage.schema import migrate
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everloop.storage.blobs import FileBlobs, sync_folder, write_atomically
+    from everloop.storage.columns import Json, Utc, metadata, to_json
+    from everloop.storage.database import Database, Tx, open_database, wall_of
+    from everloop.storage.schema import migrate
+
+_HOMES = {
+    "FileBlobs": "blobs",
+    "sync_folder": "blobs",
+    "write_atomically": "blobs",
+    "Json": "columns",
+    "Utc": "columns",
+    "metadata": "columns",
+    "to_json": "columns",
+    "Database": "database",
+    "Tx": "database",
+    "open_database": "database",
+    "wall_of": "database",
+    "migrate": "schema",
+}
 
 __all__ = [
     "Database",
@@ -25,3 +47,9 @@ __all__ = [
     "wall_of",
     "write_atomically",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
