@@ -10,7 +10,16 @@ pipeline and no registry: what it looks at is handed to it.
 """
 
 from everloop.checks.catalog import BUILT_IN, CHECKS, check, gate, is_metric
-from everloop.checks.evaluate import checked_digest, evaluate, report, reports_of, standing, waive, waivers_of
+from everloop.checks.evaluate import (
+    checked_digest,
+    evaluate,
+    newest_standing_in,
+    report,
+    reports_of,
+    standing,
+    waive,
+    waivers_of,
+)
 from everloop.checks.giveaways import Giveaway, giveaways
 from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, OF_ONE_CLASS
 from everloop.checks.records import (
@@ -53,6 +62,7 @@ __all__ = [
     "gate",
     "giveaways",
     "is_metric",
+    "newest_standing_in",
     "report",
     "reports_of",
     "run_checks",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from blake3 import blake3
+from sqlalchemy.engine import Connection
 
 from everloop.checks import store
 from everloop.checks.columns import Column, as_text, plain
@@ -110,9 +111,13 @@ def standing(ws: Workspace, report_id: str, *, at: datetime | None = None) -> St
     """Which failed checks of a report block now (or at `at`), and which are waived. Raises NotFound."""
     with ws.read() as connection:
         found = _found(store.report_by_id(connection, report_id), report_id)
-        waived = store.waivers_in_force(connection, report_id, at or ws.now())
-    names = {one.check for one in waived}
-    return Standing(found, tuple(one for one in found.failed if one.name not in names), tuple(waived))
+        return _standing(connection, found, at or ws.now())
+
+
+def newest_standing_in(connection: Connection, model_version: str, *, at: datetime) -> Standing | None:
+    """Where the newest report of a model version stands, inside a transaction; None when it has no report."""
+    found = store.newest_reports(connection, model_version, limit=1)
+    return _standing(connection, found[0], at) if found else None
 
 
 def checked_digest(given: CheckInput) -> str:
@@ -140,6 +145,12 @@ def _hash_column(hasher: blake3, column: Column) -> None:
     for value in as_text(plain(column)).to_pylist():
         encoded = b"" if value is None else value.encode()
         hasher.update(f"{-1 if value is None else len(encoded)}:".encode() + encoded)
+
+
+def _standing(connection: Connection, report: GateReport, at: datetime) -> Standing:
+    waived = store.waivers_in_force(connection, report.id, at)
+    names = {one.check for one in waived}
+    return Standing(report, tuple(one for one in report.failed if one.name not in names), tuple(waived))
 
 
 def _keep(ws: Workspace, tx: Tx, report: GateReport) -> None:
