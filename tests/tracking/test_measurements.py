@@ -161,7 +161,7 @@ def test_a_page_of_a_history_is_a_range_of_the_key(ws: Workspace) -> None:
     assert len(seen) == 1
 
 
-POINT = st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(allow_nan=False, width=16))
+POINT = st.tuples(st.integers(0, 1), st.integers(0, 1), st.floats(allow_nan=False, width=16))
 
 
 @given(st.lists(POINT, min_size=1, max_size=12), st.integers(1, 4))

@@ -75,6 +75,17 @@ def test_the_difference_to_the_commit_is_kept(ws: Workspace, project: Path, git:
     assert "-C = 1\n+C = 2\n" in diff
 
 
+def test_a_changed_file_that_is_not_source_is_in_the_difference(
+    ws: Workspace, project: Path, git: Git
+) -> None:
+    clean = tracking.capture_code(ws, project)
+    (project / "secrets.toml").write_text("password = 'y'\n")
+    dirty = tracking.capture_code(ws, project)
+    assert dirty.is_dirty
+    assert dirty.files == clean.files
+    assert dirty.digest != clean.digest
+
+
 def test_the_commit_and_the_difference_give_the_files_again(
     ws: Workspace, project: Path, git: Git, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from importlib import metadata
 from blake3 import blake3
 
 from everloop.errors import NotFound
-from everloop.storage.columns import to_json
+from everloop.storage import to_json
 from everloop.tracking import store
 from everloop.tracking.records import Environment
 from everloop.workspace import Workspace

@@ -14,7 +14,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from everloop.errors import Invalid, NotFound, NotReady
-from everloop.storage.columns import to_json
+from everloop.storage import to_json
 from everloop.tracking import store
 from everloop.tracking.records import Code
 from everloop.workspace import Workspace
@@ -135,9 +135,9 @@ def _diff(git: str, root: Path) -> bytes:
     """What differs below `root` between the commit and the files as they are, in one form whatever the user's settings."""
     plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--relative")
     prefixes = ("--src-prefix=a/", "--dst-prefix=b/")
-    diff = _run_git(git, root, "diff", "HEAD", *plain, *prefixes, "--", ".").stdout
+    diff = _run_git(git, root, "diff", "HEAD", *plain, *prefixes).stdout
     if len(diff) > _MAX_DIFF_BYTES:
-        return _run_git(git, root, "diff", "HEAD", "--stat=200", *plain, "--", ".").stdout
+        return _run_git(git, root, "diff", "HEAD", "--stat=200", *plain).stdout
     return diff
 
 
