@@ -174,6 +174,17 @@ def test_objects_that_were_one_are_one_again(tmp_path: Path) -> None:
     assert found[0] is not found[2]
 
 
+def test_whether_equal_texts_were_one_object_makes_no_difference() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    text = "a text made at run time, not interned"
+    copy = "".join(list(text))
+    assert copy is not text
+    one, two = LogisticRegression(), LogisticRegression()
+    one.notes, two.notes = [text, text], [text, copy]
+    assert estimator_bytes(one) == estimator_bytes(two)
+
+
 def test_nothing_in_the_file_is_dated() -> None:
     with zipfile.ZipFile(io.BytesIO(estimator_bytes(known("logistic").estimator))) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from everloop.errors import Invalid
-from everloop.pipelines.value_files import is_json, kind_of, load, save
+from everloop.pipelines.canonical import is_json
+from everloop.pipelines.value_files import kind_of, load, save
 from everloop.pipelines.values import Split, facts, with_facts
 
 
@@ -86,6 +87,16 @@ def test_a_table_comes_back_with_what_it_says_of_itself(tmp_path: Path) -> None:
 def test_chunks_do_not_change_a_table_s_bytes(tmp_path: Path, chunks: int) -> None:
     save(a_table(), tmp_path / "one")
     save(a_table(chunks), tmp_path / "many")
+    assert bytes_in(tmp_path / "one") == bytes_in(tmp_path / "many")
+
+
+def test_dictionaries_of_chunks_do_not_change_a_table_s_bytes(tmp_path: Path) -> None:
+    texts = ["x", "y", "x", "z", "y"]
+    save(pa.table({"a": pa.array(texts).dictionary_encode()}), tmp_path / "one")
+    pieces = [
+        pa.table({"a": pa.array(some).dictionary_encode()}) for some in (texts[:1], texts[1:4], texts[4:])
+    ]
+    save(pa.concat_tables(pieces), tmp_path / "many")
     assert bytes_in(tmp_path / "one") == bytes_in(tmp_path / "many")
 
 
