@@ -7,6 +7,7 @@
     │   └── LostLease   another worker took the job over; what this one made is not kept
     ├── Denied          the actor may not do this
     ├── GateFailed      the answer is no: a gate, a check or a verification said so
+    ├── StepFailed      a step of a pipeline failed; what was finished before it is kept
     ├── NotReady        not now; the same call may succeed later
     ├── MissingExtra    an optional package is not installed
     └── StorageFailed   the disk or the database refused; nothing was half-written
@@ -45,6 +46,14 @@ class Denied(EverloopError):
 
 class GateFailed(EverloopError):
     code = "gate_failed"
+
+
+class StepFailed(EverloopError):
+    code = "step_failed"
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class NotReady(EverloopError):

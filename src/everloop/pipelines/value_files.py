@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everloop.errors import Invalid
+from everloop.pipelines.canonical import is_json
 from everloop.pipelines.model_files import read_model, write_model
 from everloop.pipelines.values import Model, Split, Table
 
@@ -81,16 +82,6 @@ def load(folder: Path) -> Any:
             "upgrade, or run the step again."
         ) from error
     return form.read(note, folder)
-
-
-def is_json(value: Any) -> bool:
-    """Whether a value comes back from JSON exactly as it is: no tuple, no dictionary with other keys than texts."""
-    kind = type(value)
-    if kind is list:
-        return all(map(is_json, value))
-    if kind is dict:
-        return all(type(key) is str and is_json(item) for key, item in value.items())
-    return value is None or kind in (bool, int, float, str)
 
 
 def _write_json(value: Any, _folder: Path) -> Note:

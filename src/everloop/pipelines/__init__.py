@@ -1,0 +1,131 @@
+"""Steps and pipelines: what is run in which order, what of it must run again, and what came of it.
+
+Answers: how does a result come about, can a run go on where a dead process left it, why did a step run. A pipeline's
+body is traced into a static graph; a run executes it from a snapshot of the code, journals each step under a fencing
+token, keeps each result by content and takes from the cache what nothing has changed of. Owns the tables
+`pipeline_run`, `step_run` and `step_source`; a run is a tracking run of the same id. Also what steps hand to each other:
+tables, splits and models. May call registry and below.
+Names are loaded when they are asked for: a loop file that only declares needs no database and no numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everloop.pipelines.builtin import best
+    from everloop.pipelines.executors import Executor, Inline
+    from everloop.pipelines.explanation import why
+    from everloop.pipelines.fitting import fit
+    from everloop.pipelines.graph import Graph, Pipeline, pipeline
+    from everloop.pipelines.model_files import write_model
+    from everloop.pipelines.processes import Processes
+    from everloop.pipelines.reading import output_of, pipeline_run, pipeline_runs, result
+    from everloop.pipelines.records import (
+        Change,
+        OnProgress,
+        Pinned,
+        PipelineRun,
+        Progress,
+        Source,
+        StepRun,
+        Stored,
+        Why,
+    )
+    from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.steps import Step, step
+    from everloop.pipelines.values import (
+        Model,
+        Split,
+        Table,
+        as_objects,
+        field_of,
+        split,
+        with_facts,
+        with_features,
+    )
+
+_HOMES = {
+    "best": "builtin",
+    "Executor": "executors",
+    "Inline": "executors",
+    "Processes": "processes",
+    "why": "explanation",
+    "fit": "fitting",
+    "Graph": "graph",
+    "Pipeline": "graph",
+    "pipeline": "graph",
+    "write_model": "model_files",
+    "output_of": "reading",
+    "pipeline_run": "reading",
+    "pipeline_runs": "reading",
+    "result": "reading",
+    "Change": "records",
+    "OnProgress": "records",
+    "Pinned": "records",
+    "PipelineRun": "records",
+    "Progress": "records",
+    "Source": "records",
+    "StepRun": "records",
+    "Stored": "records",
+    "Why": "records",
+    "cancel": "run",
+    "resume": "run",
+    "run_pipeline": "run",
+    "Step": "steps",
+    "step": "steps",
+    "Model": "values",
+    "Split": "values",
+    "Table": "values",
+    "as_objects": "values",
+    "field_of": "values",
+    "split": "values",
+    "with_facts": "values",
+    "with_features": "values",
+}
+
+__all__ = [
+    "Change",
+    "Executor",
+    "Graph",
+    "Inline",
+    "Model",
+    "OnProgress",
+    "Pinned",
+    "Pipeline",
+    "PipelineRun",
+    "Processes",
+    "Progress",
+    "Source",
+    "Split",
+    "Step",
+    "StepRun",
+    "Stored",
+    "Table",
+    "Why",
+    "as_objects",
+    "best",
+    "cancel",
+    "field_of",
+    "fit",
+    "output_of",
+    "pipeline",
+    "pipeline_run",
+    "pipeline_runs",
+    "result",
+    "resume",
+    "run_pipeline",
+    "split",
+    "step",
+    "why",
+    "with_facts",
+    "with_features",
+    "write_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,120 @@
+"""What a process does that was started for one step, whoever started it.
+
+The result goes into a file, whole or not at all. The process holds no right to write on the run: what came of the step
+is journaled by the runner. As soon as nobody waits for the result any more, it ends itself with all it started.
+
+`python -m everloop.pipelines.child FILE` does one step and ends; the file says all about it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from everloop.errors import EverloopError, Invalid
+from everloop.pipelines.graph import Graph
+from everloop.pipelines.perform import Outcome, Task, perform
+from everloop.pipelines.plan import described
+from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.results import Results
+from everloop.pipelines.snapshot import import_pipeline, use
+
+if TYPE_CHECKING:
+    from everloop.workspace import Workspace
+
+
+def traced(spec: dict[str, Any]) -> Graph | str:
+    """Import the project from its snapshot and trace the pipeline: its graph, or why there is none."""
+    use(Path(spec["code"]), root=Path(spec["root"]), folders=spec["folders"])
+    try:
+        return import_pipeline(spec["entry"]).trace(spec["params"])
+    except EverloopError as error:
+        return str(error)
+
+
+def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> NoReturn:
+    """Do one step, tell what came of it and end this process."""
+    faulthandler.enable()  # a crash in native code then shows the Python lines that led there, in the log
+    _tell(_outcome(order, spec, graph), Path(order["result"]))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # whatever the step left running, threads included, ends here
+
+
+def end_with(pipe: int) -> None:
+    """Watch a pipe whose other end is held by who waits for this process; when it closes, end the process's group."""
+
+    def watch() -> None:
+        os.read(pipe, 1)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="everloop-watch", daemon=True).start()
+
+
+def without_input() -> None:
+    """Leave a step an empty standard input."""
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+
+def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> Outcome:
+    from everloop.storage import FileBlobs  # noqa: PLC0415  (after the watch on the parent has begun)
+
+    if isinstance(graph, str):
+        return Outcome(error=graph, is_final=True)
+    home = Path(spec["home"])
+    task = _task(order["task"])
+    try:
+        _check_same(described(graph.node(task.node)), order["expected"], task.node)
+    except EverloopError as error:
+        return Outcome(error=str(error), is_final=True)
+    results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
+    return perform(graph, task, results=results, workspace=functools.partial(_opened, home))
+
+
+@functools.cache
+def _opened(home: Path) -> Workspace:
+    from everloop.workspace import open_workspace  # noqa: PLC0415  (only for steps with declared inputs)
+
+    return open_workspace(home)
+
+
+def _check_same(here: dict[str, Any], planned: dict[str, Any], node: str) -> None:
+    if here != planned:
+        raise Invalid(
+            f"the pipeline's body gives another step {node} here than when the run was planned: {here} instead of "
+            f"{planned}. A body gives the same graph each time; take out what differs, such as time, randomness, the "
+            "environment or the machine, or pass it as a parameter of the run."
+        )
+
+
+def _task(told: dict[str, Any]) -> Task:
+    inputs = {node: Stored(**stored) for node, stored in told["inputs"].items()}
+    pins = {name: Pinned(**pinned) for name, pinned in told["pins"].items()}
+    return Task(**{**told, "inputs": inputs, "pins": pins})
+
+
+def _tell(outcome: Outcome, place: Path) -> None:
+    half_done = place.with_suffix(".half")
+    half_done.write_text(json.dumps(asdict(outcome)))
+    half_done.rename(place)
+
+
+def main(file: str) -> NoReturn:
+    end_with(os.dup(0))
+    without_input()
+    told = json.loads(Path(file).read_bytes())
+    carry_out(told["order"], told["spec"], traced(told["spec"]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,112 @@
+"""Who runs a run: a lease in the database, renewed by heartbeats, and on this machine a lock that dies with its holder.
+
+The lease lets another machine take a run over when its runner stopped answering; the lock tells processes on the same
+machine at once whether the runner is dead, without waiting for the lease to end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TextIO
+
+from everloop.errors import StorageFailed
+
+LEASE_S = 30.0
+_BEAT_S = 2.0  # how soon a replaced or cancelled runner notices at the latest
+
+
+def here() -> str:
+    """This process, as the run's worker: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_here(worker: str) -> bool:
+    """Whether a worker is, or was, on this machine."""
+    return worker.rpartition(":")[0] == socket.gethostname()
+
+
+def lease_end(now: datetime, lease_s: float) -> datetime:
+    return now + timedelta(seconds=lease_s)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Hold the lock of one runner of a run, whose own folder this is; False when somebody else has it.
+
+    Afterwards the folder is removed, and with it those beside it whose holders died.
+    """
+    lock = _locked(folder)
+    if lock is None:
+        yield False
+        return
+    with lock:
+        try:
+            yield True
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _sweep(folder.parent)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no living process on this machine is the runner whose folder this is."""
+    if not folder.exists():
+        return True
+    lock = _locked(folder)
+    if lock is None:
+        return False
+    lock.close()
+    return True
+
+
+def _locked(folder: Path) -> TextIO | None:
+    """The runner's lock, which the system lets go of when its holder dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise StorageFailed(
+            f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead runners left, and the run's folder when nothing is in it any more."""
+    for left in folder.glob("*/"):
+        if is_free(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):  # somebody alive is in it, or it is gone already
+        folder.rmdir()
+
+
+@contextmanager
+def beating(beat: Callable[[], bool], lost: Callable[[], None], *, lease_s: float) -> Iterator[None]:
+    """Call `beat` again and again beside what is done meanwhile; when it says False, call `lost` and stop."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(min(_BEAT_S, lease_s / 3)):
+            if not beat():
+                lost()
+                return
+
+    thread = threading.Thread(target=work, name="everloop-run-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,129 @@
+"""Carrying a run that is this process's from where it stands to its end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from everloop import clock, events, tracking
+from everloop.errors import Conflict, Invalid, LostLease, StepFailed
+from everloop.ledger import Node, link
+from everloop.pipelines.claim import beating, lease_end
+from everloop.pipelines.executors import Executor, Work
+from everloop.pipelines.graph import Graph
+from everloop.pipelines.journal import Ended, Journal
+from everloop.pipelines.plan import Plan, leaves
+from everloop.pipelines.reading import pipeline_run
+from everloop.pipelines.records import OnProgress, PipelineRun, Progress
+from everloop.pipelines.runner import Runner
+from everloop.pipelines.snapshot import check_out, import_pipeline, is_imported_from, use
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+
+def conduct(
+    ws: Workspace,
+    run: PipelineRun,
+    executor: Executor,
+    *,
+    graph: Graph | None,
+    on_progress: OnProgress | None,
+    lease_s: float,
+) -> PipelineRun:
+    """Run what is left of a run and write its end; `graph` is None when this process did not trace it.
+
+    Raises
+    ------
+    StepFailed, LostLease
+        As `run_pipeline`.
+    """
+    begun = clock.elapsed_s()
+    journal = Journal(ws, run.id, run.token)
+    plan = Plan.from_json(run.plan)
+    code = None if run.code is None else check_out(ws, run.code)
+    if graph is None and executor.in_process:
+        graph = _traced_here(plan, code)
+    runner = Runner(
+        journal,
+        Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token)),
+        executor,
+        environment=tracking.capture_environment(ws).digest,
+        pins=run.pins,
+        attempts=run.steps,
+        on_progress=on_progress,
+    )
+    on_progress = on_progress or _unheard
+    on_progress(Progress("run_started", run.id, "", plan.pipeline, len(runner.outputs), len(plan.steps)))
+    try:
+        with beating(
+            lambda: journal.renew(lambda now: lease_end(now, lease_s)), runner.lose, lease_s=lease_s
+        ):
+            if run.params:
+                tracking.log_params(ws, run.id, run.params)
+            _end(ws, journal, plan, runner, runner.run())
+    except BaseException as error:
+        executor.stop()
+        if not isinstance(error, LostLease):
+            journal.release()
+        raise
+    finally:
+        executor.close()
+    seconds, failure = clock.elapsed_s() - begun, runner.error
+    done, total = len(runner.outputs), len(plan.steps)
+    on_progress(Progress("run_ended", run.id, "", plan.pipeline, done, total, seconds, failure or ""))
+    if failure is not None:
+        raise StepFailed(
+            f"run {run.id} of pipeline {plan.pipeline}: {failure}\nMend the step and run the pipeline again: finished "
+            "steps come from the cache.",
+            run_id=run.id,
+        )
+    return pipeline_run(ws, run.id)
+
+
+def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
+    """Where the runner under a token keeps its lock, and the logs and messages of its steps while it goes on."""
+    return ws.home.absolute() / "runs" / run_id / str(token)
+
+
+def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner, ended: list[Ended]) -> None:
+    """Write the run's end, its result's lineage and what is told of it, power-safe, in one transaction."""
+    error, target = runner.error, Node("run", journal.run)
+    output = runner.outputs.get(plan.output.get("node", ""))
+    if error is None and output is not None and output.metrics:
+        tracking.log_metrics(ws, journal.run, output.metrics)  # so that runs can be compared by their results
+
+    def then(tx: Tx) -> None:
+        if error is not None:
+            tracking.finish_run_in(ws, tx, journal.run, "failed", error=error)
+            message = f"{plan.pipeline}: {error.splitlines()[0]}"
+            events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
+            return
+        tracking.finish_run_in(ws, tx, journal.run)
+        for leaf in leaves([plan.output]):
+            if "node" in leaf:
+                link(tx, Node("step", runner.made[leaf["node"]]), target, role="result", at=ws.now())
+        message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
+        events.emit(ws, tx, "pipeline.done", target, message=message)
+
+    journal.finish(ended=ended, then=then, state="done" if error is None else "failed", error=error)
+
+
+def _traced_here(plan: Plan, code: Path | None) -> Graph:
+    """The graph, from the run's code imported into this process."""
+    module = plan.entry.partition(":")[0]
+    if code is None:
+        raise Invalid(
+            f"{plan.entry} is not in a file, so its run cannot be taken over by another process. Run it again: finished "
+            "steps come from the cache."
+        )
+    if module not in sys.modules:
+        use(code, root=Path(plan.root), folders=plan.folders)
+    elif not is_imported_from(code, plan.folders, module):
+        raise Conflict(
+            f"this process has another {module} imported than the run's. Resume it with executor=Processes()."
+        )
+    return import_pipeline(plan.entry).trace(plan.params)
+
+
+def _unheard(_progress: Progress) -> None:
+    """Nobody asked to be told."""

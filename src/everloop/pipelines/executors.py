@@ -1,0 +1,80 @@
+"""Where steps run: the port, and the executor that runs them in this process."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from everloop.errors import Invalid
+from everloop.pipelines.graph import Graph
+from everloop.pipelines.perform import Outcome, Task, perform
+from everloop.pipelines.plan import Plan
+from everloop.pipelines.results import Results
+from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run as an executor sees it.
+
+    `graph` is what this process traced, None when it took the run over. `code` is the folder of the code's snapshot,
+    None when no other process can import it. `scratch` is a folder for the run's logs and messages.
+    """
+
+    ws: Workspace
+    plan: Plan
+    graph: Graph | None
+    code: Path | None
+    scratch: Path
+
+
+class Executor(Protocol):
+    """Runs attempts. One executor serves one run at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many attempts it takes at once."""
+        ...
+
+    @property
+    def in_process(self) -> bool:
+        """Whether steps run in this process, which then has to import the pipeline."""
+        ...
+
+    def start(self, work: Work, task: Task) -> Future[Outcome]:
+        """Begin an attempt. The future does not raise what the step raises: that is in the outcome."""
+        ...
+
+    def stop(self) -> None:
+        """Kill what runs; the futures end."""
+        ...
+
+    def close(self) -> None:
+        """The run is over: let go of what was kept for it."""
+        ...
+
+
+class Inline:
+    """Runs steps in this process, one at a time: no start-up cost, and no protection from what a step does to it.
+
+    A time limit cannot be kept here, and what a step prints goes where this process prints.
+    """
+
+    slots = 1
+    in_process = True
+
+    def start(self, work: Work, task: Task) -> Future[Outcome]:
+        if work.graph is None:
+            raise Invalid("the inline executor needs the traced pipeline. Use Processes for this run.")
+        results = Results(work.ws.blobs, work.scratch)
+        done: Future[Outcome] = Future()
+        done.set_result(perform(work.graph, task, results=results, workspace=lambda: work.ws))
+        return done
+
+    def stop(self) -> None:
+        """Nothing runs between two calls of `start`."""
+
+    def close(self) -> None:
+        """Nothing was kept."""

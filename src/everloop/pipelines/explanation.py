@@ -1,0 +1,128 @@
+"""Why a step ran or was taken from the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from everloop import tracking
+from everloop.errors import NotFound
+from everloop.pipelines import store
+from everloop.pipelines.reading import unknown
+from everloop.pipelines.records import Change, Part, StepRun, Why
+from everloop.workspace import Workspace
+
+
+def why(ws: Workspace, run_id: str, node: str) -> Why:
+    """Why the last attempt at a step of a run ran, or why it did not have to.
+
+    It is compared with the last finished one of the same step of the same pipeline in an earlier run.
+
+    Raises
+    ------
+    NotFound
+        There is no such run, or the step did not begin in it.
+    """
+    with ws.read() as connection:
+        run = store.run_by_id(connection, run_id)
+        if run is None:
+            raise unknown(run_id)
+        attempts = [one for one in run.steps if one.node == node]
+        if not attempts:
+            raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {_names(run.steps)}.")
+        one = attempts[-1]
+        if one.state == "cached":
+            return Why(
+                node,
+                "cached",
+                (),
+                one.made_by,
+                f"{node} was taken from {one.made_by}: nothing it depends on changed.",
+            )
+        planned = next(step for step in run.plan["steps"] if step["name"] == node)
+        earlier = store.finished_before(connection, one, run.pipeline)
+        if earlier is None:
+            return Why(node, "first", (), None, f"{node} ran: no earlier run of {run.pipeline} finished it.")
+        changes = _changes(ws, connection, earlier, one)
+    return _told(node, planned["cache"], changes, earlier)
+
+
+def _told(node: str, is_cacheable: bool, changes: tuple[Change, ...], earlier: StepRun) -> Why:
+    if not is_cacheable:
+        sentence = f"{node} ran: it is declared with cache=False."
+        return Why(node, "uncached", changes, earlier.id, sentence)
+    if not changes:
+        sentence = (
+            f"{node} ran though nothing changed: the result of {earlier.id} was gone or not finished yet."
+        )
+        return Why(node, "lost", (), earlier.id, sentence)
+    shown = "; ".join(_sentence(change) for change in changes[:3])
+    more = f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return Why(node, "changed", changes, earlier.id, f"{node} ran: {shown}{more}.")
+
+
+def _changes(ws: Workspace, connection: Connection, earlier: StepRun, one: StepRun) -> tuple[Change, ...]:
+    before, after = earlier.parts, one.parts
+    found: list[Change] = []
+    if before["source"] != after["source"]:
+        old, new = (store.source_parts(connection, parts["source"]) for parts in (before, after))
+        found += _differences("source", old, new)
+    if before["environment"] != after["environment"]:
+        old, new = (_environment(ws, parts["environment"]) for parts in (before, after))
+        found += _differences("environment", old, new)
+    found += _differences("parameter", before["parameters"], after["parameters"])
+    refs = {**_refs(connection, earlier.run), **_refs(connection, one.run)}
+    old, new = (
+        {key: _shown(value, refs) for key, value in parts["inputs"].items()} for parts in (before, after)
+    )
+    return (*found, *_differences("input", old, new))
+
+
+def _differences(part: Part, before: Mapping[str, str], after: Mapping[str, str]) -> list[Change]:
+    names = sorted(before.keys() | after.keys())
+    return [
+        Change(part, name, before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _environment(ws: Workspace, digest: str) -> dict[str, str]:
+    found = tracking.environment(ws, digest)
+    return {
+        "python": f"{found.implementation} {found.python}",
+        "platform": found.platform,
+        **dict(found.packages),
+    }
+
+
+def _refs(connection: Connection, run_id: str) -> dict[str, str]:
+    """How the contents that a run pinned are called, by how a cache key names them."""
+    run = store.run_by_id(connection, run_id)
+    pins = run.pins.values() if run is not None else ()
+    return {f"{pinned.kind} {pinned.digest}": pinned.ref for pinned in pins if pinned.digest}
+
+
+def _shown(identity: Any, refs: Mapping[str, str]) -> str:
+    text = identity if isinstance(identity, str) else json.dumps(identity)
+    return refs.get(text, text)
+
+
+def _sentence(change: Change) -> str:
+    what = f"{change.part} {change.name}".replace(" =", "")
+    if change.before is None or change.after is None:
+        return f"{what} is {'new' if change.before is None else 'gone'}"
+    if change.part == "source" and not change.name.endswith(" ="):
+        return f"{what} was rewritten"
+    return f"{what} went from {_cut(change.before)} to {_cut(change.after)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _names(steps: tuple[StepRun, ...]) -> str:
+    return ", ".join(dict.fromkeys(one.node for one in steps)) or "none"

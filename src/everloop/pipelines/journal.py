@@ -1,0 +1,180 @@
+"""What happened in a run, written so that a kill loses nothing and a replaced runner can write nothing.
+
+Each change begins by checking the run's fencing token, in the same transaction. A change is kill-safe (it survives the
+death of the process, not a power cut, whose price is a recomputation); the last one of a run is power-safe, and as the
+database writes in order, it makes those before it so too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from everloop.errors import LostLease
+from everloop.ids import new_id
+from everloop.ledger import Node, link
+from everloop.pipelines import store
+from everloop.pipelines.plan import PlannedStep, leaves
+from everloop.pipelines.records import Pinned, Stored
+from everloop.storage import Tx
+from everloop.tracking import finish_run_in
+from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended; `output` is None when it failed."""
+
+    step_run: str
+    output: Stored | None
+    seconds: float
+    error: str | None = None
+    log: str | None = None
+    tracking_run: str | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`."""
+
+    step: PlannedStep
+    attempt: int
+    key: str | None
+    parts: Mapping[str, Any]
+    cached: Stored | None = None
+    made_by: str | None = None
+    id: str = field(default_factory=lambda: new_id("step"))
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The right to write on one run, under one token."""
+
+    ws: Workspace
+    run: str
+    token: int
+
+    def advance(
+        self,
+        *,
+        ended: Sequence[Ended] = (),
+        begun: Sequence[Begun] = (),
+        made: Mapping[str, str],
+        pins: Mapping[str, Pinned],
+    ) -> None:
+        """Write what ended and what begins, with the lineage of what begins, in one transaction.
+
+        `made` gives by node the step run that made its result.
+
+        Raises
+        ------
+        LostLease
+            Another process took the run over or it was cancelled; nothing was written.
+        """
+
+        def change(tx: Tx) -> None:
+            self._hold(tx)
+            at = self.ws.now()
+            for attempt in ended:
+                self._end(tx, attempt, at)
+            store.insert_step_runs(tx, [self._row(one, at) for one in begun])
+            for one in begun:
+                if one.cached is None:
+                    self._link_inputs(tx, one, made, pins, at)
+
+        self.ws.write(change, power_safe=False)
+
+    def finish(self, *, ended: Sequence[Ended] = (), then: Callable[[Tx], None], **values: Any) -> None:
+        """Write the run's end, power-safe, and whatever `then` adds in the same transaction. Raises LostLease."""
+
+        def change(tx: Tx) -> None:
+            self._hold(tx)
+            at = self.ws.now()
+            for one in ended:
+                self._end(tx, one, at)
+            store.update_run(tx, self.run, {**values, "ended_at": at, "lease_until": None})
+            then(tx)
+
+        self.ws.write(change)
+
+    def release(self) -> None:
+        """Give the lease back without ending the run, so that it can be resumed at once."""
+
+        def change(tx: Tx) -> None:
+            if store.is_held(tx, self.run, token=self.token):
+                store.update_run(tx, self.run, {"lease_until": None})
+
+        self.ws.write(change, power_safe=False)
+
+    def renew(self, until: Callable[[datetime], datetime]) -> bool:
+        """Push the lease's end out; False when the run is no longer ours."""
+        return self.ws.write(
+            lambda tx: store.renew(tx, self.run, token=self.token, until=until(tx.wall())), power_safe=False
+        )
+
+    def _hold(self, tx: Tx) -> None:
+        if not store.is_held(tx, self.run, token=self.token):
+            raise LostLease(
+                f"run {self.run} is no longer this process's under token {self.token}: another took it over, or it was "
+                "cancelled. Nothing of this change was kept."
+            )
+
+    def _end(self, tx: Tx, one: Ended, at: datetime) -> None:
+        values = {
+            "state": "failed" if one.output is None else "done",
+            "output": store.stored_json(one.output),
+            "made_by": None if one.output is None else one.step_run,
+            "tracking_run": one.tracking_run,
+            "log": one.log,
+            "error": one.error,
+            "seconds": one.seconds,
+            "ended_at": at,
+        }
+        if one.tracking_run is not None:
+            finish_run_in(self.ws, tx, one.tracking_run)
+        if not store.end_step_run(tx, one.step_run, token=self.token, values=values):
+            raise LostLease(f"step run {one.step_run} does not run under token {self.token} any more.")
+
+    def _row(self, one: Begun, at: datetime) -> dict[str, Any]:
+        is_cached = one.cached is not None
+        return {
+            "id": one.id,
+            "run": self.run,
+            "node": one.step.name,
+            "attempt": one.attempt,
+            "step": one.step.step,
+            "state": "cached" if is_cached else "running",
+            "token": self.token,
+            "key": one.key,
+            "parts": dict(one.parts),
+            "output": store.stored_json(one.cached),
+            "made_by": one.made_by,
+            "started_at": at,
+            "ended_at": at if is_cached else None,
+            "seconds": 0.0 if is_cached else None,
+        }
+
+    def _link_inputs(
+        self, tx: Tx, one: Begun, made: Mapping[str, str], pins: Mapping[str, Pinned], at: datetime
+    ) -> None:
+        """Edges from what an attempt is given to the attempt, with the parameter's name as the role."""
+        target = Node("step", one.id)
+        for parameter, binding in one.step.bindings.items():
+            for source in _inputs_of(binding, made, pins):
+                link(tx, source, target, role=parameter[:60], at=at)
+
+
+def _inputs_of(binding: Any, made: Mapping[str, str], pins: Mapping[str, Pinned]) -> Iterable[Node]:
+    for leaf in leaves([binding]):
+        if "node" in leaf:
+            yield Node("step", made[leaf["node"]])
+        elif "source" in leaf:
+            pinned = pins[leaf["source"]]
+            yield Node(pinned.kind, pinned.ref)
+
+
+def model_run_of(step_run: str) -> str:
+    """The id of the tracking run of a step that makes a model: it follows from the step run's."""
+    return f"run_{step_run.removeprefix('step_')}"

@@ -1,0 +1,135 @@
+"""Doing one step: its inputs are loaded, its function is called, its result is kept. The same in every executor."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from everloop import clock
+from everloop.errors import EverloopError, Invalid
+from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Output
+from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.results import Results
+from everloop.pipelines.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs."""
+
+    run: str
+    node: str
+    attempt: int
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Stored]
+    pins: Mapping[str, Pinned]
+    timeout_s: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt: a result, or an error's text.
+
+    `is_final` says that another try would end the same. `log` is the file that holds what the step printed.
+    """
+
+    stored: Stored | None = None
+    seconds: float = 0.0
+    error: str | None = None
+    is_final: bool = False
+    log: str | None = None
+
+
+def perform(graph: Graph, task: Task, *, results: Results, workspace: Callable[[], Workspace]) -> Outcome:
+    """Run a step's function on its inputs and keep what it returns.
+
+    Whatever the function raises becomes the outcome's error, except what ends the process: KeyboardInterrupt.
+
+    Parameters
+    ----------
+    workspace
+        Gives the workspace, for declared inputs alone: a step that takes none needs no database.
+    """
+    begun = clock.elapsed_s()
+    outcome = _performed(graph, task, _Inputs(graph, task, results, workspace))
+    return replace(outcome, seconds=clock.elapsed_s() - begun)
+
+
+def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
+    try:
+        node = graph.node(task.node)
+        bound = node.step.signature.bind_partial()
+        bound.arguments.update({key: inputs.value(binding) for key, binding in node.bindings.items()})
+    except EverloopError as error:
+        return Outcome(error=str(error), is_final=True)
+    try:
+        value = node.step.function(*bound.args, **bound.kwargs)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
+        return Outcome(error=_told(error), is_final=isinstance(error, Invalid))
+    try:
+        return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value))
+    except EverloopError as error:
+        return Outcome(error=f"step {node.step.name} returned what cannot be kept: {error}", is_final=True)
+
+
+class _Inputs:
+    """Loads what a step is given."""
+
+    def __init__(
+        self, graph: Graph, task: Task, results: Results, workspace: Callable[[], Workspace]
+    ) -> None:
+        self.results = results
+        self._graph = graph
+        self._task = task
+        self._workspace = workspace
+        self._loaded: list[tuple[Any, Stored]] = []
+
+    def value(self, binding: Binding) -> Any:
+        match binding:
+            case Constant(value):
+                return value
+            case Output(node):
+                return self._result(self._task.inputs[node])
+            case Declared(name):
+                return self._graph.sources[name].load(self._workspace(), self._task.pins[name].ref)
+            case Group(items, is_tuple):
+                values = [self.value(item) for item in items]
+                return tuple(values) if is_tuple else values
+            case Mapped(items):
+                return {key: self.value(item) for key, item in items}
+
+    def passed_on(self, step: Step[..., Any], value: Any) -> Stored | None:
+        """The stored input that a step of our own, such as `best`, returned untouched: it is not kept a second time.
+
+        A user's step may have changed in place what it returns.
+        """
+        if not step.function.__module__.startswith("everloop."):
+            return None
+        return next((stored for loaded, stored in self._loaded if loaded is value), None)
+
+    def _result(self, stored: Stored) -> Any:
+        loaded = self.results.bring(stored)
+        self._loaded.append((loaded, stored))
+        return loaded
+
+
+def _told(error: BaseException) -> str:
+    """What a step raised, as text: our own errors explain themselves, others with the way through the user's code."""
+    if isinstance(error, EverloopError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"the step called sys.exit({error.code!r}); a step returns its result or raises an error."
+    return "".join(traceback.format_exception(type(error), error, _below(error.__traceback__))).rstrip()
+
+
+def _below(found: TracebackType | None) -> TracebackType | None:
+    """The traceback without our own first frame."""
+    return found.tb_next if found is not None else None

@@ -1,0 +1,242 @@
+"""A run as data, decided before anything happens: what will be called, with what, under which cache keys.
+
+The plan is all that the runner needs. It is stored with the run, so that any process can take the run over without
+importing the user's code; only the process that executes a step does that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from everloop.errors import Invalid
+from everloop.pipelines.canonical import digest_of, literal
+from everloop.pipelines.fingerprint import StepSource, source_of
+from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output, Pipeline
+from everloop.pipelines.project import Project, module_name
+from everloop.pipelines.records import Pinned, Stored
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One node. `bindings` are JSON: {"value": literal}, {"node": name}, {"source": name}, {"list": [...]},
+    {"tuple": [...]} or {"dict": [[key, binding], ...]}."""
+
+    name: str
+    step: str
+    source: str
+    retries: int
+    timeout_s: float | None
+    cache: bool
+    back_off_s: float
+    bindings: Mapping[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """As `described` of the node that it was planned from."""
+        return {"step": self.step, "bindings": dict(self.bindings)}
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The nodes whose results it takes."""
+        return tuple(dict.fromkeys(leaf["node"] for leaf in leaves(self.bindings.values()) if "node" in leaf))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The declared inputs that it takes."""
+        return tuple(
+            dict.fromkeys(leaf["source"] for leaf in leaves(self.bindings.values()) if "source" in leaf)
+        )
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Its constant arguments as Python literals."""
+        return {key: binding["value"] for key, binding in self.bindings.items() if "value" in binding}
+
+    @property
+    def label(self) -> str:
+        """Its name with its parameters, for people: `fit-2(c=4)`."""
+        shown = ", ".join(f"{key}={value}" for key, value in self.parameters.items() if len(value) <= 40)
+        return f"{self.name}({shown})" if shown else self.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of a pipeline before it happens.
+
+    `entry` is `module:function`, to be imported from `folders` below `root`, the project's folder. `preload` are
+    installed modules that steps need and that take long to import.
+    """
+
+    pipeline: str
+    entry: str
+    root: str
+    folders: tuple[str, ...]
+    params: Mapping[str, Any]
+    steps: tuple[PlannedStep, ...]
+    output: Mapping[str, Any]
+    preload: tuple[str, ...] = ()
+
+    def step(self, name: str) -> PlannedStep:
+        return next(step for step in self.steps if step.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        steps = tuple(PlannedStep(**one) for one in value["steps"])
+        listed = {name: tuple(value[name]) for name in ("folders", "preload")}
+        return cls(**{**value, **listed, "steps": steps})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan with what it was made from: the graph, and the parts of each step's source by its digest."""
+
+    plan: Plan
+    graph: Graph
+    sources: Mapping[str, Mapping[str, str]]
+
+
+def plan_run(pipeline: Pipeline[..., Any], params: Mapping[str, Any], project: Project | None) -> Planned:
+    """Trace a pipeline and fingerprint its steps; nothing is run and nothing is stored.
+
+    Raises
+    ------
+    Invalid
+        A parameter is no JSON value, the body does what only a step can, or a step's source cannot be read.
+    Conflict
+        The code in memory is not the code in the files.
+    """
+    _check_params(pipeline, params)
+    graph = pipeline.trace(params)
+    sources = {step: source_of(step, project) for step in {node.step for node in graph.nodes}}
+    plan = Plan(
+        pipeline.name,
+        f"{module_name(pipeline)}:{pipeline.function.__qualname__}",
+        str(project.root if project else Path.cwd()),
+        project.folders if project else (),
+        dict(params),
+        tuple(_planned(node, sources[node.step]) for node in graph.nodes),
+        _as_json(graph.output),
+        _preload(graph, project, module_name(pipeline)) if project else (),
+    )
+    return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
+
+
+def key_parts(
+    step: PlannedStep, *, environment: str, outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]
+) -> dict[str, Any]:
+    """What a step's result depends on, part by part; the digest of it is its cache key."""
+    return {
+        "source": step.source,
+        "environment": environment,
+        "parameters": step.parameters,
+        "inputs": {
+            key: _identity(one, outputs, pins) for key, one in step.bindings.items() if "value" not in one
+        },
+    }
+
+
+def cache_key(parts: Mapping[str, Any]) -> str:
+    return digest_of(json.dumps(parts, sort_keys=True))
+
+
+def _check_params(pipeline: Pipeline[..., Any], params: Mapping[str, Any]) -> None:
+    """Only values that come back from JSON as they went in: another process traces the pipeline again with them."""
+    for name, value in params.items():
+        try:
+            same = literal(json.loads(json.dumps(value, allow_nan=False))) == literal(value)
+        except (TypeError, ValueError, Invalid):
+            same = False
+        if not same:
+            raise Invalid(
+                f"parameter {name} of pipeline {pipeline.name} is {value!r}; parameters of a run are None, true or false, "
+                "numbers, texts, and lists and dictionaries of these. Name declared inputs in the pipeline's body."
+            )
+
+
+_SLOW_TO_IMPORT = frozenset(
+    {"numpy", "scipy", "sklearn", "pandas", "pyarrow", "skops", "PIL", "duckdb", "polars"}
+)
+
+
+def _preload(graph: Graph, project: Project, module: str) -> tuple[str, ...]:
+    """What is worth importing once for all steps. Only libraries of which it is known that nothing starts on import."""
+    named = {
+        imported.module
+        for reached in project.reached_from(module)
+        for imported in reached.imported_modules(eagerly=False)
+    }
+    slow = {name for name in named if name.partition(".")[0] in _SLOW_TO_IMPORT}
+    ours = {"everloop.storage"}
+    if graph.sources or slow:
+        ours |= {"everloop.pipelines.value_files", "everloop.workspace"}
+    if any(name.startswith("sklearn") for name in slow):
+        ours |= {"everloop.pipelines.fitting", "sklearn.base", "skops.io"}
+    return tuple(sorted(slow | ours))
+
+
+def described(node: Node) -> dict[str, Any]:
+    """Which function a node calls with what: the same whichever process traces the pipeline."""
+    return {
+        "step": f"{module_name(node.step)}:{node.step.function.__qualname__}",
+        "bindings": {key: _as_json(binding) for key, binding in node.bindings.items()},
+    }
+
+
+def _planned(node: Node, source: StepSource) -> PlannedStep:
+    step = node.step
+    return PlannedStep(
+        name=node.name,
+        source=source.digest,
+        retries=step.retries,
+        timeout_s=step.timeout_s,
+        cache=step.cache,
+        back_off_s=step.back_off_s,
+        **described(node),
+    )
+
+
+def _as_json(binding: Binding) -> dict[str, Any]:
+    match binding:
+        case Constant(value):
+            return {"value": literal(value)}
+        case Output(node):
+            return {"node": node}
+        case Declared(name):
+            return {"source": name}
+        case Group(items, is_tuple):
+            return {"tuple" if is_tuple else "list": [_as_json(item) for item in items]}
+        case Mapped(items):
+            return {"dict": [[key, _as_json(item)] for key, item in items]}
+
+
+def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The bindings of an argument list that are no list and no dictionary, in order."""
+    for binding in bindings:
+        if "dict" in binding:
+            yield from leaves(item for _, item in binding["dict"])
+        elif "list" in binding or "tuple" in binding:
+            yield from leaves(binding.get("list", ()) or binding.get("tuple", ()))
+        else:
+            yield binding
+
+
+def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]) -> Any:
+    """An input by its content: what it is called and which node made it do not matter."""
+    if "node" in binding:
+        stored = outputs[binding["node"]]
+        return f"{stored.kind} {stored.digest}"
+    if "source" in binding:
+        pinned = pins[binding["source"]]
+        return f"{pinned.kind} {pinned.digest or pinned.ref}"
+    if "dict" in binding:
+        return [[key, _identity(item, outputs, pins)] for key, item in binding["dict"]]
+    for kind in ("list", "tuple"):
+        if kind in binding:
+            return [kind, *(_identity(item, outputs, pins) for item in binding[kind])]
+    return f"value {binding['value']}"

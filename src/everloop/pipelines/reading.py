@@ -1,0 +1,81 @@
+"""Looking at runs and their results."""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from everloop.errors import NotFound, NotReady
+from everloop.pipelines import store
+from everloop.pipelines.records import PipelineRun, Stored
+from everloop.pipelines.results import Results
+from everloop.workspace import Workspace
+
+
+def pipeline_run(ws: Workspace, run_id: str) -> PipelineRun:
+    """One run with its attempts. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.run_by_id(connection, run_id)
+    if found is None:
+        raise unknown(run_id)
+    return found
+
+
+def pipeline_runs(ws: Workspace, *, pipeline: str | None = None, limit: int = 50) -> list[PipelineRun]:
+    """The newest runs, newest first, without their attempts."""
+    with ws.read() as connection:
+        return store.newest_runs(connection, pipeline=pipeline, limit=limit)
+
+
+def result(ws: Workspace, run_id: str) -> Any:
+    """What the pipeline returned. A path is that of a copy in a new temporary folder, the caller's to remove.
+
+    Raises
+    ------
+    NotFound
+    NotReady
+        The run is not done.
+    """
+    run = pipeline_run(ws, run_id)
+    if run.state != "done":
+        raise NotReady(f"run {run_id} is {run.state}; only a run that is done has a result.")
+    return _value(_results(ws), run.plan["output"], outputs_of(run))
+
+
+def output_of(ws: Workspace, run_id: str, node: str) -> Any:
+    """What one step of a run made. Raises NotFound when the run has no such finished step."""
+    outputs = outputs_of(pipeline_run(ws, run_id))
+    if node not in outputs:
+        raise NotFound(
+            f"run {run_id} has no finished step {node!r}; finished are: {', '.join(outputs) or 'none'}."
+        )
+    return _results(ws).bring(outputs[node])
+
+
+def outputs_of(run: PipelineRun) -> dict[str, Stored]:
+    """The stored results of a run's finished steps, by node."""
+    return {
+        one.node: one.output for one in run.steps if one.state in store.FINISHED and one.output is not None
+    }
+
+
+def unknown(run_id: str) -> NotFound:
+    return NotFound(f"there is no pipeline run {run_id}. 'everloop runs list' shows the newest.")
+
+
+def _results(ws: Workspace) -> Results:
+    return Results(ws.blobs, Path(tempfile.gettempdir()))
+
+
+def _value(results: Results, binding: Mapping[str, Any], outputs: Mapping[str, Stored]) -> Any:
+    if "node" in binding:
+        return results.bring(outputs[binding["node"]])
+    if "dict" in binding:
+        return {key: _value(results, item, outputs) for key, item in binding["dict"]}
+    for kind, make in (("list", list), ("tuple", tuple)):
+        if kind in binding:
+            return make(_value(results, item, outputs) for item in binding[kind])
+    return ast.literal_eval(binding["value"])

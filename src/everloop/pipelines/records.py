@@ -1,0 +1,168 @@
+"""What a pipeline run, a step run, a stored result and a declared input are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from everloop.workspace import Workspace
+
+RunState = Literal["running", "done", "failed", "cancelled"]
+StepState = Literal["running", "done", "cached", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Which form of a declared input a run uses, for good.
+
+    `ref` is what its room calls it: `listings@3` for `dataset_version`, a digest for `label_snapshot`. `digest` is of
+    the content; empty when `ref` names nothing but one content.
+    """
+
+    kind: Literal["dataset_version", "label_snapshot"]
+    ref: str
+    digest: str = ""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A declared data set or label set, as a pipeline's body names it: rows that are settled when a run starts."""
+
+    @property
+    def name(self) -> str: ...
+
+    def pin(self, ws: Workspace) -> Pinned:
+        """What it is right now."""
+        ...
+
+    def load(self, ws: Workspace, ref: str) -> pa.Table:
+        """The rows of what was pinned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result that a step made, as it is kept: by content.
+
+    `digest` is of all of it. `note` is what is small, as JSON text (a small JSON value is there whole), and `files` names
+    the blobs of the rest by their paths; a long note is among them. `metrics` are those of a model.
+    """
+
+    kind: str
+    digest: str
+    size_bytes: int
+    note: str | None
+    files: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One attempt at a step of a run, or its result taken from an earlier run (`cached`).
+
+    `made_by` is the step run that made the output: itself, or for a cached one the original. `token` is the run's
+    fencing token under which it ran. Times are domain time; `seconds` is what it took.
+    """
+
+    id: str
+    run: str
+    node: str
+    attempt: int
+    step: str
+    state: StepState
+    token: int
+    key: str | None
+    parts: Mapping[str, Any]
+    output: Stored | None
+    made_by: str | None
+    tracking_run: str | None
+    log: str | None
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """One run of a pipeline; its id is that of its tracking run. `steps` are its attempts in the order they began.
+
+    `pins` says by input what was used. `output` is the result's binding as in the plan; `pipelines.result` loads it.
+    """
+
+    id: str
+    pipeline: str
+    entry: str
+    reason: str
+    state: RunState
+    params: Mapping[str, Any]
+    pins: Mapping[str, Pinned]
+    plan: Mapping[str, Any]
+    code: str | None
+    environment: str
+    token: int
+    worker: str
+    lease_until: datetime | None
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    steps: tuple[StepRun, ...] = ()
+
+
+ProgressKind = Literal[
+    "run_started", "step_started", "step_cached", "step_done", "step_retried", "step_failed", "run_ended"
+]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that a run tells while it goes on.
+
+    `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended; `seconds` is
+    what the step or, at the end, the run took; `message` is an error's or the retry's first line.
+    """
+
+    kind: ProgressKind
+    run: str
+    node: str
+    label: str
+    done: int
+    total: int
+    seconds: float | None = None
+    message: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+Part = Literal["source", "environment", "parameter", "input"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One part of a step's cache key that differs. `before` or `after` is None where it was not there."""
+
+    part: Part
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why a step ran or was taken from the cache.
+
+    `compared_with` is the step run that was looked at: the original of a cached one, else the last finished one
+    before it.
+    """
+
+    node: str
+    answer: Literal["cached", "first", "changed", "uncached", "lost"]
+    changes: tuple[Change, ...]
+    compared_with: str | None
+    sentence: str

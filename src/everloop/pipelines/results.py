@@ -1,0 +1,115 @@
+"""Keeping what a step returns, by content: small JSON values in the journal itself, all else as blobs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from everloop.pipelines.canonical import digest_of, is_json
+from everloop.pipelines.records import Stored
+
+# A blob costs two fsyncs, a row in the journal none: up to this size a value goes there.
+_NOTE_BYTES = 4_096
+_NOTE = "value.json"  # as value_files names what is small of a value
+
+
+class Blobs(Protocol):
+    """What is needed of `storage.FileBlobs`."""
+
+    def put(self, data: bytes | memoryview) -> str: ...
+    def put_file(self, source: Path) -> str: ...
+    def get(self, digest: str) -> bytes: ...
+    def path(self, digest: str) -> Path: ...
+    def has(self, digest: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results kept in `blobs`. `scratch` is a folder for passing files; what is loaded from there may stay in it."""
+
+    blobs: Blobs
+    scratch: Path
+
+    def keep(self, value: Any) -> Stored:
+        """Store a step's result.
+
+        Raises
+        ------
+        Invalid
+            There is no form for a value of its type.
+        GateFailed
+            A model holds types that are not audited.
+        """
+        if is_json(value):
+            # NaN and infinities in Python's own spelling, as value_files does
+            note = json.dumps({"kind": "json", "value": value}, ensure_ascii=False, separators=(",", ":"))
+            return self._stored("json", note, {}, 0, {})
+        return self._keep_files(value)
+
+    def bring(self, stored: Stored) -> Any:
+        """The value of a stored result. A path is a copy's, which is the caller's own."""
+        note = stored.note if stored.note is not None else self.blobs.get(stored.files[_NOTE]).decode()
+        if stored.kind == "json":
+            return json.loads(note)["value"]
+        from everloop.pipelines import value_files  # noqa: PLC0415  (numpy and pyarrow: not for JSON values)
+
+        if stored.kind == "path":
+            return value_files.load(self._checked_out(stored, note, self._folder()))
+        with tempfile.TemporaryDirectory(dir=self._made_scratch()) as folder:
+            return value_files.load(self._checked_out(stored, note, Path(folder)))
+
+    def is_there(self, stored: Stored) -> bool:
+        """Whether the result can still be loaded: blobs may have been collected."""
+        return all(self.blobs.has(digest) for digest in stored.files.values())
+
+    def _keep_files(self, value: Any) -> Stored:
+        from everloop.pipelines import value_files  # noqa: PLC0415  (numpy and pyarrow: not for JSON values)
+
+        kind = value_files.kind_of(value)
+        with tempfile.TemporaryDirectory(dir=self._made_scratch()) as name:
+            folder = Path(name)
+            value_files.save(value, folder)
+            note = (folder / _NOTE).read_text(encoding="utf-8")
+            files = {
+                path.relative_to(folder).as_posix(): path
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and path != folder / _NOTE
+            }
+            size = sum(path.stat().st_size for path in files.values())
+            kept = {name: self.blobs.put_file(path) for name, path in files.items()}
+        metrics = dict(value.metrics) if kind == "model" else {}
+        return self._stored(kind, note, kept, size, metrics)
+
+    def _stored(
+        self, kind: str, note: str, files: dict[str, str], size: int, metrics: dict[str, float]
+    ) -> Stored:
+        digest = digest_of(note, *(text for item in sorted(files.items()) for text in item))
+        data = note.encode()
+        if len(data) > _NOTE_BYTES:
+            return Stored(
+                kind, digest, size + len(data), None, {**files, _NOTE: self.blobs.put(data)}, metrics
+            )
+        return Stored(kind, digest, size + len(data), note, files, metrics)
+
+    def _checked_out(self, stored: Stored, note: str, folder: Path) -> Path:
+        (folder / _NOTE).write_text(note, encoding="utf-8")
+        for name, digest in stored.files.items():
+            place = folder / name
+            if name == _NOTE:
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if stored.kind == "path":  # the user's code may write where it is given a path
+                place.write_bytes(self.blobs.get(digest))
+            else:
+                place.symlink_to(self.blobs.path(digest))
+        return folder
+
+    def _folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._made_scratch()))
+
+    def _made_scratch(self) -> Path:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        return self.scratch

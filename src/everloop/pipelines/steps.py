@@ -1,0 +1,141 @@
+"""`@step`: a plain typed function that a pipeline can run, cache, retry and time out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from everloop.errors import Invalid
+from everloop.pipelines.records import Source
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Recorder(Protocol):
+    """What a step tells its call to while a pipeline's body is traced."""
+
+    def record(self, step: Step[..., Any], arguments: dict[str, Any]) -> Any: ...
+
+
+recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
+@dataclass(frozen=True)
+class Step(Generic[P, R]):
+    """A function that a pipeline runs as one unit; called outside a pipeline it is just that function.
+
+    Attributes
+    ----------
+    retries
+        How many times more it is tried when it fails.
+    timeout_s
+        After this many seconds its process is killed and the attempt has failed; None: never. Only an executor
+        that gives it a process of its own can do that.
+    cache
+        Whether a result may be reused by later runs with the same source, environment, parameters and inputs.
+    back_off_s
+        Seconds before the second attempt; doubles with each.
+    """
+
+    function: Callable[P, R]
+    retries: int = 0
+    timeout_s: float | None = None
+    cache: bool = True
+    back_off_s: float = 1.0
+    signature: inspect.Signature = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        # frozen, so that nothing changes after tracing; the dictionary takes what inspect and pytest look for
+        self.__dict__["signature"] = inspect.signature(self.function)
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            self.__dict__[name] = getattr(self.function, name)
+        self.__dict__["__wrapped__"] = self.function
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def entry(self) -> str:
+        """Where it is found: `module:function`."""
+        return f"{self.function.__module__}:{self.function.__qualname__}"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        tracing = recorder.get()
+        if tracing is None:
+            self._refuse_declarations([*args, *kwargs.values()])
+            return self.function(*args, **kwargs)
+        traced: R = tracing.record(self, self._bind(args, kwargs))
+        return traced
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise Invalid(
+                f"step {self.name} was called wrongly: {error}. Its signature is {self.name}{self.signature}."
+            ) from error
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _refuse_declarations(self, values: list[Any]) -> None:
+        for value in values:
+            if isinstance(value, Source):
+                raise Invalid(
+                    f"step {self.name} was called outside a pipeline with the declaration {value.name!r}, which has no "
+                    "rows by itself. Give it a table, or call the step in a pipeline's body and run that."
+                )
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *, retries: int = 0, timeout_s: float | None = None, cache: bool = True, back_off_s: float = 1.0
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    cache: bool = True,
+    back_off_s: float = 1.0,
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function a step; see `Step` for the options.
+
+    Raises
+    ------
+    Invalid
+        The function is async or a generator, or an option is out of range.
+    """
+
+    def make(plain: Callable[P, R]) -> Step[P, R]:
+        return Step(plain, retries=retries, timeout_s=timeout_s, cache=cache, back_off_s=back_off_s)
+
+    return make if function is None else make(function)
+
+
+def _check(made: Step[..., Any]) -> None:
+    function: Any = made.function
+    if not inspect.isfunction(function):
+        raise Invalid(f"@step was given {function!r}; a step is a function made with def.")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise Invalid(
+            f"step {function.__name__} is async or a generator; a step is a plain function that returns its result. "
+            "Return a list or a table, and run async code inside with asyncio.run."
+        )
+    if made.retries < 0 or made.back_off_s < 0:
+        raise Invalid(
+            f"step {function.__name__} has retries={made.retries} and back_off_s={made.back_off_s}; "
+            "both are zero or more."
+        )
+    if made.timeout_s is not None and made.timeout_s <= 0:
+        raise Invalid(
+            f"step {function.__name__} has timeout_s={made.timeout_s}; give seconds above zero, or None."
+        )

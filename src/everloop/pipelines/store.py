@@ -1,0 +1,221 @@
+"""The tables of pipeline runs, and all SQL over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
+from everloop.storage import Json, Tx, Utc, metadata
+
+FINISHED = ("done", "cached")
+
+pipeline_runs = sa.Table(
+    "pipeline_run",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("pipeline", sa.String(200), nullable=False),
+    sa.Column("entry", sa.String(400), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("params", Json, nullable=False),
+    sa.Column("pins", Json, nullable=False),
+    sa.Column("plan", Json, nullable=False),
+    sa.Column("code", sa.String(64)),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("worker", sa.String(200), nullable=False),
+    sa.Column("lease_until", Utc),
+    sa.Column("error", sa.Text),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Index("ix_pipeline_run_pipeline_id", "pipeline", "id"),
+)
+
+# One row for each attempt. The partial index lets a node of a run be finished once only, whoever tries.
+step_runs = sa.Table(
+    "step_run",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("run", sa.ForeignKey("pipeline_run.id"), nullable=False),
+    sa.Column("node", sa.String(400), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("step", sa.String(400), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.String(64)),
+    sa.Column("parts", Json, nullable=False),
+    sa.Column("output", Json),
+    sa.Column("made_by", sa.String(40)),
+    sa.Column("tracking_run", sa.String(40)),
+    sa.Column("log", sa.String(400)),
+    sa.Column("error", sa.Text),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Column("seconds", sa.Float),
+    sa.UniqueConstraint("run", "node", "attempt"),
+    sa.Index("ix_step_run_key", "key", "state"),
+    sa.Index(
+        "ux_step_run_finished",
+        "run",
+        "node",
+        unique=True,
+        sqlite_where=sa.text("state IN ('done', 'cached')"),
+        postgresql_where=sa.text("state IN ('done', 'cached')"),
+    ),
+)
+
+# The parts of each source digest that ever ran, so that it can be said which function changed.
+step_sources = sa.Table(
+    "step_source",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("parts", Json, nullable=False),
+)
+
+
+def insert_run(tx: Tx, values: dict[str, Any]) -> None:
+    tx.execute(sa.insert(pipeline_runs).values(**values))
+
+
+def run_by_id(connection: Connection, run_id: str) -> PipelineRun | None:
+    """A run with its attempts."""
+    row = connection.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id)).first()
+    return None if row is None else _run(row, attempts_of(connection, run_id))
+
+
+def newest_runs(connection: Connection, *, pipeline: str | None, limit: int) -> list[PipelineRun]:
+    """The newest runs, newest first, without their attempts."""
+    statement = sa.select(pipeline_runs).order_by(pipeline_runs.c.id.desc()).limit(limit)
+    if pipeline is not None:
+        statement = statement.where(pipeline_runs.c.pipeline == pipeline)
+    return [_run(row, ()) for row in connection.execute(statement)]
+
+
+def attempts_of(connection: Connection, run_id: str) -> tuple[StepRun, ...]:
+    """All attempts at steps of a run, in the order in which they began."""
+    statement = sa.select(step_runs).where(step_runs.c.run == run_id).order_by(step_runs.c.id)
+    return tuple(_step(row) for row in connection.execute(statement))
+
+
+def step_run_by_id(connection: Connection, step_run_id: str) -> StepRun | None:
+    row = connection.execute(sa.select(step_runs).where(step_runs.c.id == step_run_id)).first()
+    return None if row is None else _step(row)
+
+
+def is_held(tx: Tx, run_id: str, *, token: int) -> bool:
+    """Whether `token` is in force; on PostgreSQL nobody can take the run over until the transaction ends."""
+    statement = sa.select(pipeline_runs.c.id).where(
+        pipeline_runs.c.id == run_id, pipeline_runs.c.token == token, pipeline_runs.c.state == "running"
+    )
+    return tx.execute(statement.with_for_update()).first() is not None
+
+
+def locked_run(tx: Tx, run_id: str) -> PipelineRun | None:
+    """A run that nobody else can change until the transaction ends."""
+    row = tx.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id).with_for_update()).first()
+    return None if row is None else _run(row, ())
+
+
+def update_run(tx: Tx, run_id: str, values: dict[str, Any]) -> None:
+    tx.execute(sa.update(pipeline_runs).where(pipeline_runs.c.id == run_id).values(**values))
+
+
+def renew(tx: Tx, run_id: str, *, token: int, until: datetime) -> bool:
+    """Push the lease's end out if `token` is still in force; whether it was."""
+    held = (pipeline_runs.c.id == run_id, pipeline_runs.c.token == token, pipeline_runs.c.state == "running")
+    return tx.execute(sa.update(pipeline_runs).where(*held).values(lease_until=until)).rowcount == 1
+
+
+def insert_step_runs(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        tx.execute(sa.insert(step_runs), list(rows))
+
+
+def end_step_run(tx: Tx, step_run_id: str, *, token: int, values: dict[str, Any]) -> bool:
+    """Write how an attempt ended if it still runs under this token; whether it did."""
+    mine = (
+        step_runs.c.id == step_run_id,
+        step_runs.c.token == token,
+        step_runs.c.state == "running",
+    )
+    return tx.execute(sa.update(step_runs).where(*mine).values(**values)).rowcount == 1
+
+
+def interrupt(tx: Tx, run_id: str, *, ended_at: datetime) -> None:
+    """Mark the attempts that a dead or replaced runner left open."""
+    left = (step_runs.c.run == run_id, step_runs.c.state == "running")
+    tx.execute(sa.update(step_runs).where(*left).values(state="interrupted", ended_at=ended_at))
+
+
+def made_under(connection: Connection, key: str) -> StepRun | None:
+    """The newest step run that made a result under this cache key."""
+    statement = (
+        sa.select(step_runs)
+        .where(step_runs.c.key == key, step_runs.c.state == "done")
+        .order_by(step_runs.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _step(row)
+
+
+def finished_before(connection: Connection, attempt: StepRun, pipeline: str) -> StepRun | None:
+    """The last finished step run of the same node of the same pipeline in an earlier run."""
+    statement = (
+        sa.select(step_runs)
+        .join(pipeline_runs, pipeline_runs.c.id == step_runs.c.run)
+        .where(
+            pipeline_runs.c.pipeline == pipeline,
+            step_runs.c.node == attempt.node,
+            step_runs.c.run < attempt.run,
+            step_runs.c.state.in_(FINISHED),
+        )
+        .order_by(step_runs.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _step(row)
+
+
+def keep_sources(tx: Tx, sources: Mapping[str, Mapping[str, str]]) -> None:
+    """Keep the parts of source digests; those known already are left alone."""
+    if not sources:
+        return
+    tx.lock("step_source")
+    known = set(
+        tx.execute(sa.select(step_sources.c.digest).where(step_sources.c.digest.in_(sources))).scalars()
+    )
+    new = [
+        {"digest": digest, "parts": dict(parts)} for digest, parts in sources.items() if digest not in known
+    ]
+    if new:
+        tx.execute(sa.insert(step_sources), new)
+
+
+def source_parts(connection: Connection, digest: str) -> dict[str, str]:
+    found = connection.execute(
+        sa.select(step_sources.c.parts).where(step_sources.c.digest == digest)
+    ).scalar()
+    return dict(found or {})
+
+
+def stored_json(stored: Stored | None) -> dict[str, Any] | None:
+    return None if stored is None else asdict(stored)
+
+
+def _run(row: sa.Row[Any], steps: tuple[StepRun, ...]) -> PipelineRun:
+    values = dict(row._mapping)
+    pins = {name: Pinned(**pinned) for name, pinned in values.pop("pins").items()}
+    return PipelineRun(**values, pins=pins, steps=steps)
+
+
+def _step(row: sa.Row[Any]) -> StepRun:
+    values = dict(row._mapping)
+    output = values.pop("output")
+    return StepRun(**values, output=None if output is None else Stored(**output))
