@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -45,6 +46,23 @@ def test_an_experiment_is_made_by_its_first_run(any_ws: Workspace) -> None:
         tracking.start_run(any_ws, experiment=name)
     found = [(one.id, one.name) for one in tracking.experiments(any_ws)]
     assert found == [(0, "Default"), (1, "category"), (2, "price")]
+
+
+def test_many_at_a_time_make_one_experiment_and_lose_no_metric(any_ws: Workspace) -> None:
+    def train(number: int) -> None:
+        run_id = tracking.start_run(any_ws, experiment="crowd").id
+        for step in range(5):
+            values = {"shared": step + number, f"own {number}": step}
+            tracking.log_metrics(any_ws, run_id, values, step=step)
+            tracking.log_metrics(any_ws, together, values, step=step)
+
+    together = tracking.start_run(any_ws).id
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(train, range(8)))
+    assert [one.name for one in tracking.experiments(any_ws)] == ["Default", "crowd"]
+    assert len(tracking.runs(any_ws, experiment="crowd")) == 8
+    assert len(tracking.metric_history(any_ws, together, "shared")) == 40
+    assert len(tracking.run(any_ws, together).metrics) == 9
 
 
 def test_a_run_ends_once(any_ws: Workspace) -> None:
