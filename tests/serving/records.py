@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from everloop.ids import new_prediction_id
@@ -36,3 +39,14 @@ def route(*variants: tuple[str, float], **given: Any) -> Route:
     return Route(
         "category", "salt", tuple(Variant(name, f"rel_{name}", weight) for name, weight in variants), **given
     )
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """The kernel takes no byte beyond this size in any file: as a disk that fills up does, in the middle of a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

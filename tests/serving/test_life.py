@@ -218,6 +218,13 @@ def test_a_broken_route_file_changes_nothing(home: Path, serve: Serve) -> None:
     assert server.worker().epoch == 1
 
 
+def test_a_route_file_that_is_gone_stops_nothing(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    (home / "serving" / "routes.json").unlink()
+    wait_for(lambda: "is gone" in str(server.worker().error))
+    assert server.predict().status_code == 200
+
+
 def test_two_processes_serve_one_home_side_by_side(home: Path, serve: Serve) -> None:
     first, second = serve(home), serve(home)
     asked = [server.record(server.predict()) for _ in range(5) for server in (first, second)]

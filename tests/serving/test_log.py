@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from everloop.clock import from_micros
-from everloop.errors import Invalid
+from everloop.errors import Invalid, StorageFailed
+from everloop.ids import milliseconds_of
 from everloop.serving import PredictionRecord, log
 from everloop.serving.log import SCHEMA
-from everloop.serving.segments import LogWriter
-from tests.serving.records import T0_US, record
+from everloop.serving.segments import LogWriter, _frame
+from tests.serving.records import T0_US, files_of_at_most, record
 
 START = from_micros(T0_US)
 
@@ -114,6 +115,15 @@ def test_a_slow_answer_is_found_behind_later_ones(tmp_path: Path, segment_bytes:
     assert [log.find(tmp_path, one.id) for one in written] == written
 
 
+def test_a_record_is_found_before_a_segment_begun_in_its_millisecond(tmp_path: Path) -> None:
+    one, other = record(0), record(1)
+    made_ms = milliseconds_of(one.id)
+    LogWriter.claim(tmp_path).close()
+    for number, held in ((made_ms - 1, one), (made_ms, other)):
+        (tmp_path / "log" / "00001" / f"{number}.log").write_bytes(_frame(held))
+    assert log.find(tmp_path, one.id) == one
+
+
 def test_only_a_predictions_id_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="is not a prediction's id"):
         log.find(tmp_path, "run_" + "0" * 32)
@@ -170,6 +180,24 @@ def test_a_seal_killed_while_it_wrote_leaves_only_rubbish_beside(tmp_path: Path)
     assert log.read(tmp_path).num_rows == 3
     log.seal(tmp_path)
     assert log.read(tmp_path).num_rows == 3
+
+
+def test_a_seal_that_finds_no_space_loses_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [record(number) for number in range(3)]).close()
+    with files_of_at_most(500), pytest.raises(StorageFailed, match="Nothing is lost"):
+        log.seal(tmp_path)
+    assert log.read(tmp_path).num_rows == 3
+    assert [path.suffix for path in sorted(tmp_path.glob("log/*/*")) if path.name != "lock"] == [".log"]
+
+
+def test_a_reader_goes_on_in_the_parquet_file_of_a_segment_sealed_under_it(tmp_path: Path) -> None:
+    written = [record(number) for number in range(6)]
+    write(tmp_path, written, segment_bytes=1).close()
+    reading = log.batches(tmp_path, columns=["id"])
+    first = next(reading)  # the segments were listed by now
+    log.seal(tmp_path)
+    found = pa.Table.from_batches([first, *reading])
+    assert ids(found) == [one.id for one in written]
 
 
 def test_a_damaged_segment_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,12 @@ def test_replays_and_refusals_leave_no_trace_in_later_features(simulated: Path, 
     server = serve(simulated)
     send(server, 1, 7, 0)
     assert send(server, 2, 7, 1, replay=True) == (1, at(0))
-    refused = server.client.post("/endpoints/category/predict", json={"inputs": {"merchant_id": 7}, "key": 3})
+    inputs = {"title": "a fridge", "merchant_id": 7, "price": 1, "colour": "not an input"}
+    refused = server.client.post("/endpoints/category/predict", json={"inputs": inputs, "key": 3})
     assert refused.status_code == 422
     assert send(server, 4, 7, 2) == (1, at(0))
+    server.kill()
+    assert send(serve(simulated), 5, 7, 3) == (2, at(2))
 
 
 def test_a_shadow_does_not_count_a_request_again(simulated: Path, serve: Serve) -> None:
@@ -104,6 +108,25 @@ def test_a_shadow_does_not_count_a_request_again(simulated: Path, serve: Serve) 
     assert send(server, 2, 7, 1) == (1, at(0))
     wait_for(lambda: log.read(server.folder).num_rows == 4)
     assert {one.features["volume"] for one in server.records() if one.key == "2"} == {(1, at(0))}
+
+
+def test_without_keys_each_request_counts_once_though_a_shadow_answers_it_too(
+    tmp_path: Path, serve: Serve
+) -> None:
+    SimulatedClock.create(tmp_path / "simulation.clock", at=START)
+    for name in ("control", "canary"):
+        release(tmp_path, name, a_view(key=None))
+    go_live(tmp_path, ("control", 100), shadow=route(("canary", 100)).variants)
+    server = serve(tmp_path)
+    for number in range(3):
+        assert send(server, number, 7, number, key=None)[0] == number
+        wait_for(partial(_has_rows, server, 2 * number + 2))
+    server.kill()
+    assert send(serve(tmp_path), 4, 7, 4, key=None)[0] == 3
+
+
+def _has_rows(server: Server, count: int) -> bool:
+    return log.read(server.folder).num_rows == count
 
 
 @pytest.mark.parametrize("is_sealed", [False, True])

@@ -58,6 +58,13 @@ def test_answers_numbers(tmp_path: Path) -> None:
     assert scores == [{}, {}]
 
 
+def test_a_number_that_is_none_is_a_failure_of_its_row(tmp_path: Path) -> None:
+    model = LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [1.0, 2.0, 5.0])
+    model.intercept_ = np.inf
+    answers = load(tmp_path, model, inputs=NUMBERS, classes=None).answer([[0.0, 0.0]])
+    assert answers == [Failure("ValueError", "the model returned inf")]
+
+
 def test_a_classifier_without_probabilities_answers_without_scores(tmp_path: Path) -> None:
     predictor = load(tmp_path, LinearSVC().fit(X, Y), inputs=NUMBERS, classes=("x", "y", "z"))
     outputs, scores = predictor.predict(X)

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import resource
 import struct
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,7 +14,7 @@ from everloop.errors import StorageFailed
 from everloop.serving import PredictionRecord, log
 from everloop.serving.files import is_live
 from everloop.serving.segments import Damage, LogWriter, _frame, find_in, scan
-from tests.serving.records import record
+from tests.serving.records import files_of_at_most, record
 
 RECORDS = [record(number) for number in range(5)]
 FRAMES = [_frame(one) for one in RECORDS]
@@ -27,17 +24,6 @@ CONTENT = b"".join(FRAMES)
 def scanned(content: bytes) -> tuple[list[PredictionRecord], list[Damage]]:
     damage: list[Damage] = []
     return list(scan(content, damage)), damage
-
-
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """The kernel takes no byte beyond this size in any file: as a disk that fills up does, in the middle of a write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:

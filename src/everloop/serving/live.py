@@ -169,7 +169,12 @@ class Loader:
             table = read_routes(self.folder)
         except EverloopError as error:
             return LiveTable(current.epoch, current.endpoints, {"routes.json": str(error)})
-        return LiveTable() if table is None else _Loading(self, current).table(table)
+        if table is not None:
+            return _Loading(self, current).table(table)
+        if not current.endpoints:
+            return LiveTable()
+        gone = "the file is gone; what was live goes on. Any change of a rollout writes it again."
+        return LiveTable(current.epoch, current.endpoints, {"routes.json": gone})
 
 
 class _Loading:

@@ -27,7 +27,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from everloop.clock import to_micros
-from everloop.errors import Invalid
+from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
 from everloop.serving.files import is_live, sync_folder, writer_folder
 from everloop.serving.records import PredictionRecord
@@ -129,7 +129,8 @@ def seal(folder: Path) -> list[Path]:
 
     A segment is finished when its process has begun another or is dead. Run by any process, also by several
     at once: the Parquet file appears whole, is on disk before the segment is removed, and repeating it changes
-    nothing. A segment with damage is kept as `.damaged` for whoever wants to look.
+    nothing. A segment with damage is kept as `.damaged` for whoever wants to look. Raises StorageFailed when a
+    file cannot be written; what was not sealed stays as it is.
     """
     sealed = []
     for directory in _writer_folders(folder):
@@ -277,16 +278,33 @@ def _record_batches(content: bytes, path: Path, damage: list[Damage]) -> Iterato
 
 
 def _seal_segment(log: Path, path: Path) -> bool:
+    """Whether this process sealed it. The segment stays until its Parquet file is on disk."""
     try:
         content = log.read_bytes()
     except FileNotFoundError:
         return False  # another process sealed it first
     damage: list[Damage] = []
+    try:
+        _write_parquet(path, _record_batches(content, log, damage))
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageFailed(
+            f"{log} cannot be sealed: {error.strerror or error}. Nothing is lost, it is read as it is. "
+            "Free space there, and sealing goes on by itself."
+        ) from error
+    if damage:
+        log.replace(log.with_suffix(".damaged"))
+    else:
+        log.unlink(missing_ok=True)
+    return True
+
+
+def _write_parquet(path: Path, found: Iterator[pa.RecordBatch]) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for batch in _record_batches(content, log, damage):
+                for batch in found:
                     writer.write_batch(batch)
             file.flush()
             os.fsync(file.fileno())
@@ -294,12 +312,6 @@ def _seal_segment(log: Path, path: Path) -> bool:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
-    if damage:
-        log.replace(log.with_suffix(".damaged"))
-    else:
-        log.unlink(missing_ok=True)
-    return True
 
 
 def _schema_of(columns: Sequence[str] | None) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ class Predictor:
     def answer(self, rows: list[list[Any]]) -> list[Prediction | Failure]:
         """As `predict`, for rows as lists; when the model raises, each row alone, so that only the guilty fail."""
         try:
-            return list(zip(*self.predict(_array(rows)), strict=True))
+            outputs, scores = self.predict(_array(rows))
+            return [_finite(output) or (output, each) for output, each in zip(outputs, scores, strict=True)]
         except Exception as error:  # noqa: BLE001  (a model may raise anything; it is the answer to that row)
             if len(rows) == 1:
                 return [Failure(type(error).__name__, str(error))]
@@ -227,6 +229,13 @@ def _array(rows: list[list[Any]]) -> NDArray[np.object_]:
     array = np.empty((len(rows), len(rows[0])), dtype=np.object_)
     array[:] = rows
     return array
+
+
+def _finite(output: Output) -> Failure | None:
+    """A number that is none cannot be answered: JSON has no word for it, and callers could not use it."""
+    if isinstance(output, str) or math.isfinite(output):
+        return None
+    return Failure("ValueError", f"the model returned {output}")
 
 
 def _few(names: tuple[str, ...]) -> str:

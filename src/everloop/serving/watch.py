@@ -44,21 +44,10 @@ class Watcher:
         return None
 
     async def run(self) -> None:
-        """Until cancelled."""
-        routes = self._loader.folder / "routes.json"
-        seen = None
-        self._report()
-        loaded_s = reported_s = float("-inf")
-        while True:
-            stamp = _stamp(routes)
-            must_retry = bool(self.table.problems) and elapsed_s() - loaded_s > RETRY_PERIOD_S
-            if not self._has_loaded or stamp != seen or must_retry:
-                await self._reload()
-                seen, loaded_s, reported_s = stamp, elapsed_s(), float("-inf")
-            if elapsed_s() - reported_s > REPORT_PERIOD_S:
-                self._report()
-                reported_s = elapsed_s()
-            await asyncio.sleep(WATCH_PERIOD_S)
+        """Until cancelled; also while a release is loaded, the worker file shows that the process lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_routes())
+            group.create_task(self._keep_reporting())
 
     async def close(self) -> None:
         """Finish all predictions that were begun, leave the log, take the worker file away."""
@@ -67,6 +56,24 @@ class Watcher:
         await asyncio.gather(*self._retiring)
         await self._answerer.close()
         remove_worker(self._loader.folder, self._worker.writer)
+
+    async def _follow_routes(self) -> None:
+        routes = self._loader.folder / "routes.json"
+        seen = None
+        loaded_s = elapsed_s()
+        while True:
+            stamp = _stamp(routes)
+            must_retry = bool(self.table.problems) and elapsed_s() - loaded_s > RETRY_PERIOD_S
+            if not self._has_loaded or stamp != seen or must_retry:
+                await self._reload()
+                seen, loaded_s = stamp, elapsed_s()
+                self._report()
+            await asyncio.sleep(WATCH_PERIOD_S)
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            self._report()
+            await asyncio.sleep(REPORT_PERIOD_S)
 
     async def _reload(self) -> None:
         old = self.table
