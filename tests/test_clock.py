@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everloop import clock
-from everloop.clock import SimulatedClock, SystemClock, from_micros, to_micros
+from everloop.clock import SimulatedClock, SystemClock, from_micros, parse_time, to_micros
 from everloop.errors import Invalid
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
@@ -24,6 +24,12 @@ def test_micros_round_trip_exactly(at: datetime) -> None:
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(Invalid, match="no time zone"):
         to_micros(datetime(2026, 9, 1))  # noqa: DTZ001  (the mistake under test)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-09-01", "2026-09-01T12:00:00", "", "12:00Z"])
+def test_a_time_that_is_not_whole_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="2026-09-01T12:00:00Z"):
+        parse_time(text)
 
 
 def test_the_system_clock_is_the_wall_clock() -> None:

@@ -87,6 +87,21 @@ def elapsed_s() -> float:
     return time.monotonic()
 
 
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time with its zone, as UTC.
+
+    >>> parse_time("2026-09-01T02:00:00+02:00").isoformat()
+    '2026-09-01T00:00:00+00:00'
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise Invalid(f"{text!r} is not a time; write it as 2026-09-01T12:00:00Z.") from error
+    if at.tzinfo is None:
+        raise Invalid(f"{text!r} has no time zone; add one, such as Z for UTC: 2026-09-01T12:00:00Z.")
+    return at.astimezone(UTC)
+
+
 def to_micros(at: datetime) -> int:
     """Microseconds since 1970-01-01 UTC. Raises Invalid for a time without a zone."""
     if at.tzinfo is None:

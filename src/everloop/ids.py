@@ -25,6 +25,8 @@ Prefix = Literal[
     "step",
     "gr",  # gate report
     "mv",  # model version
+    "ap",  # approval
+    "se",  # stage event
     "rel",  # release
     "ro",  # rollout
     "re",  # rollout event
@@ -37,6 +39,7 @@ Prefix = Literal[
     "ev",  # event in the outbox
     "tok",  # access token
     "rev",  # review item
+    "aud",  # audit sample
 ]
 
 WRITER_BITS = 20

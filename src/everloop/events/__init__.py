@@ -6,7 +6,7 @@ it to the log and to the webhook of the settings, at least once, with the event'
 repetition. May call ledger and below.
 """
 
-from everloop.events.delivery import deliver
+from everloop.events.delivery import deliver, has_undelivered
 from everloop.events.outbox import Event, emit, newest
 
-__all__ = ["Event", "deliver", "emit", "newest"]
+__all__ = ["Event", "deliver", "emit", "has_undelivered", "newest"]

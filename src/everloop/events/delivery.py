@@ -34,6 +34,12 @@ def deliver(ws: Workspace, *, limit: int = 100) -> int:
     return sum(_deliver(ws, event) for event in due)
 
 
+def has_undelivered(ws: Workspace) -> bool:
+    """Whether an event waits to be told and its time has come."""
+    with ws.read() as connection:
+        return bool(outbox.undelivered(connection, wall_of(connection), limit=1))
+
+
 def _deliver(ws: Workspace, event: Event) -> bool:
     if event.attempts == 0:
         _log.log(_LEVELS[event.level], "%s: %s", event.kind, event.message)

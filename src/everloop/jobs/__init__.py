@@ -9,7 +9,7 @@ workspace and storage; what a job does is told by handlers from above.
 
 from everloop.jobs.queue import cancel, find, job, jobs_of, put, waiting
 from everloop.jobs.records import Handler, Job, Lease, Schedule
-from everloop.jobs.schedules import fire_due, list_schedules, remove_schedule, schedule
+from everloop.jobs.schedules import fire_due, list_schedules, remove_schedule, schedule, schedules_due
 from everloop.jobs.worker import Worker, hold
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "put",
     "remove_schedule",
     "schedule",
+    "schedules_due",
     "waiting",
 ]

@@ -50,6 +50,12 @@ def list_schedules(ws: Workspace) -> list[Schedule]:
         return store.all_schedules(connection)
 
 
+def schedules_due(ws: Workspace) -> bool:
+    """Whether a schedule's instant has come."""
+    with ws.read() as connection:
+        return bool(store.due_schedules(connection, ws.now()))
+
+
 def fire_due(ws: Workspace) -> list[str]:
     """Put the jobs of all schedules whose instant has come and return their ids.
 

@@ -8,11 +8,12 @@ are found by `verify`. May call workspace and storage.
 """
 
 from everloop.ledger.chain import AuditEntry, Verdict, audit, entries, head, verify
-from everloop.ledger.lineage import Edge, Node, downstream, link, upstream
+from everloop.ledger.lineage import Edge, Kind, Node, downstream, link, upstream
 
 __all__ = [
     "AuditEntry",
     "Edge",
+    "Kind",
     "Node",
     "Verdict",
     "audit",

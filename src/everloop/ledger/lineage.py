@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from everloop.storage import Tx, Utc, metadata
@@ -72,18 +73,24 @@ edges = sa.Table(
 )
 
 
+# Built once: building it takes four times as long as running it.
+_LINK = {
+    "sqlite": sqlite.insert(edges).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(edges).on_conflict_do_nothing(),
+}
+
+
 def link(tx: Tx, source: Node, target: Node, *, role: str, at: datetime) -> None:
     """Record that `target` was made from `source`. Recording it again changes nothing."""
-    key = {
+    edge = {
         "source_kind": source.kind,
         "source_id": source.id,
         "target_kind": target.kind,
         "target_id": target.id,
         "role": role,
+        "at": at,
     }
-    known = sa.select(sa.literal(1)).where(*(edges.c[name] == value for name, value in key.items()))
-    if tx.execute(known).first() is None:
-        tx.execute(sa.insert(edges).values(**key, at=at))
+    tx.execute(_LINK[tx.connection.dialect.name], edge)
 
 
 def upstream(ws: Workspace, node: Node) -> list[Edge]:
