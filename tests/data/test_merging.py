@@ -45,7 +45,7 @@ class Plain:
 names = map("items{}".format, count())  # one workspace for all examples: opening one takes longest
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS, st.booleans())
 def test_any_sequence_of_files(ws: Workspace, steps: list[tuple[Mode, File]], text_keys: bool) -> None:
     name = next(names)

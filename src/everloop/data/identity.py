@@ -153,9 +153,10 @@ def _hashed(rows: pa.LargeBinaryArray) -> Digests:
     data = memoryview(data_buffer or b"")  # no buffer at all when every value of every row is missing
     # One hasher, reset for each row: 0.6 us a row of 250 bytes, where a new hasher each time takes 1.2 us.
     hasher = blake3()
-    digests = bytearray()
+    reset, update, digest = hasher.reset, hasher.update, hasher.digest
+    digests: list[bytes] = []
     for start, end in pairwise(offsets):
-        hasher.reset()
-        hasher.update(data[start:end])
-        digests += hasher.digest()
-    return np.frombuffer(bytes(digests), np.uint8).reshape(-1, 32)
+        reset()
+        update(data[start:end])
+        digests.append(digest())
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)

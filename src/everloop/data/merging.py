@@ -42,9 +42,9 @@ def match(index: Index, keys: AnyArray | None, *, incoming: int) -> Matches:
     matches = Matches(np.full(incoming, -1, np.int64), np.full(incoming, -1, np.int64))
     if index.keys is None or keys is None or len(index.row_ids) == 0:
         return matches
-    found = pc.index_in(index.keys, value_set=keys)
-    known = np.flatnonzero(np.asarray(pc.is_valid(found)))
-    which = np.asarray(pc.fill_null(found, -1), np.int64)[known]
+    found = np.asarray(pc.fill_null(pc.index_in(index.keys, value_set=keys), -1))
+    known = np.flatnonzero(found >= 0)
+    which = found[known]
     matches.row_ids[which] = index.row_ids[known]  # a key's rows all have the same row id
     alive = index.is_alive[known]
     matches.positions[which[alive]] = known[alive]

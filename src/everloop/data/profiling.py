@@ -98,15 +98,17 @@ def _numbers(values: AnyArray, column: Column) -> dict[str, Any]:
         return figures
     bounds = pc.min_max(values.filter(pa.array(is_finite)))
     figures["minimum"], figures["maximum"] = bounds["min"].as_py(), bounds["max"].as_py()
-    figures["quantiles"] = dict(
-        zip(map(str, QUANTILES), np.quantile(finite, QUANTILES).tolist(), strict=True)
-    )
     with np.errstate(over="ignore", invalid="ignore"):  # sums of the largest numbers overflow: left out
+        quantiles = dict(zip(map(str, QUANTILES), np.quantile(finite, QUANTILES).tolist(), strict=True))
         moments = {
             "mean": float(finite.mean()),
             "standard_deviation": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
         }
-    return figures | {name: value for name, value in moments.items() if math.isfinite(value)}
+    return {**figures, **_finite(moments), "quantiles": _finite(quantiles)}
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _times(values: AnyArray) -> dict[str, Any]:
