@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from everloop.checks import BUILT_IN, CHECKS, Check, CheckInput, CheckResult, Gate, check, gate, run_checks
 from everloop.errors import Conflict, Invalid
-from tests.checks.tables import shop
+from tests.checks.tables import shop, with_column
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -100,3 +103,27 @@ def test_a_gate_survives_being_stored(one: Gate) -> None:
 def test_a_number_that_is_not_finite_is_refused() -> None:
     with pytest.raises(Invalid, match="not finite"):
         CheckResult("x", "passed", "a", "b", "c", {"value": float("nan")})
+
+
+@pytest.mark.parametrize("one", BUILT_IN, ids=lambda one: one.name)
+def test_the_reference_says_of_each_check_what_the_code_says(one: Check) -> None:
+    page = (REPOSITORY / "docs/reference/checks.md").read_text()
+    section = page.partition(f"\n## {one.name}\n")[2].partition("\n## ")[0]
+    for told in (one.question, one.rule, one.remedy):
+        assert told in section
+    for name, meaning in one.numbers.items():
+        assert f"| `{name}` | {meaning} |" in section
+    for option in one.options:
+        assert f"| `{option}` |" in section
+
+
+def test_the_example_of_an_own_check_runs(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/reference/checks.md").read_text()
+    example = tmp_path / "example.py"
+    example.write_text(page.partition("```python\n")[2].partition("```")[0])
+    try:
+        gates = runpy.run_path(str(example))["gates"]
+        result = run_checks(with_column(shop(), "merchant_id", range(400), as_input=False), gates)[-1]
+        assert (result.name, result.verdict, result.numbers) == ("merchants", "passed", {"merchants": 300})
+    finally:
+        CHECKS.pop("merchants", None)

@@ -58,6 +58,13 @@ def test_chance_exceeds_its_bound_at_the_stated_rate_at_most(n: int, m: int) -> 
     assert max(alarms) <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / rounds)
 
 
+def test_many_categories_lie_apart_by_chance_alone() -> None:
+    random = np.random.default_rng(0)
+    left, right = random.integers(0, 300, (2, 600))
+    assert total_variation(left, right) > 0.2  # two samples of one distribution
+    assert total_variation(left, right) < total_variation_by_chance(left, right, alpha=0.01)
+
+
 def test_the_ks_bound_is_the_critical_value_of_the_tables() -> None:
     assert ks_by_chance(100, 100, alpha=0.05) == pytest.approx(1.358 * math.sqrt(2 / 100), abs=1e-3)
 

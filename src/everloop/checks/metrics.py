@@ -52,7 +52,7 @@ def score(metric: str, scored: Scored, weights: npt.NDArray[np.float64] | None =
     >>> labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> score("accuracy", Scored(labels, predicted, ("a", "b"), (0, 1))).tolist()
     [0.75]
-    >>> [round(value, 4) for value in score("macro_f1", Scored(labels, predicted, ("a", "b"), (0, 1)))]
+    >>> [round(float(value), 4) for value in score("macro_f1", Scored(labels, predicted, ("a", "b"), (0, 1)))]
     [0.7333]
     """
     if weights is None:

@@ -74,7 +74,7 @@ def _gate_obstacles(
         yield Obstacle(
             "no_report",
             f"{version.ref} has no gate report; only a checked version leaves dev. "
-            f"Check it with: everloop models check {version.ref}",
+            "Train it through its pipeline (everloop run PIPELINE), or call everloop.checks.evaluate.",
         )
         return
     report = standing.report
@@ -82,14 +82,14 @@ def _gate_obstacles(
         yield Obstacle(
             "other_evidence",
             f"Gate report {report.id} was made on other evidence ({', '.join(other)}) than {version.ref} is made of; a "
-            f"report counts for what it saw. Check it again with: everloop models check {version.ref}",
+            f"report counts for what it saw. Evaluate {version.ref} again with its own digests.",
         )
     for gate in model.gates:
         if gate not in report.gates:
             yield Obstacle(
                 "gate_not_run",
                 f"The gate on {gate.about} ({_options(gate)}) is not in gate report {report.id}; all gates of the model "
-                f"must have been run. Check it again with: everloop models check {version.ref}",
+                f"must have been run. Train again (everloop run PIPELINE), or evaluate {version.ref} with all of them.",
             )
     for result in standing.blocking:
         yield _failed(report, result)
