@@ -1,0 +1,52 @@
+"""What the world said about our answers, joined to the predictions it is about.
+
+Answers: which answers were corrected, by whom, and how many of those corrections contradict; how often was the model
+right, measured on a random sample; what waits for a reviewer. Owns the tables `correction`, `outcome`, `review_item`,
+`audit_sample` and `waiting_label`. Corrections and outcomes are kept apart: a correction comes because somebody
+minded the answer, so it trains and it triggers, but accuracy is estimated from outcomes alone, each with the
+probability with which it was looked for.
+May call serving (the prediction log and manifests), labels, data, events, ledger and below.
+"""
+
+from everloop.feedback.audits import audits, sample_for_audit
+from everloop.feedback.contradictions import contradictions
+from everloop.feedback.correct import correct, corrections, corrections_of
+from everloop.feedback.imports import import_corrections
+from everloop.feedback.labelling import absorb, waiting
+from everloop.feedback.outcomes import outcomes, record_outcome
+from everloop.feedback.records import (
+    AuditSample,
+    Contradictions,
+    Correction,
+    ImportReport,
+    Outcome,
+    ReviewItem,
+    VariantCount,
+    WaitingLabel,
+)
+from everloop.feedback.review import answer_review, review_item, review_queue
+
+__all__ = [
+    "AuditSample",
+    "Contradictions",
+    "Correction",
+    "ImportReport",
+    "Outcome",
+    "ReviewItem",
+    "VariantCount",
+    "WaitingLabel",
+    "absorb",
+    "answer_review",
+    "audits",
+    "contradictions",
+    "correct",
+    "corrections",
+    "corrections_of",
+    "import_corrections",
+    "outcomes",
+    "record_outcome",
+    "review_item",
+    "review_queue",
+    "sample_for_audit",
+    "waiting",
+]
