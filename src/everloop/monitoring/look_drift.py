@@ -1,0 +1,128 @@
+"""Drift of a window's inputs and answers from what the version that gave them was trained on."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from everloop import data, labels, serving
+from everloop.monitoring import store
+from everloop.monitoring.comparison import DriftReport, SeriesDrift, compare
+from everloop.monitoring.look_accuracy import accuracy_in_words
+from everloop.monitoring.records import DriftWatch, Finding, FindingKind, Measure
+from everloop.monitoring.reference import Reference, learn_reference
+from everloop.monitoring.seen import Seen, Window, in_percent
+from everloop.serving import Manifest
+from everloop.workspace import Workspace
+
+ANSWER = "answer"  # the column of labels in the reference, of predictions in the window
+_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
+_SHOWN = 4  # moved parts that a message names
+
+
+def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
+    """Compare each version's answered requests with its own training rows, if there are enough of them."""
+    measures: list[Measure] = []
+    findings: list[Finding] = []
+    for version, release, rows in window.by_version():
+        answered = rows.filter(pc.equal(rows["status"], pa.scalar("ok")))
+        if answered.num_rows < watch.least_rows:
+            continue
+        manifest = serving.read_manifest(ws.home / "serving", release)
+        reference = reference_of(ws, manifest)
+        if reference is None:
+            continue
+        report = compare(reference, _current(answered, manifest, reference))
+        measures += _measures(window, version, report)
+        findings += _findings(ws, window, version, report)
+    return Seen(tuple(measures), tuple(findings))
+
+
+def reference_of(ws: Workspace, manifest: Manifest) -> Reference | None:
+    """What a release's training rows and labels looked like; computed once, kept as a blob.
+
+    None for a release that does not say what it was trained on.
+    """
+    if manifest.data_version is None or manifest.label_snapshot is None:
+        return None
+    with ws.read() as connection:
+        known = store.reference_blob(connection, manifest.id)
+    if known is not None:
+        return Reference.from_dict(json.loads(ws.blobs.get(known)))
+    reference = learn_reference(_training_rows(ws, manifest))
+    blob = ws.blobs.put(json.dumps(reference.as_dict()).encode())
+    ws.write(lambda tx: store.insert_reference(tx, manifest.id, blob, ws.now()))
+    return reference
+
+
+def _training_rows(ws: Workspace, manifest: Manifest) -> pa.Table:
+    assert manifest.data_version is not None, "the caller looked"  # noqa: S101
+    assert manifest.label_snapshot is not None, "the caller looked"  # noqa: S101
+    truth = labels.read_snapshot(ws, manifest.label_snapshot).select([data.ROW_ID, "label"])
+    names = [field.name for field in manifest.signature.inputs if field.type in _TYPES]
+    known = set(data.version(ws, manifest.data_version).schema.names)
+    rows = data.read(ws, manifest.data_version, columns=[name for name in names if name in known])
+    joined = rows.join(truth, keys=data.ROW_ID, join_type="inner")
+    return joined.drop_columns([data.ROW_ID]).rename_columns(
+        [ANSWER if name == "label" else name for name in joined.column_names if name != data.ROW_ID]
+    )
+
+
+def _current(answered: pa.Table, manifest: Manifest, reference: Reference) -> pa.Table:
+    """The window's inputs and answers in the reference's columns."""
+    types = {field.name: _TYPES[field.type] for field in manifest.signature.inputs if field.type in _TYPES}
+    wanted = {name: kind for name, kind in types.items() if name in reference.bins.columns}
+    return serving.log.unpack(answered["inputs"], wanted).append_column(ANSWER, answered["output"])
+
+
+def _measures(window: Window, version: str, report: DriftReport) -> list[Measure]:
+    return [
+        window.measure(
+            f"drift:{one.name}",
+            one.effect,
+            n=one.n_current,
+            version=version,
+            detail={"q_value": one.q_value, "psi": one.psi, "verdict": one.verdict},
+        )
+        for one in report.series
+    ]
+
+
+def _findings(ws: Workspace, window: Window, version: str, report: DriftReport) -> list[Finding]:
+    answers = [one for one in report.drifted if one.column == ANSWER]
+    inputs = [one for one in report.drifted if one.column != ANSWER]
+    kinds: list[tuple[FindingKind, str, list[SeriesDrift]]] = [
+        ("prediction_drift", "answers", answers),
+        ("input_drift", "inputs", inputs),
+    ]
+    return [
+        window.finding(
+            kind,
+            f"The {what} of {version} drifted in {report.n_current:,} predictions: "
+            f"{'; '.join(in_words(one) for one in moved[:_SHOWN])}. {accuracy_in_words(ws, window)}",
+            detail={"about": sorted({one.column for one in moved}), "report": report.as_dict()},
+            versions=(version,),
+        )
+        for kind, what, moved in kinds
+        if moved
+    ]
+
+
+def in_words(one: SeriesDrift) -> str:
+    """What moved and by how much, as a person reads it."""
+    if one.changes:
+        parts = ", ".join(
+            f"{change.value if change.value is not None else 'others'} {in_percent(change.reference)} to {in_percent(change.current)}"
+            for change in one.changes[:3]
+        )
+        return f"{one.name}: {parts}" if one.column != ANSWER else parts
+    if one.medians is not None:
+        return f"{one.name}: median {one.medians[0]:.3g} to {one.medians[1]:.3g}"
+    return f"{one.name}: {in_percent(one.effect)} of the rows moved"

@@ -1,0 +1,92 @@
+"""A number of the user's own: one SQL query over a window's predictions, corrections and outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from everloop import feedback
+from everloop.errors import Invalid
+from everloop.monitoring.records import KpiWatch
+from everloop.monitoring.seen import Seen, Window
+from everloop.workspace import Workspace
+
+_MOST = 1_000_000  # corrections of one window
+
+
+def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
+    """Run the query; it sees the window's tables and nothing else: no file, no network.
+
+    Raises
+    ------
+    Invalid
+        The query failed or did not return one row with a number.
+    """
+    value, n = _ask(
+        watch,
+        window.predictions,
+        _corrections(ws, window),
+        feedback.outcomes(ws, window.endpoint, start=window.start, end=window.end),
+    )
+    name = f"kpi:{watch.name}"
+    measured = (window.measure(name, value, n=n),)
+    above = watch.at_most is not None and value is not None and value > watch.at_most
+    below = watch.at_least is not None and value is not None and value < watch.at_least
+    if not (above or below):
+        return Seen(measured)
+    rule = f"at most {watch.at_most:g}" if above else f"at least {watch.at_least:g}"
+    told = f"{watch.name} is {value:.4g} (n = {n:,}); {rule} is wanted"
+    versions = tuple(version for version, _, _ in window.by_version())
+    return Seen(
+        measured,
+        (window.finding("kpi", told, detail={"about": watch.name, "value": value}, versions=versions),),
+    )
+
+
+def _ask(
+    watch: KpiWatch, predictions: pa.Table, corrections: pa.Table, outcomes: pa.Table
+) -> tuple[float | None, int]:
+    with duckdb.connect(config={"enable_external_access": "false", "threads": "1"}) as database:
+        for name, table in (
+            ("predictions", predictions),
+            ("corrections", corrections),
+            ("outcomes", outcomes),
+        ):
+            database.register(name, table)
+        try:
+            answered = database.execute(watch.sql)
+            names = [column[0] for column in answered.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in answered.fetchall()]
+        except duckdb.Error as error:
+            raise Invalid(
+                f"the KPI {watch.name!r} cannot be computed: {str(error).splitlines()[0]}. "
+                "Its query reads the views predictions, corrections and outcomes and returns one row."
+            ) from error
+    return _one_number(watch, rows, otherwise=predictions.num_rows)
+
+
+def _one_number(watch: KpiWatch, rows: list[dict[str, Any]], *, otherwise: int) -> tuple[float | None, int]:
+    if len(rows) != 1 or "value" not in rows[0]:
+        raise Invalid(
+            f"the KPI {watch.name!r} returned {len(rows)} rows{'' if not rows else ' with ' + ', '.join(rows[0])}; "
+            "it returns one row with the column value, and n if it likes."
+        )
+    value, n = rows[0]["value"], rows[0].get("n", otherwise)
+    return (None if value is None else float(value)), int(n)
+
+
+def _corrections(ws: Workspace, window: Window) -> pa.Table:
+    found = feedback.corrections(ws, window.endpoint, start=window.start, end=window.end, limit=_MOST)
+    return pa.table(
+        {
+            "prediction_id": pa.array([one.prediction_id for one in found], pa.string()),
+            "key": pa.array([one.key for one in found], pa.string()),
+            "value": pa.array([str(one.value) for one in found], pa.string()),
+            "answer": pa.array([str(one.answer) for one in found], pa.string()),
+            "contradicts": pa.array([one.contradicts for one in found], pa.bool_()),
+            "reporter": pa.array([one.reporter for one in found], pa.string()),
+            "at": pa.array([one.at for one in found], pa.timestamp("us", tz="UTC")),
+        }
+    )

@@ -1,0 +1,117 @@
+"""Looking: each watch is asked about the windows that have closed since it last looked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from everloop import events
+from everloop.ledger import Node, link
+from everloop.monitoring import store
+from everloop.monitoring.look_accuracy import look_at_accuracy
+from everloop.monitoring.look_drift import look_at_drift
+from everloop.monitoring.look_kpi import look_at_kpi
+from everloop.monitoring.look_latency import look_at_latency
+from everloop.monitoring.records import (
+    AccuracyWatch,
+    DriftWatch,
+    Finding,
+    KpiWatch,
+    LatencyWatch,
+    Watch,
+    every_of,
+    from_value,
+    name_of,
+    window_of,
+)
+from everloop.monitoring.seen import Seen, read_window
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+_MOST_LOOKS = 60  # windows that one watch catches up with after a long pause
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A watch whose next window has closed."""
+
+    endpoint: str
+    watch: Watch
+    looked_at: datetime
+
+
+def is_due(ws: Workspace) -> bool:
+    """Whether a watch has a window to look at."""
+    return bool(_due(ws))
+
+
+def observe(ws: Workspace) -> list[Finding]:
+    """Let every watch look at its closed windows; keep what was measured and what was found.
+
+    A finding is an event that asks for attention. What was found already in an overlapping window, of the same
+    versions and about the same things, is not found again.
+    """
+    return [finding for due in _due(ws) for finding in _catch_up(ws, due)]
+
+
+def _due(ws: Workspace) -> list[_Due]:
+    with ws.read() as connection:
+        rows = store.all_watches(connection, None)
+    known = [_Due(row.endpoint, from_value(row.watch), row.looked_at) for row in rows]
+    return [one for one in known if one.looked_at + every_of(one.watch) <= ws.now()]
+
+
+def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
+    every, now = every_of(due.watch), ws.now()
+    missed = int((now - due.looked_at) / every)
+    first = max(1, missed - _MOST_LOOKS + 1)
+    before = due.looked_at
+    found: list[Finding] = []
+    for look in range(first, missed + 1):
+        end = due.looked_at + look * every
+        window = read_window(ws, due.endpoint, start=end - window_of(due.watch), end=end)
+        seen = _LOOKS[type(due.watch)](ws, due.watch, window)
+        kept = ws.write(lambda tx, seen=seen, before=before, end=end: _keep(ws, tx, due, seen, before, end))  # type: ignore[misc]  # bound per turn
+        found += kept
+        before = end
+    return found
+
+
+def _keep(ws: Workspace, tx: Tx, due: _Due, seen: Seen, before: datetime, end: datetime) -> list[Finding]:
+    name = name_of(due.watch)
+    if not store.move_watch(tx, due.endpoint, name, before=before, after=end):
+        return []  # another process looked meanwhile
+    store.put_measures(tx, seen.measures)
+    return [finding for finding in seen.findings if _is_new(tx, finding) and _tell(ws, tx, finding)]
+
+
+def _is_new(tx: Tx, finding: Finding) -> bool:
+    known = store.similar_finding(tx.connection, finding.endpoint, finding.kind, after=finding.start)
+    about = finding.detail.get("about")
+    return not any(one.versions == finding.versions and one.detail.get("about") == about for one in known)
+
+
+def _tell(ws: Workspace, tx: Tx, finding: Finding) -> bool:
+    store.insert_finding(tx, finding)
+    endpoint = Node("endpoint", finding.endpoint)
+    for version in finding.versions:
+        link(tx, Node("model_version", version), Node("finding", finding.id), role="observed", at=ws.now())
+    events.emit(
+        ws,
+        tx,
+        f"monitoring.{finding.kind}",
+        endpoint,
+        message=finding.message,
+        level="attention",
+        payload={"finding": finding.id},
+    )
+    return True
+
+
+_LOOKS: dict[type[Watch], Callable[..., Seen]] = {
+    DriftWatch: look_at_drift,
+    AccuracyWatch: look_at_accuracy,
+    LatencyWatch: look_at_latency,
+    KpiWatch: look_at_kpi,
+}

@@ -1,0 +1,98 @@
+"""A window of predictions, and what a look at it gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from everloop import serving
+from everloop.ids import new_id
+from everloop.monitoring.records import Finding, FindingKind, Measure
+from everloop.workspace import Workspace
+
+_COLUMNS = [
+    "id",
+    "at",
+    "key",
+    "variant",
+    "release",
+    "model",
+    "version",
+    "inputs",
+    "output",
+    "status",
+    "latency_us",
+    "replay",
+    "shadow_of",
+]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What an endpoint answered in [start, end): replays and shadows left out, failures and refusals kept."""
+
+    endpoint: str
+    start: datetime
+    end: datetime
+    predictions: pa.Table
+
+    def by_version(self) -> Iterator[tuple[str, str, pa.Table]]:
+        """For each release that answered: version, release, its predictions; the busiest first."""
+        counts = Counter(self.predictions["release"].to_pylist())
+        for release in [name for name, _count in counts.most_common() if name]:
+            rows = self.predictions.filter(pc.equal(self.predictions["release"], pa.scalar(release)))
+            yield f"{rows['model'][0]}@{rows['version'][0]}", release, rows
+
+    def measure(
+        self,
+        name: str,
+        value: float | None,
+        *,
+        n: int,
+        version: str = "",
+        low: float | None = None,
+        high: float | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> Measure:
+        return Measure(self.endpoint, name, version, self.start, self.end, value, low, high, n, detail)
+
+    def finding(
+        self, kind: FindingKind, message: str, *, detail: Mapping[str, Any], versions: tuple[str, ...]
+    ) -> Finding:
+        return Finding(
+            new_id("find"),
+            self.endpoint,
+            kind,
+            self.end,
+            self.start,
+            self.end,
+            message,
+            dict(detail),
+            versions,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at one window measured and found."""
+
+    measures: tuple[Measure, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:
+    """The endpoint's own traffic in [start, end), in the order of arrival."""
+    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS)
+    own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
+    return Window(endpoint, start, end, table.filter(own).sort_by("id"))
+
+
+def in_percent(share: float) -> str:
+    """A share as a person reads it: `12 %`, `0.7 %`."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.3g} %"
