@@ -4,9 +4,11 @@ The judge answers one question: does the canary go on, wait or go back? It is a 
 decision can be stored with its numbers, drawn, and asked again. It may be asked as often as one likes: its test keeps
 its error rate at every look, and its bound is valid at every look of a stage.
 
-Owns no table; calls nothing but `errors`.
+Answers also: what is live where, and what was at any time. Owns the tables `endpoint`, `rollout` and `rollout_event`;
+writes the route table that serving processes read. May call monitoring, feedback, registry, serving and below.
 """
 
+from everloop.rollout.endpoints import define_endpoint, endpoint, endpoints, live, publish
 from everloop.rollout.evidence import (
     Counts,
     MetricEvidence,
@@ -30,30 +32,60 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
+from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, canary
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
+from everloop.rollout.start import check_start, history, plan, rollout_of, rollouts, start, was_rolled_back
+from everloop.rollout.tick import evidence_of, is_running, pause, promote_now, resume, roll_back, tick
 
 __all__ = [
     "Action",
+    "Canary",
     "CanaryHealth",
     "Counts",
     "Decision",
+    "Endpoint",
     "Forecast",
+    "LiveVariant",
     "MetricEvidence",
     "MetricRule",
     "MetricVerdict",
+    "Plan",
     "RatesAt",
+    "Rollout",
+    "RolloutEvent",
     "Rules",
     "SampleRatio",
     "Split",
+    "Stage",
     "Stretch",
     "blown_fuse",
+    "canary",
+    "check_start",
     "count_keys",
     "count_requests",
+    "define_endpoint",
+    "endpoint",
+    "endpoints",
+    "evidence_of",
     "excess_upper_bound",
+    "history",
+    "is_running",
     "is_slow",
     "judge",
+    "live",
+    "pause",
+    "plan",
+    "promote_now",
+    "publish",
     "recent_failures",
+    "resume",
+    "roll_back",
+    "rollout_of",
+    "rollouts",
     "simulate",
     "slow_above_ms",
+    "start",
     "steady",
+    "tick",
+    "was_rolled_back",
 ]

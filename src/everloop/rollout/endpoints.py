@@ -1,0 +1,145 @@
+"""Endpoints: what answers where, now and then, and the route table that serving processes read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from everloop import serving
+from everloop.errors import Conflict, NotFound
+from everloop.ids import new_id
+from everloop.ledger import Node, audit
+from everloop.rollout import store
+from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, RolloutEvent
+from everloop.serving import Route, RouteTable, Variant
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+
+def define_endpoint(
+    ws: Workspace,
+    tx: Tx,
+    name: str,
+    *,
+    model: str,
+    canary: Canary,
+    key: str | None = None,
+    stickiness: Literal["request", "key"] = "request",
+) -> None:
+    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan."""
+    known = store.endpoint_by_name(tx.connection, name)
+    settings = {"model": model, "key": key, "stickiness": stickiness, "canary": canary.to_value()}
+    if known is not None and known.model != model:
+        raise Conflict(
+            f"endpoint {name!r} serves the model {known.model!r}, not {model!r}; callers rely on that. "
+            "Declare another endpoint for the other model."
+        )
+    first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
+    store.upsert_endpoint(tx, name, settings, first)
+    audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
+
+
+def endpoint(ws: Workspace, name: str) -> Endpoint:
+    """One endpoint. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.endpoint_by_name(connection, name)
+    if found is None:
+        raise NotFound(
+            f"there is no endpoint {name!r}. Declare it in the loop file with el.endpoint(...) and apply it."
+        )
+    return found
+
+
+def endpoints(ws: Workspace) -> list[Endpoint]:
+    with ws.read() as connection:
+        return store.all_endpoints(connection)
+
+
+def live(ws: Workspace, name: str, *, at: datetime | None = None) -> tuple[LiveVariant, ...]:
+    """What answers on an endpoint now, or answered at a moment of domain time."""
+    if at is None:
+        return endpoint(ws, name).variants
+    with ws.read() as connection:
+        event = store.last_change_before(connection, name, at)
+    return () if event is None or event.variants is None else event.variants
+
+
+def change_traffic(
+    ws: Workspace,
+    tx: Tx,
+    name: str,
+    variants: Sequence[LiveVariant],
+    *,
+    act: Act,
+    reason: str,
+    rollout: str | None,
+    stage: int | None,
+    salt: str,
+    decision: dict[str, object] | None = None,
+) -> int:
+    """Record who answers from now on, in the transaction of what decided it, and return the new epoch.
+
+    The route table is written after the commit; when that is cut off, the next `publish` writes it.
+    """
+    tx.lock("routes")
+    epoch = store.newest_epoch(tx.connection) + 1
+    before = store.endpoint_by_name(tx.connection, name)
+    store.set_variants(tx, name, variants, epoch=epoch, salt=salt)
+    event = RolloutEvent(
+        id=new_id("re"),
+        endpoint=name,
+        rollout=rollout,
+        at=ws.now(),
+        act=act,
+        actor=ws.actor,
+        stage=stage,
+        reason=reason,
+        decision=decision,
+        variants=tuple(variants),
+        epoch=epoch,
+    )
+    store.insert_event(tx, event)
+    audit(
+        ws,
+        tx,
+        f"rollout.{act}",
+        Node("endpoint", name),
+        before=None if before is None else [str(one) for one in before.variants],
+        after=[str(one) for one in variants],
+        reason=reason,
+        rollout=rollout,
+        epoch=epoch,
+    )
+    tx.afterwards("routes", lambda: _publish_later(ws))
+    return epoch
+
+
+def publish(ws: Workspace) -> int:
+    """Write the route table that the database says is in force, unless it stands already; its epoch."""
+    with ws.read() as connection:
+        known = [one for one in store.all_endpoints(connection) if one.variants]
+        epoch = store.newest_epoch(connection)
+    current = serving.read_routes(folder(ws))
+    if known and (current is None or current.epoch < epoch):
+        try:
+            serving.write_routes(folder(ws), RouteTable(epoch, {one.name: _route(one) for one in known}))
+        except Conflict:
+            return epoch  # another process was quicker
+    return epoch
+
+
+def folder(ws: Workspace) -> Path:
+    """Where the data plane's files are."""
+    return ws.home / "serving"
+
+
+def _publish_later(ws: Workspace) -> None:
+    """On the writer's thread reading the database is allowed, as the commit is over."""
+    publish(ws)
+
+
+def _route(known: Endpoint) -> Route:
+    variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
+    return Route(known.name, known.salt, variants, stickiness=known.stickiness)

@@ -1,0 +1,170 @@
+"""Endpoints, canary plans, rollouts and what happened in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from everloop.errors import Invalid
+from everloop.rollout.judge import MetricRule, Rules
+
+METRICS = ("errors", "slow", "contradicted")
+State = Literal["running", "paused", "done", "rolled_back"]
+Act = Literal["first", "started", "look", "advanced", "finished", "rolled_back", "paused", "resumed"]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """How a new version takes over: the traffic it gets step by step, and what it may do worse.
+
+    Parameters
+    ----------
+    steps
+        Percentages, rising, the last one 100.
+    excess_at_most
+        By metric (`errors`, `slow`, `contradicted`): how much more often than the version before the canary may be
+        bad, absolute; None lets a metric roll back without having to prove itself before the next step.
+    tolerated_ratio
+        The test never takes back a version that is bad at most this many times as often.
+    slow_above_ms
+        What slow means; left out, the 95th percentile of what the endpoint took before the rollout.
+    """
+
+    steps: tuple[float, ...]
+    excess_at_most: Mapping[str, float | None] = field(default_factory=lambda: {"errors": 0.01, "slow": 0.02})
+    tolerated_ratio: float = 1.0
+    false_rollback_at_most: float = 0.05
+    slow_above_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
+        if not self.steps or not rising or self.steps[-1] != 100:
+            raise Invalid(
+                f"the canary's steps are {list(self.steps)}; they are percentages that rise to 100, such as 10, 25, 50, 100."
+            )
+        if unknown := sorted(set(self.excess_at_most) - set(METRICS)):
+            raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
+        _ = self.rules  # its own checks
+
+    @property
+    def rules(self) -> Rules:
+        """What the judge is told."""
+        return Rules(
+            tuple(
+                MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
+                for metric, margin in self.excess_at_most.items()
+            ),
+            false_rollback_at_most=self.false_rollback_at_most,
+        )
+
+    def to_value(self) -> dict[str, Any]:
+        return {**asdict(self), "steps": list(self.steps), "excess_at_most": dict(self.excess_at_most)}
+
+    @classmethod
+    def from_value(cls, value: Mapping[str, Any]) -> Canary:
+        return cls(**{**value, "steps": tuple(value["steps"])})
+
+
+def canary(
+    *steps: float,
+    excess_at_most: Mapping[str, float | None] | None = None,
+    tolerated_ratio: float = 1.0,
+    false_rollback_at_most: float = 0.05,
+    slow_above_ms: float | None = None,
+) -> Canary:
+    """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
+    margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
+    return Canary(tuple(map(float, steps)), margins, tolerated_ratio, false_rollback_at_most, slow_above_ms)
+
+
+@dataclass(frozen=True)
+class LiveVariant:
+    """A version that answers on an endpoint, with its share of the traffic in percent."""
+
+    name: Literal["control", "canary"]
+    version: str
+    release: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release."""
+
+    name: str
+    model: str
+    key: str | None
+    stickiness: Literal["request", "key"]
+    canary: Canary
+    salt: str
+    variants: tuple[LiveVariant, ...]
+    epoch: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan: the canary's share of the traffic in percent, and how it is left."""
+
+    number: int
+    weight: float
+    leaves: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rollout will do, before it does it."""
+
+    endpoint: str
+    version: str
+    release: str
+    from_version: str | None
+    from_release: str | None
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A plan under way or ended. `epochs` are the route table's epochs at which its stages began."""
+
+    id: str
+    endpoint: str
+    version: str
+    release: str
+    from_version: str | None
+    from_release: str | None
+    stages: tuple[Stage, ...]
+    canary: Canary
+    slow_above_ms: float | None
+    before: dict[str, tuple[int, int]]
+    state: State
+    stage: int
+    epochs: tuple[int, ...]
+    reason: str
+    outcome: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def weight(self) -> float:
+        """The canary's share of the traffic now, in percent."""
+        return self.stages[self.stage].weight
+
+
+@dataclass(frozen=True)
+class RolloutEvent:
+    """Something that a rollout did, with the numbers that decided it; `variants` where traffic changed."""
+
+    id: str
+    endpoint: str
+    rollout: str | None
+    at: datetime
+    act: Act
+    actor: str
+    stage: int | None
+    reason: str
+    decision: dict[str, Any] | None
+    variants: tuple[LiveVariant, ...] | None
+    epoch: int | None

@@ -1,0 +1,241 @@
+"""Planning and starting a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import numpy as np
+
+from everloop import events, registry, serving
+from everloop.errors import Conflict, Invalid, NotFound, NotReady
+from everloop.ids import new_id
+from everloop.ledger import Node, link
+from everloop.rollout import store
+from everloop.rollout.endpoints import change_traffic, endpoint, folder
+from everloop.rollout.evidence import slow_above_ms
+from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+_BEFORE = timedelta(days=28)  # how far back the control's habits are read
+_ENOUGH = 100  # requests of the control from which slow can be told
+
+
+def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
+    """What a rollout of a released version would do; changes nothing.
+
+    Raises
+    ------
+    NotFound
+        No such endpoint, or the version is not released.
+    Conflict
+        The version is live already, a rollout is under way, or the version was rolled back here before and
+        `again` does not say that a person wants it all the same.
+    Invalid
+        The version is of another model than the endpoint serves.
+    """
+    target = endpoint(ws, endpoint_name)
+    release = registry.release_of(ws, version)
+    if version.partition("@")[0] != target.model:
+        raise Invalid(
+            f"{version} is not a version of {target.model!r}, the model that endpoint {target.name!r} serves."
+        )
+    _refuse(ws, target, version, again=again)
+    live = target.variants[0] if target.variants else None
+    return Plan(
+        endpoint=target.name,
+        version=version,
+        release=release.id,
+        from_version=None if live is None else live.version,
+        from_release=None if live is None else live.release,
+        stages=_stages(target.canary)
+        if live is not None
+        else (Stage(0, 100.0, "nothing is live yet: all at once"),),
+    )
+
+
+def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again: bool = False) -> Rollout:
+    """Start rolling a version out: `tick` goes on with it, in any process.
+
+    The first version of an endpoint has nothing to be compared with and goes live at once.
+
+    Raises
+    ------
+    NotReady
+        It is not known yet what slow means here: too few requests were answered. The same call succeeds later.
+    """
+    made = plan(ws, endpoint_name, version, again=again)
+    target = endpoint(ws, endpoint_name)
+    before, slow_ms = ({}, None) if made.from_release is None else _habits(ws, target)
+    rollout = Rollout(
+        id=new_id("ro"),
+        endpoint=made.endpoint,
+        version=made.version,
+        release=made.release,
+        from_version=made.from_version,
+        from_release=made.from_release,
+        stages=made.stages,
+        canary=target.canary,
+        slow_above_ms=slow_ms,
+        before=before,
+        state="running" if made.from_release is not None else "done",
+        stage=0,
+        epochs=(),
+        reason=reason,
+        outcome=None if made.from_release is not None else "the endpoint's first version: live at once",
+        started_at=ws.now(),
+        ended_at=None if made.from_release is not None else ws.now(),
+    )
+    ws.write(lambda tx: _begin(ws, tx, rollout))
+    return rollout_of(ws, rollout.id)
+
+
+def was_rolled_back(ws: Workspace, endpoint_name: str, version: str) -> bool:
+    """Whether this version was taken off this endpoint before: only a person brings it back."""
+    with ws.read() as connection:
+        return store.was_rolled_back(connection, endpoint_name, version) is not None
+
+
+def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
+    """Raises Conflict or NotReady when a rollout of the version could not be started now."""
+    target = endpoint(ws, endpoint_name)
+    _refuse(ws, target, version, again=False)
+    if target.variants:
+        _habits(ws, target)
+
+
+def rollout_of(ws: Workspace, rollout_id: str) -> Rollout:
+    """One rollout. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.rollout_by_id(connection, rollout_id)
+    if found is None:
+        raise NotFound(f"there is no rollout {rollout_id}. 'everloop rollouts list' shows them.")
+    return found
+
+
+def rollouts(
+    ws: Workspace, *, endpoint_name: str | None = None, states: Sequence[State] = (), limit: int = 50
+) -> list[Rollout]:
+    """The newest rollouts, newest first."""
+    with ws.read() as connection:
+        return store.newest_rollouts(connection, endpoint=endpoint_name, states=states, limit=limit)
+
+
+def history(
+    ws: Workspace,
+    *,
+    endpoint_name: str | None = None,
+    rollout: str | None = None,
+    without_looks: bool = False,
+    limit: int = 100,
+) -> list[RolloutEvent]:
+    """What rollouts did, newest first, each look of the judge included unless left out."""
+    with ws.read() as connection:
+        return store.newest_events(
+            connection, endpoint=endpoint_name, rollout=rollout, without_looks=without_looks, limit=limit
+        )
+
+
+def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
+    """Who answers in a stage of a rollout."""
+    weight = rollout.stages[stage].weight
+    if weight >= 100 or rollout.from_version is None or rollout.from_release is None:
+        return (LiveVariant("control", rollout.version, rollout.release, 100.0),)
+    return (
+        LiveVariant("control", rollout.from_version, rollout.from_release, 100.0 - weight),
+        LiveVariant("canary", rollout.version, rollout.release, weight),
+    )
+
+
+def _stages(canary: Canary) -> tuple[Stage, ...]:
+    margins = ", ".join(
+        f"{metric} exceed the control by less than {100 * margin:g} points"
+        for metric, margin in canary.excess_at_most.items()
+        if margin is not None
+    )
+    return tuple(
+        Stage(
+            number,
+            step,
+            "the rollout is done" if step == 100 else f"when {margins or 'no metric shows harm'}",
+        )
+        for number, step in enumerate(canary.steps)
+    )
+
+
+def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+    with ws.read() as connection:
+        open_ones = store.newest_rollouts(
+            connection, endpoint=target.name, states=("running", "paused"), limit=1
+        )
+        earlier = store.was_rolled_back(connection, target.name, version)
+    if open_ones:
+        raise Conflict(
+            f"rollout {open_ones[0].id} of {open_ones[0].version} is under way on {target.name!r}; one at a time. "
+            f"Wait for it, or end it: everloop rollouts rollback {open_ones[0].id} --reason WHY"
+        )
+    if any(one.version == version for one in target.variants):
+        raise Conflict(f"{version} answers on {target.name!r} already. Nothing is to be done.")
+    if earlier is not None and not again:
+        raise Conflict(
+            f"{version} was rolled back on {target.name!r}: {earlier.outcome}. If a person has looked at that and wants it "
+            f"all the same: everloop rollouts start {target.name} {version} --again --reason WHY"
+        )
+
+
+def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]], float | None]:
+    """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
+    table = serving.log.read(
+        folder(ws),
+        endpoint=target.name,
+        start=ws.now() - _BEFORE,
+        end=ws.now(),
+        columns=["status", "latency_us", "shadow_of"],
+    )
+    answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
+    failed = np.asarray(table["status"])[answered] == "failed"
+    latencies_ms = np.asarray(table["latency_us"])[answered][~failed] / 1_000
+    before = {"errors": (int(failed.sum()), int(failed.size))}
+    if "slow" not in target.canary.excess_at_most:
+        return before, None
+    if target.canary.slow_above_ms is not None:
+        return before, target.canary.slow_above_ms
+    if latencies_ms.size < _ENOUGH:
+        raise NotReady(
+            f"endpoint {target.name!r} has answered {latencies_ms.size} requests; what slow means is learned from {_ENOUGH}. "
+            "Send it traffic first, or state el.canary(..., slow_above_ms=...)."
+        )
+    return before, slow_above_ms(latencies_ms)
+
+
+def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
+    tx.lock(f"endpoint:{rollout.endpoint}")
+    if store.newest_rollouts(tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1):
+        raise Conflict(f"another rollout was started on {rollout.endpoint!r} just now; one at a time.")
+    salt = new_id("ro")
+    epoch = change_traffic(
+        ws,
+        tx,
+        rollout.endpoint,
+        shares(rollout, 0),
+        act="started" if rollout.from_release else "first",
+        reason=rollout.reason,
+        rollout=rollout.id,
+        stage=0,
+        salt=salt,
+    )
+    values = {**rollout.__dict__, "epochs": (epoch,)}
+    store.insert_rollout(tx, Rollout(**values))
+    node = Node("rollout", rollout.id)
+    link(tx, Node("release", rollout.release), node, role="rolled out", at=ws.now())
+    link(tx, node, Node("endpoint", rollout.endpoint), role="changed", at=ws.now())
+    message = f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    events.emit(
+        ws,
+        tx,
+        "rollout.started",
+        Node("endpoint", rollout.endpoint),
+        message=message,
+        payload={"rollout": rollout.id},
+    )

@@ -1,0 +1,199 @@
+"""The tables of endpoints, rollouts and their events, and all SQL over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from everloop.rollout.records import Canary, Endpoint, LiveVariant, Rollout, RolloutEvent, Stage
+from everloop.storage import Json, Tx, Utc, metadata
+
+endpoints = sa.Table(
+    "endpoint",
+    metadata,
+    sa.Column("name", sa.String(60), primary_key=True),
+    sa.Column("model", sa.String(60), nullable=False),
+    sa.Column("key", sa.String(120)),
+    sa.Column("stickiness", sa.String(12), nullable=False),
+    sa.Column("canary", Json, nullable=False),
+    sa.Column("salt", sa.String(40), nullable=False),
+    sa.Column("variants", Json, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+)
+
+rollouts = sa.Table(
+    "rollout",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(60), nullable=False),
+    sa.Column("version", sa.String(80), nullable=False),
+    sa.Column("release", sa.String(40), nullable=False),
+    sa.Column("from_version", sa.String(80)),
+    sa.Column("from_release", sa.String(40)),
+    sa.Column("stages", Json, nullable=False),
+    sa.Column("canary", Json, nullable=False),
+    sa.Column("slow_above_ms", sa.Float),
+    sa.Column("before", Json, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stage", sa.Integer, nullable=False),
+    sa.Column("epochs", Json, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Index("ix_rollout_endpoint_id", "endpoint", "id"),
+    sa.Index("ix_rollout_state", "state"),
+)
+
+events = sa.Table(
+    "rollout_event",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(60), nullable=False),
+    sa.Column("rollout", sa.String(40)),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("act", sa.String(20), nullable=False),
+    sa.Column("actor", sa.String(120), nullable=False),
+    sa.Column("stage", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decision", Json),
+    sa.Column("variants", Json),
+    sa.Column("epoch", sa.BigInteger),
+    sa.Index("ix_rollout_event_endpoint", "endpoint", "id"),
+    sa.Index("ix_rollout_event_rollout", "rollout", "id"),
+)
+
+
+def endpoint_by_name(connection: Connection, name: str) -> Endpoint | None:
+    row = connection.execute(sa.select(endpoints).where(endpoints.c.name == name)).first()
+    return None if row is None else _endpoint(row)
+
+
+def all_endpoints(connection: Connection) -> list[Endpoint]:
+    return [_endpoint(row) for row in connection.execute(sa.select(endpoints).order_by(endpoints.c.name))]
+
+
+def upsert_endpoint(tx: Tx, name: str, settings: dict[str, Any], first: dict[str, Any]) -> None:
+    """Change an endpoint's settings; a new one begins with `first` as well."""
+    changed = tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**settings))
+    if changed.rowcount == 0:
+        tx.execute(sa.insert(endpoints).values(name=name, **settings, **first))
+
+
+def newest_epoch(connection: Connection) -> int:
+    """The epoch of the last change to any endpoint; 0 when there was none."""
+    return connection.execute(sa.select(sa.func.max(endpoints.c.epoch))).scalar() or 0
+
+
+def set_variants(tx: Tx, name: str, variants: Sequence[LiveVariant], *, epoch: int, salt: str) -> None:
+    values = {"variants": [asdict(one) for one in variants], "epoch": epoch, "salt": salt}
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
+
+
+def insert_rollout(tx: Tx, rollout: Rollout) -> None:
+    values = {**asdict(rollout), "canary": rollout.canary.to_value()}
+    tx.execute(sa.insert(rollouts).values(**values))
+
+
+def update_rollout(tx: Tx, rollout_id: str, *, state: str, stage: int, values: dict[str, Any]) -> bool:
+    """Change a rollout that is still in this state and stage; whether it was."""
+    changed = tx.execute(
+        sa.update(rollouts)
+        .where(rollouts.c.id == rollout_id, rollouts.c.state == state, rollouts.c.stage == stage)
+        .values(**values)
+    )
+    return changed.rowcount == 1
+
+
+def rollout_by_id(connection: Connection, rollout_id: str) -> Rollout | None:
+    row = connection.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).first()
+    return None if row is None else _rollout(row)
+
+
+def newest_rollouts(
+    connection: Connection, *, endpoint: str | None = None, states: Sequence[str] = (), limit: int = 50
+) -> list[Rollout]:
+    statement = sa.select(rollouts).order_by(rollouts.c.id.desc()).limit(limit)
+    if endpoint is not None:
+        statement = statement.where(rollouts.c.endpoint == endpoint)
+    if states:
+        statement = statement.where(rollouts.c.state.in_(states))
+    return [_rollout(row) for row in connection.execute(statement)]
+
+
+def was_rolled_back(connection: Connection, endpoint: str, version: str) -> Rollout | None:
+    """The rollout in which the judge or a person took this version off this endpoint."""
+    statement = sa.select(rollouts).where(
+        rollouts.c.endpoint == endpoint, rollouts.c.version == version, rollouts.c.state == "rolled_back"
+    )
+    row = connection.execute(statement.order_by(rollouts.c.id.desc()).limit(1)).first()
+    return None if row is None else _rollout(row)
+
+
+def insert_event(tx: Tx, event: RolloutEvent) -> None:
+    tx.execute(sa.insert(events).values(**asdict(event)))
+
+
+def newest_events(
+    connection: Connection,
+    *,
+    endpoint: str | None = None,
+    rollout: str | None = None,
+    without_looks: bool = False,
+    limit: int = 100,
+) -> list[RolloutEvent]:
+    statement = sa.select(events).order_by(events.c.id.desc()).limit(limit)
+    if endpoint is not None:
+        statement = statement.where(events.c.endpoint == endpoint)
+    if rollout is not None:
+        statement = statement.where(events.c.rollout == rollout)
+    if without_looks:
+        statement = statement.where(events.c.act != "look")
+    return [_event(row) for row in connection.execute(statement)]
+
+
+def last_change_before(connection: Connection, endpoint: str, at: datetime) -> RolloutEvent | None:
+    """The last event at or before `at` (domain time) that changed where traffic goes."""
+    statement = (
+        sa.select(events)
+        .where(events.c.endpoint == endpoint, events.c.at <= at, events.c.epoch.is_not(None))
+        .order_by(events.c.at.desc(), events.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _event(row)
+
+
+def _endpoint(row: sa.Row[Any]) -> Endpoint:
+    values = dict(row._mapping)
+    return Endpoint(
+        **{**values, "canary": Canary.from_value(row.canary), "variants": _variants(row.variants)}
+    )
+
+
+def _rollout(row: sa.Row[Any]) -> Rollout:
+    values = dict(row._mapping)
+    return Rollout(
+        **{
+            **values,
+            "canary": Canary.from_value(row.canary),
+            "stages": tuple(Stage(**stage) for stage in row.stages),
+            "before": {metric: (bad, total) for metric, (bad, total) in row.before.items()},
+            "epochs": tuple(row.epochs),
+        }
+    )
+
+
+def _event(row: sa.Row[Any]) -> RolloutEvent:
+    variants = None if row.variants is None else _variants(row.variants)
+    return RolloutEvent(**{**row._mapping, "variants": variants})
+
+
+def _variants(values: Sequence[dict[str, Any]]) -> tuple[LiveVariant, ...]:
+    return tuple(LiveVariant(**value) for value in values)
