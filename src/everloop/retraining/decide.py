@@ -1,0 +1,191 @@
+"""Policies, and the decision whether to train again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from everloop import events, feedback, jobs, monitoring
+from everloop.ids import new_id
+from everloop.ledger import Node, link
+from everloop.retraining import store
+from everloop.retraining.conditions import (
+    Condition,
+    Evidence,
+    endpoints_of,
+    from_value,
+    holds,
+    in_words,
+    to_value,
+)
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+TRAIN = "train"  # the kind of job that a decision puts
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When one model is trained again beyond its schedule. `condition` None: by schedule alone."""
+
+    model: str
+    condition: Condition | None
+    cooldown: timedelta
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the policy says now: whether to train, and why or why not, in words."""
+
+    retrain: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision to train again, with the numbers it was made on and the job that it put."""
+
+    id: str
+    model: str
+    at: datetime
+    reason: str
+    evidence: dict[str, Any]
+    job: str
+
+
+def set_policy(
+    ws: Workspace, tx: Tx, model: str, *, condition: Condition | None, cooldown: timedelta
+) -> None:
+    """Create or change a model's policy."""
+    values = {
+        "model": model,
+        "condition": None if condition is None else to_value(condition),
+        "cooldown_s": int(cooldown.total_seconds()),
+        "since": ws.now(),
+    }
+    store.upsert_policy(tx, values)
+
+
+def policies(ws: Workspace) -> list[Policy]:
+    with ws.read() as connection:
+        rows = store.all_policies(connection)
+    return [
+        Policy(
+            row.model,
+            None if row.condition is None else from_value(row.condition),
+            timedelta(seconds=row.cooldown_s),
+            row.since,
+        )
+        for row in rows
+    ]
+
+
+def decisions(ws: Workspace, *, model: str | None = None, limit: int = 50) -> list[Decision]:
+    """The newest decisions to train again, newest first."""
+    with ws.read() as connection:
+        return [
+            Decision(**row._mapping) for row in store.newest_decisions(connection, model=model, limit=limit)
+        ]
+
+
+def consider(ws: Workspace) -> list[Decision]:
+    """Apply every policy to what was found since its last decision; store and start what is decided."""
+    made = [_consider(ws, policy) for policy in policies(ws)]
+    return [decision for decision in made if decision is not None]
+
+
+def decide(
+    condition: Condition,
+    evidence: Mapping[str, Evidence],
+    *,
+    now: datetime,
+    last_at: datetime | None,
+    cooldown: timedelta,
+) -> Verdict:
+    """Whether the evidence justifies training now: a pure function of its arguments.
+
+    `last_at` is when this was last decided; until `cooldown` has passed since, the answer is no.
+    """
+    found = in_words(condition, evidence)
+    if not holds(condition, evidence):
+        return Verdict(False, f"not enough: {found}")
+    if last_at is not None and now < last_at + cooldown:
+        return Verdict(False, f"cooling down until {(last_at + cooldown).isoformat()}: {found}")
+    return Verdict(True, found)
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """A policy's verdict now, with what it rests on."""
+
+    verdict: Verdict
+    evidence: Mapping[str, Evidence]
+    last_at: datetime | None
+
+
+def wants_training(ws: Workspace) -> bool:
+    """Whether a policy would decide to train now."""
+    found = [_weigh(ws, policy) for policy in policies(ws)]
+    return any(weighed is not None and weighed.verdict.retrain for weighed in found)
+
+
+def _consider(ws: Workspace, policy: Policy) -> Decision | None:
+    weighed = _weigh(ws, policy)
+    if weighed is None or not weighed.verdict.retrain:
+        return None
+    return ws.write(lambda tx: _start(ws, tx, policy, weighed.verdict, weighed.evidence, weighed.last_at))
+
+
+def _weigh(ws: Workspace, policy: Policy) -> _Weighed | None:
+    if policy.condition is None:
+        return None
+    with ws.read() as connection:
+        last_at = store.last_decision_at(connection, policy.model)
+    since = last_at or policy.since
+    evidence = {name: _evidence(ws, name, since=since) for name in endpoints_of(policy.condition)}
+    verdict = decide(policy.condition, evidence, now=ws.now(), last_at=last_at, cooldown=policy.cooldown)
+    return _Weighed(verdict, evidence, last_at)
+
+
+def _evidence(ws: Workspace, endpoint: str, *, since: datetime) -> Evidence:
+    found = monitoring.findings(ws, endpoint, kinds=("input_drift", "prediction_drift"), since=since)
+    contradictions = feedback.contradictions(ws, endpoint, start=since, end=ws.now())
+    return Evidence(tuple(finding.id for finding in found), contradictions.contradicted)
+
+
+def _start(
+    ws: Workspace,
+    tx: Tx,
+    policy: Policy,
+    verdict: Verdict,
+    evidence: Mapping[str, Evidence],
+    last_at: datetime | None,
+) -> Decision | None:
+    tx.lock(f"retraining:{policy.model}")
+    if store.last_decision_at(tx.connection, policy.model) != last_at:
+        return None  # another process decided meanwhile
+    decision_id = new_id("ret")
+    job = jobs.put(
+        ws,
+        tx,
+        TRAIN,
+        {"model": policy.model, "decision": decision_id},
+        reason=verdict.reason,
+        once_key=decision_id,
+    )
+    known = {name: asdict(one) for name, one in evidence.items()}
+    decision = Decision(decision_id, policy.model, ws.now(), verdict.reason, known, job)
+    store.insert_decision(tx, asdict(decision))
+    node = Node("retraining", decision_id)
+    for one in evidence.values():
+        for finding in one.drift_findings:
+            link(tx, Node("finding", finding), node, role="reason", at=ws.now())
+    link(tx, node, Node("job", job), role="started", at=ws.now())
+    message = f"Retraining {policy.model}: {verdict.reason}"
+    events.emit(
+        ws, tx, "retraining.started", node, message=message, payload={"model": policy.model, "job": job}
+    )
+    return decision
