@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import everloop
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src" / "everloop"
 ROOMS = sorted(folder.name for folder in SOURCE.iterdir() if (folder / "__init__.py").is_file())
@@ -49,3 +51,8 @@ def _loaded_by(code: str) -> set[str]:
     report = f"{code}\nimport sys\nprint('LOADED', *({set(HEAVY)!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_no_name_of_the_root_is_the_name_of_a_room() -> None:
+    """Importing the room would put it in the name's place (docs/decisions/0002)."""
+    assert set(everloop.__all__).isdisjoint(path.stem for path in SOURCE.iterdir())

@@ -1,1 +1,89 @@
-"""everloop."""
+"""everloop: the whole MLOps loop in one install.
+
+These are the names that a loop file, a notebook or a script needs; each is loaded when it is first used, so that
+`import everloop` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everloop.checks import check, gate
+    from everloop.features.images import ImageFeatures
+    from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
+    from everloop.monitoring import accuracy, drift, kpi, latency
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step
+    from everloop.registry import people
+    from everloop.retraining import contradicted, drifted
+    from everloop.rollout import canary
+    from everloop.workspace import open_workspace
+
+_HOMES = {
+    "ImageFeatures": "everloop.features.images",
+    "Model": "everloop.pipelines",
+    "Split": "everloop.pipelines",
+    "Table": "everloop.pipelines",
+    "accuracy": "everloop.monitoring",
+    "best": "everloop.pipelines",
+    "canary": "everloop.rollout",
+    "check": "everloop.checks",
+    "contradicted": "everloop.retraining",
+    "dataset": "everloop.loop",
+    "drift": "everloop.monitoring",
+    "drifted": "everloop.retraining",
+    "endpoint": "everloop.loop",
+    "feature": "everloop.loop",
+    "fit": "everloop.pipelines",
+    "gate": "everloop.checks",
+    "kpi": "everloop.monitoring",
+    "label_set": "everloop.loop",
+    "latency": "everloop.monitoring",
+    "model": "everloop.loop",
+    "open_workspace": "everloop.workspace",
+    "people": "everloop.registry",
+    "pipeline": "everloop.pipelines",
+    "retrain": "everloop.loop",
+    "split": "everloop.pipelines",
+    "step": "everloop.pipelines",
+}
+
+__all__ = [
+    "ImageFeatures",
+    "Model",
+    "Split",
+    "Table",
+    "accuracy",
+    "best",
+    "canary",
+    "check",
+    "contradicted",
+    "dataset",
+    "drift",
+    "drifted",
+    "endpoint",
+    "feature",
+    "fit",
+    "gate",
+    "kpi",
+    "label_set",
+    "latency",
+    "model",
+    "open_workspace",
+    "people",
+    "pipeline",
+    "retrain",
+    "split",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"everloop has no {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,164 @@
+"""Applying a loop file: its code is kept by content, then its declarations take force together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from everloop import data, jobs, labels, monitoring, registry, retraining, rollout, tracking
+from everloop.errors import Invalid, NotFound
+from everloop.ledger import Node, audit
+from everloop.loop import store
+from everloop.loop.declare import (
+    DeclaredDataset,
+    DeclaredEndpoint,
+    DeclaredLabels,
+    DeclaredModel,
+    DeclaredRetraining,
+)
+from everloop.loop.load import Loop, load
+from everloop.loop.plan import Change, plan, stored
+from everloop.loop.store import LoopVersion
+from everloop.monitoring import KpiWatch, Watch
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+
+def newest(ws: Workspace) -> LoopVersion | None:
+    """What was applied last, None when nothing was."""
+    with ws.read() as connection:
+        return store.newest(connection)
+
+
+def apply(ws: Workspace, loop: Loop) -> list[Change]:
+    """Make what a loop file declares the truth, and return what that changed.
+
+    Datasets and label sets are defined first, each by itself; endpoints, watches, policies and schedules take force
+    in one transaction with the record of the file. Applying the same file again changes nothing.
+
+    Raises
+    ------
+    Invalid
+        A pipeline's body is wrong, or a declaration contradicts another.
+    """
+    for model in loop.declared.of(DeclaredModel):
+        model.pipeline.trace()
+    before = newest(ws)
+    changes = plan(loop.declared, {} if before is None else before.declared)
+    code = tracking.capture_code(ws, loop.root)
+    if (
+        before is not None
+        and before.code == code.digest
+        and all(change.action == "keep" for change in changes)
+    ):
+        return changes
+    _define(ws, loop)
+    values = {
+        "code": code.digest,
+        "file": loop.file.relative_to(loop.root).as_posix(),
+        "declared": stored(loop.declared),
+        "applied_at": ws.now(),
+        "applied_by": ws.actor,
+    }
+    ws.write(lambda tx: _take_force(ws, tx, loop, values))
+    return changes
+
+
+def loaded(ws: Workspace) -> Loop:
+    """The applied loop file, run from its code snapshot: edits made since do not count.
+
+    Raises
+    ------
+    NotFound
+        No loop file was applied yet.
+    """
+    version = newest(ws)
+    if version is None:
+        raise NotFound("no loop file was applied yet. Apply yours: everloop apply loop.py")
+    return load(checked_out(ws, version.code) / version.file)
+
+
+def checked_out(ws: Workspace, code: str) -> Path:
+    """The folder that holds a code snapshot's files."""
+    return tracking.check_out(ws, code, ws.home.absolute() / "code" / code)
+
+
+def _define(ws: Workspace, loop: Loop) -> None:
+    for dataset in loop.declared.of(DeclaredDataset):
+        data.define(
+            ws,
+            dataset.name,
+            key=dataset.key,
+            time=dataset.time,
+            inputs=dataset.inputs,
+            columns=dataset.columns,
+        )
+    for model in loop.declared.of(DeclaredModel):
+        registry.define(ws, model.name, approval=model.approve, gates=model.gates)
+    for declared in loop.declared.of(DeclaredLabels):
+        classes = (
+            loop.root / declared.classes if isinstance(declared.classes, str) else list(declared.classes)
+        )
+        labels.define(
+            ws,
+            declared.name,
+            dataset=declared.of.name,
+            classes=classes,
+            per_item=declared.per_item,
+            reports=declared.reports,
+        )
+
+
+def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> None:
+    tx.lock("loop")
+    known = store.newest(tx.connection)
+    number = 1 if known is None else known.number + 1
+    store.insert(tx, {"number": number, **values})
+    for endpoint in loop.declared.of(DeclaredEndpoint):
+        rollout.define_endpoint(
+            ws,
+            tx,
+            endpoint.name,
+            model=endpoint.model.name,
+            canary=endpoint.rollout,
+            key=endpoint.key,
+            stickiness=endpoint.stickiness,
+        )
+        monitoring.set_watches(
+            ws, tx, endpoint.name, [_with_text(loop.root, watch) for watch in endpoint.watch]
+        )
+    for declared in loop.declared.of(DeclaredRetraining):
+        retraining.set_policy(
+            ws, tx, declared.model.name, condition=declared.when, cooldown=declared.cooldown
+        )
+        if declared.cron is not None:
+            jobs.schedule(
+                ws,
+                tx,
+                f"train {declared.model.name}",
+                cron=declared.cron,
+                kind=retraining.TRAIN,
+                payload={"model": declared.model.name},
+                time_zone=declared.time_zone,
+            )
+    audit(
+        ws,
+        tx,
+        "loop.apply",
+        Node("declaration", f"loop@{number}"),
+        after=values["declared"],
+        code=values["code"],
+    )
+
+
+def _with_text(root: Path, watch: Watch) -> Watch:
+    """A KPI that names an SQL file, with the file's text in its place."""
+    if not isinstance(watch, KpiWatch) or not watch.sql.endswith(".sql"):
+        return watch
+    path = root / watch.sql
+    if not path.is_file():
+        raise Invalid(
+            f"the KPI {watch.name!r} names the file {watch.sql}, which is not beside the loop file."
+        )
+    return replace(watch, sql=path.read_text())

@@ -1,0 +1,334 @@
+"""What a user writes in a loop file: declarations, which refer to each other as objects and do nothing by themselves.
+
+Loading a loop file inside `collecting()` gathers what it declares; loading it anywhere else (a notebook, a unit
+test, the data plane fetching a feature's function) declares into the void and has no effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+
+from everloop.errors import Invalid
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from everloop.checks import Gate
+    from everloop.data import Column
+    from everloop.monitoring import Watch
+    from everloop.pipelines import Pinned, Pipeline
+    from everloop.registry import ApprovalRule
+    from everloop.retraining import Condition
+    from everloop.rollout import Canary
+    from everloop.workspace import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Kind = Literal["dataset", "labels", "feature", "pipeline", "model", "endpoint", "retraining"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
+_WINDOW = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class DeclaredDataset:
+    """A dataset; given to a pipeline it stands for its newest version, pinned when the run starts."""
+
+    kind = "dataset"
+    name: str
+    key: str
+    time: str | None
+    inputs: tuple[str, ...]
+    columns: tuple[Column, ...] | None
+    # filled by the features that name this dataset, which are declared after it
+    features: list[DeclaredFeature[..., Any]] = field(default_factory=list, compare=False, repr=False)
+
+    def pin(self, ws: Workspace) -> Pinned:
+        from everloop.loop import sources  # noqa: PLC0415  (rooms are loaded when a run starts, not when a file declares)
+
+        return sources.pin_dataset(ws, self)
+
+    def load(self, ws: Workspace, ref: str) -> pa.Table:
+        from everloop.loop import sources  # noqa: PLC0415  (as above)
+
+        return sources.load_dataset(ws, self, ref)
+
+
+@dataclass(frozen=True)
+class DeclaredLabels:
+    """A label set; given to a pipeline it stands for a snapshot taken when the run starts."""
+
+    kind = "labels"
+    name: str
+    of: DeclaredDataset
+    classes: str | tuple[str, ...]
+    per_item: int
+    rule: Literal["latest", "majority", "reviewer_wins"]
+    reports: Mapping[str, Literal["accept", "review"]]
+
+    def pin(self, ws: Workspace) -> Pinned:
+        from everloop.loop import sources  # noqa: PLC0415  (as above)
+
+        return sources.pin_labels(ws, self)
+
+    def load(self, ws: Workspace, ref: str) -> pa.Table:
+        from everloop.loop import sources  # noqa: PLC0415  (as above)
+
+        return sources.load_labels(ws, ref)
+
+
+@dataclass(frozen=True)
+class DeclaredFeature(Generic[P, R]):
+    """A feature of a dataset's rows; calling it calls the function."""
+
+    kind = "feature"
+    name: str
+    of: DeclaredDataset
+    by: str
+    window: timedelta
+    __wrapped__: Callable[P, R]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.__wrapped__(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class DeclaredModel:
+    kind = "model"
+    name: str
+    pipeline: Pipeline[..., Any]
+    gates: tuple[Gate, ...]
+    approve: ApprovalRule | None
+
+
+@dataclass(frozen=True)
+class DeclaredEndpoint:
+    kind = "endpoint"
+    name: str
+    model: DeclaredModel
+    rollout: Canary
+    watch: tuple[Watch, ...]
+    key: str | None
+    stickiness: Literal["request", "key"]
+
+
+@dataclass(frozen=True)
+class DeclaredRetraining:
+    kind = "retraining"
+    name: str
+    model: DeclaredModel
+    cron: str | None
+    time_zone: str
+    when: Condition | None
+    cooldown: timedelta
+
+
+Declared = (
+    DeclaredDataset
+    | DeclaredLabels
+    | DeclaredFeature[..., Any]
+    | DeclaredModel
+    | DeclaredEndpoint
+    | DeclaredRetraining
+)
+D = TypeVar("D", bound=Declared)
+
+
+@dataclass
+class Collection:
+    """What one loop file declares, in its order."""
+
+    declared: list[Declared] = field(default_factory=list)
+
+    def add(self, new: Declared) -> None:
+        for known in self.declared:
+            if (known.kind, known.name) == (new.kind, new.name):
+                raise Invalid(
+                    f"the loop file declares the {new.kind} {new.name!r} twice; each name stands once. Rename one."
+                )
+        self.declared.append(new)
+
+    def of(self, kind: type[D]) -> list[D]:
+        return [one for one in self.declared if isinstance(one, kind)]
+
+
+_collecting: ContextVar[Collection | None] = ContextVar("everloop_collecting", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[Collection]:
+    """Gather what is declared meanwhile."""
+    collection = Collection()
+    token = _collecting.set(collection)
+    try:
+        yield collection
+    finally:
+        _collecting.reset(token)
+
+
+def dataset(
+    name: str,
+    *,
+    key: str,
+    time: str | None = None,
+    inputs: Sequence[str],
+    columns: Sequence[Column] | None = None,
+) -> DeclaredDataset:
+    """A table that grows: rows with a key and, for anything that depends on time, an event time.
+
+    Parameters
+    ----------
+    inputs
+        The columns that a live request will carry: the only ones that may become model inputs.
+    columns
+        Types and constraints; left out, they are read from the first file ingested.
+    """
+    if not inputs:
+        raise Invalid(
+            f"dataset {name!r} has no inputs; name the columns that a live request carries, such as ['title']."
+        )
+    return _declare(
+        DeclaredDataset(
+            _name(name), key, time, tuple(inputs), tuple(columns) if columns is not None else None
+        )
+    )
+
+
+def label_set(
+    name: str,
+    *,
+    of: DeclaredDataset,
+    classes: str | Path | Sequence[str],
+    per_item: int = 1,
+    rule: Literal["latest", "majority", "reviewer_wins"] = "latest",
+    reports: Mapping[str, Literal["accept", "review"]] | None = None,
+) -> DeclaredLabels:
+    """What is true of a dataset's rows, and who says so.
+
+    Parameters
+    ----------
+    classes
+        The taxonomy: a CSV or Parquet file (a path beside the loop file) or the names of the classes.
+    per_item
+        How many people label each item.
+    reports
+        What happens to a correction by who reports it: `accept` makes it a label at once, `review` asks a person.
+        Reporters that are not named are reviewed.
+    """
+    if per_item < 1:
+        raise Invalid(f"labels {name!r} ask {per_item} people per item; that is at least 1.")
+    stated = str(classes) if isinstance(classes, str | Path) else tuple(classes)
+    return _declare(DeclaredLabels(_name(name), of, stated, per_item, rule, dict(reports or {})))
+
+
+def feature(
+    *, of: DeclaredDataset, by: str, window: str | timedelta, name: str | None = None
+) -> Callable[[Callable[P, R]], DeclaredFeature[P, R]]:
+    """A value computed from what the same entity did before: point in time in training, online in serving.
+
+    The function gets the rows of the same `by` whose event time lies within `window` before the row's own, and
+    returns an int, a float or a str.
+    """
+    if of.time is None:
+        raise Invalid(
+            f"dataset {of.name!r} declares no time column, so nothing is before anything. Declare it with time=."
+        )
+
+    def decorate(function: Callable[P, R]) -> DeclaredFeature[P, R]:
+        title = _name(name or str(getattr(function, "__name__", "feature")))
+        declared = _declare(DeclaredFeature(title, of, by, duration(window), function))
+        of.features.append(declared)
+        return declared
+
+    return decorate
+
+
+def model(
+    name: str,
+    pipeline: Pipeline[..., Any],
+    *,
+    gates: Sequence[Gate] = (),
+    approve: ApprovalRule | None = None,
+) -> DeclaredModel:
+    """What a pipeline's result is registered as, what it must pass, and who must agree before it is released.
+
+    Gates for schema, leakage, duplicates and class coverage are on without being named.
+    """
+    return _declare(DeclaredModel(_name(name), pipeline, tuple(gates), approve))
+
+
+def endpoint(
+    name: str,
+    model: DeclaredModel,
+    *,
+    rollout: Canary,
+    watch: Sequence[Watch] = (),
+    key: str | None = None,
+    stickiness: Literal["request", "key"] = "request",
+) -> DeclaredEndpoint:
+    """Where a model's released versions answer, how a new one takes over, and what is watched.
+
+    Parameters
+    ----------
+    key
+        The request's field that corrections by key refer to; the dataset's key when left out.
+    stickiness
+        `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
+    """
+    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness))
+
+
+def retrain(
+    model: DeclaredModel,
+    *,
+    cron: str | None = None,
+    time_zone: str = "UTC",
+    when: Condition | None = None,
+    cooldown_h: float = 24.0,
+) -> DeclaredRetraining:
+    """When a model is trained again: at fixed times, when something was found, or both."""
+    if cron is None and when is None:
+        raise Invalid(
+            f"retraining of {model.name!r} states neither cron= nor when=; it would never happen. State one."
+        )
+    return _declare(DeclaredRetraining(model.name, model, cron, time_zone, when, timedelta(hours=cooldown_h)))
+
+
+def duration(text: str | timedelta) -> timedelta:
+    """A span such as `30m`, `12h`, `7d` or `2w`.
+
+    >>> duration("7d")
+    datetime.timedelta(days=7)
+    """
+    if isinstance(text, timedelta):
+        return text
+    match = _WINDOW.fullmatch(text.strip())
+    if match is None or int(match.group(1)) == 0:
+        raise Invalid(
+            f"{text!r} is not a span of time; write a whole number and s, m, h, d or w, such as '7d'."
+        )
+    return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f"{name!r} cannot be a name: it begins with a small letter and goes on with small letters, digits, _ or -, "
+            "60 at most."
+        )
+    return name
+
+
+def _declare(new: D) -> D:
+    collection = _collecting.get()
+    if collection is not None:
+        collection.add(new)
+    return new

@@ -1,0 +1,80 @@
+"""Delivering: a candidate that passed its gates and was approved is promoted, released and rolled out.
+
+State decides, not messages: each look finds what is approved and not delivered yet, so that a process killed anywhere
+in between is continued by the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from everloop import data, features, registry, rollout, serving, tracking
+from everloop.errors import Conflict, NotReady
+from everloop.registry import ModelVersion, Release
+from everloop.rollout import Endpoint
+from everloop.workspace import Workspace
+
+STAGE = "production"
+_log = logging.getLogger("everloop.loop")
+
+
+def has_approved(ws: Workspace) -> bool:
+    """Whether a version waits to be rolled out."""
+    return any(_next_for(ws, endpoint) is not None for endpoint in rollout.endpoints(ws))
+
+
+def deliver(ws: Workspace) -> list[str]:
+    """Release what is approved and start its rollout; the ids of the rollouts started.
+
+    On each endpoint the newest version that may go live is taken, if it is newer than what is live; one rollout at
+    a time. A version that was rolled back there is left to people.
+    """
+    system = ws.acting_as("system:delivery")
+    started = []
+    for endpoint in rollout.endpoints(ws):
+        version = _next_for(ws, endpoint)
+        if version is None:
+            continue
+        try:
+            started.append(_deliver(system, endpoint, version))
+        except (Conflict, NotReady) as reason:  # looked at again at the next turn
+            _log.info("%s waits: %s", version.ref, reason)
+    return started
+
+
+def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
+    """Promote and release a version, and put what serving it needs where serving processes look.
+
+    Raises
+    ------
+    GateFailed
+        A gate failed and is not waived, or approvals are missing.
+    """
+    registry.promote(ws, version.ref, STAGE, reason="gates passed, approved")
+    folder = ws.home / "serving"
+    if version.code is not None and version.features:
+        tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
+    for view in version.features:
+        rows = data.read(ws, view.dataset, columns=list(view.columns))
+        features.materialise(view, rows, serving.online_path(folder, view))
+    return registry.release(ws, version.ref)
+
+
+def _deliver(ws: Workspace, endpoint: Endpoint, version: ModelVersion) -> str:
+    rollout.check_start(ws, endpoint.name, version.ref)
+    prepare_release(ws, version)
+    reason = f"{version.ref} passed its gates and was approved"
+    return rollout.start(ws, endpoint.name, version.ref, reason=reason).id
+
+
+def _next_for(ws: Workspace, endpoint: Endpoint) -> ModelVersion | None:
+    """The newest version that may go live on an endpoint and is newer than what is live there."""
+    live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
+    for version in registry.versions(ws, endpoint.model):
+        if version.number <= live:
+            return None
+        if rollout.was_rolled_back(ws, endpoint.name, version.ref):
+            continue
+        if registry.may_be_released(ws, version.ref):
+            return version
+    return None

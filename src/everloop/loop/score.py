@@ -1,0 +1,64 @@
+"""Batch scoring: a version's answers for many rows, by the predictor that serves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from everloop import data, features, pipelines, registry, serving
+from everloop.errors import Invalid
+from everloop.features import FeatureView
+from everloop.loop.apply import checked_out
+from everloop.registry import ModelVersion
+from everloop.serving import Predictor
+from everloop.workspace import Workspace
+
+_AT_ONCE = 4_096
+
+
+def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
+    """The answers of a released version for rows that carry its inputs, in their order.
+
+    Features are computed as in training: from what each entity did before the row's own time, over the newest
+    version of their dataset.
+
+    Returns
+    -------
+    pa.Table
+        `output`, (n_rows,) string or double.
+
+    Raises
+    ------
+    NotFound
+        The version is not released.
+    Invalid
+        A column is missing, or a row has a value that the model cannot take.
+    """
+    version = registry.version(ws, ref)
+    release = registry.release_of(ws, ref)
+    manifest = serving.read_manifest(ws.home / "serving", release.id)
+    predictor = Predictor.load(manifest, ws.home / "blobs")
+    wanted = [field.name for field in manifest.signature.inputs]
+    if missing := [name for name in wanted if name not in rows.column_names]:
+        raise Invalid(
+            f"the rows lack {', '.join(missing)}; {ref} takes {', '.join(wanted)}. Add the columns."
+        )
+    whole = rows
+    for view in manifest.features:
+        whole = whole.append_column(view.name, _values(ws, version, view, rows))
+    x = pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
+    outputs: list[Any] = []
+    for start in range(0, len(x), _AT_ONCE):
+        outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
+    return pa.table({"output": outputs})
+
+
+def _values(ws: Workspace, version: ModelVersion, view: FeatureView, rows: pa.Table) -> pa.Array[Any]:
+    if version.code is None:
+        raise Invalid(
+            f"{version.ref} has the feature {view.name!r}, but its code was not captured. Train it from a loop file."
+        )
+    function = features.load_function(view, checked_out(ws, version.code))
+    history = data.read(ws, view.dataset, columns=list(view.columns))
+    return features.training_values(view, function, rows, history=history)

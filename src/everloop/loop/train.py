@@ -1,0 +1,261 @@
+"""Training a declared model: run its pipeline, measure the result against its gates, register it as a candidate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from everloop import checks, data, events, labels, pipelines, registry, rollout, serving
+from everloop.checks import CheckInput, Evidence, Live
+from everloop.errors import Invalid, NotFound
+from everloop.jobs import Lease
+from everloop.ledger import Node
+from everloop.loop.apply import loaded, newest
+from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
+from everloop.loop.load import Loop
+from everloop.loop.sources import view_of
+from everloop.pipelines import Inline, Model, OnProgress, Pipeline, PipelineRun, Split
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended: the version it made, if its pipeline is a model's, and whether that passed its gates."""
+
+    run: str
+    version: str | None = None
+    gate_report: str | None = None
+    passed: bool = True
+
+
+def train_job(ws: Workspace, lease: Lease) -> Any:
+    """The job behind schedules and retraining; repeated after a kill, it goes on with the run that it had begun."""
+    model = str(lease.job.payload["model"])
+    loop = loaded(ws)
+    declared = next((one for one in loop.declared.of(DeclaredModel) if one.name == model), None)
+    if declared is None:
+        raise NotFound(f"the applied loop file declares no model {model!r} any more; nothing is trained.")
+    if "decision" not in lease.job.payload and (known := _nothing_new(ws, loop, declared)):
+        return {"skipped": f"labels and code are those of {known}: training again would make the same model"}
+    ended = train(
+        ws.acting_as("system:retraining"),
+        loop,
+        declared.pipeline.name,
+        reason=lease.job.reason,
+        run_id=lease.job.id.replace("job_", "run_"),
+    )
+    return {"run": ended.run, "version": ended.version, "passed": ended.passed}
+
+
+def _nothing_new(ws: Workspace, loop: Loop, declared: DeclaredModel) -> str | None:
+    """The version that a scheduled training would only repeat: made from the same labels by the same code."""
+    version = next(iter(registry.versions(ws, declared.name, limit=1)), None)
+    applied = newest(ws)
+    if version is None or applied is None or version.code != applied.code:
+        return None
+    snapshots = {one.pin(ws).ref for one in loop.declared.of(DeclaredLabels)}
+    return version.ref if version.label_snapshot in snapshots else None
+
+
+def train(
+    ws: Workspace,
+    loop: Loop,
+    pipeline: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    reason: str,
+    run_id: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Trained:
+    """Run a pipeline; when a model is declared on it, gate and register what it returns.
+
+    Steps run in this process, which is a command's or a job's own. Called again with the same `run_id` it goes on
+    where it was: no finished step runs twice, and a version is registered once for each run.
+
+    Raises
+    ------
+    NotFound
+        The loop file has no such pipeline.
+    Invalid
+        A model is declared on the pipeline, but it returned something else.
+    """
+    found = loop.pipelines.get(pipeline)
+    if found is None:
+        raise NotFound(
+            f"{loop.file.name} has no pipeline {pipeline!r}; it has {', '.join(loop.pipelines) or 'none'}."
+        )
+    run = pipelines.run_pipeline(
+        ws, found, params=params, reason=reason, run_id=run_id, executor=Inline(), on_progress=on_progress
+    )
+    declared = _model_on(loop, found)
+    if declared is None:
+        return Trained(run.id)
+    made = pipelines.result(ws, run.id)
+    if not isinstance(made, Model):
+        raise Invalid(
+            f"pipeline {pipeline!r} returned a {type(made).__name__}; the model {declared.name!r} declared on it needs an "
+            "el.Model. Return what el.fit or el.best gives."
+        )
+    version = _register(ws, loop, declared, run, made)
+    report = _gate(ws, declared, version, run, made)
+    return Trained(run.id, version.ref, report.id, checks.standing(ws, report.id).is_clear)
+
+
+def _model_on(loop: Loop, pipeline: Pipeline[..., Any]) -> DeclaredModel | None:
+    return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline.name), None)
+
+
+def _register(
+    ws: Workspace, loop: Loop, declared: DeclaredModel, run: PipelineRun, made: Model
+) -> registry.ModelVersion:
+    known = registry.version_of_run(ws, declared.name, run.id)
+    if known is not None:
+        return known
+    rows = _pinned(run, "dataset_version")
+    datasets = {one.name: one for one in loop.declared.of(DeclaredDataset)}
+    views = tuple(
+        view_of(ws, one, rows)
+        for one in datasets[rows.partition("@")[0]].features
+        if one.name in made.features
+    )
+    return registry.register(
+        ws,
+        declared.name,
+        run=run.id,
+        files=_files(ws, made),
+        signature=made.signature,
+        metrics=made.metrics,
+        data_version=rows,
+        label_snapshot=_pinned(run, "label_snapshot"),
+        code=run.code,
+        environment=run.environment,
+        features=views,
+        approval=declared.approve,
+        gates=declared.gates,
+    )
+
+
+def _gate(
+    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+) -> checks.GateReport:
+    known = checks.reports_of(ws, version.ref, limit=1)
+    if known:
+        return known[0]
+    evidence = Evidence(
+        model=version.digest,
+        data=version.data_version,
+        labels=version.label_snapshot,
+        code=version.code,
+        environment=version.environment,
+    )
+    given = _check_input(ws, declared, version, run, made)
+    report = checks.evaluate(ws, version.ref, given, gates=declared.gates, evidence=evidence)
+    ws.write(lambda tx: _tell(ws, tx, version, report))
+    return report
+
+
+def _tell(ws: Workspace, tx: Tx, version: registry.ModelVersion, report: checks.GateReport) -> None:
+    failed = ", ".join(one.name for one in report.failed)
+    message = f"{version.ref} {f'failed its gates: {failed}' if failed else 'passed its gates'}"
+    events.emit(
+        ws,
+        tx,
+        "registry.gated",
+        Node("model_version", version.ref),
+        message=message,
+        level="attention" if failed else "info",
+        payload={"report": report.id},
+    )
+
+
+def _check_input(
+    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+) -> CheckInput:
+    split = _split_of(ws, run, made)
+    snapshot = labels.find_snapshot(ws, _pinned(run, "label_snapshot"))
+    schema = labels.schema(ws, f"{snapshot.name}#{snapshot.schema_number}")
+    dataset = data.dataset(ws, _pinned(run, "dataset_version").partition("@")[0])
+    before = registry.version_before(ws, version.ref)
+    return CheckInput(
+        train=split.train,
+        test=split.test,
+        inputs=split.inputs,
+        features=split.features,
+        label=split.label,
+        key=dataset.key,
+        time=dataset.time,
+        group=split.group,
+        classes=None if schema.kind == "number" else tuple(schema.labels),
+        signature=made.signature,
+        predictions=made.evaluation,
+        metrics=made.metrics,
+        reference=None if before is None else _rows_of(ws, before),
+        live=_live(ws, declared, split),
+    )
+
+
+def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
+    """The split that the model was trained on, from the run's own results."""
+    for step in pipelines.pipeline_run(ws, run.id).steps:
+        if step.output is not None and step.output.kind == "split":
+            split: Split = pipelines.output_of(ws, run.id, step.node)
+            if split.digest == made.split_ref:
+                return split
+    raise Invalid(
+        f"run {run.id} made no split that its model was trained on, so that nothing can be checked. "
+        "Make the split in a step of its own: return el.split(...) from it."
+    )
+
+
+def _rows_of(ws: Workspace, version: registry.ModelVersion) -> pa.Table | None:
+    """The labelled rows that an earlier version was made from."""
+    if version.data_version is None or version.label_snapshot is None:
+        return None
+    truth = labels.read_snapshot(ws, version.label_snapshot)
+    return data.read(ws, version.data_version, row_ids=truth["_row_id"].to_numpy())
+
+
+def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
+    """What the version that answers now says of the same test rows; a row's part does not change between runs."""
+    for endpoint in rollout.endpoints(ws):
+        if endpoint.model == declared.name and endpoint.variants:
+            live = endpoint.variants[0]
+            manifest = serving.read_manifest(ws.home / "serving", live.release)
+            wanted = [field.name for field in manifest.signature.inputs] + [
+                view.name for view in manifest.features
+            ]
+            if not set(wanted) <= set(split.test.column_names):
+                return Live(live.version)
+            predictor = serving.Predictor.load(manifest, ws.home / "blobs")
+            outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
+            predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
+            return Live(live.version, predictions, registry.version(ws, live.version).metrics)
+    return None
+
+
+def _files(ws: Workspace, made: Model) -> dict[str, str]:
+    """The model's folder, file by file, as blobs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pipelines.write_model(made, folder)
+        return {
+            path.relative_to(folder).as_posix(): ws.blobs.put_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+def _pinned(run: PipelineRun, kind: str) -> str:
+    found = [pinned.ref for pinned in run.pins.values() if pinned.kind == kind]
+    if not found:
+        raise Invalid(
+            f"run {run.id} used no {kind.replace('_', ' ')}, so its model cannot be traced. "
+            "Give the pipeline's steps a declared dataset and label set."
+        )
+    return found[0]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from everloop.errors import Invalid
+from everloop.loop.declare import collecting, dataset, duration, feature, label_set, retrain
+
+
+def test_declarations_are_gathered_while_collecting_and_nowhere_else() -> None:
+    dataset("elsewhere", key="id", inputs=["title"])
+    with collecting() as found:
+        listings = dataset("listings", key="id", inputs=["title"])
+        label_set("category", of=listings, classes=["a", "b"])
+    assert [(one.kind, one.name) for one in found.declared] == [
+        ("dataset", "listings"),
+        ("labels", "category"),
+    ]
+
+
+def test_a_name_stands_once() -> None:
+    with collecting():
+        dataset("listings", key="id", inputs=["title"])
+        with pytest.raises(Invalid, match="declares the dataset 'listings' twice"):
+            dataset("listings", key="id", inputs=["title"])
+
+
+@pytest.mark.parametrize("name", ["", "Listings", "two words", "../up", "a" * 61, "1st"])
+def test_a_name_is_plain(name: str) -> None:
+    with pytest.raises(Invalid, match="cannot be a name"):
+        dataset(name, key="id", inputs=["title"])
+
+
+def test_a_dataset_without_inputs_is_refused() -> None:
+    with pytest.raises(Invalid, match="no inputs"):
+        dataset("listings", key="id", inputs=[])
+
+
+def test_a_feature_stays_the_function_that_it_decorates() -> None:
+    listings = dataset("listings", key="id", time="at", inputs=["title", "merchant"])
+
+    @feature(of=listings, by="merchant", window="7d")
+    def volume(past: list[int]) -> int:
+        return len(past)
+
+    assert volume([1, 2, 3]) == 3
+    assert (volume.name, volume.window) == ("volume", timedelta(days=7))
+    assert listings.features == [volume]
+
+
+def test_a_feature_needs_a_time() -> None:
+    listings = dataset("listings", key="id", inputs=["title", "merchant"])
+    with pytest.raises(Invalid, match="no time column"):
+        feature(of=listings, by="merchant", window="7d")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30m", timedelta(minutes=30)),
+        ("7d", timedelta(days=7)),
+        ("2 w", timedelta(weeks=2)),
+        (timedelta(1), timedelta(1)),
+    ],
+)
+def test_spans_are_read(text: str | timedelta, expected: timedelta) -> None:
+    assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "7", "d7", "0d", "-1d", "1.5h", "7 days"])
+def test_other_spans_are_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="not a span of time"):
+        duration(text)
+
+
+def test_a_retraining_that_never_happens_is_refused() -> None:
+    class Model:
+        name = "category"
+
+    with pytest.raises(Invalid, match="never happen"):
+        retrain(Model())  # type: ignore[arg-type]  # only its name is looked at
