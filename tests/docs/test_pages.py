@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop.cli.main import COMMANDS
+from everloop.cli.entry import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.applications import Starlette
@@ -27,10 +27,8 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(
-    ws: Workspace, *, pages: Sequence[BaseRoute] = (), predictions_url: str | None = None
-) -> Starlette:
-    """The app over a workspace; `pages` are the web pages' routes, `predictions_url` the data plane's address."""
+def create_app(ws: Workspace, *, predictions_url: str | None = None) -> Starlette:
+    """The app over a workspace; `predictions_url` is the data plane's address, where predictions are forwarded."""
     routes: list[BaseRoute] = [
         StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
         for route in all_routes()
@@ -42,7 +40,7 @@ def create_app(
                 "/endpoints/{name}/predict", guarded(ws, "predict", forwarder.forward), methods=["POST"]
             )
         )
-    return Starlette(routes=[*routes, *pages])
+    return Starlette(routes=routes)
 
 
 def guarded(

@@ -14,7 +14,19 @@ from everloop.workspace import Workspace
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 # The modules that hold routes, one per room; the order is that of the reference page.
-MODULES = ("health",)
+MODULES = (
+    "health",
+    "data",
+    "labels",
+    "runs",
+    "models",
+    "endpoints",
+    "feedback",
+    "monitors",
+    "jobs",
+    "governance",
+    "access",
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,6 @@
 that help stays quick. Owns no table. May call anything.
 """
 
-from everloop.cli.main import main
+from everloop.cli.entry import main
 
 __all__ = ["main"]

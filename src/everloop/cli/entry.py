@@ -16,7 +16,24 @@ from everloop.errors import EverloopError
 # command: (module, attribute, one sentence). Written here so that help needs none of the modules.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "access": ("access", "access", "Accounts and tokens: who may do what."),
+    "apply": ("loop", "apply", "Plan and apply a loop file: what is created or changed."),
+    "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
+    "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
+    "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
+    "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
+    "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
     "jobs": ("jobs", "jobs", "Background work: what waits, runs, ended, is scheduled."),
+    "labels": ("labels", "labels", "Taxonomies, labels, snapshots, quality."),
+    "models": ("models", "models", "Versions, gates, approvals, stages, releases."),
+    "monitors": ("monitors", "monitors", "Measures, findings and what is watched."),
+    "rollouts": ("rollouts", "rollouts", "Canaries: plan, start, pause, roll back, look."),
+    "run": ("loop", "run", "Run a pipeline now."),
+    "runs": ("runs", "runs", "Training runs: parameters, metrics, artifacts."),
+    "score": ("loop", "score", "Score a file with a released version."),
+    "serve": ("server", "serve", "The data plane alone: predictions."),
+    "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
+    "up": ("server", "up", "API, pages, predictions and background work."),
+    "work": ("server", "work", "Run due background jobs and stop."),
 }
 
 

@@ -1,0 +1,48 @@
+"""Routes of trace, impact and audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop import governance, ledger
+from everloop.api.routes import Call, Route
+
+
+def trace(call: Call) -> Any:
+    """Where a prediction, a run, a model version or a dataset version comes from."""
+    return governance.trace(call.ws, call.path["id"])
+
+
+def impact(call: Call) -> Any:
+    """What depends on a row, a dataset version, a snapshot, a run or a model version."""
+    return governance.impact(call.ws, call.path["id"])
+
+
+def audit_entries(call: Call) -> Any:
+    """Governed acts, newest first; page on with `before`."""
+    before = call.query.get("before")
+    return ledger.entries(
+        call.ws,
+        actor=call.query.get("actor"),
+        before_seq=int(before) if before and before.isdigit() else None,
+        limit=call.limit(),
+    )
+
+
+def audit_verify(call: Call) -> Any:
+    """Recompute the audit chain; `anchor` is a head noted earlier."""
+    verdict = ledger.verify(call.ws, anchor=call.query.get("anchor"))
+    return {
+        "is_intact": verdict.is_intact,
+        "entries": verdict.entries,
+        "head": verdict.head,
+        "problems": verdict.problems,
+    }
+
+
+ROUTES = [
+    Route("GET", "/api/trace/{id}", "see", trace),
+    Route("GET", "/api/impact/{id}", "see", impact),
+    Route("GET", "/api/audit", "see", audit_entries),
+    Route("GET", "/api/audit/verify", "see", audit_verify),
+]

@@ -1,0 +1,51 @@
+"""Routes of background work, and of a simulation's clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop import background, jobs
+from everloop.api.routes import Call, Route
+from everloop.clock import SimulatedClock, parse_time
+from everloop.errors import Conflict
+
+
+def list_jobs(call: Call) -> Any:
+    """Jobs, newest first; `kind` and `state` narrow the list."""
+    state = call.query.get("state")
+    states = (state,) if state else ()
+    return jobs.jobs_of(call.ws, kind=call.query.get("kind"), states=states, limit=call.limit())  # type: ignore[arg-type]  # an unknown state matches none
+
+
+def show_job(call: Call) -> Any:
+    """One job."""
+    return jobs.job(call.ws, call.path["id"])
+
+
+def list_schedules(call: Call) -> Any:
+    """Schedules and when each fires next."""
+    return jobs.list_schedules(call.ws)
+
+
+def show_background(call: Call) -> Any:
+    """Whether background work is due, waits or runs: false means that everything known was dealt with."""
+    running = jobs.jobs_of(call.ws, states=["running"], limit=1)
+    return {"is_busy": background.is_due(call.ws) or jobs.waiting(call.ws) > 0 or bool(running)}
+
+
+def move_clock(call: Call) -> Any:
+    """Move a simulation's time forward: {to}."""
+    clock = call.ws.clock
+    if not isinstance(clock, SimulatedClock):
+        raise Conflict("this workspace is not a simulation; its time is real and cannot be moved.")
+    clock.set(parse_time(str(call.fields("to")["to"])))
+    return {"now": clock.now()}
+
+
+ROUTES = [
+    Route("GET", "/api/jobs", "see", list_jobs),
+    Route("GET", "/api/jobs/{id}", "see", show_job),
+    Route("GET", "/api/schedules", "see", list_schedules),
+    Route("GET", "/api/background", "see", show_background),
+    Route("POST", "/api/simulation/clock", "administer", move_clock),
+]

@@ -1,0 +1,71 @@
+"""Routes of model versions, gates, approvals and releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop import checks, governance, registry
+from everloop.api.routes import Call, Route
+from everloop.clock import parse_time
+
+
+def list_models(call: Call) -> Any:
+    """All models and what their versions must meet."""
+    return registry.models(call.ws)
+
+
+def list_versions(call: Call) -> Any:
+    """The versions of a model, newest first."""
+    return registry.versions(call.ws, call.path["model"], limit=call.limit())
+
+
+def show_version(call: Call) -> Any:
+    """One version with its gate report, where that stands, its approvals, and whether it may be released."""
+    return governance.version_card(call.ws, call.path["ref"])
+
+
+def approve(call: Call) -> Any:
+    """Approve a version: {reason}."""
+    return registry.approve(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+
+
+def reject(call: Call) -> Any:
+    """Reject a version: {reason}."""
+    return registry.reject(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+
+
+def promote(call: Call) -> Any:
+    """Put a version into a stage: {stage, reason?}."""
+    given = call.fields("stage", optional=("reason",))
+    return registry.promote(
+        call.ws, call.path["ref"], str(given["stage"]), reason=str(given.get("reason", ""))
+    )
+
+
+def waive(call: Call) -> Any:
+    """Let a failed check pass until a time: {check, reason, until}."""
+    given = call.fields("check", "reason", "until")
+    return checks.waive(
+        call.ws,
+        call.path["report"],
+        str(given["check"]),
+        reason=str(given["reason"]),
+        until=parse_time(str(given["until"])),
+    )
+
+
+def history(call: Call) -> Any:
+    """Which version entered which stage when, newest first."""
+    return registry.history(call.ws, call.path["model"], limit=call.limit())
+
+
+ROUTES = [
+    Route("GET", "/api/models", "see", list_models),
+    Route("GET", "/api/models/{model}/versions", "see", list_versions),
+    Route("GET", "/api/models/{model}/history", "see", history),
+    Route("GET", "/api/model-versions/{ref}", "see", show_version),
+    Route("POST", "/api/model-versions/{ref}/approve", "approve", approve),
+    Route("POST", "/api/model-versions/{ref}/reject", "approve", reject),
+    Route("POST", "/api/model-versions/{ref}/promote", "release", promote),
+    Route("POST", "/api/gate-reports/{report}/waive", "approve", waive),
+]

@@ -1,0 +1,63 @@
+"""`everloop endpoints`: what answers where."""
+
+from __future__ import annotations
+
+import click
+
+from everloop.cli.output import Output, pass_output
+
+
+@click.group()
+def endpoints() -> None:
+    """What is live where, now and then.
+
+    \b
+    Example: everloop endpoints live category --at 2026-05-01T00:00:00Z
+    """
+
+
+@endpoints.command("list")
+@pass_output
+def list_(out: Output) -> None:
+    """List the endpoints and what answers on them.
+
+    \b
+    Example: everloop endpoints list
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        columns = {
+            "endpoint": lambda one: one.name,
+            "model": lambda one: one.model,
+            "live": lambda one: [f"{variant.version} {variant.weight:g} %" for variant in one.variants],
+        }
+        out.table(
+            rollout.endpoints(ws),
+            columns,
+            empty="No endpoints yet. A loop file declares them: el.endpoint(...)",
+        )
+
+
+@endpoints.command()
+@click.argument("name")
+@click.option("--at", help="A moment such as 2026-05-01T00:00:00Z; now when left out.")
+@pass_output
+def live(out: Output, name: str, at: str | None) -> None:
+    """Say which versions answer on an endpoint, or answered at a moment.
+
+    \b
+    Example: everloop endpoints live category --at 2026-05-01T00:00:00Z
+    """
+    from everloop import rollout
+    from everloop.clock import parse_time
+
+    with out.workspace() as ws:
+        columns = {
+            "variant": lambda one: one.name,
+            "version": lambda one: one.version,
+            "traffic": lambda one: f"{one.weight:g} %",
+            "release": lambda one: one.release,
+        }
+        found = rollout.live(ws, name, at=parse_time(at) if at else None)
+        out.table(found, columns, empty="Nothing was live then.")

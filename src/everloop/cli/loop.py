@@ -1,0 +1,146 @@
+"""`everloop apply` and `everloop run`: the loop file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from everloop.cli.output import Output, pass_output
+
+if TYPE_CHECKING:
+    from everloop.pipelines import Progress
+
+_SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("loop.py"))
+@click.option("--dry-run", is_flag=True, help="Show what would change and change nothing.")
+@pass_output
+def apply(out: Output, file: Path, dry_run: bool) -> None:
+    """Plan and apply a loop file: what is created or changed.
+
+    \b
+    Example: everloop apply loop.py --dry-run
+    """
+    from everloop import loop as room
+
+    with out.workspace() as ws:
+        found = room.load(file)
+        before = room.newest(ws)
+        changes = room.plan(found.declared, {} if before is None else before.declared)
+        if not dry_run:
+            changes = room.apply(ws, found)
+        lines = [
+            f"{_SIGNS[change.action]} {change.action:<7} {change.kind:<11} {change.name}"
+            + (f"  ({', '.join(change.fields)})" if change.fields else "")
+            for change in changes
+        ]
+        done = "Nothing was changed (--dry-run)." if dry_run else f"Applied {file}."
+        out.answer(changes, "\n".join([*lines, done]))
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; the value is JSON or plain text.",
+)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Run from this loop file as it stands, instead of the applied one.",
+)
+@click.option("--reason", default="asked for on the command line", show_default=True)
+@pass_output
+def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str) -> None:
+    """Run a pipeline now; a declared model's result is gated and registered as a candidate.
+
+    \b
+    Example: everloop run train --reason "new labels"
+    """
+    from everloop import loop as room
+
+    with out.workspace() as ws:
+        found = room.load(file) if file is not None else room.loaded(ws)
+        ended = room.train(
+            ws,
+            found,
+            pipeline,
+            params=dict(map(_param, params)),
+            reason=reason,
+            on_progress=lambda one: _tell(out, one),
+        )
+        if ended.version is None:
+            out.answer(ended, f"{ended.run} done.")
+        else:
+            verdict = "passed its gates" if ended.passed else "FAILED its gates"
+            out.answer(
+                ended, f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
+            )
+
+
+@click.command()
+@click.argument("version")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--key", help="The file's column that names a row in the answer; the first one when left out.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write a Parquet file instead of printing.")
+@pass_output
+def score(out: Output, version: str, file: Path, key: str | None, output: Path | None) -> None:
+    """Score a Parquet file with a released version, by the predictor that serves it.
+
+    \b
+    Example: everloop score category@2 october.parquet --output answers.parquet
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from everloop import loop as room
+    from everloop.errors import Invalid
+
+    try:
+        rows = pq.read_table(file)
+    except pa.ArrowInvalid as error:
+        raise Invalid(
+            f"{file} is not a Parquet file: {error}. Convert it, or ingest it as a dataset."
+        ) from error
+    with out.workspace() as ws:
+        answers = room.score(ws, version, rows)
+    keys = rows[key or rows.column_names[0]]
+    if output is not None:
+        pq.write_table(pa.table({key or rows.column_names[0]: keys, "output": answers["output"]}), output)
+        out.answer({"rows": len(rows), "file": str(output)}, f"{len(rows):,} rows scored into {output}.")
+        return
+    pairs = dict(zip(map(str, keys.to_pylist()), answers["output"].to_pylist(), strict=True))
+    out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise click.UsageError(f"--param {text!r} has no value; write NAME=VALUE, such as c=4.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _tell(out: Output, one: Progress) -> None:
+    took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
+    words = {
+        "step_started": "...    ",
+        "step_cached": "cached ",
+        "step_done": "done   ",
+        "step_retried": "retry  ",
+        "step_failed": "FAILED ",
+    }
+    if one.kind in words:
+        out.say(
+            f"[{one.done}/{one.total}] {words[one.kind]}{one.label}{took}{'  ' + one.message if one.message else ''}"
+        )

@@ -1,0 +1,152 @@
+"""The processes of `everloop up`: this one answers API and pages; beside it one serves predictions; workers come and go.
+
+Predictions run models, and jobs run users' code: neither shares this process. A child that dies is started again; a
+child whose parent died stops by itself. Workers are started when there is something to do and stop when there is not,
+so that an idle everloop is two processes.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from everloop import background, clock, jobs
+from everloop.api import check_address, create_app
+from everloop.errors import EverloopError, Invalid
+from everloop.settings import Settings, child_environment
+from everloop.workspace import Workspace, open_workspace
+
+_LOOK_EVERY_S = 0.5
+_LINGER_S = 5
+_BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
+_STOP_WITHIN_S = 15
+
+
+def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    Invalid
+        The address is not loopback and authentication is off, or a port is in use.
+    """
+    check_address(settings)
+    with bound(settings.host, settings.port) as listening, open_workspace(settings=settings) as ws:
+        bound(settings.host, settings.port + 1).close()  # a clear error now instead of a child that dies
+        app = create_app(ws, predictions_url=f"http://127.0.0.1:{settings.port + 1}")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        children = _Children(ws)
+        say(
+            f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "
+            "stop with Ctrl-C)"
+        )
+        with children:
+            server.run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket bound to an address. Raises Invalid when the port is in use or the address is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise Invalid(
+            f"port {port} on {host} cannot be used: {error.strerror}. "
+            "Stop what listens there, or choose another with --port (everloop up takes that port and the next)."
+        ) from error
+    return listening
+
+
+@dataclass
+class _Child:
+    """One child process that may be started again and again."""
+
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[bytes] | None = None
+    deaths: int = 0
+    not_before_s: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, settings: Settings) -> None:
+        command = [sys.executable, "-m", "everloop", *self.arguments, "--home", str(settings.home.absolute())]
+        self.process = subprocess.Popen(command, env=child_environment(settings), stdin=subprocess.DEVNULL)
+
+    def keep_running(self, settings: Settings) -> None:
+        """Start it if it is not there; after deaths in a row, with growing pauses."""
+        if self.runs or clock.elapsed_s() < self.not_before_s:
+            return
+        if self.process is not None:
+            self.deaths += 1
+        self.not_before_s = clock.elapsed_s() + _BACK_OFF_S[min(self.deaths, len(_BACK_OFF_S) - 1)]
+        self.start(settings)
+
+    def stop(self) -> None:
+        if self.process is not None and self.runs:
+            self.process.terminate()
+
+    def wait(self) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class _Children:
+    """The data plane, kept running, and workers, started when there is work."""
+
+    ws: Workspace
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        linger = ("--linger", str(_LINGER_S), "--with-parent")
+        self.data_plane = _Child(("serve", "--with-parent", "--port", str(self.ws.settings.port + 1)))
+        self.ticks = _Child(("work", "--only", "ticks", *linger))
+        self.jobs = _Child(("work", "--only", "jobs", *linger))
+        self.thread = threading.Thread(target=self._attend, name="everloop-children", daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stopping.set()
+        self.thread.join()
+        every = (self.data_plane, self.ticks, self.jobs)
+        for child in every:
+            child.stop()
+        for child in every:
+            child.wait()
+
+    def _attend(self) -> None:
+        while True:
+            try:
+                self._look()
+            except (
+                EverloopError
+            ) as error:  # the database may be away for a while; the pages say so themselves
+                sys.stderr.write(f"{error}\n")
+            if self.stopping.wait(_LOOK_EVERY_S):
+                return
+
+    def _look(self) -> None:
+        settings = self.ws.settings
+        self.data_plane.keep_running(settings)
+        if not self.ticks.runs and background.is_due(self.ws):
+            self.ticks.start(settings)
+        if not self.jobs.runs and jobs.waiting(self.ws):
+            self.jobs.start(settings)

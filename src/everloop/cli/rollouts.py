@@ -1,0 +1,171 @@
+"""`everloop rollouts`: canaries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from everloop.cli.output import Output, pass_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@click.group()
+def rollouts() -> None:
+    """Canaries: plan, start, pause, roll back, look.
+
+    \b
+    Example: everloop rollouts start category category@3 --reason "better on fridges" --dry-run
+    """
+
+
+@rollouts.command("list")
+@click.option("--endpoint")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@pass_output
+def list_(out: Output, endpoint: str | None, limit: int) -> None:
+    """List rollouts, newest first.
+
+    \b
+    Example: everloop rollouts list --endpoint category
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        columns = {
+            "rollout": lambda one: one.id,
+            "endpoint": lambda one: one.endpoint,
+            "version": lambda one: one.version,
+            "state": lambda one: one.state,
+            "traffic": lambda one: f"{one.weight:g} %",
+            "started": lambda one: one.started_at,
+            "outcome": lambda one: one.outcome,
+        }
+        found = rollout.rollouts(ws, endpoint_name=endpoint, limit=limit)
+        out.table(
+            found, columns, empty="No rollouts yet: everloop rollouts start ENDPOINT VERSION --reason WHY"
+        )
+
+
+@rollouts.command()
+@click.argument("rollout_id")
+@pass_output
+def show(out: Output, rollout_id: str) -> None:
+    """Show what a rollout did and on which numbers, oldest first.
+
+    \b
+    Example: everloop rollouts show ro_0198...
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        found = rollout.rollout_of(ws, rollout_id)
+        events = list(reversed(rollout.history(ws, rollout=found.id, limit=1_000)))
+        columns = {
+            "when": lambda one: one.at,
+            "act": lambda one: one.act,
+            "stage": lambda one: one.stage,
+            "who": lambda one: one.actor,
+            "reason": lambda one: one.reason,
+        }
+        out.table(events, columns, empty="Nothing has happened yet.")
+
+
+@rollouts.command()
+@click.argument("endpoint")
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@click.option("--again", is_flag=True, help="Although this version was rolled back here before.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@pass_output
+def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dry_run: bool) -> None:
+    """Start rolling a released version out.
+
+    \b
+    Example: everloop rollouts start category category@3 --reason "better on fridges" --dry-run
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        plan = rollout.plan(ws, endpoint, version, again=again)
+        lines = [f"{plan.from_version or 'nothing'} -> {plan.version} on {plan.endpoint}"]
+        lines += [
+            f"  stage {stage.number}: {stage.weight:g} % of the traffic, left {stage.leaves}"
+            for stage in plan.stages
+        ]
+        if dry_run:
+            out.answer(plan, "\n".join([*lines, "Nothing was changed (--dry-run)."]))
+            return
+        started = rollout.start(ws, endpoint, version, reason=reason, again=again)
+        out.answer(started, "\n".join([*lines, f"Started {started.id}."]))
+
+
+def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None]) -> None:
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        verb(ws, rollout_id, reason=reason)
+        found = rollout.rollout_of(ws, rollout_id)
+        out.answer(found, f"{found.id}: {found.state}.")
+
+
+@rollouts.command()
+@click.argument("rollout_id")
+@click.option("--reason", required=True)
+@pass_output
+def pause(out: Output, rollout_id: str, reason: str) -> None:
+    """Stop judging and moving; traffic stays split as it is.
+
+    \b
+    Example: everloop rollouts pause ro_0198... --reason "release freeze"
+    """
+    from everloop import rollout
+
+    _turn(out, rollout_id, reason, rollout.pause)
+
+
+@rollouts.command()
+@click.argument("rollout_id")
+@click.option("--reason", required=True)
+@pass_output
+def resume(out: Output, rollout_id: str, reason: str) -> None:
+    """Go on with a paused rollout.
+
+    \b
+    Example: everloop rollouts resume ro_0198... --reason "freeze is over"
+    """
+    from everloop import rollout
+
+    _turn(out, rollout_id, reason, rollout.resume)
+
+
+@rollouts.command()
+@click.argument("rollout_id")
+@click.option("--reason", required=True)
+@pass_output
+def promote(out: Output, rollout_id: str, reason: str) -> None:
+    """Give all traffic to the new version now, without waiting for the judge.
+
+    \b
+    Example: everloop rollouts promote ro_0198... --reason "verified by hand"
+    """
+    from everloop import rollout
+
+    _turn(out, rollout_id, reason, rollout.promote_now)
+
+
+@rollouts.command()
+@click.argument("rollout_id")
+@click.option("--reason", required=True)
+@pass_output
+def rollback(out: Output, rollout_id: str, reason: str) -> None:
+    """Take the new version off the endpoint now.
+
+    \b
+    Example: everloop rollouts rollback ro_0198... --reason "wrong prices"
+    """
+    from everloop import rollout
+
+    _turn(out, rollout_id, reason, rollout.roll_back)

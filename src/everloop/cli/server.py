@@ -1,0 +1,91 @@
+"""`everloop up`, `everloop serve`, `everloop work`: the processes of a running everloop."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import click
+
+from everloop.cli.output import Output, pass_output
+
+
+@click.command()
+@click.option("--host", help="Address to listen on [127.0.0.1]; another than loopback needs auth = 'token'.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_534),
+    help="Port of API and pages [8400]; predictions also on the next one.",
+)
+@pass_output
+def up(out: Output, host: str | None, port: int | None) -> None:
+    """Serve API, pages and predictions, and do background work, until stopped.
+
+    \b
+    Example: everloop up --home ./shop --port 8400
+    """
+    from everloop.cli.processes import run_server
+    from everloop.settings import load_settings
+
+    settings = load_settings(out.home, actor=out.actor, host=host, port=port)
+    run_server(settings, say=out.say)
+
+
+@click.command()
+@click.option("--host", help="Address to listen on [127.0.0.1].")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port of predictions [8401].")
+@click.option("--with-parent", is_flag=True, hidden=True)
+@pass_output
+def serve(out: Output, host: str | None, port: int | None, with_parent: bool) -> None:
+    """Serve predictions alone: reads releases and routes from the home, needs no database.
+
+    \b
+    Example: everloop serve --home ./shop --port 8401
+    """
+    from everloop.cli.parent import stop_with_parent
+    from everloop.serving import run
+    from everloop.settings import load_settings
+
+    settings = load_settings(out.home, host=host)
+    if with_parent:
+        stop_with_parent()
+    run(settings, host=settings.host, port=port or settings.port + 1)
+
+
+@click.command()
+@click.option("--only", type=click.Choice(["ticks", "jobs"]), help="Do one sort of work alone.")
+@click.option(
+    "--linger",
+    "linger_s",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds to wait for more work before stopping.",
+)
+@click.option("--with-parent", is_flag=True, hidden=True)
+@pass_output
+def work(out: Output, only: str | None, linger_s: float, with_parent: bool) -> None:
+    """Run due background work and stop when there is none: what 'everloop up' does by itself.
+
+    \b
+    Example: everloop work
+    """
+    from everloop import background
+    from everloop.cli.parent import stop_with_parent
+
+    if with_parent:
+        stop_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    done, quiet_since = 0, time.monotonic()
+    with out.workspace() as ws:
+        while True:
+            did = background.turn(ws) if only != "jobs" else 0
+            did += background.run_jobs(ws) if only != "ticks" else 0
+            done += did
+            if did:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since >= linger_s:
+                break
+            else:
+                time.sleep(0.2)
+    out.answer({"done": done}, f"Did {done} things.")

@@ -1,0 +1,102 @@
+"""Forwards: what was made from a row, a file, a dataset version, a snapshot, a run or a model version."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from everloop import data, labels, ledger, serving
+from everloop.errors import NotFound
+from everloop.ledger import Node
+from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Impact:
+    """Everything downstream of one thing, by kind, and how many predictions its releases answered."""
+
+    subject: Node
+    reached: dict[str, tuple[str, ...]]
+    predictions: dict[str, int]
+
+
+def impact(ws: Workspace, identifier: str) -> Impact:
+    """What depends on a thing.
+
+    Parameters
+    ----------
+    identifier
+        A dataset version (`listings@3`), a row by its key (`listings:30519`), a label snapshot's or a file's digest,
+        a run (`run_...`), or a model version (`category@2`).
+
+    Raises
+    ------
+    NotFound
+        Nothing of that name is known.
+    """
+    starts = _starts(ws, identifier)
+    reached: dict[str, list[str]] = defaultdict(list)
+    for start in starts:
+        for edge in ledger.downstream(ws, start):
+            if edge.target.id not in reached[edge.target.kind]:
+                reached[edge.target.kind].append(edge.target.id)
+        if start.id != identifier and start.id not in reached[start.kind]:
+            reached[start.kind].insert(0, start.id)
+    return Impact(
+        Node(starts[0].kind, identifier) if ":" not in identifier else Node("row", identifier),
+        {kind: tuple(ids) for kind, ids in reached.items() if ids},
+        _predictions(ws, set(reached["release"])),
+    )
+
+
+def _starts(ws: Workspace, identifier: str) -> list[Node]:
+    """The nodes of the graph that stand for what was named."""
+    if identifier.startswith("run_"):
+        return [Node("run", identifier)]
+    if ":" in identifier:
+        return _uses_of_row(ws, *identifier.split(":", 1))
+    if "@" in identifier:
+        name = identifier.partition("@")[0]
+        known = {one.name for one in data.datasets(ws)}
+        return [Node("dataset_version" if name in known else "model_version", identifier)]
+    for kind in ("label_snapshot", "file", "code", "environment"):
+        node = Node(kind, identifier)
+        if ledger.downstream(ws, node):
+            return [node]
+    raise NotFound(
+        f"nothing is known of {identifier!r}. Give a row (listings:30519), a dataset version (listings@3), a digest, a run "
+        "or a model version."
+    )
+
+
+def _uses_of_row(ws: Workspace, dataset: str, key: str) -> list[Node]:
+    """The dataset versions and label snapshots that hold a row."""
+    found = [
+        Node("dataset_version", version.ref)
+        for version in data.versions(ws, dataset, limit=1_000)
+        if data.rows_by_key(ws, version.ref, [key]).num_rows
+    ]
+    if not found:
+        raise NotFound(f"no version of {dataset!r} has a row with the key {key!r}.")
+    row_id = int(data.rows_by_key(ws, found[0].id, [key])[data.ROW_ID].to_numpy()[0])
+    for label_set in labels.label_sets(ws):
+        if label_set.dataset == dataset:
+            used = labels.snapshots_with_row(ws, label_set.name, row_id)
+            found += [Node("label_snapshot", one.digest) for one in used]
+    return found
+
+
+def _predictions(ws: Workspace, releases: set[Any]) -> dict[str, int]:
+    """How many predictions each release answered, read batch by batch."""
+    counts: dict[str, int] = dict.fromkeys(sorted(releases), 0)
+    if not releases:
+        return counts
+    for batch in serving.log.batches(ws.home / "serving", columns=["release"]):
+        names, times = np.unique(np.asarray(batch["release"].to_pylist(), dtype=object), return_counts=True)
+        for name, count in zip(names.tolist(), times.tolist(), strict=True):
+            if name in counts:
+                counts[name] += count
+    return counts
