@@ -190,7 +190,6 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
         folder(ws),
         endpoint=target.name,
         start=ws.now() - _BEFORE,
-        end=ws.now(),
         columns=["status", "latency_us", "shadow_of"],
     )
     answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
