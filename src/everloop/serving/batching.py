@@ -18,6 +18,9 @@ from everloop.errors import NotReady
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# While the loop turns so often, answers go out and what their clients ask next comes in. Without it two halves of the
+# clients take turns in batches of half the size: 20 to 25 % more CPU a request at 4 and at 32 connections.
+_TURNS = 5
 MOST_AT_ONCE = 256  # beyond it a row costs as much in a batch, and the first of the batch waits for the last
 
 
@@ -68,10 +71,6 @@ class Batcher(Generic[Item, Result]):
 
     def _deliver(self, futures: list[asyncio.Future[Result]], work: asyncio.Future[list[Result]]) -> None:
         self._in_work = 0
-        if self._waiting:
-            self._start()
-        else:
-            self._idle.set()
         error = work.exception()
         for index, future in enumerate(futures):
             if future.done():
@@ -80,3 +79,13 @@ class Batcher(Generic[Item, Result]):
                 future.set_result(work.result()[index])
             else:
                 future.set_exception(error)
+        self._start_after(_TURNS)
+
+    def _start_after(self, turns: int) -> None:
+        """The next batch, once the loop has turned so often; nothing if nothing waits by then."""
+        if turns:
+            asyncio.get_running_loop().call_soon(self._start_after, turns - 1)
+        elif self._waiting:
+            self._start()
+        else:
+            self._idle.set()
