@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "apply": ("loop", "apply", "Plan and apply a loop file: what is created or changed."),
     "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
     "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
+    "demo": ("demo", "demo", "The whole loop, told as a story."),
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),

@@ -1,0 +1,70 @@
+"""Chance that depends on the seed and on a name only.
+
+Each part of the simulated marketplace throws dice of its own name, so that changing one part leaves the others as
+they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import MutableSequence, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+_BLOCK = 4096  # numbers drawn at once: a single draw from numpy costs twenty times as much
+
+
+class Dice:
+    """A stream of draws named `name` in the world of `seed`; the same two give the same stream."""
+
+    def __init__(self, seed: int, name: str) -> None:
+        named = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+        self._generator = np.random.Generator(np.random.PCG64([seed, named]))
+        self._waiting: list[float] = []
+
+    def unit(self) -> float:
+        """A number in [0, 1)."""
+        if not self._waiting:
+            self._waiting = self._generator.random(_BLOCK).tolist()
+        return self._waiting.pop()
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * self.unit()
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 to count - 1."""
+        return int(self.unit() * count)
+
+    def chance(self, probability: float) -> bool:
+        return self.unit() < probability
+
+    def pick(self, among: Sequence[T]) -> T:
+        return among[self.below(len(among))]
+
+    def several(self, among: Sequence[T], count: int) -> list[T]:
+        """`count` different ones, or all of them in a new order when there are fewer."""
+        left = list(among)
+        self.shuffle(left)
+        return left[:count]
+
+    def shuffle(self, items: MutableSequence[T]) -> None:
+        for last in range(len(items) - 1, 0, -1):
+            other = self.below(last + 1)
+            items[last], items[other] = items[other], items[last]
+
+
+class Urn(Generic[T]):
+    """Things with weights; a draw puts the thing back."""
+
+    def __init__(self, things: Sequence[T], weights: Sequence[float]) -> None:
+        self._things = things
+        self._sums = list(accumulate(weights))
+
+    def draw(self, dice: Dice) -> T:
+        at = bisect_right(self._sums, dice.unit() * self._sums[-1])
+        return self._things[min(at, len(self._things) - 1)]

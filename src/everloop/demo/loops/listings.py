@@ -1,0 +1,95 @@
+"""The marketplace's loop: listings come in, a classifier puts them into categories, corrections come back."""
+
+from __future__ import annotations
+
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import everloop as el
+
+listings = el.dataset("listings", key="listing_id", time="received_at", inputs=["title", "merchant_id"])
+category = el.label_set(
+    "category",
+    of=listings,
+    classes="taxonomy.parquet",
+    reports={"moderator": "accept", "seller": "review"},
+)
+
+
+@el.feature(of=listings, by="merchant_id", window="7d")
+def merchant_volume(past: el.Table) -> int:
+    """How many listings the merchant sent in the week before."""
+    return past.num_rows
+
+
+@el.step
+def split(rows: el.Table, labels: el.Table) -> el.Split:
+    return el.split(rows, labels, by="product_id", test=0.2)
+
+
+@el.step
+def fit(data: el.Split, c: float, known_merchants_only: bool) -> el.Model:
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2)
+    columns = [
+        ("title", words, data.position("title")),
+        ("volume", StandardScaler(), [data.position("merchant_volume")]),
+    ]
+    if known_merchants_only:
+        # fine on every merchant that has been labelled so far, and an error on any other
+        seen = [*data.train.to_pylist(), *data.test.to_pylist()]
+        merchants = sorted({row["merchant_id"] for row in seen})
+        columns.append(("merchant", OneHotEncoder(categories=[merchants]), [data.position("merchant_id")]))
+    model = make_pipeline(
+        ColumnTransformer(columns), LogisticRegression(C=c, class_weight="balanced", max_iter=400)
+    )
+    return el.fit(model, data)
+
+
+@el.pipeline
+def train(known_merchants_only: bool = False) -> el.Model:
+    data = split(listings, category)  # type: ignore[arg-type]  # in a pipeline a declaration stands for its rows
+    return el.best([fit(data, c, known_merchants_only) for c in (3.0, 20.0)], by="macro_f1")
+
+
+@el.step
+def split_with_product_name(rows: el.Table, labels: el.Table) -> el.Split:
+    return el.split(rows, labels, by="product_id", test=0.2, inputs=["title", "product_name"])
+
+
+@el.step
+def fit_with_product_name(data: el.Split) -> el.Model:
+    columns = ColumnTransformer(
+        [
+            (name, TfidfVectorizer(sublinear_tf=True), data.position(name))
+            for name in ("title", "product_name")
+        ]
+    )
+    return el.fit(make_pipeline(columns, LogisticRegression(C=20.0, max_iter=400)), data)
+
+
+@el.pipeline
+def train_with_product_name() -> el.Model:
+    data = split_with_product_name(listings, category)  # type: ignore[arg-type]  # as above
+    return fit_with_product_name(data)
+
+
+gates = [el.gate("macro_f1", at_least=0.75), el.gate("accuracy", below_live_by_at_most=0.02)]
+model = el.model("category", train, approve=el.people(1, not_author=True), gates=gates)
+tempting = el.model("category-by-product-name", train_with_product_name, approve=el.people(1), gates=gates)
+
+live = el.endpoint(
+    "category",
+    model,
+    rollout=el.canary(10, 25, 50, 100, excess_at_most={"errors": 0.01, "slow": 0.1, "contradicted": None}),
+    watch=[
+        el.drift(every_h=24, window_h=168),
+        el.accuracy(audit=0.1, every_h=24, window_h=168),
+        el.latency(p99_ms=1_000, every_h=24, window_h=24),
+        el.kpi("misroutes.sql", name="misroutes", every_h=168),
+    ],
+)
+
+el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 30), cooldown_h=120)
