@@ -15,15 +15,16 @@ from everloop.cli.output import Output, pass_output
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A folder of real listings; without it a marketplace is simulated.",
+    required=True,
+    help="A folder of real listings: labelled seed, months of traffic, corrections.",
 )
 @click.option("--fast", is_flag=True, help="Fewer rows.")
 @pass_output
-def demo(out: Output, data: Path | None, fast: bool) -> None:
-    """Tell the whole loop as a story, on real listings or on a simulated marketplace; exit 0 only if it closed.
+def demo(out: Output, data: Path, fast: bool) -> None:
+    """Tell the whole loop as a story, on real listings; exit 0 only if it closed.
 
     \b
-    Example: everloop demo --home ./demo
+    Example: everloop demo --data ./listings --home ./demo
     """
     import everloop.demo as room
 

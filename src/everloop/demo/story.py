@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import everloop as el
-from everloop.demo.marketplace import generate
 from everloop.demo.shop import Shop, ShopError, running_shop
 
 LOOPS = Path(__file__).parent / "loops"
@@ -67,9 +66,9 @@ class Story:
 
 
 def tell_story(
-    home: Path, *, say: Say, data: Path | None = None, fast: bool = False, loop_file: Path | None = None
+    home: Path, *, say: Say, data: Path, fast: bool = False, loop_file: Path | None = None
 ) -> None:
-    """Tell the whole story in a new workspace `home`, on the listings in `data` or on a simulated marketplace.
+    """Tell the whole story in a new workspace `home`, on the listings in `data`.
 
     Raises
     ------
@@ -81,12 +80,6 @@ def tell_story(
             0, f"{home} is not empty; the story needs a home of its own. Name another with --home."
         )
     el.open_workspace(home, simulation_from=START).close()
-    if data is None:
-        say(
-            "No listings were given: this marketplace is SIMULATED, its products, sellers and pictures are made up."
-        )
-        data = generate(home / "marketplace", fast=fast).folder
-        loop_file = loop_file or LOOPS / "simulated.py"
     loop_file = loop_file or LOOPS / "listings.py"
     project = _project(home, data, loop_file)
     listings = Listings(data)
