@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -183,13 +184,26 @@ def test_a_runner_that_was_asleep_commits_nothing_when_it_wakes(runners: Runners
         run_id = new_id("run")
         asleep = runners.start(run_id, seed)
         wait_until(lambda run_id=run_id, seed=seed: len(runners.notes(run_id)) >= seed)  # type: ignore[misc]  # bound per turn
-        os.kill(asleep, signal.SIGSTOP)
+        put_to_sleep(runners, asleep)
         assert runners.wait(runners.start(run_id, seed, take_over=True)) == 0, runners.error(run_id)
         before = pipeline_run(runners.ws, run_id)
         os.kill(asleep, signal.SIGCONT)
         assert runners.wait(asleep) == LOST, runners.error(run_id)
         assert pipeline_run(runners.ws, run_id) == before
         check_ended_well(runners, run_id, seed)
+
+
+def put_to_sleep(runners: Runners, pid: int) -> None:
+    """Stop a process outside a write: one that sleeps with SQLite's lock keeps everybody waiting, as it should."""
+    os.kill(pid, signal.SIGSTOP)
+    for lock in runners.ws.home.rglob("*.lock"):
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.kill(pid, signal.SIGCONT)
+                return put_to_sleep(runners, pid)
+    return None
 
 
 def check_ended_well(runners: Runners, run_id: str, seed: int) -> None:
