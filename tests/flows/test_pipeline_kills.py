@@ -196,7 +196,7 @@ def test_a_runner_that_was_asleep_commits_nothing_when_it_wakes(runners: Runners
 def put_to_sleep(runners: Runners, pid: int) -> None:
     """Stop a process outside a write: one that sleeps with SQLite's lock keeps everybody waiting, as it should."""
     os.kill(pid, signal.SIGSTOP)
-    for lock in runners.ws.home.rglob("*.lock"):
+    for lock in runners.ws.home.parent.rglob("everloop.db.lock"):
         with lock.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
