@@ -31,6 +31,21 @@ def test_operations_apply_one_after_the_other(dirty: Workspace) -> None:
     assert known(dirty) == {0: (1, "a", 1.0), 3: (4, "d", 4.0), 4: (5, "e", 5.0)}
 
 
+def test_rows_are_cleaned_in_whichever_part_they_are(shop: Workspace) -> None:
+    data.ingest(shop, "items", items((1, "a", 1.0), (2, " b", 2.0), (3, "c", 3.0)))
+    data.ingest(shop, "items", items((1, " A", 1.5)))  # row 0 now stands behind rows 1 and 2
+    data.clean(shop, "items", [Trim(("title",))])
+    assert known(shop) == {0: (1, "A", 1.5), 1: (2, "b", 2.0), 2: (3, "c", 3.0)}
+
+
+def test_a_row_may_be_changed_and_then_dropped(shop: Workspace) -> None:
+    data.ingest(shop, "items", items((1, "a", 1.0), (2, " a", 2.0), (3, " c", 3.0)))
+    report = data.clean(shop, "items", [Trim(("title",)), DropDuplicates(("title",))])
+    assert known(shop) == {0: (1, "a", 1.0), 2: (3, "c", 3.0)}
+    operation = report.version.operation
+    assert (operation["changed"], operation["removed"], report.changed) == (1, 1, 2)
+
+
 def test_cleaning_again_changes_nothing(dirty: Workspace) -> None:
     first = data.clean(dirty, "items", OPERATIONS)
     again = data.clean(dirty, "items", data.recorded_operations(first.version))

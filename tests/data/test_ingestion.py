@@ -89,9 +89,10 @@ def test_rows_without_a_key_are_appended_or_replaced(ws: Workspace) -> None:
 
 def test_a_column_that_a_file_lacks_keeps_its_values(shop: Workspace) -> None:
     data.ingest(shop, "items", FIRST)
-    made = data.ingest(shop, "items", items((4, "d"), (2, "B"), names=("id", "title")))
-    assert counts(made) == (1, 1, 0)
-    assert known(shop) == {0: (1, "a", 1.5), 1: (2, "B", 2.5), 2: (3, "c", None), 3: (4, "d", None)}
+    data.ingest(shop, "items", items((2, "b", 9.5)))  # row 1 now stands in another part, behind the others
+    made = data.ingest(shop, "items", items((4, "d"), (2, "B"), (1, "A"), names=("id", "title")))
+    assert counts(made) == (1, 2, 0)
+    assert known(shop) == {0: (1, "A", 1.5), 1: (2, "B", 9.5), 2: (3, "c", None), 3: (4, "d", None)}
 
 
 def test_a_column_that_a_file_brings_is_missing_in_earlier_rows(shop: Workspace) -> None:

@@ -65,6 +65,11 @@ def test_rows_are_read_at_positions_through_all_parts(ws: Workspace) -> None:
     assert rows["later"].null_count == 6
 
 
+def test_row_groups_in_between_are_left_out(ws: Workspace) -> None:
+    rows = read_at(ws, parts_of(ws, 60_000), SCHEMA, ["id"], np.array([3, 40_000, 59_999]))
+    assert rows["id"].to_pylist() == [30, 400_000, 599_990]
+
+
 def test_rows_are_deleted_at_positions_through_all_parts(ws: Workspace) -> None:
     first, second = without(parts_of(ws, 5) + parts_of(ws, 5), np.array([0, 4, 5, 9]))
     assert first.deleted_positions().tolist() == [0, 4]

@@ -64,6 +64,12 @@ def test_rows_are_chosen_by_id(stocked: Workspace) -> None:
     assert data.read(stocked, "items", row_ids=[]).num_rows == 0
 
 
+def test_rows_changed_in_another_order_than_their_ids_are_found_by_id(stocked: Workspace) -> None:
+    data.ingest(stocked, "items", items((40, "D", 4.0), (20, "BB", 2.0), (30, "C", 3.0)))
+    for row_id, title in ((1, "BB"), (2, "C"), (3, "D")):
+        assert data.read(stocked, "items", row_ids=[row_id])["title"].to_pylist() == [title]
+
+
 def test_rows_are_found_by_key_also_as_text(stocked: Workspace) -> None:
     rows = data.rows_by_key(stocked, "items", ["40", 20, 10, "x", "99999999999999999999"])
     assert [(row["_row_id"], row["title"]) for row in rows.to_pylist()] == [(1, "B"), (3, "d")]
