@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 T = TypeVar("T")
@@ -94,10 +95,14 @@ def everloop_run(folder: Path, base: Path, change: Path) -> dict[str, float]:
         found, diff_s = timed(lambda: data.diff(ws, "rows@1", "rows@2"))
         assert found.changed.num_rows == CHANGED
         _, again_s = timed(lambda: data.ingest(ws, "rows", changed))
+        data.define(ws, "csv", key="id")
+        same, csv_s = timed(lambda: data.ingest(ws, "csv", base.with_suffix(".csv")))
+        assert same.digest == data.version(ws, "rows@1").digest
         _, read_s = timed(lambda: data.read(ws, "rows"))
         _, keys_s = timed(lambda: data.rows_by_key(ws, "rows", [5, 500_000]))
     return {
         "ingest_s": ingest_s,
+        "ingest_csv_s": csv_s,
         "size_mb": before / 1e6,
         "commit_s": commit_s,
         "growth_percent": 100 * grown / before,
@@ -131,6 +136,7 @@ def main() -> None:
         rows = table(rng)
         base, change = Path(scratch) / "base.parquet", Path(scratch) / "change.parquet"
         pq.write_table(rows, base)
+        pyarrow.csv.write_csv(rows, base.with_suffix(".csv"))
         pq.write_table(changed_rows(rows, rng), change)
         for number in range(options.repeats):
             with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -90,6 +90,7 @@ def _apply(ws: Workspace, state: State, operations: Sequence[Operation]) -> _Cle
         dropped.append(ids[outcome.dropped])
         steps.append(_step(operation, changed[-1], dropped[-1]))
     dropped_ids = np.concatenate(dropped)
+    # A row may be changed by one operation and dropped by a later one: then it is only dropped.
     changed_ids = np.setdiff1d(np.concatenate(changed), dropped_ids)
     return _Cleaned(rows, changed_ids, np.sort(dropped_ids), tuple(steps))
 

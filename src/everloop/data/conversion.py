@@ -74,6 +74,7 @@ def _from_typed(values: AnyArray, column: Column) -> AnyArray:
             "Convert the column, or define the dataset with another type for it."
         )
     if kind == "number":
+        # Out of pandas, whole numbers with gaps come as floats with NaN in the gaps.
         values = _without_nan(values)
     if pa.types.is_date(values.type):
         values = values.cast(pa.timestamp("ms"))

@@ -78,6 +78,7 @@ def _explain(data: bytes, name: str, delimiter: str, width: int) -> None:
             f"{name}, line {line} is not UTF-8: it has the byte 0x{data[error.start]:02x}. CSV is read as UTF-8. "
             "Convert it, for example with: iconv -f latin1 -t utf-8"
         ) from None  # the cause holds the whole file
+    # Python stops at fields of 128 KB, Arrow does not; the limit is the process's, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     begins = 1

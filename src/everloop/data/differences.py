@@ -67,6 +67,7 @@ def _only_in(
 def _positions_only_in(part: Part, other: Part | None) -> Positions:
     if other is None:
         return np.flatnonzero(part.is_alive())
+    # Equal sets of rows are written to equal text, so that unpacking them is not needed to see it.
     if part.deleted == other.deleted:
         return np.empty(0, np.int64)
     return np.flatnonzero(part.is_alive() & ~other.is_alive())

@@ -14,7 +14,7 @@ from everloop.data.definitions import dataset as dataset_named
 from everloop.data.identity import row_digests
 from everloop.data.indexing import Index, load_index
 from everloop.data.inference import grown_schema
-from everloop.data.layout import read_at
+from everloop.data.layout import Positions, read_at
 from everloop.data.merging import Decision, Matches, decide, match
 from everloop.data.records import DatasetVersion, Format, Mode, Schema
 from everloop.data.sources import Source, load
@@ -89,7 +89,7 @@ def _propose(ws: Workspace, state: State, source: Source, mode: Mode) -> Proposa
     rows = _completed(ws, state, schema, rows, matches)
     digests = row_digests(rows, schema)
     decision = decide(index, matches, digests, mode=mode, next_row_id=state.manifest.next_row_id)
-    written = rows.take(decision.written)
+    written = _rows_at(rows, decision.written)
     _check_unique_columns(ws, state, schema, written, index=index, decision=decision)
     return proposal(
         ws,
@@ -129,7 +129,7 @@ def _completed(ws: Workspace, state: State, schema: Schema, rows: pa.Table, matc
     absent = [name for name in schema.names if name not in rows.column_names]
     if absent:
         there = np.flatnonzero(matches.positions >= 0)
-        there = there[np.argsort(matches.positions[there])]
+        there = there[np.argsort(matches.positions[there])]  # parts are read in order, each once
         old = read_at(ws, state.manifest.parts, schema, absent, matches.positions[there])
         place = np.full(rows.num_rows, -1, np.int64)
         place[there] = np.arange(len(there))
@@ -137,6 +137,12 @@ def _completed(ws: Workspace, state: State, schema: Schema, rows: pa.Table, matc
         for name in absent:
             rows = rows.append_column(name, old[name])
     return rows.select(list(schema.names))
+
+
+def _rows_at(rows: pa.Table, positions: Positions) -> pa.Table:
+    """The rows at these positions; without a copy, an eighth of a first ingest, when that is all of them in order."""
+    is_all = np.array_equal(positions, np.arange(rows.num_rows))
+    return rows if is_all else rows.take(positions)
 
 
 def _check_unique_columns(

@@ -47,6 +47,7 @@ class Part:
     deleted: str = ""  # positions, ascending: differences as 32-bit words, zstd, base64
 
     def deleted_positions(self) -> Positions:
+        """Where the rows stand that are not alive any more, ascending."""
         if not self.deleted_count:
             return np.empty(0, np.int64)
         packed = base64.b64decode(self.deleted)
@@ -92,6 +93,7 @@ def write_manifest(ws: Workspace, manifest: Manifest) -> str:
 
 
 def read_manifest(ws: Workspace, digest: str) -> Manifest:
+    """The manifest in a blob. Raises NotFound when the blob is gone."""
     value = json.loads(ws.blobs.get(digest))
     return Manifest(
         parts=tuple(Part(**part) for part in value["parts"]),

@@ -61,6 +61,7 @@ def decide(index: Index, matches: Matches, digests: Digests, *, mode: Mode, next
     old = matches.positions[is_there]
     is_changed = is_there.copy()
     is_changed[is_there] = (index.digests[old] != digests[is_there]).any(axis=1)
+    # New to this version: a key that was removed earlier is new too, and has a row id all the same.
     is_new = ~is_there
     row_ids = matches.row_ids.copy()
     unseen = np.flatnonzero(row_ids < 0)
@@ -71,6 +72,7 @@ def decide(index: Index, matches: Matches, digests: Digests, *, mode: Mode, next
         stays = np.zeros(len(index.row_ids), np.bool_)
         stays[old] = True
         removed = np.flatnonzero(index.is_alive & ~stays)
+    # Ascending row ids let a part say by its first and last one which rows it may have.
     written = np.flatnonzero(is_changed | is_new)
     written = written[np.argsort(row_ids[written], kind="stable")]
     return Decision(

@@ -109,6 +109,7 @@ def proposal(
     )
     if state.version is not None and _digest(schema, manifest) == state.version.digest:
         return None
+    # Only now are blobs written: a proposal that changes nothing leaves none behind.
     new = rows.add_column(0, ROW_ID, pa.array(decision.row_ids)).append_column(DIGEST, digest_column(digests))
     kept = without(before.parts, decision.deleted)
     manifest = dataclasses.replace(
@@ -140,6 +141,7 @@ def _commit(ws: Workspace, state: State, proposed: Proposal) -> DatasetVersion |
 def _record(
     ws: Workspace, tx: Tx, state: State, proposed: Proposal, version: DatasetVersion
 ) -> DatasetVersion | None:
+    # The definition is compared too: a file checked against rules that have changed since must be checked again.
     tx.lock(f"dataset:{version.dataset}")
     if (
         store.newest_version(tx.connection, version.dataset) != state.version
