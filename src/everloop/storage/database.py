@@ -342,7 +342,7 @@ def _attempt(connection: Connection, change: Callable[[Tx], Any]) -> _Outcome:
     """Run one change in its savepoint: its result, or the error that undid it."""
     tx = Tx(connection)
     try:
-        with connection.begin_nested():
+        with _savepoint(connection):
             result = change(tx)
             tx.run_last()
     except sa.exc.OperationalError as error:
@@ -352,6 +352,22 @@ def _attempt(connection: Connection, change: Callable[[Tx], Any]) -> _Outcome:
     except BaseException as error:  # noqa: BLE001  (belongs to the caller, whose thread raises it again)
         return _Outcome(error=error)
     return _Outcome(result, tx)
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    """What is done meanwhile is undone when it raises. Said to the driver: SQLAlchemy compiles its own each time,
+    which took as long as all statements of a small change together."""
+    driver = _driver(connection)
+    driver.execute("SAVEPOINT change")
+    try:
+        yield
+    except BaseException:
+        if driver.in_transaction:  # a full disk undoes the whole transaction by itself
+            driver.execute("ROLLBACK TO change")
+            driver.execute("RELEASE change")
+        raise
+    driver.execute("RELEASE change")
 
 
 def _driver(connection: Connection) -> Any:
