@@ -159,7 +159,7 @@ class Bench:
 
     def begin(self, node: str, *, inputs: dict[str, Any] | None = None) -> Callable[[], Outcome]:
         kept = {name: self.results.keep(value) for name, value in (inputs or {}).items()}
-        step = self.work.plan.step(node)
+        step = self.work.plan.by_name[node]
         pins = {"rows": Pinned("dataset_version", "rows@1")}
         task = Task("run_1", node, 1, self.work.plan.params, kept, pins, step.timeout_s)
         return self.executor.start(self.work, task).result

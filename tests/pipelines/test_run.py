@@ -31,8 +31,8 @@ from everloop.pipelines import (
     result,
     run_pipeline,
     step,
+    store,
 )
-from everloop.pipelines.store import step_runs
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 
@@ -378,10 +378,12 @@ def test_a_new_version_of_an_input_runs_what_takes_it(ws: Workspace) -> None:
 def test_a_step_is_finished_once_whatever_the_code_does(any_ws: Workspace, loop: ModuleType) -> None:
     done = run(any_ws, loop.train)
     with any_ws.read() as connection:
-        row = connection.execute(sa.select(step_runs).where(step_runs.c.id == done.steps[0].id)).one()
+        row = connection.execute(
+            sa.select(store.step_runs).where(store.step_runs.c.id == done.steps[0].id)
+        ).one()
     twin = {**row._mapping, "id": new_id("step"), "attempt": 2}
     with pytest.raises(sa.exc.IntegrityError):
-        any_ws.write(lambda tx: tx.execute(sa.insert(step_runs).values(**twin)))
+        any_ws.write(lambda tx: tx.execute(sa.insert(store.step_runs).values(**twin)))
 
 
 def test_runs_are_listed_newest_first(ws: Workspace, loop: ModuleType) -> None:
@@ -462,3 +464,13 @@ def test_the_same_code_in_another_folder_shares_the_cache(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(project.root)])
     again = run(ws, importlib.import_module("loop").train)
     assert states(again) == {"first": "cached", "second": "cached"}
+
+
+def test_a_result_is_looked_up_by_its_index(ws: Workspace) -> None:
+    """However many steps were run."""
+    with ws.read() as connection:
+        statement = store._MADE_UNDER.params(by_key="k").compile(
+            connection, compile_kwargs={"literal_binds": True}
+        )
+        plan = connection.execute(sa.text(f"EXPLAIN QUERY PLAN {statement}")).all()
+    assert "USING INDEX ix_step_run_key (key=?)" in str(plan)

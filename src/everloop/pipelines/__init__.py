@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
-    from everloop.pipelines.graph import Graph, Pipeline, pipeline
+    from everloop.pipelines.graph import Graph
     from everloop.pipelines.model_files import write_model
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import output_of, pipeline_run, pipeline_runs, result
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     )
     from everloop.pipelines.run import cancel, resume, run_pipeline
     from everloop.pipelines.steps import Step, step
+    from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
         Model,
         Split,
         Table,
         as_objects,
-        field_of,
         split,
         with_facts,
         with_features,
@@ -54,8 +54,8 @@ _HOMES = {
     "why": "explanation",
     "fit": "fitting",
     "Graph": "graph",
-    "Pipeline": "graph",
-    "pipeline": "graph",
+    "Pipeline": "tracing",
+    "pipeline": "tracing",
     "write_model": "model_files",
     "output_of": "reading",
     "pipeline_run": "reading",
@@ -79,7 +79,6 @@ _HOMES = {
     "Split": "values",
     "Table": "values",
     "as_objects": "values",
-    "field_of": "values",
     "split": "values",
     "with_facts": "values",
     "with_features": "values",
@@ -107,7 +106,6 @@ __all__ = [
     "as_objects",
     "best",
     "cancel",
-    "field_of",
     "fit",
     "output_of",
     "pipeline",

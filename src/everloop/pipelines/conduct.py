@@ -11,12 +11,13 @@ from everloop.ledger import Node, link
 from everloop.pipelines.claim import beating, lease_end
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
-from everloop.pipelines.journal import Ended, Journal
+from everloop.pipelines.journal import Journal
 from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import pipeline_run
 from everloop.pipelines.records import OnProgress, PipelineRun, Progress
 from everloop.pipelines.runner import Runner
 from everloop.pipelines.snapshot import check_out, import_pipeline, is_imported_from, use
+from everloop.pipelines.tracked import describe
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -60,7 +61,8 @@ def conduct(
         ):
             if run.params:
                 tracking.log_params(ws, run.id, run.params)
-            _end(ws, journal, plan, runner, runner.run())
+            runner.run()
+            _end(ws, journal, plan, runner)
     except BaseException as error:
         executor.stop()
         if not isinstance(error, LostLease):
@@ -85,12 +87,12 @@ def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
     return ws.home.absolute() / "runs" / run_id / str(token)
 
 
-def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner, ended: list[Ended]) -> None:
+def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
     """Write the run's end, its result's lineage and what is told of it, power-safe, in one transaction."""
     error, target = runner.error, Node("run", journal.run)
     output = runner.outputs.get(plan.output.get("node", ""))
     if error is None and output is not None and output.metrics:
-        tracking.log_metrics(ws, journal.run, output.metrics)  # so that runs can be compared by their results
+        describe(ws, journal.run, output)  # so that runs can be compared by their results
 
     def then(tx: Tx) -> None:
         if error is not None:
@@ -105,7 +107,7 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner, ended: lis
         message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
         events.emit(ws, tx, "pipeline.done", target, message=message)
 
-    journal.finish(ended=ended, then=then, state="done" if error is None else "failed", error=error)
+    journal.finish(then=then, state="done" if error is None else "failed", error=error)
 
 
 def _traced_here(plan: Plan, code: Path | None) -> Graph:

@@ -18,9 +18,18 @@ from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.plan import PlannedStep, leaves
 from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.tracked import track_in
 from everloop.storage import Tx
-from everloop.tracking import finish_run_in
 from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class TrackedModel:
+    """The tracking run of a model that a step made: its id, experiment and name."""
+
+    run: str
+    experiment: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,23 @@ class Ended:
     seconds: float
     error: str | None = None
     log: str | None = None
-    tracking_run: str | None = None
+    model: TrackedModel | None = None
 
 
 @dataclass(frozen=True)
 class Begun:
-    """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`."""
+    """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`.
+
+    `look` says that nobody has looked yet whether its result is known.
+    """
 
     step: PlannedStep
     attempt: int
-    key: str | None
+    key: str
     parts: Mapping[str, Any]
     cached: Stored | None = None
     made_by: str | None = None
+    look: bool = False
     id: str = field(default_factory=lambda: new_id("step"))
 
 
@@ -63,10 +76,11 @@ class Journal:
         begun: Sequence[Begun] = (),
         made: Mapping[str, str],
         pins: Mapping[str, Pinned],
-    ) -> None:
+    ) -> dict[str, tuple[str, Stored]]:
         """Write what ended and what begins, with the lineage of what begins, in one transaction.
 
-        `made` gives by node the step run that made its result.
+        `made` gives by node the step run that made its result. Returns by id what was to be looked for and is known,
+        with who made it: that did not begin.
 
         Raises
         ------
@@ -74,27 +88,28 @@ class Journal:
             Another process took the run over or it was cancelled; nothing was written.
         """
 
-        def change(tx: Tx) -> None:
+        def change(tx: Tx) -> dict[str, tuple[str, Stored]]:
             self._hold(tx)
             at = self.ws.now()
             for attempt in ended:
                 self._end(tx, attempt, at)
-            store.insert_step_runs(tx, [self._row(one, at) for one in begun])
-            for one in begun:
+            looked = {one.id: store.made_under(tx.connection, one.key) for one in begun if one.look}
+            known = {name: found for name, found in looked.items() if found is not None}
+            really = [one for one in begun if one.id not in known]
+            store.insert_step_runs(tx, [self._row(one, at) for one in really])
+            for one in really:
                 if one.cached is None:
                     self._link_inputs(tx, one, made, pins, at)
+            return known
 
-        self.ws.write(change, power_safe=False)
+        return self.ws.write(change, power_safe=False)
 
-    def finish(self, *, ended: Sequence[Ended] = (), then: Callable[[Tx], None], **values: Any) -> None:
+    def finish(self, *, then: Callable[[Tx], None], **values: Any) -> None:
         """Write the run's end, power-safe, and whatever `then` adds in the same transaction. Raises LostLease."""
 
         def change(tx: Tx) -> None:
             self._hold(tx)
-            at = self.ws.now()
-            for one in ended:
-                self._end(tx, one, at)
-            store.update_run(tx, self.run, {**values, "ended_at": at, "lease_until": None})
+            store.update_run(tx, self.run, {**values, "ended_at": self.ws.now(), "lease_until": None})
             then(tx)
 
         self.ws.write(change)
@@ -126,14 +141,14 @@ class Journal:
             "state": "failed" if one.output is None else "done",
             "output": store.stored_json(one.output),
             "made_by": None if one.output is None else one.step_run,
-            "tracking_run": one.tracking_run,
+            "tracking_run": one.model.run if one.model else None,
             "log": one.log,
             "error": one.error,
             "seconds": one.seconds,
             "ended_at": at,
         }
-        if one.tracking_run is not None:
-            finish_run_in(self.ws, tx, one.tracking_run)
+        if (model := one.model) is not None:
+            track_in(self.ws, tx, model.run, parent=self.run, experiment=model.experiment, name=model.name)
         if not store.end_step_run(tx, one.step_run, token=self.token, values=values):
             raise LostLease(f"step run {one.step_run} does not run under token {self.token} any more.")
 
@@ -173,8 +188,3 @@ def _inputs_of(binding: Any, made: Mapping[str, str], pins: Mapping[str, Pinned]
         elif "source" in leaf:
             pinned = pins[leaf["source"]]
             yield Node(pinned.kind, pinned.ref)
-
-
-def model_run_of(step_run: str) -> str:
-    """The id of the tracking run of a step that makes a model: it follows from the step run's."""
-    return f"run_{step_run.removeprefix('step_')}"

@@ -6,18 +6,20 @@ importing the user's code; only the process that executes a step does that.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, literal
 from everloop.pipelines.fingerprint import StepSource, source_of
-from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output, Pipeline
+from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.tracing import Pipeline
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,14 @@ class Plan:
     output: Mapping[str, Any]
     preload: tuple[str, ...] = ()
 
-    def step(self, name: str) -> PlannedStep:
-        return next(step for step in self.steps if step.name == name)
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, PlannedStep]:
+        return {step.name: step for step in self.steps}
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # not dataclasses.asdict, which copies all of it once more: 0.5 ms a step
+        listed = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**listed, "steps": [vars(step) for step in self.steps]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:

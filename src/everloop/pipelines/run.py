@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import Conflict, NotFound, NotReady
+from everloop.errors import Conflict, NotReady
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
 from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
-from everloop.pipelines.graph import Pipeline
-from everloop.pipelines.journal import model_run_of
 from everloop.pipelines.plan import Planned, plan_run
 from everloop.pipelines.processes import Processes
 from everloop.pipelines.project import Project, file_of, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
 from everloop.pipelines.snapshot import capture
+from everloop.pipelines.tracing import Pipeline
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -160,7 +158,7 @@ def cancel(ws: Workspace, run_id: str, *, reason: str) -> None:
             raise unknown(run_id)
         if run.state != "running":
             raise Conflict(f"run {run_id} is {run.state}; only a running one can be cancelled.")
-        _interrupt(ws, tx, run_id)
+        store.interrupt(tx, run_id, ended_at=ws.now())
         values = {"state": "cancelled", "token": run.token + 1, "error": reason, "ended_at": ws.now()}
         store.update_run(tx, run_id, {**values, "lease_until": None})
         tracking.finish_run_in(ws, tx, run_id, "killed", error=reason)
@@ -257,18 +255,9 @@ def _take(ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, lea
             f"run {run_id} is being run by {run.worker}, whose lease ends at {run.lease_until or now:%H:%M:%S} UTC unless "
             "it is renewed. Wait for it, or cancel it."
         )
-    _interrupt(ws, tx, run_id)
+    store.interrupt(tx, run_id, ended_at=ws.now())
     values = {"state": "running", "token": token, "worker": here(), "error": None, "ended_at": None}
     store.update_run(tx, run_id, {**values, "lease_until": lease_end(now, lease_s)})
-
-
-def _interrupt(ws: Workspace, tx: Tx, run_id: str) -> None:
-    """Close what a runner left open that will not write again."""
-    for one in store.attempts_of(tx.connection, run_id):
-        if one.state == "running":
-            with suppress(NotFound):  # it made no model, or not yet
-                tracking.finish_run_in(ws, tx, model_run_of(one.id), "killed")
-    store.interrupt(tx, run_id, ended_at=ws.now())
 
 
 def _is_known(ws: Workspace, run_id: str) -> bool:

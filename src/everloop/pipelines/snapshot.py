@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everloop.errors import Conflict, EverloopError, Invalid, NotFound
-from everloop.pipelines.graph import Pipeline
+from everloop.pipelines.tracing import Pipeline
 
 if TYPE_CHECKING:
     from everloop.pipelines.project import Project

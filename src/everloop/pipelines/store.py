@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,9 @@ from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
 from everloop.storage import Json, Tx, Utc, metadata
 
 FINISHED = ("done", "cached")
+# As text, not as bound values: only then can a planner see that a partial index serves a question.
+_IS_DONE = sa.text("state = 'done'")
+_IS_FINISHED = sa.text("state IN ('done', 'cached')")
 
 pipeline_runs = sa.Table(
     "pipeline_run",
@@ -59,14 +61,14 @@ step_runs = sa.Table(
     sa.Column("ended_at", Utc),
     sa.Column("seconds", sa.Float),
     sa.UniqueConstraint("run", "node", "attempt"),
-    sa.Index("ix_step_run_key", "key", "state"),
+    sa.Index("ix_step_run_key", "key", sqlite_where=_IS_DONE, postgresql_where=_IS_DONE),
     sa.Index(
         "ux_step_run_finished",
         "run",
         "node",
         unique=True,
-        sqlite_where=sa.text("state IN ('done', 'cached')"),
-        postgresql_where=sa.text("state IN ('done', 'cached')"),
+        sqlite_where=_IS_FINISHED,
+        postgresql_where=_IS_FINISHED,
     ),
 )
 
@@ -76,6 +78,35 @@ step_sources = sa.Table(
     metadata,
     sa.Column("digest", sa.String(64), primary_key=True),
     sa.Column("parts", Json, nullable=False),
+)
+
+
+# Statements of the path that each step takes, built once: building one takes longer than running it.
+_IS_HELD = (
+    sa.select(pipeline_runs.c.id)
+    .where(
+        pipeline_runs.c.id == sa.bindparam("of_run"),
+        pipeline_runs.c.token == sa.bindparam("under"),
+        pipeline_runs.c.state == "running",
+    )
+    .with_for_update()
+)
+_INSERT_STEP_RUNS = sa.insert(step_runs)
+_ENDED = ("state", "output", "made_by", "tracking_run", "log", "error", "seconds", "ended_at")
+_END_STEP_RUN = (
+    sa.update(step_runs)
+    .where(
+        step_runs.c.id == sa.bindparam("of_id"),
+        step_runs.c.token == sa.bindparam("under"),
+        step_runs.c.state == "running",
+    )
+    .values({name: sa.bindparam(name) for name in _ENDED})
+)
+_MADE_UNDER = (
+    sa.select(step_runs.c.id, step_runs.c.output)
+    .where(step_runs.c.key == sa.bindparam("by_key"), _IS_DONE)
+    .order_by(step_runs.c.id.desc())
+    .limit(1)
 )
 
 
@@ -110,10 +141,7 @@ def step_run_by_id(connection: Connection, step_run_id: str) -> StepRun | None:
 
 def is_held(tx: Tx, run_id: str, *, token: int) -> bool:
     """Whether `token` is in force; on PostgreSQL nobody can take the run over until the transaction ends."""
-    statement = sa.select(pipeline_runs.c.id).where(
-        pipeline_runs.c.id == run_id, pipeline_runs.c.token == token, pipeline_runs.c.state == "running"
-    )
-    return tx.execute(statement.with_for_update()).first() is not None
+    return tx.execute(_IS_HELD, {"of_run": run_id, "under": token}).first() is not None
 
 
 def locked_run(tx: Tx, run_id: str) -> PipelineRun | None:
@@ -134,17 +162,12 @@ def renew(tx: Tx, run_id: str, *, token: int, until: datetime) -> bool:
 
 def insert_step_runs(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        tx.execute(sa.insert(step_runs), list(rows))
+        tx.execute(_INSERT_STEP_RUNS, list(rows))
 
 
 def end_step_run(tx: Tx, step_run_id: str, *, token: int, values: dict[str, Any]) -> bool:
-    """Write how an attempt ended if it still runs under this token; whether it did."""
-    mine = (
-        step_runs.c.id == step_run_id,
-        step_runs.c.token == token,
-        step_runs.c.state == "running",
-    )
-    return tx.execute(sa.update(step_runs).where(*mine).values(**values)).rowcount == 1
+    """Write how an attempt ended (`_ENDED`) if it still runs under this token; whether it did."""
+    return tx.execute(_END_STEP_RUN, {**values, "of_id": step_run_id, "under": token}).rowcount == 1
 
 
 def interrupt(tx: Tx, run_id: str, *, ended_at: datetime) -> None:
@@ -153,16 +176,10 @@ def interrupt(tx: Tx, run_id: str, *, ended_at: datetime) -> None:
     tx.execute(sa.update(step_runs).where(*left).values(state="interrupted", ended_at=ended_at))
 
 
-def made_under(connection: Connection, key: str) -> StepRun | None:
-    """The newest step run that made a result under this cache key."""
-    statement = (
-        sa.select(step_runs)
-        .where(step_runs.c.key == key, step_runs.c.state == "done")
-        .order_by(step_runs.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else _step(row)
+def made_under(connection: Connection, key: str) -> tuple[str, Stored] | None:
+    """The newest step run that made a result under this cache key, and the result."""
+    row = connection.execute(_MADE_UNDER, {"by_key": key}).first()
+    return None if row is None else (row.id, Stored(**row.output))
 
 
 def finished_before(connection: Connection, attempt: StepRun, pipeline: str) -> StepRun | None:
@@ -206,7 +223,8 @@ def source_parts(connection: Connection, digest: str) -> dict[str, str]:
 
 
 def stored_json(stored: Stored | None) -> dict[str, Any] | None:
-    return None if stored is None else asdict(stored)
+    """A result as JSON; `dataclasses.asdict` copies deeply, which takes longer than writing the row."""
+    return None if stored is None else dict(vars(stored))
 
 
 def _run(row: sa.Row[Any], steps: tuple[StepRun, ...]) -> PipelineRun:

@@ -54,7 +54,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_step_run")),
         sa.UniqueConstraint("run", "node", "attempt", name=op.f("uq_step_run_run_node_attempt")),
     )
-    op.create_index("ix_step_run_key", "step_run", ["key", "state"], unique=False)
+    done = sa.text("state = 'done'")
+    op.create_index(
+        "ix_step_run_key", "step_run", ["key"], unique=False, sqlite_where=done, postgresql_where=done
+    )
     finished = sa.text("state IN ('done', 'cached')")
     op.create_index(
         "ux_step_run_finished",
