@@ -324,7 +324,11 @@ def _serve_week(story: Story, name: str, rows: pa.Table, truth: pa.Table) -> Non
     ids = _ids(rows)
     answers = shop.predict("category", [_request(story, row) for row in rows.to_pylist()])
     for listing, answer in zip(ids, answers, strict=True):
-        story.predicted[listing] = (answer["prediction_id"], answer.get("output", ""))
+        story.predicted[listing] = (
+            (answer["error"]["prediction_id"], "")
+            if "error" in answer
+            else (answer["prediction_id"], answer["output"])
+        )
     story.weekly[name] = ids
     story.recent = rows.to_pylist()
     _ingest(story, rows)
