@@ -5,7 +5,7 @@ the root package. `tell_story` tells the story stage by stage on a real server, 
 `generate` writes the simulated marketplace, which stands in where no real listings are given.
 """
 
-from everloop.demo.marketplace import Figures, Marketplace, Shape, Sizes, generate
+from everloop.demo.marketplace import generate, is_simulated
 from everloop.demo.story import StoryFailed, tell_story
 
-__all__ = ["Figures", "Marketplace", "Shape", "Sizes", "StoryFailed", "generate", "tell_story"]
+__all__ = ["StoryFailed", "generate", "is_simulated", "tell_story"]

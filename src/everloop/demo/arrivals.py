@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from everloop.demo.categories import CATEGORIES, Category
 from everloop.demo.dice import Dice, Urn
 from everloop.demo.merchants import Merchant
 from everloop.demo.products import Launch, Product, Shelves
-from everloop.demo.seasons import WINTER_BY_WEEK, mix
+from everloop.demo.seasons import COLD, WARM, winter_share
 
 NEW_MERCHANTS_BY_WEEK = (0.05, 0.22, 0.46, 0.64)
 """Share of listings from merchants that were never seen before, in the four weeks of month 2."""
@@ -24,11 +23,11 @@ WEEK = timedelta(days=7)
 _HOURS = Urn(range(24), (1, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 8, 7, 8, 8, 7, 7, 8, 9, 10, 9, 6, 3, 2))
 
 # From which launches the offers of a period come.
-_BEFORE: Mapping[Launch, float] = {"before": 1.0}
-_HELD: Mapping[Launch, float] = {"held": 1.0}
-_MONTH_1: Mapping[Launch, float] = {"before": 0.45, "september": 0.55}
-_MONTH_2: Mapping[Launch, float] = {"before": 0.4, "september": 0.3, "october": 0.3}
-_SEASON: Mapping[Launch, float] = {"before": 0.05, "september": 0.15, "october": 0.8}
+_BEFORE: dict[Launch, float] = {"before": 1.0}
+_HELD: dict[Launch, float] = {"held": 1.0}
+_MONTH_1: dict[Launch, float] = {"before": 0.45, "september": 0.55}
+_MONTH_2: dict[Launch, float] = {"before": 0.4, "september": 0.3, "october": 0.3}
+_SEASON: dict[Launch, float] = {"before": 0.04, "september": 0.06, "october": 0.9}
 
 
 @dataclass(frozen=True)
@@ -41,106 +40,66 @@ class Arrival:
     is_season: bool = False
     week: int = 0
 
-    @property
-    def category(self) -> Category:
-        return self.product.category
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """A stretch of time in which everything is drawn from the same urns."""
-
-    start: datetime
-    end: datetime
-    rows: int
-    season_rows: int = 0
-    new_merchant_rows: int = 0
-    week: int = 0
-
 
 class Town:
     """Everybody who sells and everything that is sold; draws the arrivals of one file after the other."""
 
-    def __init__(
-        self, seed: int, established: Sequence[Merchant], new: Sequence[Merchant], *, shelves: Shelves
-    ) -> None:
+    def __init__(self, seed: int, established: Sequence[Merchant], new: Sequence[Merchant]) -> None:
         self._seed = seed
-        self._established = established
-        self._shelves = shelves
-        self._sellers = {False: _sellers(established), True: _sellers(new)}
+        self._shelves = Shelves(seed)
+        self._established = _sellers(established)
+        # each week of month 2 has its newcomers so far
+        arrived = [round(len(new) * share / NEW_MERCHANTS_BY_WEEK[-1]) for share in NEW_MERCHANTS_BY_WEEK]
+        self._new = [_sellers(new[:count]) for count in arrived]
 
     def seed(self, name: str, rows: int, *, held: bool = False) -> list[Arrival]:
         """Offers from June to August; of products that no other file has if `held`."""
-        launches = _HELD if held else _BEFORE
-        return self._arrivals(
-            name, _stretches(SEED_START, MONTH_1_START, rows), normal=launches, season=launches
-        )
-
-    def everybody(self, arrivals: list[Arrival]) -> list[Arrival]:
-        """The arrivals, changed here and there so that each established merchant sells at least once."""
-        dice = Dice(self._seed, "everybody")
-        counts = {one.id: 0 for one in self._established}
-        for arrival in arrivals:
-            counts[arrival.merchant.id] += 1
-        given = list(arrivals)
-        for silent in [one for one in self._established if not counts[one.id]]:
-            best = CATEGORIES[max(range(len(CATEGORIES)), key=silent.wants.__getitem__)]
-            at = dice.pick(
-                [k for k, one in enumerate(given) if one.category == best and counts[one.merchant.id] > 1]
-            )
-            counts[given[at].merchant.id] -= 1
-            counts[silent.id] += 1
-            given[at] = Arrival(given[at].received_at, silent, given[at].product)
-        return given
+        return self._arrivals(name, SEED_START, MONTH_1_START, rows, usual=_HELD if held else _BEFORE)
 
     def month_1(self, rows: int) -> list[Arrival]:
         """September: the mix and the merchants of the seed, many new products."""
-        stretches = _stretches(MONTH_1_START, MONTH_2_START, rows)
-        return self._arrivals("month_1", stretches, normal=_MONTH_1, season=_MONTH_1)
+        return self._arrivals("month_1", MONTH_1_START, MONTH_2_START, rows, usual=_MONTH_1)
 
     def month_2(self, rows: int) -> list[Arrival]:
-        """Four weeks of October, each a quarter of the rows: the winter comes and new merchants with it."""
-        of_week = rows // 4
-        stretches = [
-            _Stretch(
-                MONTH_2_START + k * WEEK,
-                MONTH_2_START + (k + 1) * WEEK,
-                of_week,
-                season_rows=round(WINTER_BY_WEEK[k] * of_week),
-                new_merchant_rows=round(NEW_MERCHANTS_BY_WEEK[k] * of_week),
-                week=k + 1,
-            )
-            for k in range(4)
-        ]
-        return self._arrivals("month_2", stretches, normal=_MONTH_2, season=_SEASON)
+        """Four weeks of October: the winter comes and new merchants with it."""
+        end = MONTH_2_START + 4 * WEEK
+        return self._arrivals("month_2", MONTH_2_START, end, rows, usual=_MONTH_2, is_month_2=True)
 
     def _arrivals(
         self,
         name: str,
-        stretches: Sequence[_Stretch],
+        start: datetime,
+        end: datetime,
+        rows: int,
         *,
-        normal: Mapping[Launch, float],
-        season: Mapping[Launch, float],
+        usual: Mapping[Launch, float],
+        is_month_2: bool = False,
     ) -> list[Arrival]:
+        """Offers of `rows` products spread evenly over about as many weeks as there are, in order of time."""
         dice = Dice(self._seed, f"arrivals of {name}")
-        launches = {False: _urn(normal), True: _urn(season)}
-        quotas = {False: _Quota(winter=0.0), True: _Quota(winter=1.0)}
+        launches = {False: _urn(usual), True: _urn(_SEASON)}
+        quotas = {False: _Quota(WARM), True: _Quota(COLD)}
+        weeks = round((end - start) / WEEK)
         arrivals = []
-        for stretch in stretches:
-            kinds = [
-                (False, one) for one in quotas[False].share(stretch.rows - stretch.season_rows, stretch.start)
-            ]
-            kinds += [(True, one) for one in quotas[True].share(stretch.season_rows, stretch.start)]
-            newcomers = _newcomers(kinds, stretch.new_merchant_rows, dice)
-            for k, (is_season, category) in enumerate(kinds):
-                merchant = self._sellers[k in newcomers][category.name].draw(dice)
-                product = self._product(category, launches[is_season], dice)
-                at = _moment(stretch, dice)
-                arrivals.append(Arrival(at, merchant, product, is_season, stretch.week))
+        for k in range(weeks):
+            begin, length = start + k * (end - start) / weeks, (end - start) / weeks
+            count = rows * (k + 1) // weeks - rows * k // weeks
+            of_season = round(winter_share(begin.date()) * count)
+            kinds = [(False, one) for one in quotas[False].share(count - of_season)]
+            kinds += [(True, one) for one in quotas[True].share(of_season)]
+            new = _by_newcomers(kinds, round(NEW_MERCHANTS_BY_WEEK[k] * count), dice) if is_month_2 else ()
+            for n, (is_season, category) in enumerate(kinds):
+                sellers = self._new[k] if n in new else self._established
+                arrivals.append(
+                    Arrival(
+                        _moment(begin, length, dice),
+                        sellers[category].draw(dice),
+                        self._shelves.product(category, launches[is_season].draw(dice)),
+                        is_season,
+                        week=k + 1 if is_month_2 else 0,
+                    )
+                )
         return sorted(arrivals, key=lambda one: one.received_at)
-
-    def _product(self, category: Category, launches: Urn[Launch], dice: Dice) -> Product:
-        return self._shelves[category.name, launches.draw(dice)].draw(dice)
 
 
 class _Quota:
@@ -149,13 +108,12 @@ class _Quota:
     A class with seventeen rows in the seed would otherwise have eleven with one seed and twenty-three with another.
     """
 
-    def __init__(self, *, winter: float) -> None:
-        self._winter = winter
+    def __init__(self, mix: Mapping[str, float]) -> None:
+        self._shares = [mix[one.name] / sum(mix.values()) for one in CATEGORIES]
         self._owed = [0.0] * len(CATEGORIES)
 
-    def share(self, rows: int, start: datetime) -> list[Category]:
-        wanted = mix(start.date(), winter=self._winter)
-        self._owed = [owed + rows * part for owed, part in zip(self._owed, wanted, strict=True)]
+    def share(self, rows: int) -> list[Category]:
+        self._owed = [owed + rows * part for owed, part in zip(self._owed, self._shares, strict=True)]
         given: list[Category] = []
         for _ in range(rows):
             most = max(range(len(CATEGORIES)), key=self._owed.__getitem__)
@@ -164,61 +122,28 @@ class _Quota:
         return given
 
 
-def _stretches(start: datetime, end: datetime, rows: int) -> list[_Stretch]:
-    """About a week each, the rows spread evenly."""
-    count = max(1, round((end - start) / WEEK))
-    edges = [start + (end - start) * k / count for k in range(count + 1)]
-    return [
-        _Stretch(a, b, rows * (k + 1) // count - rows * k // count)
-        for k, (a, b) in enumerate(pairwise(edges))
-    ]
-
-
-def _newcomers(kinds: Sequence[tuple[bool, Category]], count: int, dice: Dice) -> frozenset[int]:
+def _by_newcomers(kinds: Sequence[tuple[bool, Category]], count: int, dice: Dice) -> frozenset[int]:
     """Which rows the new merchants send: those that came with the season first."""
-    with_season = dice.several([k for k, (is_season, _) in enumerate(kinds) if is_season], count)
-    others = [k for k, (is_season, _) in enumerate(kinds) if not is_season]
-    return frozenset(with_season + dice.several(others, count - len(with_season)))
+    places = dice.several(range(len(kinds)), len(kinds))
+    return frozenset(sorted(places, key=lambda n: not kinds[n][0])[:count])
 
 
-def _moment(stretch: _Stretch, dice: Dice) -> datetime:
+def _moment(begin: datetime, length: timedelta, dice: Dice) -> datetime:
     """A second within the stretch, more often by day and in the evening than at night."""
-    days = (stretch.end - stretch.start) / timedelta(days=1)
+    midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
     while True:
-        day = stretch.start.replace(hour=0, minute=0, second=0, microsecond=0)
-        day += timedelta(days=dice.below(int(days) + 2))
-        at = day + timedelta(hours=_HOURS.draw(dice), seconds=dice.below(3600))
-        if stretch.start <= at < stretch.end:
+        days, hours = dice.below(length.days + 2), _HOURS.draw(dice)
+        at = midnight + timedelta(days=days, hours=hours, seconds=dice.below(3600))
+        if begin <= at < begin + length:
             return at
 
 
-def _sellers(merchants: Sequence[Merchant]) -> dict[str, Urn[Merchant]]:
+def _sellers(merchants: Sequence[Merchant]) -> dict[Category, Urn[Merchant]]:
     return {
-        category.name: Urn(merchants, [one.volume * one.wants[k] for one in merchants])
-        for k, category in enumerate(CATEGORIES)
+        category: Urn(merchants, [one.volume * one.wants[category] for one in merchants])
+        for category in CATEGORIES
     }
 
 
 def _urn(weights: Mapping[Launch, float]) -> Urn[Launch]:
     return Urn(list(weights), list(weights.values()))
-
-
-def products_needed(
-    *, seed: int, validation: int, month_1: int, month_2: int
-) -> dict[tuple[str, Launch], int]:
-    """How many products of each category and launch make about two offers a product."""
-    needed: dict[tuple[str, Launch], int] = {}
-    warm, cold = (mix(MONTH_2_START.date(), winter=winter) for winter in (0.0, 1.0))
-    winter = sum(WINTER_BY_WEEK) / 4
-    for k, category in enumerate(CATEGORIES):
-        october = month_2 * (0.3 * (1 - winter) * warm[k] + 0.8 * winter * cold[k])
-        september = month_1 * 0.55 * warm[k] + month_2 * 0.15 * winter * cold[k]
-        counts = {
-            "before": seed * warm[k],
-            "held": validation * warm[k],
-            "september": september,
-            "october": october,
-        }
-        launches: tuple[Launch, ...] = ("before", "held", "september", "october")
-        needed |= {(category.name, launch): 4 + round(counts[launch] / 2) for launch in launches}
-    return needed

@@ -64,7 +64,7 @@ class Desk:
             title = self._new_title(first, text)
             made += [self._row(name, one, title=title, text=text, camera=camera) for one in copies]
         title = self._new_title(firsts[-1], text)
-        twin = replace(firsts[-1].product, id=1, category=neighbours(firsts[-1].category)[0])
+        twin = replace(firsts[-1].product, id=1, category=neighbours(firsts[-1].product.category)[0])
         for one in (firsts[-1], replace(firsts[-1], product=twin)):
             made.append(self._row(name, one, title=title, text=text, camera=camera))
         return made
@@ -88,8 +88,8 @@ class Desk:
             ),  # UTC, without a zone like the real files
             "product_id": product.id,
             "product_name": product.name,
-            "category_id": arrival.category.id,
-            "category": arrival.category.name,
+            "category_id": product.category.id,
+            "category": product.category.name,
             "week": arrival.week,
             "origin": "drift" if arrival.is_season else "normal",
         }
@@ -98,9 +98,8 @@ class Desk:
         """A title that no listing has yet, however it is spaced and cased."""
         title = title_of(arrival.product, arrival.merchant, dice)
         if _folded(title) in self._titles:
-            title = (
-                f"{title.strip()} {100 + len(self._titles)}"  # the merchant's own counter keeps them apart
-            )
+            # the merchant's own counter keeps them apart
+            title = f"{title.strip()} {100 + len(self._titles)}"
         self._titles.add(_folded(title))
         return title
 

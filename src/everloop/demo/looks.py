@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from everloop.demo.dice import Dice
 
@@ -19,13 +21,13 @@ _PALETTES = {
     "Kettles": "grey white black red teal",
     "Pans": "black grey red navy",
     "Mugs": "white blue yellow pink teal green sand",
-    "Fans": "white grey black teal",
-    "Heaters": "white grey black sand",
+    "Fans": "white black teal pink",
+    "Heaters": "white sand grey wine",
     "Sandals": "brown sand black pink orange",
     "Trail Shoes": "grey brown green orange black",
     "Winter Boots": "brown black sand wine grey",
-    "Rain Jackets": "yellow blue red green teal navy",
-    "Winter Coats": "navy wine black green sand blue",
+    "Rain Jackets": "yellow blue red green teal orange",
+    "Winter Coats": "navy wine black sand brown grey",
     "Tents": "green orange blue sand",
     "Lanterns": "black green brown red sand",
     "Backpacks": "navy green grey wine orange black",
@@ -57,8 +59,8 @@ class Look:
         return shade(self.body, 0.62)
 
 
-def look_of(category: str, dice: Dice, *, is_plain: bool = False) -> Look:
-    """A look for a new product of the category; the plain ones are those most like a neighbouring category's."""
+def look_of(category: str, variants: Sequence[int], dice: Dice) -> Look:
+    """A look for a new product of the category, in one of the variants of its sketch."""
     fashion = _PALETTES[category].split()
     colour = dice.pick(list(RGB)) if dice.chance(_ANY_COLOUR) else dice.pick(fashion)
     return Look(
@@ -69,10 +71,11 @@ def look_of(category: str, dice: Dice, *, is_plain: bool = False) -> Look:
         texture=dice.pick(_TEXTURES.get(category, ("plain",))),
         wide=dice.between(0.85, 1.1),
         tall=dice.between(0.85, 1.1),
-        variant=0 if is_plain else dice.below(3),
+        variant=dice.pick(variants),
     )
 
 
+@lru_cache(maxsize=4096)
 def shade(colour: Rgb, light: float) -> Rgb:
     """The colour, darker below 1 and lighter above."""
     red, green, blue = (min(255, round(part * light)) for part in colour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everloop.demo.categories import CATEGORIES, FAMILIES
+from everloop.demo.categories import CATEGORIES, FAMILIES, Category
 from everloop.demo.dice import Dice, Urn
 from everloop.demo.photos import Camera, camera_of
 from everloop.demo.words import Language
@@ -23,14 +23,14 @@ _FIRST_ID, _LAST_ID = 100, 999
 
 @dataclass(frozen=True)
 class Merchant:
-    """A merchant and its habits; shares are of its listings, `volume` is relative to other merchants.
+    """A merchant and its habits; shares are of its listings.
 
-    `wants[k]` is how much of the k-th of CATEGORIES it sells.
+    `volume` is how much it sells relative to other merchants, `wants` how much of each category.
     """
 
     id: int
     volume: float
-    wants: tuple[float, ...]
+    wants: dict[Category, float]
     language: Language
     order: tuple[str, ...]
     separator: str
@@ -48,14 +48,14 @@ class Merchant:
 
 
 def found_merchants(seed: int, *, established: int, new: int) -> tuple[list[Merchant], list[Merchant]]:
-    """The merchants who were there from the start and those who arrive in month 2.
+    """The merchants who were there from the start, a few large and many small, and those who arrive in month 2.
 
     Their numbers are drawn from one range, so that a number does not say who is new.
     """
     dice = Dice(seed, "merchants")
     ids = dice.several(range(_FIRST_ID, _LAST_ID + 1), established + new)
-    merchants = [_merchant(one, rank=k % established, dice=dice) for k, one in enumerate(ids)]
-    return merchants[:established], merchants[established:]
+    known = [_merchant(one, rank=k, dice=dice) for k, one in enumerate(ids[:established])]
+    return known, [_merchant(one, rank=established // 3, dice=dice) for one in ids[established:]]
 
 
 def _merchant(number: int, *, rank: int, dice: Dice) -> Merchant:
@@ -67,8 +67,8 @@ def _merchant(number: int, *, rank: int, dice: Dice) -> Merchant:
         order=dice.pick(_ORDERS),
         separator=dice.pick((" ", " ", " ", " - ", " | ", ", ")),
         case=dice.pick(("lower", "lower", "title", "plain", "upper")),
-        names_noun=dice.between(0.25, 0.8),
-        describes=dice.between(0.1, 0.6),
+        names_noun=dice.between(0.2, 0.75),
+        describes=dice.between(0.1, 0.5),
         features=dice.below(3),
         shortens=dice.pick((0.0, 0.0, 0.2, 0.8)),
         hype=dice.pick((0.0, 0.0, 0.1, 0.5)),
@@ -80,11 +80,8 @@ def _merchant(number: int, *, rank: int, dice: Dice) -> Merchant:
     )
 
 
-def _wants(dice: Dice) -> tuple[float, ...]:
-    """Two families are a merchant's trade; of the rest it sells a little, of some things nothing."""
+def _wants(dice: Dice) -> dict[Category, float]:
+    """Two families are a merchant's trade; of the rest it sells a little."""
     first, second = dice.several(FAMILIES, 2)
-    weights = []
-    for category in CATEGORIES:
-        trade = 1.0 if category.family == first else 0.5 if category.family == second else 0.08
-        weights.append(trade * dice.pick((0.3, 1.0, 1.0, 1.7)))
-    return tuple(weights)
+    trade = {first: 1.0, second: 0.5}
+    return {one: trade.get(one.family, 0.08) * dice.pick((0.3, 1.0, 1.0, 1.7)) for one in CATEGORIES}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from everloop.demo.categories import CATEGORIES, FAMILIES, Category
-from everloop.demo.dice import Dice, Urn
+from everloop.demo.categories import FAMILIES, Category
+from everloop.demo.dice import Dice
 from everloop.demo.looks import Look, look_of
 from everloop.demo.seasons import SEASONAL
 from everloop.demo.words import VOCABULARIES, coin_brands, coin_model
@@ -15,12 +15,20 @@ from everloop.demo.words import VOCABULARIES, coin_brands, coin_model
 Launch = Literal["before", "held", "september", "october"]
 """When a product came to the market. Those `held` are offered in seed_validation only."""
 
-_BRANDS = 72
-_OWN_FEATURES = 0.75  # of a product's features tell it from those of neighbouring categories
-_OWN_FEATURES_LEFT = 0.1  # of last winter's remainders: what is left over could pass for something else
+Collection = Literal["usual", "winter", "remainder"]
+"""What is left of last winter's seasonal products could pass for something else; the new winter ones could not."""
 
-Shelves: TypeAlias = "Mapping[tuple[str, Launch], Urn[Product]]"
-"""The products of each category (by name) and launch; some of them sell better than others."""
+_BRANDS = 72
+_NEW = 0.5  # of the offers are a product's first, so that a product has about two
+
+# How many of a product's features, of four, tell it from the products of neighbouring categories.
+_OWN_FEATURES: dict[Collection, float] = {"usual": 0.75, "winter": 0.95, "remainder": 0.1}
+# Which variants of its sketch they have: variant 0 is the plainest, the most like a neighbour's.
+_VARIANTS: dict[Collection, tuple[int, ...]] = {
+    "usual": (0, 1, 2),
+    "winter": (0, 1, 1, 2, 2),
+    "remainder": (0,),
+}
 
 
 @dataclass(frozen=True)
@@ -35,59 +43,62 @@ class Product:
     material: str
     size: float
     look: Look
-    is_remainder: bool = False
+    collection: Collection
 
     @property
     def name(self) -> str:
         return f"{self.brand} {self.model} {self.look.colour.title()}"
 
 
-def stock_shelves(seed: int, counts: Mapping[tuple[str, Launch], int]) -> Shelves:
-    """Products for each category and launch, as many as `counts` says.
+class Shelves:
+    """All products so far; those that came first are offered most."""
 
-    Those of the SEASONAL categories that were there before are last winter's remainders: what is written about
-    them hardly tells them from their neighbours, unlike the new collection of October.
-    """
-    dice = Dice(seed, "products")
-    brands = _brands_by_family(dice)
-    names: set[tuple[str, str]] = set()
-    shelves = {}
-    number = 0
-    for (name, launch), count in counts.items():
-        category = next(one for one in CATEGORIES if one.name == name)
-        is_remainder = launch != "october" and name in SEASONAL
-        made = []
-        for _ in range(count):
-            number += 1
-            brand_and_model = _unused(brands[category.family], names, dice)
-            made.append(
-                _product(10_000 + number, brand_and_model, category, is_remainder=is_remainder, dice=dice)
-            )
-        # The k-th best seller sells as 1 / sqrt(k): a few products with many offers, many with one.
-        shelves[name, launch] = Urn(made, [(k + 1) ** -0.5 for k in range(count)])
-    return shelves
+    def __init__(self, seed: int) -> None:
+        self._dice = Dice(seed, "products")
+        self._brands = _brands_by_family(self._dice)
+        self._names: set[tuple[str, str]] = set()
+        self._shelves: dict[tuple[Category, Launch], list[Product]] = defaultdict(list)
+
+    def product(self, category: Category, launch: Launch) -> Product:
+        """A product of the category, launched then: a new one, or one that was offered before."""
+        shelf = self._shelves[category, launch]
+        if shelf and not self._dice.chance(_NEW):
+            return self._dice.pick(shelf)
+        shelf.append(self._made(category, launch))
+        return shelf[-1]
+
+    def _made(self, category: Category, launch: Launch) -> Product:
+        dice, words = self._dice, VOCABULARIES[category.name]
+        brand, model = self._unused_name(category)
+        collection = _collection(category, launch)
+        own, shared = dice.several(words.own, 4), dice.several(words.shared, 4)
+        told = _OWN_FEATURES[collection]
+        measure = words.measure
+        steps = round((measure.high - measure.low) / measure.step)
+        return Product(
+            id=10_000 + len(self._names),
+            brand=brand,
+            model=model,
+            category=category,
+            features=tuple(dict.fromkeys((own if dice.chance(told) else shared)[k] for k in range(4))),
+            material=dice.pick(words.materials),
+            size=round(measure.low + measure.step * dice.below(steps + 1), 2),
+            look=look_of(category.name, _VARIANTS[collection], dice),
+            collection=collection,
+        )
+
+    def _unused_name(self, category: Category) -> tuple[str, str]:
+        while True:
+            name = self._dice.pick(self._brands[category.family]), coin_model(self._dice)
+            if name not in self._names:
+                self._names.add(name)
+                return name
 
 
-def _product(
-    number: int, brand_and_model: tuple[str, str], category: Category, *, is_remainder: bool, dice: Dice
-) -> Product:
-    words = VOCABULARIES[category.name]
-    own, shared = dice.several(words.own, 4), dice.several(words.shared, 4)
-    told = _OWN_FEATURES_LEFT if is_remainder else _OWN_FEATURES
-    features = tuple(dict.fromkeys((own if dice.chance(told) else shared)[k] for k in range(4)))
-    measure = words.measure
-    steps = round((measure.high - measure.low) / measure.step)
-    return Product(
-        id=number,
-        brand=brand_and_model[0],
-        model=brand_and_model[1],
-        category=category,
-        features=features,
-        material=dice.pick(words.materials),
-        size=round(measure.low + measure.step * dice.below(steps + 1), 2),
-        look=look_of(category.name, dice, is_plain=is_remainder),
-        is_remainder=is_remainder,
-    )
+def _collection(category: Category, launch: Launch) -> Collection:
+    if category.name not in SEASONAL:
+        return "usual"
+    return "winter" if launch == "october" else "remainder"
 
 
 def _brands_by_family(dice: Dice) -> dict[str, list[str]]:
@@ -98,10 +109,3 @@ def _brands_by_family(dice: Dice) -> dict[str, list[str]]:
         if k % 4 == 0:
             brands[dice.pick(FAMILIES)].append(brand)
     return brands
-
-
-def _unused(brands: list[str], names: set[tuple[str, str]], dice: Dice) -> tuple[str, str]:
-    while (name := (dice.pick(brands), coin_model(dice))) in names:
-        pass
-    names.add(name)
-    return name

@@ -12,9 +12,6 @@ from everloop.demo.categories import Category
 from everloop.demo.dice import Dice
 from everloop.demo.seed_labels import mistaken
 
-REPORTED = 0.26
-"""Share of the listings of month 2 that somebody reports on, whatever a model said about them."""
-
 BY_SELLERS = 0.61
 """Share of the reports that come from sellers; the others come from moderators, who are right."""
 
@@ -35,15 +32,15 @@ class Report:
     reporter: Literal["seller", "moderator"]
 
 
-def reports_on(seed: int, arrivals: Sequence[Arrival]) -> list[Report]:
-    """Reports on a random part of the arrivals, in the order in which they come in."""
+def reports_on(seed: int, arrivals: Sequence[Arrival], *, share: float) -> list[Report]:
+    """Reports on a random share of the arrivals, in the order in which they come in."""
     dice = Dice(seed, "reports")
-    listings = dice.several(range(len(arrivals)), round(REPORTED * len(arrivals)))
+    listings = dice.several(range(len(arrivals)), round(share * len(arrivals)))
     sellers = round(BY_SELLERS * len(listings))
     wrong = round(SELLERS_WRONG * sellers)
     reports = []
     for number, listing in enumerate(listings):
-        right = arrivals[listing].category
+        right = arrivals[listing].product.category
         after = timedelta(seconds=round(3600 * dice.between(*DELAY_H)))
         reports.append(
             Report(

@@ -1,16 +1,13 @@
-"""The year of the simulated marketplace: how much of the trade each category has on a day.
+"""The year of the simulated marketplace: how much of the trade is the winter's, and what is traded when.
 
 Two mixes, one of the warm and one of the cold half of the year, and `winter_share` says how much of the cold one is
 in force. It stands at 0 from May to September, climbs through the four weeks of October in the steps that the real
-marketplace shows, stays at 1 until the end of February and goes back over March and April. Two small bumps, school
-bags and presents, are laid over it.
+marketplace shows, stays at 1 until the end of February and goes back over March and April.
 """
 
 from __future__ import annotations
 
 from datetime import date
-
-from everloop.demo.categories import CATEGORIES
 
 SEASONAL = ("Heaters", "Winter Boots", "Winter Coats")
 """Categories with hardly a label in the seed that become the season."""
@@ -18,18 +15,19 @@ SEASONAL = ("Heaters", "Winter Boots", "Winter Coats")
 WINTER_BY_WEEK = (0.05, 0.30, 0.70, 0.95)
 """Share of the cold mix in the weeks of October that begin on the 1st, 8th, 15th and 22nd."""
 
-_WARM = {
+WARM = {
     "Kettles": 10.0, "Pans": 10.0, "Mugs": 8.0, "Fans": 10.5, "Heaters": 0.35, "Sandals": 11.0, "Trail Shoes": 13.0,
     "Winter Boots": 0.35, "Rain Jackets": 12.0, "Winter Coats": 0.3, "Tents": 9.0, "Lanterns": 6.0,
     "Backpacks": 10.0, "Cool Bags": 9.5,
 }  # fmt: skip
-_COLD = {
+"""How much is sold of each category from May to September, relative to the others."""
+
+COLD = {
     "Kettles": 8.0, "Pans": 6.0, "Mugs": 7.0, "Fans": 2.0, "Heaters": 15.0, "Sandals": 2.0, "Trail Shoes": 6.0,
     "Winter Boots": 16.0, "Rain Jackets": 8.0, "Winter Coats": 14.0, "Tents": 3.0, "Lanterns": 6.0,
     "Backpacks": 5.0, "Cool Bags": 2.0,
 }  # fmt: skip
-# Category: first day, last day, factor. Small enough that no honest monitor should raise an alarm about them.
-_BUMPS = {"Backpacks": ((8, 20), (9, 5), 1.2), "Mugs": ((12, 1), (12, 24), 1.5)}
+"""The same from November to February."""
 
 
 def winter_share(day: date) -> float:
@@ -41,19 +39,5 @@ def winter_share(day: date) -> float:
     [1.0, 0.25, 0.0, 0.7]
     """
     if day.month == 10:
-        return 1.0 if day.day > 28 else WINTER_BY_WEEK[(day.day - 1) // 7]
+        return WINTER_BY_WEEK[min(3, (day.day - 1) // 7)]
     return {11: 1.0, 12: 1.0, 1: 1.0, 2: 1.0, 3: 0.75, 4: 0.25}.get(day.month, 0.0)
-
-
-def mix(day: date, *, winter: float | None = None) -> tuple[float, ...]:
-    """The share of each of `CATEGORIES` on a day, adding up to 1; `winter` replaces the calendar's `winter_share`."""
-    cold = winter_share(day) if winter is None else winter
-    weights = [
-        ((1 - cold) * _WARM[one.name] + cold * _COLD[one.name]) * _bump(one.name, day) for one in CATEGORIES
-    ]
-    return tuple(weight / sum(weights) for weight in weights)
-
-
-def _bump(name: str, day: date) -> float:
-    first, last, factor = _BUMPS.get(name, ((13, 0), (0, 0), 1.0))
-    return factor if first <= (day.month, day.day) <= last else 1.0

@@ -242,7 +242,7 @@ def _rain_jacket(pen: Pen, look: Look) -> None:
 
 
 def _winter_coat(pen: Pen, look: Look) -> None:
-    _garment(pen, look, hem=0.6 if look.variant == 0 else 0.9, sleeve=0.3)
+    _garment(pen, look, hem=0.6 if look.variant == 0 else 0.95, sleeve=0.3)
     pen.oval(0, -0.62, 0.34, 0.32, _CREAM if look.variant else look.body, look.edge)
     pen.oval(0, -0.58, 0.17, 0.2, shade(look.body, 0.5))
     pen.line([(0.06, -0.35), (0.06, 0.6)], look.edge, width=0.06)

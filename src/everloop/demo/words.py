@@ -61,7 +61,7 @@ def _vocabulary(
 _LITRES = ("l", "oz", 33.8)
 _CENTIMETRES = ("cm", "in", 0.394)
 _SHOES = Measure(36, 47, 1, "eu", "uk", 1.0, -33.0)
-_CLOTHES = Measure(36, 56, 2, "size", "us", 1.0, -10.0)
+_CLOTHES = Measure(36, 56, 2, "eur", "us", 1.0, -10.0)
 
 _KITCHEN = "dishwasher safe|easy clean|gift boxed|kitchen|everyday|two year guarantee"
 _AIR = "oscillating|timer|remote control|quiet running|three settings|carry handle|floor standing|thermostat dial"
@@ -92,7 +92,7 @@ VOCABULARIES: dict[str, Vocabulary] = {
         "white plastic|chrome|matt plastic", Measure(20, 46, 2, *_CENTIMETRES),
     ),
     "Heaters": _vocabulary(
-        "heater|tower heater|fan heater|radiator", "heizer|turmheizer|radiator", "chauffage|radiateur", _AIR,
+        "heater|oil heater|radiator|room heater", "heizer|radiator", "chauffage|radiateur", _AIR,
         "oil filled|tip over switch|ceramic plates|frost guard|warms up fast|seven fins|cosy|convector",
         "white plastic|steel|matt plastic", Measure(20, 60, 2, *_CENTIMETRES),
         loose="fan heater|tower fan|air circulator/turmventilator|luefter/ventilateur",
@@ -109,7 +109,7 @@ VOCABULARIES: dict[str, Vocabulary] = {
         "suede|ripstop mesh|nubuck|recycled rubber", _SHOES,
     ),
     "Winter Boots": _vocabulary(
-        "snow boot|winter boots|lined boots|walking boots", "schneestiefel|winterstiefel", "bottes|bottes d'hiver",
+        "snow boots|winter boots|lined boots", "schneestiefel|winterstiefel", "bottes d'hiver|bottes de neige",
         _FEET,
         "fleece lined|snow|to minus twenty|faux fur cuff|knee high|insulated sole|ice spikes|slush proof",
         "suede|nubuck|rubber shell|waxed leather", _SHOES,
@@ -121,7 +121,7 @@ VOCABULARIES: dict[str, Vocabulary] = {
         "ripstop nylon|recycled polyester|waxed cotton", _CLOTHES,
     ),
     "Winter Coats": _vocabulary(
-        "coat|winter coat|padded jacket|parka", "mantel|wintermantel|steppjacke", "manteau|manteau d'hiver", _OUTER,
+        "coat|winter coat|parka", "mantel|wintermantel", "manteau|manteau d'hiver", _OUTER,
         "down filled|quilted|fur trim|thigh length|insulated|for frosty days|fleece collar|box wall baffles",
         "recycled polyester|ripstop nylon|wool blend", _CLOTHES,
         loose="jacket|anorak|shell jacket/jacke|windjacke/veste",
@@ -188,8 +188,8 @@ BOILERPLATE: dict[Language, tuple[str, ...]] = {
 # What introduces the thing itself; {noun} and {features} are filled in.
 PRAISE: dict[Language, tuple[str, ...]] = {
     "en": _list(
-        "A {noun} you will use for years.|{noun} with {features}.|Our customers love this {noun}.|"
-        "Well made {noun}, {features}.|The {noun} that does what it should: {features}."
+        "Made to last: {noun}.|{noun} with {features}.|Our customers love it: {noun}.|"
+        "Well made {noun}, {features}.|{noun}, nothing more and nothing less: {features}."
     ),
     "de": _list(
         "{noun} mit {features}.|Dieser Artikel haelt Jahre: {noun}, {features}.|{noun}, gut verarbeitet."

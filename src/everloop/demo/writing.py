@@ -15,7 +15,7 @@ def title_of(product: Product, merchant: Merchant, dice: Dice) -> str:
     parts = {
         "brand": product.brand,
         "model": product.model,
-        "noun": _noun(product, merchant, dice) if dice.chance(merchant.names_noun) else "",
+        "noun": _noun(product, merchant, dice) if dice.chance(_names_noun(product, merchant)) else "",
         "features": " ".join(dice.several(product.features, dice.below(merchant.features + 1))),
         "size": _size(product, merchant) if dice.chance(0.6) else "",
         "colour": _colour(product, merchant) if dice.chance(0.55) else "",
@@ -44,9 +44,16 @@ def description_of(product: Product, merchant: Merchant, dice: Dice) -> str:
     return _shortened(" ".join(one[0].upper() + one[1:] for one in sentences), merchant, dice)
 
 
+def _names_noun(product: Product, merchant: Merchant) -> float:
+    """How likely this merchant says what it is: of what is new for the winter, more likely than of the rest."""
+    return (1 + merchant.names_noun) / 2 if product.collection == "winter" else merchant.names_noun
+
+
 def _noun(product: Product, merchant: Merchant, dice: Dice) -> str:
     words = VOCABULARIES[product.category.name]
-    return dice.pick((words.loose_nouns if product.is_remainder else words.nouns)[merchant.language])
+    return dice.pick(
+        (words.loose_nouns if product.collection == "remainder" else words.nouns)[merchant.language]
+    )
 
 
 def _colour(product: Product, merchant: Merchant) -> str:
