@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop import data, labels, serving
+from everloop import data, labels, pipelines, serving
 from everloop.monitoring import store
 from everloop.monitoring.comparison import DriftReport, SeriesDrift, compare
 from everloop.monitoring.look_accuracy import accuracy_in_words
@@ -48,7 +50,7 @@ def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
 
 
 def reference_of(ws: Workspace, manifest: Manifest) -> Reference | None:
-    """What a release's training rows and labels looked like; computed once, kept as a blob.
+    """What a release's training rows looked like, and what it would answer on them; computed once, kept as a blob.
 
     None for a release that does not say what it was trained on.
     """
@@ -72,9 +74,45 @@ def _training_rows(ws: Workspace, manifest: Manifest) -> pa.Table:
     known = set(data.version(ws, manifest.data_version).schema.names)
     rows = data.read(ws, manifest.data_version, columns=[name for name in names if name in known])
     joined = rows.join(truth, keys=data.ROW_ID, join_type="inner")
-    return joined.drop_columns([data.ROW_ID]).rename_columns(
-        [ANSWER if name == "label" else name for name in joined.column_names if name != data.ROW_ID]
+    held_out = None if manifest.run is None else pipelines.held_out_answers(ws, manifest.run)
+    answers = expected_answers(joined["label"].to_pylist(), held_out)
+    return joined.select([name for name in rows.column_names if name != data.ROW_ID]).append_column(
+        ANSWER, pa.array(answers, pa.string())
     )
+
+
+def expected_answers(labels: Sequence[str | None], held_out: pa.Table | None) -> list[str]:
+    """What a model would answer on rows with these labels, in no order: as often as on held-out rows of each label.
+
+    A model's own habit is no drift: one that calls every tenth lamp a bulb does so in the reference, too. A label
+    without held-out rows is taken to be answered rightly.
+
+    Examples
+    --------
+    >>> held_out = pa.table({"label": ["lamp"] * 10, "predicted": ["lamp"] * 9 + ["bulb"]})
+    >>> Counter(expected_answers(["lamp"] * 20 + ["tea"], held_out))
+    Counter({'lamp': 18, 'bulb': 2, 'tea': 1})
+    """
+    answered: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    if held_out is not None:
+        for label, predicted in zip(
+            held_out["label"].to_pylist(), held_out["predicted"].to_pylist(), strict=True
+        ):
+            answered[str(label)][str(predicted)] += 1
+    expected: list[str] = []
+    for label, n in Counter(map(str, labels)).items():
+        expected += _in_shares(answered[label] or Counter({label: 1}), n)
+    return expected
+
+
+def _in_shares(answers: Counter[str], n: int) -> list[str]:
+    """`n` answers in the given shares, the largest remainders rounded up."""
+    total = answers.total()
+    counts = {name: n * count // total for name, count in answers.items()}
+    rest = sorted(answers, key=lambda name: (-(n * answers[name] % total), name))
+    for name in rest[: n - sum(counts.values())]:
+        counts[name] += 1
+    return [name for name, count in counts.items() for _ in range(count)]
 
 
 def _current(answered: pa.Table, manifest: Manifest, reference: Reference) -> pa.Table:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.model_files import write_model
     from everloop.pipelines.processes import Processes
-    from everloop.pipelines.reading import output_of, pipeline_run, pipeline_runs, result
+    from everloop.pipelines.reading import held_out_answers, output_of, pipeline_run, pipeline_runs, result
     from everloop.pipelines.records import (
         Change,
         OnProgress,
@@ -57,6 +57,7 @@ _HOMES = {
     "Pipeline": "tracing",
     "pipeline": "tracing",
     "write_model": "model_files",
+    "held_out_answers": "reading",
     "output_of": "reading",
     "pipeline_run": "reading",
     "pipeline_runs": "reading",
@@ -107,6 +108,7 @@ __all__ = [
     "best",
     "cancel",
     "fit",
+    "held_out_answers",
     "output_of",
     "pipeline",
     "pipeline_run",

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from everloop.errors import NotFound, NotReady
 from everloop.pipelines import store
 from everloop.pipelines.records import PipelineRun, Stored
@@ -53,6 +56,21 @@ def output_of(ws: Workspace, run_id: str, node: str) -> Any:
             f"run {run_id} has no finished step {node!r}; finished are: {', '.join(outputs) or 'none'}."
         )
     return _results(ws).bring(outputs[node])
+
+
+def held_out_answers(ws: Workspace, run_id: str) -> pa.Table | None:
+    """What a run's model answered on the rows that it was not trained on, without loading the model.
+
+    Returns
+    -------
+    `_row_id`, `label`, `predicted` and `score`, a row for each test row; None when the pipeline returned no model.
+    """
+    run = pipeline_run(ws, run_id)
+    stored = outputs_of(run).get(run.plan["output"].get("node", ""))
+    if stored is None or stored.kind != "model":
+        return None
+    with pq.ParquetFile(ws.blobs.path(stored.files["evaluation.parquet"])) as file:
+        return file.read()
 
 
 def outputs_of(run: PipelineRun) -> dict[str, Stored]:
