@@ -101,4 +101,4 @@ live = el.endpoint(
     ],
 )
 
-el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 90), cooldown_h=120)
+el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 80), cooldown_h=120)
