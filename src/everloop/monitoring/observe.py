@@ -8,7 +8,7 @@ from datetime import datetime
 
 from everloop import events
 from everloop.ledger import Node, link
-from everloop.monitoring import store
+from everloop.monitoring import store, traffic_hours
 from everloop.monitoring.look_accuracy import look_at_accuracy
 from everloop.monitoring.look_drift import look_at_drift
 from everloop.monitoring.look_kpi import look_at_kpi
@@ -19,6 +19,7 @@ from everloop.monitoring.records import (
     Finding,
     KpiWatch,
     LatencyWatch,
+    TrafficWatch,
     Watch,
     every_of,
     from_value,
@@ -63,6 +64,9 @@ def _due(ws: Workspace) -> list[_Due]:
 
 
 def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
+    if isinstance(due.watch, TrafficWatch):
+        _count_traffic(ws, due)
+        return []
     every, now = every_of(due.watch), ws.now()
     missed = int((now - due.looked_at) / every)
     first = max(1, missed - _MOST_LOOKS + 1)
@@ -76,6 +80,19 @@ def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
         found += kept
         before = end
     return found
+
+
+def _count_traffic(ws: Workspace, due: _Due) -> None:
+    """Count what came since the last look, in one reading of the log however long that was ago."""
+    every = every_of(due.watch)
+    end = due.looked_at + int((ws.now() - due.looked_at) / every) * every
+    hours = traffic_hours.count(ws, due.endpoint, start=due.looked_at, end=end)
+
+    def keep(tx: Tx) -> None:
+        if store.move_watch(tx, due.endpoint, name_of(due.watch), before=due.looked_at, after=end):
+            traffic_hours.put(tx, due.endpoint, hours)
+
+    ws.write(keep)
 
 
 def _keep(ws: Workspace, tx: Tx, due: _Due, seen: Seen, before: datetime, end: datetime) -> list[Finding]:

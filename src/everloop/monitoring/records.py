@@ -69,9 +69,18 @@ class KpiWatch:
     every_h: float = 24.0
 
 
-Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch
+@dataclass(frozen=True)
+class TrafficWatch:
+    """Counts requests, failures and latencies by the hour; every endpoint has it, nobody declares it."""
+
+    kind = "traffic"
+    window_h: float = 1.0
+    every_h: float = 0.25
+
+
+Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch | TrafficWatch
 _KINDS: dict[str, type[Watch]] = {
-    one.kind: one for one in (DriftWatch, AccuracyWatch, LatencyWatch, KpiWatch)
+    one.kind: one for one in (DriftWatch, AccuracyWatch, LatencyWatch, KpiWatch, TrafficWatch)
 }
 
 

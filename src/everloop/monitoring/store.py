@@ -117,7 +117,10 @@ def measures_between(
         .limit(limit)
     )
     if names:
-        statement = statement.where(measures.c.name.in_(names))
+        families = [measures.c.name.startswith(one) for one in names if one.endswith(":")]
+        statement = statement.where(sa.or_(measures.c.name.in_(names), *families))
+    else:
+        statement = statement.where(measures.c.name.not_in(("traffic", "traffic:day")))
     if start is not None:
         statement = statement.where(measures.c.end > start)
     return [Measure(**row._mapping) for row in reversed(connection.execute(statement).all())]
