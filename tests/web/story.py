@@ -22,7 +22,6 @@ from everloop.serving.segments import LogWriter
 from everloop.workspace import Workspace
 from tests.loop import shop
 
-NASTY = "<script>document.title='owned'</script>"  # a seller's name as an attacker would choose it
 LOOP = (
     shop.LOOP.replace(
         "el.canary(50, 100, excess_at_most={'errors': 0.2, 'contradicted': None})".replace("'", '"'),
@@ -128,7 +127,8 @@ class Shop:
 
     def _review(self) -> None:
         """Reviewers settle most of what waits."""
-        waiting = feedback.review_queue(self.ws, "kind", limit=1_000)
+        queue = feedback.review_queue(self.ws, "kind", limit=1_000)
+        waiting = [one for one in queue if one.prediction_id in self.truth]
         for item in waiting[: round(len(waiting) * 0.9)]:
             feedback.answer_review(self.ws, item.id, value=self.truth[item.prediction_id], reviewer="carol")
 

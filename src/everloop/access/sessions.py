@@ -30,7 +30,7 @@ def open_session(ws: Workspace, secret: str) -> tuple[str, Principal]:
     ws.write(
         lambda tx: audit(ws.acting_as(principal.name), tx, "session.open", Node("account", principal.name))
     )
-    return f"{token_id}.{ends_s}.{_sign(ws, token_id, ends_s)}", principal
+    return f"{token_id}.{ends_s}.{sign(ws, token_id, ends_s)}", principal
 
 
 def resume_session(ws: Workspace, session: str) -> Principal:
@@ -38,7 +38,7 @@ def resume_session(ws: Workspace, session: str) -> Principal:
     token_id, _, rest = session.partition(".")
     ends, _, signature = rest.partition(".")
     if not (ends.isascii() and ends.isdigit()) or not hmac.compare_digest(
-        signature.encode(), _sign(ws, token_id, int(ends)).encode()
+        signature.encode(), sign(ws, token_id, int(ends)).encode()
     ):
         raise NotRecognised("the session was not made by this server. Sign in again.")
     if int(ends) <= clock.wall_ns() // 1_000_000_000:
@@ -46,7 +46,7 @@ def resume_session(ws: Workspace, session: str) -> Principal:
     return tokens.holder(ws, tokens.table.c.id == token_id)[1]
 
 
-def _sign(ws: Workspace, token_id: str, ends_s: int) -> str:
+def sign(ws: Workspace, token_id: str, ends_s: int) -> str:
     return blake3(f"session {token_id} {ends_s}".encode(), key=_key(ws)).hexdigest()
 
 

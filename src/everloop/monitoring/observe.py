@@ -24,6 +24,7 @@ from everloop.monitoring.records import (
     every_of,
     from_value,
     name_of,
+    to_value,
     window_of,
 )
 from everloop.monitoring.seen import Seen, read_window
@@ -60,7 +61,13 @@ def _due(ws: Workspace) -> list[_Due]:
     with ws.read() as connection:
         rows = store.all_watches(connection, None)
     known = [_Due(row.endpoint, from_value(row.watch), row.looked_at) for row in rows]
-    return [one for one in known if one.looked_at + every_of(one.watch) <= ws.now()]
+    return [one for one in known if _is_due(ws, one)]
+
+
+def _is_due(ws: Workspace, one: _Due) -> bool:
+    if isinstance(one.watch, TrafficWatch):
+        return traffic_hours.is_due(ws, one.watch, looked_at=one.looked_at)
+    return one.looked_at + every_of(one.watch) <= ws.now()
 
 
 def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
@@ -84,13 +91,15 @@ def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
 
 def _count_traffic(ws: Workspace, due: _Due) -> None:
     """Count what came since the last look, in one reading of the log however long that was ago."""
-    every = every_of(due.watch)
-    end = due.looked_at + int((ws.now() - due.looked_at) / every) * every
+    assert isinstance(due.watch, TrafficWatch), "the caller looked"  # noqa: S101
+    watch = traffic_hours.looked(ws, due.watch)
+    end = traffic_hours.end_of_look(ws, watch, looked_at=due.looked_at)
     hours = traffic_hours.count(ws, due.endpoint, start=due.looked_at, end=end)
 
     def keep(tx: Tx) -> None:
-        if store.move_watch(tx, due.endpoint, name_of(due.watch), before=due.looked_at, after=end):
-            traffic_hours.put(tx, due.endpoint, hours)
+        name, value = name_of(watch), to_value(watch)
+        if store.move_watch(tx, due.endpoint, name, before=due.looked_at, after=end, watch=value):
+            traffic_hours.add(tx, due.endpoint, hours)
 
     ws.write(keep)
 

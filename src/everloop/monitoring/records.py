@@ -71,11 +71,17 @@ class KpiWatch:
 
 @dataclass(frozen=True)
 class TrafficWatch:
-    """Counts requests, failures and latencies by the hour; every endpoint has it, nobody declares it."""
+    """Counts requests, failures and latencies by the hour; every endpoint has it, nobody declares it.
+
+    It rests while nothing is logged: `log_end` is where the log ended at its last look, `quiet_looks` how many looks
+    in a row found the same end.
+    """
 
     kind = "traffic"
     window_h: float = 1.0
-    every_h: float = 0.25
+    every_h: float = 1 / 30
+    log_end: str = ""
+    quiet_looks: int = 0
 
 
 Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch | TrafficWatch

@@ -82,12 +82,21 @@ def all_watches(connection: Connection, endpoint: str | None) -> list[sa.Row[Any
     return list(connection.execute(statement))
 
 
-def move_watch(tx: Tx, endpoint: str, name: str, *, before: datetime, after: datetime) -> bool:
-    """Say that a watch has looked up to `after`; False when another process was quicker."""
+def move_watch(
+    tx: Tx,
+    endpoint: str,
+    name: str,
+    *,
+    before: datetime,
+    after: datetime,
+    watch: dict[str, Any] | None = None,
+) -> bool:
+    """Say that a watch has looked up to `after`, and what it is from now on; False when another process was quicker."""
+    values = {"looked_at": after} | ({} if watch is None else {"watch": watch})
     changed = tx.execute(
         sa.update(watches)
         .where(watches.c.endpoint == endpoint, watches.c.name == name, watches.c.looked_at == before)
-        .values(looked_at=after)
+        .values(**values)
     )
     return changed.rowcount == 1
 

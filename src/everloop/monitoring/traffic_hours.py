@@ -7,8 +7,8 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from everloop import serving
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
-from everloop.monitoring.records import Measure
+from everloop.monitoring.records import Measure, TrafficWatch, every_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 HOURLY, DAILY = "traffic", "traffic:day"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-_HOURS_SHOWN = timedelta(days=31)  # a longer time is drawn from days: at most some hundred rows a version
+_IN_FLIGHT = timedelta(seconds=10)  # a request is logged when it is answered, under the time at which it came
+# A look ends up to a look's length and _IN_FLIGHT before now: after three that found the log unchanged all is counted.
+_QUIET_LOOKS = 3
+_HOURS_SHOWN = timedelta(days=8)  # a longer time is drawn from days: at most some hundred rows a version
 _MOST_ROWS = 20_000
 _BINS_PER_OCTAVE = 8  # a percentile is right to 4.5 %
 _COLUMNS = ["at", "model", "version", "status", "latency_us", "replay", "shadow_of"]
@@ -66,7 +69,7 @@ class _Count:
         self.latency.update(other.latency)
 
 
-_Counts = dict[tuple[datetime, str], _Count]
+Counts = dict[tuple[datetime, str], _Count]
 
 
 def traffic(
@@ -74,13 +77,13 @@ def traffic(
 ) -> list[Traffic]:
     """What each version of an endpoint did, bucket by bucket, oldest first; buckets without requests are left out.
 
-    `bucket` is a whole number of hours; None gives each version's total. A span of more than 31 days is drawn from
+    `bucket` is a whole number of hours; None gives each version's total. A span of more than 8 days is drawn from
     whole days.
     """
     name, unit = (HOURLY, HOUR) if end - start <= _HOURS_SHOWN else (DAILY, DAY)
     with ws.read() as connection:
         rows = store.measures_between(connection, endpoint, names=(name,), start=start, limit=_MOST_ROWS)
-    merged: _Counts = {}
+    merged: Counts = {}
     for row in rows:
         if row.start < end:
             at = start if bucket is None else _floor(row.start, max(bucket, unit))
@@ -100,37 +103,57 @@ def traffic_total(found: Iterable[Traffic]) -> dict[str, tuple[int, int]]:
     return total
 
 
-def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> list[Measure]:
-    """Count the log's hours that overlap [start, end), whole from their first minute on."""
-    hours: _Counts = {}
+def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
+    """Whether there may be requests that are not counted yet."""
+    if end_of_look(ws, watch, looked_at=looked_at) <= looked_at:
+        return False
+    return watch.quiet_looks < _QUIET_LOOKS or watch.log_end != serving.log.end(ws.home / "serving")
+
+
+def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
+    """The watch after a look that begins now."""
+    log_end = serving.log.end(ws.home / "serving")
+    return replace(
+        watch, log_end=log_end, quiet_looks=watch.quiet_looks + 1 if log_end == watch.log_end else 0
+    )
+
+
+def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
+    """Up to when a look that begins now counts."""
+    every = every_of(watch)
+    return looked_at + max(0, int((ws.now() - _IN_FLIGHT - looked_at) / every)) * every
+
+
+def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:
+    """What was logged in [start, end), by hour and version."""
+    hours: Counts = {}
     batches = serving.log.batches(
-        ws.home / "serving", endpoint=endpoint, start=_floor(start, HOUR), end=end, columns=_COLUMNS
+        ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS
     )
     for batch in batches:
         _count_batch(batch, hours)
-    return [_measure(endpoint, HOURLY, at, at + HOUR, version, one) for (at, version), one in hours.items()]
+    return hours
 
 
-def put(tx: Tx, endpoint: str, hours: Sequence[Measure]) -> None:
-    """Write hours, which replace what was counted of them before, and add their days up again."""
-    store.put_measures(tx, hours)
-    days = sorted({_floor(one.start, DAY) for one in hours})
-    if not days:
-        return
-    touched = set(days)
-    merged: _Counts = {}
-    for row in store.measures_between(
-        tx.connection, endpoint, names=(HOURLY,), start=days[0], limit=_MOST_ROWS
-    ):
-        if (day := _floor(row.start, DAY)) in touched:
-            merged.setdefault((day, row.variant), _Count()).add(_read(row))
-    store.put_measures(
-        tx,
-        [_measure(endpoint, DAILY, day, day + DAY, version, one) for (day, version), one in merged.items()],
-    )
+def add(tx: Tx, endpoint: str, counted: Counts) -> None:
+    """Add to what was counted of the same hours, and of their days, before."""
+    for name, unit in ((HOURLY, HOUR), (DAILY, DAY)):
+        merged: Counts = {}
+        for (at, version), one in counted.items():
+            merged.setdefault((_floor(at, unit), version), _Count()).add(one)
+        first = min((at for at, _ in merged), default=None)
+        for row in store.measures_between(
+            tx.connection, endpoint, names=(name,), start=first, limit=_MOST_ROWS
+        ):
+            if (row.start, row.variant) in merged:
+                merged[row.start, row.variant].add(_read(row))
+        store.put_measures(
+            tx,
+            [_measure(endpoint, name, at, at + unit, version, one) for (at, version), one in merged.items()],
+        )
 
 
-def _count_batch(batch: pa.RecordBatch, hours: _Counts) -> None:
+def _count_batch(batch: pa.RecordBatch, hours: Counts) -> None:
     own = np.asarray(batch["shadow_of"].is_null())
     hour_of = np.asarray(batch["at"].cast(pa.int64()), dtype=np.int64) // (3_600 * 1_000_000)
     versions = np.asarray(

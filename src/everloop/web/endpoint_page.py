@@ -29,11 +29,10 @@ from everloop.workspace import Workspace
 _SPANS = {
     "24h": (timedelta(hours=24), timedelta(hours=1)),
     "7d": (timedelta(days=7), timedelta(hours=3)),
-    "30d": (timedelta(days=30), timedelta(hours=12)),
+    "30d": (timedelta(days=30), timedelta(days=1)),
     "90d": (timedelta(days=90), timedelta(days=1)),
     "1y": (timedelta(days=365), timedelta(days=3)),
 }
-_DEFAULT_SPAN = "30d"
 _DRIFT_SHOWN = 5  # columns that moved most
 _DRIFT_MATTERS = 0.05  # effects below it are never findings: docs/explanation/drift.md
 _LIST = 20
@@ -81,7 +80,7 @@ class VariantRow:
 def view(visit: Visit) -> Shown:
     ws, name = visit.ws, visit.path["name"]
     endpoint = rollout.endpoint(ws, name)
-    span = _span(visit)
+    span = _span(visit, endpoint)
     counted = monitoring.traffic(ws, name, start=span.start, end=span.end, bucket=span.bucket)
     total = monitoring.traffic(ws, name, start=span.start, end=span.end, bucket=None)
     accuracy = _accuracy(ws, name, span)
@@ -109,9 +108,12 @@ def view(visit: Visit) -> Shown:
     }
 
 
-def _span(visit: Visit) -> _Span:
-    name = visit.query.get("span", _DEFAULT_SPAN)
-    name = name if name in _SPANS else _DEFAULT_SPAN
+def _span(visit: Visit, endpoint: Endpoint) -> _Span:
+    """The span that was asked for, else the shortest of a day, a week and a month that shows the whole history."""
+    age = visit.ws.now() - endpoint.created_at
+    fitting = next((name for name in ("24h", "7d") if age <= _SPANS[name][0]), "30d")
+    name = visit.query.get("span", fitting)
+    name = name if name in _SPANS else fitting
     length, bucket = _SPANS[name]
     return _Span(name, visit.ws.now() - length, visit.ws.now(), bucket)
 

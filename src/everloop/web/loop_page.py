@@ -14,6 +14,7 @@ from everloop import (
     jobs,
     labels,
     monitoring,
+    pipelines,
     registry,
     retraining,
     rollout,
@@ -145,7 +146,8 @@ def _training(ws: Workspace) -> Stage:
         return Stage("Training", "never ran", "quiet", "No pipeline has run yet.", None, upcoming, None)
     tones: dict[str, tuple[str, Tone]] = {"running": ("running", "live"), "finished": ("done", "ok")}
     state, tone = tones.get(last.status, (last.status, "failed"))
-    told = f"{last.name} {'is running' if last.status == 'running' else last.status}"
+    name = pipelines.pipeline_run(ws, last.id).pipeline
+    told = f"{name} {'is running' if last.status == 'running' else last.status}"
     return Stage(
         "Training", state, tone, told, last.ended_at or last.started_at, upcoming, f"/trace/{last.id}"
     )
@@ -236,7 +238,9 @@ def _serving(ws: Workspace, seen: _Seen) -> Stage:
     if newest.error:
         return Stage("Serving", "in trouble", "failed", newest.error, None, "See the server's log", link)
     many = f"{len(workers)} process{'es' if len(workers) > 1 else ''}"
-    return Stage("Serving", "live", "live", told, None, f"{many} answer {len(live)} endpoint(s)", link)
+    return Stage(
+        "Serving", "live", "live", told, None, f"{many} answer{'' if len(workers) > 1 else 's'}", link
+    )
 
 
 def _monitoring(ws: Workspace, seen: _Seen) -> Stage:
@@ -244,7 +248,7 @@ def _monitoring(ws: Workspace, seen: _Seen) -> Stage:
     if at is None:
         told = "Nothing is watched yet."
         return Stage("Monitoring", "off", "quiet", told, None, "Declare watch=[el.drift(), ...]", None)
-    upcoming = f"Next look {ago(at, ws.now())}"
+    upcoming = f"A look {ago(at, ws.now())}"
     if not seen.findings:
         newest = next(iter(monitoring.findings(ws, limit=1)), None)
         told = newest.message if newest else "Nothing was found."
@@ -316,7 +320,7 @@ def _needs(ws: Workspace, seen: _Seen) -> Iterator[Need]:
         if oldest:
             yield Need(
                 "review",
-                f"{count(waiting)} answers of {endpoint} wait for a reviewer",
+                f"{count(waiting)} answer{'s' if waiting > 1 else ''} of {endpoint} wait{'' if waiting > 1 else 's'} for a reviewer",
                 "Accuracy is measured on them, and corrections wait for a word.",
                 oldest[0].created_at,
                 f"/review?endpoint={endpoint}",

@@ -181,7 +181,7 @@ def _error_page(
         code=error.code,
         message=str(error),
         status_code=status or status_of(error),
-        **_frame(ws, request, principal),
+        **_frame(ws, request, principal) | {"as_json": None},
     )
 
 

@@ -38,10 +38,11 @@ def _environment() -> jinja2.Environment:
         words.number,
         words.percent,
         words.place_of,
+        words.said,
         words.short,
     ):
         made.filters[filter_.__name__] = filter_
-    made.filters["path"] = lambda text: quote(str(text), safe="@:")
+    made.filters["path"] = lambda text: quote(str(text), safe="@:/")
     made.globals["static"] = f"/static/{VERSION}"
     return made
 

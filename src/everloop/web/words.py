@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from everloop.errors import Invalid
 from everloop.ids import prefix_of
 
 _DAY_S = 86_400
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 
 def ago(at: datetime, now: datetime) -> str:
@@ -39,10 +41,10 @@ def duration(length: timedelta) -> str:
     ('7.2 s', '1.5 h', '9 d')
     """
     seconds = length.total_seconds()
-    for unit, size in (("d", _DAY_S), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.45 * size or (unit == "min" and seconds >= size):
-            amount = seconds / size
-            return f"{amount:.0f} {unit}" if amount >= 9.5 or unit != "h" else f"{amount:.2g} {unit}"
+    for unit, size, least in (("d", _DAY_S, 1.5), ("h", 3_600, 0.99), ("min", 60, 0.99)):
+        amount = seconds / size
+        if amount >= least:
+            return f"{amount:.2g} {unit}" if unit == "h" and amount < 9.5 else f"{amount:.0f} {unit}"
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
@@ -64,7 +66,7 @@ def percent(share: float | None) -> str:
     if share is None:
         return "not known"
     value = 100 * share
-    if value == 0 or abs(value) >= 99.95:
+    if abs(value) < 0.0005 or abs(value) >= 99.95:
         return f"{value:.0f} %"
     return f"{value:.1f} %" if abs(value) >= 1 else f"{value:.1g} %"
 
@@ -105,19 +107,37 @@ def short(identifier: str) -> str:
         return identifier[:12] if is_digest else identifier
 
 
+def said(text: str, now: datetime) -> str:
+    """A sentence with its machine-written times said as people say them.
+
+    >>> from datetime import timezone
+    >>> said("cooling down until 2026-10-21T00:00:00+00:00: no", datetime(2026, 10, 20, 1, tzinfo=timezone.utc))
+    'cooling down until 21 Oct 00:00: no'
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        at = datetime.fromisoformat(match[0])
+        return f"{at.day} {at:%b %H:%M}" if at.year == now.year else f"{at.day} {at:%b %Y}"
+
+    return _ISO.sub(shown, text)
+
+
 def place_of(identifier: str, kind: str = "") -> str | None:
     """The page about a thing, None when there is none.
 
     >>> place_of("category@2", "model_version"), place_of("listings@3"), place_of("9f" * 32)
     ('/models/category/2', '/trace/listings@3', None)
     """
-    name, at, number_ = identifier.rpartition("@")
-    if kind == "model_version" and at and number_.isdigit():
-        return f"/models/{name}/{number_}"
+    name, at, which = identifier.rpartition("@")
+    is_version = bool(at) and which.isdigit()
+    if kind == "model_version" and is_version:
+        return f"/models/{name}/{which}"
     if kind == "endpoint":
         return f"/endpoints/{identifier}"
+    if kind == "row":
+        return f"/rows/{identifier}"
     if identifier.startswith("ro_"):
         return f"/rollouts/{identifier}"
-    if identifier.startswith(("pred_", "run_")) or (at and number_.isdigit()):
+    if identifier.startswith(("pred_", "run_")) or (is_version and kind in ("", "dataset_version")):
         return f"/trace/{identifier}"
     return None

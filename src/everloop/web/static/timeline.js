@@ -99,19 +99,27 @@ function limit(axis, value, name) {
   };
 }
 
+// The span that was asked for, or from where there is anything to see: an empty half says nothing.
+function firstOf(series) {
+  const known = [...Object.values(series.traffic).map((one) => one.x[0]), series.accuracy.x[0], ...series.drift.map((one) => one.x[0]), series.marks[0]?.at];
+  const first = Math.min(...known.filter(Boolean).map(Date.parse));
+  const margin = (Date.parse(series.end) - first) / 60;
+  return Number.isFinite(first) ? new Date(Math.max(Date.parse(series.start), first - margin)).toISOString() : series.start;
+}
+
 function layout(series, width) {
   const total = ROWS.reduce((sum, one) => sum + one.size, 0);
   const room = 1 - GAP * (ROWS.length - 1);
   const grid = { gridcolor: colour("--border"), zeroline: false, linecolor: colour("--border"), tickcolor: colour("--border") };
   const formats = { y: ".0%", y2: ".2~f", y3: "~g", y4: ".1~%", y5: "~s" };
   const found = {
-    height: 720, margin: { l: 48, r: 12, t: width < 560 ? 48 : 30, b: 34 }, barmode: "stack", bargap: 0,
+    height: 720, margin: { l: 48, r: 12, t: width < 560 ? 48 : 30, b: 44 }, barmode: "stack", bargap: 0,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
     hovermode: "x unified", hoversubplots: "axis",
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--border"), font: { size: 12, color: colour("--text") }, align: "left", namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.005, yanchor: "bottom", xanchor: "left", itemclick: "toggle" },
-    xaxis: { ...grid, type: "date", range: [series.start, series.end], anchor: "y", hoverformat: "%-d %b %H:%M", showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("--muted"), spikesnap: "cursor" },
+    xaxis: { ...grid, type: "date", range: [firstOf(series), series.end], anchor: "y", hoverformat: "%-d %b %H:%M", tickformatstops: [{ dtickrange: [null, 86399999], value: "%H:%M\n%-d %b" }, { dtickrange: [86400000, "M1"], value: "%-d %b" }, { dtickrange: ["M1", null], value: "%b %Y" }], showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("--muted"), spikesnap: "cursor" },
     shapes: [], annotations: [],
   };
   let bottom = 0;
@@ -133,7 +141,7 @@ function layout(series, width) {
     found.shapes.push({ type: "line", x0: one.at, x1: one.at, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: colour(TONES[one.tone]), width: 1, dash: "dot" }, opacity: 0.6 });
   }
   for (const one of [
-    limit("y", series.accuracy_at_least, "at least"),
+    limit("y", series.accuracy_at_least, `at least ${Math.round(100 * series.accuracy_at_least)} %`),
     limit("y2", series.drift_matters, "matters from here"),
   ]) {
     if (one) {
@@ -159,7 +167,10 @@ async function show(place) {
   place.isListening = true;
   place.on("plotly_click", (event) => {
     const link = event.points.map((one) => one.customdata).find((one) => typeof one === "string" && one.startsWith("#"));
-    if (link) location.hash = link;
+    if (link) {
+      document.getElementById(link.slice(1))?.closest("details")?.setAttribute("open", "");
+      location.hash = link;
+    }
   });
 }
 
