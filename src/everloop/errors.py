@@ -6,6 +6,7 @@
     ├── Conflict        somebody else changed it first, or it exists already
     │   └── LostLease   another worker took the job over; what this one made is not kept
     ├── Denied          the actor may not do this
+    │   └── NotRecognised   nobody said who asks, or the token or session is worth nothing
     ├── GateFailed      the answer is no: a gate, a check or a verification said so
     ├── StepFailed      a step of a pipeline failed; what was finished before it is kept
     ├── NotReady        not now; the same call may succeed later
@@ -42,6 +43,10 @@ class LostLease(Conflict):
 
 class Denied(EverloopError):
     code = "denied"
+
+
+class NotRecognised(Denied):
+    code = "not_recognised"
 
 
 class GateFailed(EverloopError):

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from everloop import access
-from everloop.errors import Conflict, Denied, Invalid, NotFound
+from everloop import access, clock
+from everloop.access import sessions
+from everloop.errors import Conflict, Denied, Invalid, NotFound, NotRecognised
 from everloop.ledger import entries
 from everloop.workspace import Workspace
 
@@ -79,3 +80,50 @@ def test_mistakes_are_named(ws: Workspace) -> None:
 
 def test_every_role_holds_known_permissions_and_the_owner_holds_all() -> None:
     assert all(permissions <= access.ROLES["owner"] for permissions in access.ROLES.values())
+
+
+def test_a_session_names_its_token_and_is_worth_nothing_as_one(any_ws: Workspace) -> None:
+    access.add_account(any_ws, "alice", role="viewer")
+    token, secret = access.create_token(any_ws, "alice")
+    session, principal = access.open_session(any_ws, secret)
+    assert principal.name == access.resume_session(any_ws, session).name == "alice"
+    assert secret not in session
+    with pytest.raises(NotRecognised, match="unknown, revoked"):
+        access.authenticate(any_ws, session)
+    access.revoke_token(any_ws, token)
+    with pytest.raises(NotRecognised, match="unknown, revoked"):
+        access.resume_session(any_ws, session)
+
+
+def test_a_session_that_was_changed_or_made_elsewhere_is_refused(ws: Workspace) -> None:
+    access.add_account(ws, "alice", role="viewer")
+    _, secret = access.create_token(ws, "alice")
+    session, _ = access.open_session(ws, secret)
+    token, ends, signature = session.split(".")
+    later = str(int(ends) + 1)
+    for forged in (
+        f"{token}.{later}.{signature}",
+        f"{token}x.{ends}.{signature}",
+        f"{token}.{ends}.",
+        "",
+        "é.1.ü",
+    ):
+        with pytest.raises(NotRecognised, match="not made by this server"):
+            access.resume_session(ws, forged)
+
+
+def test_a_session_ends_by_itself(ws: Workspace) -> None:
+    access.add_account(ws, "alice", role="viewer")
+    _, secret = access.create_token(ws, "alice")
+    token = access.open_session(ws, secret)[0].split(".")[0]
+    past = clock.wall_ns() // 1_000_000_000 - 1
+    ended = f"{token}.{past}.{sessions.sign(ws, token, past)}"
+    with pytest.raises(NotRecognised, match="has ended"):
+        access.resume_session(ws, ended)
+
+
+def test_the_session_key_is_its_owners_alone(ws: Workspace) -> None:
+    access.add_account(ws, "alice", role="viewer")
+    access.open_session(ws, access.create_token(ws, "alice")[1])
+    key = ws.home / "keys" / "session.key"
+    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)

@@ -113,3 +113,11 @@ def test_a_wrong_answer_leaves_the_item_open(world: World, value: str, by: str, 
 def test_an_unknown_item_is_not_found(world: World) -> None:
     with pytest.raises(NotFound, match="no review item 'rev_1'"):
         feedback.answer_review(world.ws, "rev_1", value="TVs", reviewer="rev")
+
+
+def test_open_reviews_are_counted_by_endpoint(world: World) -> None:
+    assert feedback.open_reviews(world.ws) == {}
+    for key in range(1, 4):
+        world.correct("Fridges", by="seller", prediction_id=world.predict(key))
+    assert feedback.open_reviews(world.ws) == {"kind": 3}
+    assert feedback.open_reviews(world.ws, most=2) == {"kind": 2}

@@ -132,3 +132,16 @@ def test_all_that_is_in_the_way_is_told_at_once(ws: Workspace) -> None:
     check(ws, version, leaks=True)
     registry.reject(ws, version.ref, reason="no")
     assert kinds(ws, version) == ["gate_not_run", "check_failed", "rejected", "approvals"]
+
+
+def test_only_what_lacks_nothing_but_approval_waits_for_it(ws: Workspace) -> None:
+    registry.define(ws, "category", approval=registry.people(1))
+    unchecked = register(ws)
+    leaking = register(ws, b"another")
+    check(ws, leaking, leaks=True)
+    ready = register(ws, b"a third")
+    check(ws, ready)
+    assert [one.ref for one in registry.waiting_for_approval(ws)] == [ready.ref]
+    registry.approve(ws.acting_as("alice"), ready.ref, reason="good")
+    assert registry.waiting_for_approval(ws) == []
+    assert unchecked.ref not in {one.ref for one in registry.waiting_for_approval(ws)}

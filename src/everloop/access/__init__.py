@@ -1,4 +1,4 @@
-"""Who may do what: accounts, roles, permissions and tokens.
+"""Who may do what: accounts, roles, permissions, tokens and sessions.
 
 Answers: who is this, and may they. Owns the tables `account` and `access_token`. A role is a set of permissions in
 one table below; every route and command names the permission it needs. A token is shown once and kept as a digest.
@@ -7,6 +7,7 @@ May call ledger and below.
 
 from everloop.access.accounts import Account, add_account, disable_account, list_accounts
 from everloop.access.permissions import ROLES, Permission, Role, permissions_of
+from everloop.access.sessions import LASTS_S, open_session, resume_session
 from everloop.access.tokens import (
     Principal,
     authenticate,
@@ -17,6 +18,7 @@ from everloop.access.tokens import (
 )
 
 __all__ = [
+    "LASTS_S",
     "ROLES",
     "Account",
     "Permission",
@@ -28,7 +30,9 @@ __all__ = [
     "disable_account",
     "list_accounts",
     "local_principal",
+    "open_session",
     "permissions_of",
     "require",
+    "resume_session",
     "revoke_token",
 ]

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from everloop.access import accounts
 from everloop.access.permissions import Permission, permissions_of
-from everloop.errors import Denied, NotFound
+from everloop.errors import Denied, NotFound, NotRecognised
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.storage import Tx, Utc, metadata
@@ -74,21 +74,24 @@ def revoke_token(ws: Workspace, token_id: str) -> None:
 
 
 def authenticate(ws: Workspace, secret: str) -> Principal:
-    """Who a token belongs to. Raises Denied for one that is unknown, revoked, or of a disabled account."""
+    """Who a token belongs to. Raises NotRecognised for one that is unknown, revoked, or of a disabled account."""
+    return holder(ws, named(secret))[1]
+
+
+def holder(ws: Workspace, which: sa.ColumnElement[bool]) -> tuple[str, Principal]:
+    """The id of the token in force that a condition names, and who holds it. Raises NotRecognised."""
     statement = (
-        sa.select(accounts.table.c.name, accounts.table.c.role)
-        .join(table, table.c.account == accounts.table.c.name)
-        .where(
-            table.c.digest == _digest(secret),
-            table.c.revoked_at.is_(None),
-            accounts.table.c.disabled_at.is_(None),
-        )
+        sa.select(table.c.id, accounts.table.c.name, accounts.table.c.role)
+        .join(accounts.table, table.c.account == accounts.table.c.name)
+        .where(which, table.c.revoked_at.is_(None), accounts.table.c.disabled_at.is_(None))
     )
     with ws.read() as connection:
         row = connection.execute(statement).first()
     if row is None:
-        raise Denied("the token is unknown, revoked, or its account is disabled. Ask an owner for a new one.")
-    return Principal(row.name, permissions_of(row.role))
+        raise NotRecognised(
+            "the token is unknown, revoked, or its account is disabled. Ask an owner for a new one."
+        )
+    return row.id, Principal(row.name, permissions_of(row.role))
 
 
 def require(principal: Principal, permission: Permission) -> None:
@@ -98,6 +101,11 @@ def require(principal: Principal, permission: Permission) -> None:
             f"{principal.name} may not {permission}: the role lacks that permission. "
             "An owner can give another role: everloop access add NAME --role ROLE"
         )
+
+
+def named(secret: str) -> sa.ColumnElement[bool]:
+    """The condition that is true of the token with this secret."""
+    return table.c.digest == _digest(secret)
 
 
 def _digest(secret: str) -> str:

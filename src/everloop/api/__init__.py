@@ -6,18 +6,22 @@ statuses in `answers`. One module per room holds its routes; `app` puts them tog
 """
 
 from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
-from everloop.api.app import create_app
+from everloop.api.app import SESSION_COOKIE, create_app, error_answer, guarded, recognise
 from everloop.api.guard import check_address
 from everloop.api.routes import Call, Route, all_routes
 
 __all__ = [
     "EXIT_CODES",
+    "SESSION_COOKIE",
     "STATUSES",
     "Call",
     "Route",
     "all_routes",
     "check_address",
     "create_app",
+    "error_answer",
     "exit_code_of",
+    "guarded",
+    "recognise",
     "status_of",
 ]

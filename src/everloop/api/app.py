@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,18 +18,29 @@ from everloop import access
 from everloop.access import Permission, Principal
 from everloop.api.answers import status_of
 from everloop.api.forward import Forwarder
-from everloop.api.guard import MAX_BODY_BYTES, check_origin
+from everloop.api.guard import MAX_BODY_BYTES, check_origin, check_same_origin
 from everloop.api.routes import Call, Route, all_routes
-from everloop.errors import Denied, EverloopError, Invalid
+from everloop.errors import EverloopError, Invalid, NotRecognised
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api")
 _encode = msgspec.json.Encoder(order="deterministic").encode
+SESSION_COOKIE = "everloop_session"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(ws: Workspace, *, predictions_url: str | None = None) -> Starlette:
-    """The app over a workspace; `predictions_url` is the data plane's address, where predictions are forwarded."""
+def create_app(
+    ws: Workspace,
+    *,
+    predictions_url: str | None = None,
+    pages: Sequence[BaseRoute] = (),
+    handlers: Mapping[Any, Callable[..., Any]] | None = None,
+) -> Starlette:
+    """The app over a workspace.
+
+    `predictions_url` is the data plane's address, where predictions are forwarded; `pages` are routes that a room
+    above answers, and `handlers` its answers by status or exception to what no route answers.
+    """
     routes: list[BaseRoute] = [
         StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
         for route in all_routes()
@@ -40,13 +52,20 @@ def create_app(ws: Workspace, *, predictions_url: str | None = None) -> Starlett
                 "/endpoints/{name}/predict", guarded(ws, "predict", forwarder.forward), methods=["POST"]
             )
         )
-    return Starlette(routes=routes)
+    return Starlette(routes=[*routes, *pages], exception_handlers=handlers)
 
 
 def guarded(
-    ws: Workspace, permission: Permission | None, answer: Callable[[Request, Principal], Awaitable[Response]]
+    ws: Workspace,
+    permission: Permission | None,
+    answer: Callable[[Request, Principal], Awaitable[Response]],
+    *,
+    refuse: Callable[[Request, EverloopError], Response] | None = None,
 ) -> Endpoint:
-    """An endpoint that answers only requests that come from us and from somebody with the permission."""
+    """An endpoint that answers only requests that come from us and from somebody with the permission.
+
+    `refuse` makes the answer to an error; JSON without it.
+    """
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -54,7 +73,7 @@ def guarded(
             principal = await run_in_threadpool(_recognise, ws, request, permission)
             return await answer(request, principal)
         except EverloopError as error:
-            return error_answer(error)
+            return error_answer(error) if refuse is None else refuse(request, error)
 
     return endpoint
 
@@ -85,16 +104,26 @@ def _recognise(ws: Workspace, request: Request, permission: Permission | None) -
     """Who asks, once they are known to be allowed."""
     if permission is None:
         return Principal("anybody", frozenset())
+    principal = recognise(ws, request)
+    access.require(principal, permission)
+    return principal
+
+
+def recognise(ws: Workspace, request: Request) -> Principal:
+    """Who sent a request: the holder of its token, or of the session in its cookie. Raises NotRecognised."""
     if ws.settings.auth == "off":
         return access.local_principal(ws)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise Denied(
-            "this server wants a token. Send the header 'Authorization: Bearer TOKEN'; an owner makes tokens."
+    if scheme.lower() == "bearer" and secret:
+        return access.authenticate(ws, secret)
+    session = request.cookies.get(SESSION_COOKIE)
+    if not session:
+        raise NotRecognised(
+            "this server wants a token. Send the header 'Authorization: Bearer TOKEN', or sign in at /sign-in; an "
+            "owner makes tokens."
         )
-    principal = access.authenticate(ws, secret)
-    access.require(principal, permission)
-    return principal
+    check_same_origin(request)
+    return access.resume_session(ws, session)
 
 
 async def _body(request: Request) -> bytes:

@@ -41,6 +41,21 @@ def check_origin(request: HTTPConnection, settings: Settings) -> None:
         raise Denied(f"a page from {origin} may not change anything here. Open everloop's own pages instead.")
 
 
+def check_same_origin(request: HTTPConnection) -> None:
+    """Raises Denied for a change that a browser's cookie asks for, unless a page of this very server asks.
+
+    A cookie is sent by every page on the same host, whatever its port: the origin must be ours to the port.
+    """
+    if request.scope.get("method") in ("GET", "HEAD", "OPTIONS"):
+        return
+    origin = request.headers.get("origin", "")
+    if not origin or urlsplit(origin).netloc != request.headers.get("host", ""):
+        raise Denied(
+            f"a page from {origin or 'nowhere'} may not change anything with a browser's session. "
+            "Use everloop's own pages, or send a token."
+        )
+
+
 def _is_ours(host: str, settings: Settings) -> bool:
     allowed = {name.strip() for name in settings.allowed_hosts.split(",") if name.strip()}
     return host in _LOOPBACK or host in allowed or (host == settings.host and host != "0.0.0.0")  # noqa: S104  (compared)

@@ -24,7 +24,7 @@ from everloop.feedback.records import (
     VariantCount,
     WaitingLabel,
 )
-from everloop.feedback.review import answer_review, review_item, review_queue
+from everloop.feedback.review import answer_review, open_reviews, review_item, review_queue
 
 __all__ = [
     "AuditSample",
@@ -43,6 +43,7 @@ __all__ = [
     "corrections",
     "corrections_of",
     "import_corrections",
+    "open_reviews",
     "outcomes",
     "record_outcome",
     "review_item",

@@ -25,6 +25,12 @@ def review_queue(
         return store.read_items(connection, store.open_items(endpoint, after=after, limit=limit))
 
 
+def open_reviews(ws: Workspace, *, most: int = 10_000) -> dict[str, int]:
+    """How many review items wait on each endpoint; counts no more than `most` in all."""
+    with ws.read() as connection:
+        return store.count_open_items(connection, most=most)
+
+
 def review_item(ws: Workspace, item_id: str) -> ReviewItem:
     """One review item, open or answered. Raises NotFound."""
     with ws.read() as connection:

@@ -284,6 +284,15 @@ def open_items(endpoint: str | None, *, after: str | None, limit: int) -> sa.Sel
     return statement.order_by(review_items.c.id).limit(limit)
 
 
+def count_open_items(connection: Connection, *, most: int) -> dict[str, int]:
+    """How many review items are open on each endpoint, `most` of them looked at."""
+    some = sa.select(review_items.c.endpoint).where(review_items.c.state == "open").limit(most).subquery()
+    statement = (
+        sa.select(some.c.endpoint, sa.func.count()).group_by(some.c.endpoint).order_by(some.c.endpoint)
+    )
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
 def read_items(connection: Connection, statement: sa.Select[Any]) -> list[ReviewItem]:
     return _read(connection, statement, ReviewItem)
 

@@ -23,7 +23,7 @@ class Impact:
     predictions: dict[str, int]
 
 
-def impact(ws: Workspace, identifier: str) -> Impact:
+def impact(ws: Workspace, identifier: str, *, count_predictions: bool = True) -> Impact:
     """What depends on a thing.
 
     Parameters
@@ -31,6 +31,9 @@ def impact(ws: Workspace, identifier: str) -> Impact:
     identifier
         A dataset version (`listings@3`), a row by its key (`listings:30519`), a label snapshot's or a file's digest,
         a run (`run_...`), or a model version (`category@2`).
+
+    count_predictions
+        False leaves `predictions` empty: counting them reads the whole log.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def impact(ws: Workspace, identifier: str) -> Impact:
     return Impact(
         Node(starts[0].kind, identifier) if ":" not in identifier else Node("row", identifier),
         {kind: tuple(ids) for kind, ids in reached.items() if ids},
-        _predictions(ws, set(reached["release"])),
+        _predictions(ws, set(reached["release"])) if count_predictions else {},
     )
 
 

@@ -25,12 +25,14 @@ from everloop.monitoring.records import (
     KpiWatch,
     LatencyWatch,
     Measure,
+    TrafficWatch,
     Watch,
     from_value,
     name_of,
     to_value,
 )
 from everloop.monitoring.reference import Bins, Profile, Reference, learn_bins, learn_reference, profile_of
+from everloop.monitoring.traffic_hours import Traffic, traffic, traffic_total
 from everloop.monitoring.watch import (
     accuracy,
     drift,
@@ -39,6 +41,7 @@ from everloop.monitoring.watch import (
     kpi,
     latency,
     measures,
+    next_look_at,
     set_watches,
     watches,
 )
@@ -58,6 +61,8 @@ __all__ = [
     "Reference",
     "SeriesDrift",
     "ShareChange",
+    "Traffic",
+    "TrafficWatch",
     "Watch",
     "accuracy",
     "compare",
@@ -76,11 +81,14 @@ __all__ = [
     "learn_reference",
     "measures",
     "name_of",
+    "next_look_at",
     "observe",
     "profile_of",
     "set_watches",
     "share_changes",
     "to_value",
+    "traffic",
+    "traffic_total",
     "watches",
     "wilson_interval",
 ]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from everloop import events
 from everloop.ledger import Node, link
-from everloop.monitoring import store
+from everloop.monitoring import store, traffic_hours
 from everloop.monitoring.look_accuracy import look_at_accuracy
 from everloop.monitoring.look_drift import look_at_drift
 from everloop.monitoring.look_kpi import look_at_kpi
@@ -19,10 +19,12 @@ from everloop.monitoring.records import (
     Finding,
     KpiWatch,
     LatencyWatch,
+    TrafficWatch,
     Watch,
     every_of,
     from_value,
     name_of,
+    to_value,
     window_of,
 )
 from everloop.monitoring.seen import Seen, read_window
@@ -59,10 +61,19 @@ def _due(ws: Workspace) -> list[_Due]:
     with ws.read() as connection:
         rows = store.all_watches(connection, None)
     known = [_Due(row.endpoint, from_value(row.watch), row.looked_at) for row in rows]
-    return [one for one in known if one.looked_at + every_of(one.watch) <= ws.now()]
+    return [one for one in known if _is_due(ws, one)]
+
+
+def _is_due(ws: Workspace, one: _Due) -> bool:
+    if isinstance(one.watch, TrafficWatch):
+        return traffic_hours.is_due(ws, one.watch, looked_at=one.looked_at)
+    return one.looked_at + every_of(one.watch) <= ws.now()
 
 
 def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
+    if isinstance(due.watch, TrafficWatch):
+        _count_traffic(ws, due)
+        return []
     every, now = every_of(due.watch), ws.now()
     missed = int((now - due.looked_at) / every)
     first = max(1, missed - _MOST_LOOKS + 1)
@@ -76,6 +87,21 @@ def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
         found += kept
         before = end
     return found
+
+
+def _count_traffic(ws: Workspace, due: _Due) -> None:
+    """Count what came since the last look, in one reading of the log however long that was ago."""
+    assert isinstance(due.watch, TrafficWatch), "the caller looked"  # noqa: S101
+    watch = traffic_hours.looked(ws, due.watch)
+    end = traffic_hours.end_of_look(ws, watch, looked_at=due.looked_at)
+    hours = traffic_hours.count(ws, due.endpoint, start=due.looked_at, end=end)
+
+    def keep(tx: Tx) -> None:
+        name, value = name_of(watch), to_value(watch)
+        if store.move_watch(tx, due.endpoint, name, before=due.looked_at, after=end, watch=value):
+            traffic_hours.add(tx, due.endpoint, hours)
+
+    ws.write(keep)
 
 
 def _keep(ws: Workspace, tx: Tx, due: _Due, seen: Seen, before: datetime, end: datetime) -> list[Finding]:

@@ -80,9 +80,24 @@ class KpiWatch:
     every_h: float = 24.0
 
 
-Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch
+@dataclass(frozen=True)
+class TrafficWatch:
+    """Counts requests, failures and latencies by the hour; every endpoint has it, nobody declares it.
+
+    It rests while nothing is logged: `log_end` is where the log ended at its last look, `quiet_looks` how many looks
+    in a row found the same end.
+    """
+
+    kind = "traffic"
+    window_h: float = 1.0
+    every_h: float = 1 / 30
+    log_end: str = ""
+    quiet_looks: int = 0
+
+
+Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch | TrafficWatch
 _KINDS: dict[str, type[Watch]] = {
-    one.kind: one for one in (DriftWatch, AccuracyWatch, LatencyWatch, KpiWatch)
+    one.kind: one for one in (DriftWatch, AccuracyWatch, LatencyWatch, KpiWatch, TrafficWatch)
 }
 
 

@@ -82,12 +82,21 @@ def all_watches(connection: Connection, endpoint: str | None) -> list[sa.Row[Any
     return list(connection.execute(statement))
 
 
-def move_watch(tx: Tx, endpoint: str, name: str, *, before: datetime, after: datetime) -> bool:
-    """Say that a watch has looked up to `after`; False when another process was quicker."""
+def move_watch(
+    tx: Tx,
+    endpoint: str,
+    name: str,
+    *,
+    before: datetime,
+    after: datetime,
+    watch: dict[str, Any] | None = None,
+) -> bool:
+    """Say that a watch has looked up to `after`, and what it is from now on; False when another process was quicker."""
+    values = {"looked_at": after} | ({} if watch is None else {"watch": watch})
     changed = tx.execute(
         sa.update(watches)
         .where(watches.c.endpoint == endpoint, watches.c.name == name, watches.c.looked_at == before)
-        .values(looked_at=after)
+        .values(**values)
     )
     return changed.rowcount == 1
 
@@ -117,7 +126,10 @@ def measures_between(
         .limit(limit)
     )
     if names:
-        statement = statement.where(measures.c.name.in_(names))
+        families = [measures.c.name.startswith(one) for one in names if one.endswith(":")]
+        statement = statement.where(sa.or_(measures.c.name.in_(names), *families))
+    else:
+        statement = statement.where(measures.c.name.not_in(("traffic", "traffic:day")))
     if start is not None:
         statement = statement.where(measures.c.end > start)
     return [Measure(**row._mapping) for row in reversed(connection.execute(statement).all())]

@@ -15,7 +15,9 @@ from everloop.monitoring.records import (
     KpiWatch,
     LatencyWatch,
     Measure,
+    TrafficWatch,
     Watch,
+    every_of,
     from_value,
     name_of,
     to_value,
@@ -69,15 +71,32 @@ def kpi(
 
 
 def set_watches(ws: Workspace, tx: Tx, endpoint: str, watches: Sequence[Watch]) -> None:
-    """What is watched on an endpoint from now on."""
-    for watch in watches:
+    """What is watched on an endpoint from now on; its traffic is counted in any case."""
+    every = (*watches, TrafficWatch())
+    for watch in every:
         store.upsert_watch(tx, endpoint, name_of(watch), to_value(watch), looked_at=ws.now())
-    store.keep_watches(tx, endpoint, [name_of(watch) for watch in watches])
+    store.keep_watches(tx, endpoint, [name_of(watch) for watch in every])
 
 
 def watches(ws: Workspace, endpoint: str) -> list[Watch]:
+    """What is watched on an endpoint."""
     with ws.read() as connection:
         return [from_value(row.watch) for row in store.all_watches(connection, endpoint)]
+
+
+def next_look_at(ws: Workspace) -> datetime | None:
+    """When the next window of a declared watch closes, in domain time; None when nothing is watched."""
+    with ws.read() as connection:
+        rows = store.all_watches(connection, None)
+    return min(
+        (
+            row.looked_at + every_of(watch)
+            for row in rows
+            for watch in [from_value(row.watch)]
+            if not isinstance(watch, TrafficWatch)
+        ),
+        default=None,
+    )
 
 
 def findings(
@@ -110,6 +129,6 @@ def measures(
     start: datetime | None = None,
     limit: int = 2_000,
 ) -> list[Measure]:
-    """What was measured, oldest first."""
+    """What was measured, oldest first. A name may be a family such as `drift:`; none: all but the counts of `traffic`."""
     with ws.read() as connection:
         return store.measures_between(connection, endpoint, names=names, start=start, limit=limit)

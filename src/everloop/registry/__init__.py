@@ -25,7 +25,7 @@ from everloop.registry.find import (
     versions,
 )
 from everloop.registry.promote import alias, approve, drop_alias, promote, reject, vacate
-from everloop.registry.readiness import may_be_released, readiness
+from everloop.registry.readiness import may_be_released, readiness, waiting_for_approval
 from everloop.registry.records import (
     FREE_STAGE,
     ApprovalRule,
@@ -78,4 +78,5 @@ __all__ = [
     "version_in_stage",
     "version_of_run",
     "versions",
+    "waiting_for_approval",
 ]

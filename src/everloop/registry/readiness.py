@@ -30,6 +30,26 @@ def may_be_released(ws: Workspace, ref: str) -> bool:
     return readiness(ws, ref).is_ready
 
 
+def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion]:
+    """Versions that nothing but missing approvals keeps from being released, newest first.
+
+    Of each model only the newest `limit` versions are looked at, and only those newer than its last release.
+    """
+    with ws.read() as connection:
+        found = []
+        for model in store.all_models(connection):
+            released = store.newest_releases(connection, model=model.name, limit=1)
+            newest = store.newest_versions(connection, model.name, limit=limit)
+            waiting = [one for one in newest if not released or one.number > released[0].number]
+            found += [one for one in waiting if _lacks_approval_alone(connection, one, at=ws.now())]
+    return sorted(found, key=lambda one: one.created_at, reverse=True)
+
+
+def _lacks_approval_alone(connection: Connection, version: ModelVersion, *, at: datetime) -> bool:
+    obstacles = readiness_in(connection, version, at=at).obstacles
+    return bool(obstacles) and all(one.kind == "approvals" for one in obstacles)
+
+
 def readiness_in(connection: Connection, version: ModelVersion, *, at: datetime) -> Readiness:
     """As `readiness`, inside a transaction."""
     model = need_model(connection, version.model)

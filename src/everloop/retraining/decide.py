@@ -118,12 +118,31 @@ def decide(
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a policy says now, and since when its evidence counts."""
+
+    model: str
+    verdict: Verdict
+    since: datetime
+
+
+@dataclass(frozen=True)
 class _Weighed:
     """A policy's verdict now, with what it rests on."""
 
     verdict: Verdict
     evidence: Mapping[str, Evidence]
     last_at: datetime | None
+
+
+def outlook(ws: Workspace) -> list[Outlook]:
+    """What every policy with a condition says now, without acting on it."""
+    weighed = [(policy, _weigh(ws, policy)) for policy in policies(ws)]
+    return [
+        Outlook(policy.model, one.verdict, one.last_at or policy.since)
+        for policy, one in weighed
+        if one is not None
+    ]
 
 
 def wants_training(ws: Workspace) -> bool:

@@ -62,6 +62,7 @@ SCHEMA = pa.schema(_FIELDS)
 `inputs`, `features` and `scores` are JSON texts (see `unpack`)."""
 
 BATCH_ROWS = 8_192
+_NEWEST_WRITERS = 8  # processes that may be writing now
 # an answer may take this long after its id was made: so much later a segment may begin and still hold it
 _LONGEST_REQUEST_MS = 3_600_000
 _Features = dict[str, tuple[int | float | str | None, int | None]]
@@ -123,6 +124,19 @@ def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
             if record is not None:
                 return record
     return None
+
+
+def end(folder: Path) -> str:
+    """Where the log ends now: a text that changes when something is logged. Looks at the newest processes alone."""
+    ends = []
+    for directory in _writer_folders(folder)[-_NEWEST_WRITERS:]:
+        number = max((int(name) for name in _stems(directory)), default=0)
+        path = directory / f"{number}.log"
+        try:
+            ends.append(f"{directory.name}/{number}:{path.stat().st_size}")
+        except FileNotFoundError:
+            ends.append(f"{directory.name}/{number}")  # sealed, or nothing was logged yet
+    return " ".join(ends)
 
 
 def seal(folder: Path) -> list[Path]:

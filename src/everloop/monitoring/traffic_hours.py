@@ -1,0 +1,223 @@
+"""Traffic by the hour: how many requests each version answered, how many failed, how long they took.
+
+Counted from the prediction log in the background, so that a page draws a month of traffic from some hundred rows
+whatever the log's size. Latencies are kept as a histogram, which adds up over hours as percentiles do not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from everloop import serving
+from everloop.clock import from_micros, to_micros
+from everloop.monitoring import store
+from everloop.monitoring.records import Measure, TrafficWatch, every_of
+from everloop.storage import Tx
+from everloop.workspace import Workspace
+
+HOURLY, DAILY = "traffic", "traffic:day"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_IN_FLIGHT = timedelta(seconds=10)  # a request is logged when it is answered, under the time at which it came
+# A look ends up to a look's length and _IN_FLIGHT before now: after three that found the log unchanged all is counted.
+_QUIET_LOOKS = 3
+_HOURS_SHOWN = timedelta(days=8)  # a longer time is drawn from days: at most some hundred rows a version
+_MOST_ROWS = 20_000
+_BINS_PER_OCTAVE = 8  # a percentile is right to 4.5 %
+_COLUMNS = ["at", "model", "version", "status", "latency_us", "replay", "shadow_of"]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one version did in [start, end). `version` is empty for requests refused before one was chosen.
+
+    `requests` counts all, `failed`, `refused` and `replayed` are parts of it. Percentiles are of what was answered,
+    right to 4.5 %, None when nothing was.
+    """
+
+    version: str
+    start: datetime
+    end: datetime
+    requests: int
+    failed: int
+    refused: int
+    replayed: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass
+class _Count:
+    requests: int = 0
+    failed: int = 0
+    refused: int = 0
+    replayed: int = 0
+    latency: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: _Count) -> None:
+        self.requests += other.requests
+        self.failed += other.failed
+        self.refused += other.refused
+        self.replayed += other.replayed
+        self.latency.update(other.latency)
+
+
+Counts = dict[tuple[datetime, str], _Count]
+
+
+def traffic(
+    ws: Workspace, endpoint: str, *, start: datetime, end: datetime, bucket: timedelta | None = HOUR
+) -> list[Traffic]:
+    """What each version of an endpoint did, bucket by bucket, oldest first; buckets without requests are left out.
+
+    `bucket` is a whole number of hours; None gives each version's total. A span of more than 8 days is drawn from
+    whole days.
+    """
+    name, unit = (HOURLY, HOUR) if end - start <= _HOURS_SHOWN else (DAILY, DAY)
+    with ws.read() as connection:
+        rows = store.measures_between(connection, endpoint, names=(name,), start=start, limit=_MOST_ROWS)
+    merged: Counts = {}
+    for row in rows:
+        if row.start < end:
+            at = start if bucket is None else _floor(row.start, max(bucket, unit))
+            merged.setdefault((at, row.variant), _Count()).add(_read(row))
+    return [
+        _told(version, at, end if bucket is None else at + max(bucket, unit), found)
+        for (at, version), found in sorted(merged.items())
+    ]
+
+
+def traffic_total(found: Iterable[Traffic]) -> dict[str, tuple[int, int]]:
+    """By version: requests that a model was asked, and those of them that failed."""
+    total: dict[str, tuple[int, int]] = {}
+    for one in found:
+        asked, failed = total.get(one.version, (0, 0))
+        total[one.version] = (asked + one.requests - one.refused, failed + one.failed)
+    return total
+
+
+def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
+    """Whether there may be requests that are not counted yet."""
+    if end_of_look(ws, watch, looked_at=looked_at) <= looked_at:
+        return False
+    return watch.quiet_looks < _QUIET_LOOKS or watch.log_end != serving.log.end(ws.home / "serving")
+
+
+def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
+    """The watch after a look that begins now."""
+    log_end = serving.log.end(ws.home / "serving")
+    return replace(
+        watch, log_end=log_end, quiet_looks=watch.quiet_looks + 1 if log_end == watch.log_end else 0
+    )
+
+
+def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
+    """Up to when a look that begins now counts."""
+    every = every_of(watch)
+    return looked_at + max(0, int((ws.now() - _IN_FLIGHT - looked_at) / every)) * every
+
+
+def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:
+    """What was logged in [start, end), by hour and version."""
+    hours: Counts = {}
+    batches = serving.log.batches(
+        ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS
+    )
+    for batch in batches:
+        _count_batch(batch, hours)
+    return hours
+
+
+def add(tx: Tx, endpoint: str, counted: Counts) -> None:
+    """Add to what was counted of the same hours, and of their days, before."""
+    for name, unit in ((HOURLY, HOUR), (DAILY, DAY)):
+        merged: Counts = {}
+        for (at, version), one in counted.items():
+            merged.setdefault((_floor(at, unit), version), _Count()).add(one)
+        first = min((at for at, _ in merged), default=None)
+        for row in store.measures_between(
+            tx.connection, endpoint, names=(name,), start=first, limit=_MOST_ROWS
+        ):
+            if (row.start, row.variant) in merged:
+                merged[row.start, row.variant].add(_read(row))
+        store.put_measures(
+            tx,
+            [_measure(endpoint, name, at, at + unit, version, one) for (at, version), one in merged.items()],
+        )
+
+
+def _count_batch(batch: pa.RecordBatch, hours: Counts) -> None:
+    own = np.asarray(batch["shadow_of"].is_null())
+    hour_of = np.asarray(batch["at"].cast(pa.int64()), dtype=np.int64) // (3_600 * 1_000_000)
+    versions = np.asarray(
+        [
+            f"{model}@{version}" if version else ""
+            for model, version in zip(batch["model"].to_pylist(), batch["version"].to_pylist(), strict=True)
+        ],
+        dtype=object,
+    )
+    status = np.asarray(batch["status"].to_pylist(), dtype=object)
+    latency_us = np.asarray(batch["latency_us"], dtype=np.int64)
+    replay = np.asarray(batch["replay"].to_pylist(), dtype=bool)
+    for hour in np.unique(hour_of[own]).tolist():
+        for version in set(versions[own & (hour_of == hour)].tolist()):
+            rows = own & (hour_of == hour) & (versions == version)
+            key = (from_micros(hour * 3_600 * 1_000_000), version)
+            hours.setdefault(key, _Count()).add(
+                _Count(
+                    int(rows.sum()),
+                    int((status[rows] == "failed").sum()),
+                    int((status[rows] == "refused").sum()),
+                    int(replay[rows].sum()),
+                    _histogram(latency_us[rows & (status == "ok")]),
+                )
+            )
+
+
+def _histogram(latency_us: NDArray[np.int64]) -> Counter[int]:
+    bins = np.rint(_BINS_PER_OCTAVE * np.log2(np.maximum(latency_us, 1))).astype(np.int64)
+    found, times = np.unique(bins, return_counts=True)
+    return Counter(dict(zip(found.tolist(), times.tolist(), strict=True)))
+
+
+def _percentile_ms(latency: Counter[int], share: float) -> float | None:
+    total = sum(latency.values())
+    reached = 0
+    for one in sorted(latency):
+        reached += latency[one]
+        if reached >= share * total:
+            return float(2 ** (one / _BINS_PER_OCTAVE)) / 1_000
+    return None
+
+
+def _told(version: str, start: datetime, end: datetime, one: _Count) -> Traffic:
+    p50_ms, p99_ms = (_percentile_ms(one.latency, share) for share in (0.5, 0.99))
+    return Traffic(version, start, end, one.requests, one.failed, one.refused, one.replayed, p50_ms, p99_ms)
+
+
+def _measure(endpoint: str, name: str, start: datetime, end: datetime, version: str, one: _Count) -> Measure:
+    detail: dict[str, Any] = {
+        "failed": one.failed,
+        "refused": one.refused,
+        "replayed": one.replayed,
+        "latency": sorted(one.latency.items()),
+    }
+    return Measure(endpoint, name, version, start, end, float(one.requests), None, None, one.requests, detail)
+
+
+def _read(row: Measure) -> _Count:
+    detail = row.detail or {}
+    latency = Counter({int(place): int(times) for place, times in detail["latency"]})
+    return _Count(row.n, detail["failed"], detail["refused"], detail["replayed"], latency)
+
+
+def _floor(at: datetime, to: timedelta) -> datetime:
+    micros = to // timedelta(microseconds=1)
+    return from_micros(to_micros(at) // micros * micros)

@@ -1,0 +1,53 @@
+// Keeps a page's live parts fresh: fetches the page again every few seconds and swaps the parts that changed.
+// Says how old what is seen is, and when the connection is lost.
+const TICK_MS = 1000;
+
+export function startLive() {
+  const fresh = document.querySelector("[data-fresh]");
+  const age = fresh.querySelector("[data-age]");
+  const lost = document.querySelector("[data-lost]");
+  const every = Number(fresh.dataset.every ?? 0);
+  let updated = Date.now();
+  let asking = false;
+
+  async function refresh() {
+    asking = true;
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      if (answer.redirected && new URL(answer.url).pathname === "/sign-in") location.reload();
+      if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+      swap(await answer.text());
+      updated = Date.now();
+      lost.textContent = "";
+      document.body.classList.remove("is-lost");
+    } catch (error) {
+      document.body.classList.add("is-lost");
+      const why = error instanceof TypeError ? "the server does not answer" : error.message;
+      const text = `Connection lost: ${why}. What you see may be old; trying again.`;
+      if (lost.textContent !== text) lost.textContent = text;
+    } finally {
+      asking = false;
+    }
+  }
+
+  setInterval(() => {
+    const seconds = Math.round((Date.now() - updated) / 1000);
+    age.textContent = seconds < 2 ? "now" : `${seconds} s ago`;
+    const isBusy = asking || document.hidden || document.querySelector("dialog[open]");
+    if (every && !isBusy && seconds >= every) refresh();
+  }, TICK_MS);
+  document.addEventListener("everloop:refresh", refresh);
+}
+
+function swap(text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
+    // a part in which somebody is at work, or has opened something, is left alone
+    const isInUse = part.contains(document.activeElement) || part.querySelector("details[open]");
+    if (next && !isInUse && next.innerHTML !== part.dataset.seen) {
+      if (part.dataset.seen !== undefined || next.innerHTML !== part.innerHTML) part.innerHTML = next.innerHTML;
+      part.dataset.seen = next.innerHTML;
+    }
+  }
+}

@@ -1,0 +1,35 @@
+"""`/models/NAME/VERSION`: may this version go live: its gates with their numbers, what stands in the way, who decided."""
+
+from __future__ import annotations
+
+from everloop import checks, governance, registry, rollout
+from everloop.errors import NotFound
+from everloop.web.visits import Shown, Visit
+
+
+def view(visit: Visit) -> Shown:
+    ref = f"{visit.path['model']}@{visit.path['number']}"
+    if not visit.path["number"].isdigit():
+        raise NotFound(f"{ref!r} is not a model version; one is written category@2.")
+    card = governance.version_card(visit.ws, ref)
+    version = card["version"]
+    model = registry.model(visit.ws, version.model)
+    report = card["gate_report"]
+    live = [one for one in rollout.endpoints(visit.ws) if any(it.version == ref for it in one.variants)]
+    on = [one for one in rollout.endpoints(visit.ws) if one.model == version.model]
+    return {
+        **card,
+        "model": model,
+        "waivers": [] if report is None else checks.waivers_of(visit.ws, report.id),
+        "gates": {}
+        if report is None
+        else {one.name: gate for one in report.results for gate in report.gates if gate.about == one.name},
+        "live_on": [one.name for one in live],
+        "would_serve": [
+            {"endpoint": one.name, "steps": one.canary.steps, "has_live": bool(one.variants)} for one in on
+        ],
+        "decided_by_me": next(
+            (one.verdict for one in reversed(card["decisions"]) if one.by == visit.principal.name), None
+        ),
+        "is_author": version.author == visit.principal.name,
+    }

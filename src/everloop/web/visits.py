@@ -1,0 +1,35 @@
+"""What a page is given and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from everloop.access import Permission, Principal
+from everloop.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Somebody who may see a page asks for it."""
+
+    ws: Workspace
+    principal: Principal
+    path: dict[str, str]
+    query: dict[str, str]
+
+    def may(self, permission: Permission) -> bool:
+        return permission in self.principal.permissions
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The answer is on another page."""
+
+    to: str
+
+
+Shown = dict[str, Any]
+View = Callable[[Visit], Shown | Moved]
+"""Reads what a page shows: records and plain values, which the template draws and `?as=json` gives as they are."""

@@ -1,0 +1,143 @@
+"""How numbers, times and names are said on pages: filters of the templates."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from everloop.errors import Invalid
+from everloop.ids import prefix_of
+
+_DAY_S = 86_400
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """A time as a person says it: relative within a day, absolute beyond.
+
+    >>> from datetime import timezone
+    >>> now = datetime(2026, 10, 28, 14, 2, tzinfo=timezone.utc)
+    >>> ago(datetime(2026, 10, 28, 13, 59, tzinfo=timezone.utc), now)
+    '3 min ago'
+    >>> ago(datetime(2026, 10, 28, 16, 2, tzinfo=timezone.utc), now)
+    'in 2 h'
+    >>> ago(datetime(2026, 10, 3, 9, 5, tzinfo=timezone.utc), now)
+    '3 Oct 09:05'
+    """
+    seconds = (now - at).total_seconds()
+    if abs(seconds) < 45:
+        return "now" if seconds > -1 else "in a moment"
+    if abs(seconds) < _DAY_S:
+        amount = duration(timedelta(seconds=abs(seconds)))
+        return f"{amount} ago" if seconds > 0 else f"in {amount}"
+    return f"{at.day} {at:%b %H:%M}" if at.year == now.year else f"{at.day} {at:%b %Y}"
+
+
+def duration(length: timedelta) -> str:
+    """One number and one unit.
+
+    >>> duration(timedelta(seconds=7.2)), duration(timedelta(minutes=90)), duration(timedelta(days=9))
+    ('7.2 s', '1.5 h', '9 d')
+    """
+    seconds = length.total_seconds()
+    for unit, size, least in (("d", _DAY_S, 1.5), ("h", 3_600, 0.99), ("min", 60, 0.99)):
+        amount = seconds / size
+        if amount >= least:
+            return f"{amount:.2g} {unit}" if unit == "h" and amount < 9.5 else f"{amount:.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def count(n: float) -> str:
+    """
+    >>> count(3012), count(41_230), count(4_123_000)
+    ('3,012', '41.2 k', '4.12 M')
+    """
+    if n < 10_000:
+        return f"{n:,.0f}"
+    return f"{n / 1e3:.3g} k" if n < 999_500 else f"{n / 1e6:.3g} M"
+
+
+def percent(share: float | None) -> str:
+    """
+    >>> percent(0.0123), percent(0.9142), percent(0.0), percent(0.00004), percent(None)
+    ('1.2 %', '91.4 %', '0 %', '0.004 %', 'not known')
+    """
+    if share is None:
+        return "not known"
+    value = 100 * share
+    if abs(value) < 0.0005 or abs(value) >= 99.95:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if abs(value) >= 1 else f"{value:.1g} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """
+    >>> milliseconds(12.34), milliseconds(0.4312), milliseconds(2400.0), milliseconds(None)
+    ('12.3 ms', '0.431 ms', '2.4 s', 'not known')
+    """
+    if value is None:
+        return "not known"
+    return f"{value:.3g} ms" if value < 1_000 else f"{value / 1_000:.3g} s"
+
+
+def number(value: Any) -> str:
+    """A number to four figures; everything else as it is.
+
+    >>> number(0.83719), number(1204), number(True), number("a")
+    ('0.8372', '1,204', 'yes', 'a')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def short(identifier: str) -> str:
+    """An id as it is shown: what it is and the end of it, which differs most; a digest's beginning.
+
+    >>> short("pred_019ab3d27c3a7000a1b2c3d4e5f60718"), short("category@2"), short("9f" * 32)
+    ('pred_…e5f60718', 'category@2', '9f9f9f9f9f9f')
+    """
+    try:
+        return f"{prefix_of(identifier)}_…{identifier[-8:]}"
+    except Invalid:
+        is_digest = len(identifier) == 64 and all(one in "0123456789abcdef" for one in identifier)
+        return identifier[:12] if is_digest else identifier
+
+
+def said(text: str, now: datetime) -> str:
+    """A sentence with its machine-written times said as people say them.
+
+    >>> from datetime import timezone
+    >>> said("cooling down until 2026-10-21T00:00:00+00:00: no", datetime(2026, 10, 20, 1, tzinfo=timezone.utc))
+    'cooling down until 21 Oct 00:00: no'
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        at = datetime.fromisoformat(match[0])
+        return f"{at.day} {at:%b %H:%M}" if at.year == now.year else f"{at.day} {at:%b %Y}"
+
+    return _ISO.sub(shown, text)
+
+
+def place_of(identifier: str, kind: str = "") -> str | None:
+    """The page about a thing, None when there is none.
+
+    >>> place_of("category@2", "model_version"), place_of("listings@3"), place_of("9f" * 32)
+    ('/models/category/2', '/trace/listings@3', None)
+    """
+    name, at, which = identifier.rpartition("@")
+    is_version = bool(at) and which.isdigit()
+    if kind == "model_version" and is_version:
+        return f"/models/{name}/{which}"
+    if kind == "endpoint":
+        return f"/endpoints/{identifier}"
+    if kind == "row":
+        return f"/rows/{identifier}"
+    if identifier.startswith("ro_"):
+        return f"/rollouts/{identifier}"
+    if identifier.startswith(("pred_", "run_")) or (is_version and kind in ("", "dataset_version")):
+        return f"/trace/{identifier}"
+    return None

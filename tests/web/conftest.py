@@ -1,0 +1,98 @@
+"""Pages over real HTTP, for a browser: an empty workspace, and one with four weeks of history."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from everloop import web
+from everloop.api import create_app
+from everloop.serving.segments import LogWriter
+from everloop.settings import load_settings
+from everloop.workspace import Workspace, open_workspace
+from tests.conftest import START
+from tests.web.story import Shop, told
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server over a workspace."""
+
+    url: str
+    ws: Workspace
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", headers={"Accept": "text/html", **headers}, trust_env=False)
+
+
+@contextmanager
+def serve(ws: Workspace) -> Iterator[Site]:
+    app = create_app(ws, pages=web.routes(ws), handlers=web.error_handlers(ws))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield Site(f"http://127.0.0.1:{listening.getsockname()[1]}", ws)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def empty(ws: Workspace) -> Iterator[Site]:
+    """Nothing was declared yet."""
+    with serve(ws) as site:
+        yield site
+
+
+@pytest.fixture
+def closed(ws: Workspace) -> Iterator[Site]:
+    """A server that wants to know who asks."""
+    with serve(replace(ws, settings=replace(ws.settings, auth="token"))) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def _told_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The story takes some 20 s to live through; each test gets a copy."""
+    folder = tmp_path_factory.mktemp("story")
+    home, project = folder / "home", folder / "project"
+    project.mkdir()
+    with _opened(home) as ws, told(ws, project):
+        pass
+    return home
+
+
+@pytest.fixture
+def story(tmp_path: Path, _told_home: Path) -> Iterator[Site]:
+    """Four weeks old: a canary is under way, a version waits for approval, findings and reviews are open."""
+    shutil.copytree(_told_home, tmp_path / "home")
+    with _opened(tmp_path / "home") as ws, serve(ws) as site:
+        yield site
+
+
+@pytest.fixture
+def shop(story: Site) -> Iterator[Shop]:
+    """The story's customers, who may go on."""
+    writer = LogWriter.claim(story.ws.home / "serving")
+    try:
+        going_on = Shop(story.ws, writer, per_hour=24)
+        going_on.follow()
+        yield going_on
+    finally:
+        writer.close()
+
+
+def _opened(home: Path) -> Workspace:
+    settings = load_settings(home, environ={}, actor="tester")
+    return open_workspace(actor="tester", simulation_from=START, settings=settings)
