@@ -7,6 +7,7 @@ so that an idle everloop is two processes.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -114,8 +115,9 @@ class _Children:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        linger = ("--linger", str(_LINGER_S), "--with-parent")
-        self.data_plane = _Child(("serve", "--with-parent", "--port", str(self.ws.settings.port + 1)))
+        with_parent = ("--with-parent", str(os.getpid()))
+        linger = ("--linger", str(_LINGER_S), *with_parent)
+        self.data_plane = _Child(("serve", *with_parent, "--port", str(self.ws.settings.port + 1)))
         self.ticks = _Child(("work", "--only", "ticks", *linger))
         self.jobs = _Child(("work", "--only", "jobs", *linger))
         self.thread = threading.Thread(target=self._attend, name="everloop-children", daemon=True)
