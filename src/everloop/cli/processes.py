@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from everloop import background, clock, jobs
+from everloop import background, clock, jobs, loop
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -40,6 +40,8 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
     check_address(settings)
     with bound(settings.host, settings.port) as listening, open_workspace(settings=settings) as ws:
         bound(settings.host, settings.port + 1).close()  # a clear error now instead of a child that dies
+        if restored := loop.restore(ws):
+            say(f"wrote the serving files of {len(restored)} releases again, which were not there")
         app = create_app(ws, predictions_url=f"http://127.0.0.1:{settings.port + 1}")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
         children = _Children(ws)
