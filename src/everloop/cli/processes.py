@@ -8,6 +8,7 @@ so that an idle everloop is two processes.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,8 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "
             "stop with Ctrl-C)"
         )
+        # uvicorn, done with a signal, raises it again: by default that ends this process before its children are told
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with children:
             server.run(sockets=[listening])
 
