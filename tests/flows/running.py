@@ -75,7 +75,11 @@ class Everloop:
 
     def wait_until_ready(self) -> None:
         """Until the data plane answers."""
-        wait_for(self._is_ready, f"everloop up is not ready: {self.said()}")
+        reasons: list[str] = []
+        try:
+            wait_for(lambda: self._is_ready(reasons), "everloop up is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {reasons[-1:]} {self.parts()} {self.said()}") from None
 
     def said(self) -> str:
         return (self.home.parent / "said.txt").read_text()[-2_000:]
@@ -86,13 +90,16 @@ class Everloop:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE_S)
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, reasons: list[str]) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"everloop up ended: {self.said()}"
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port + 1}/ready", trust_env=False).status_code == 200
-        except httpx.HTTPError:
+            answer = httpx.get(f"http://127.0.0.1:{self.port + 1}/ready", trust_env=False)
+            reasons.append(answer.text)
+        except httpx.HTTPError as error:
+            reasons.append(repr(error))
             return False
+        return answer.status_code == 200
 
 
 @contextlib.contextmanager
