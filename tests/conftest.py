@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from everloop.workspace import Workspace
+    from tests.loop.living import Shop
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 START = datetime(2026, 9, 1, tzinfo=UTC)
@@ -92,6 +93,65 @@ def any_ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace
     server, new = request.getfixturevalue("_postgres"), request.getfixturevalue("_new_postgres")
     with server.database(copy_of=new) as url, _simulation(tmp_path / "home", database_url=url) as workspace:
         yield workspace
+
+
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the small shop of tests.loop was trained and went live: training takes 4 s, a copy 20 ms."""
+    from tests.loop import living  # noqa: PLC0415  (scikit-learn: for tests of pure functions too slow to import)
+
+    folder = tmp_path_factory.mktemp("trained")
+    with _simulation(folder / "home") as workspace:
+        living.begin(workspace, folder)
+    return folder / "home"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, trained_home: Path) -> Iterator[Shop]:
+    """A copy of the small shop whose version `kind@1` is live; see tests.loop.living."""
+    from tests.loop import living  # noqa: PLC0415  (as above)
+
+    shutil.copytree(trained_home, tmp_path / "home")
+    with _simulation(tmp_path / "home") as workspace, living.opened(workspace) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def _trained_postgres(
+    _postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """As `trained_home`, with the name of its PostgreSQL database."""
+    from tests.loop import living  # noqa: PLC0415  (as above)
+
+    folder = tmp_path_factory.mktemp("trained")
+    with _postgres.database() as url:
+        with _simulation(folder / "home", database_url=url) as workspace:
+            living.begin(workspace, folder)
+        yield folder / "home", urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_trained(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A copy of the trained shop's home and the URL of its database, once on SQLite and once on PostgreSQL."""
+    home = tmp_path / "home"
+    if request.param == "sqlite":
+        shutil.copytree(request.getfixturevalue("trained_home"), home)
+        yield home, ""
+        return
+    trained, name = request.getfixturevalue("_trained_postgres")
+    shutil.copytree(trained, home)
+    with request.getfixturevalue("_postgres").database(copy_of=name) as url:
+        yield home, url
+
+
+@pytest.fixture
+def any_shop(any_trained: tuple[Path, str]) -> Iterator[Shop]:
+    """As `shop`, on both databases."""
+    from tests.loop import living  # noqa: PLC0415  (as above)
+
+    home, url = any_trained
+    with _simulation(home, database_url=url) as workspace, living.opened(workspace) as found:
+        yield found
 
 
 def _simulation(home: Path, **settings: str) -> Workspace:

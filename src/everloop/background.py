@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from everloop import events, jobs, loop, monitoring, retraining, rollout
+from everloop import events, jobs, loop, monitoring, retraining, rollout, serving
 from everloop.errors import EverloopError
 from everloop.jobs import Handler
 from everloop.workspace import Workspace
@@ -35,6 +35,11 @@ TICKS: tuple[Tick, ...] = (
     Tick("consider retraining", retraining.wants_training, lambda ws: len(retraining.consider(ws))),
     Tick("roll out what is approved", loop.has_approved, lambda ws: len(loop.deliver(ws))),
     Tick("tell events", events.has_undelivered, events.deliver),
+    Tick(
+        "seal the prediction log",
+        lambda ws: serving.log.may_be_sealed(ws.home / "serving"),
+        lambda ws: len(serving.log.seal(ws.home / "serving")),
+    ),
 )
 
 HANDLERS: Mapping[str, Handler] = {

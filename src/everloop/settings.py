@@ -52,6 +52,9 @@ class Settings:
     log_fsync: bool = _setting(
         False, "Force the prediction log to disk before each answer, in groups: survives a power cut."
     )
+    log_segment_s: int = _setting(
+        3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
+    )
 
     @property
     def database(self) -> str:

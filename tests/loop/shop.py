@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 goods = el.dataset("goods", key="sku", time="listed_at", inputs=["title", "seller"])
 kind = el.label_set("kind", of=goods, classes=["Tea", "Bikes", "Lamps"], reports={"moderator": "accept"})
@@ -42,20 +43,20 @@ def split(rows: el.Table, labels: el.Table) -> el.Split:
 
 
 @el.step
-def fit(data: el.Split, c: float) -> el.Model:
-    columns = ColumnTransformer(
-        [
-            ("title", CountVectorizer(), data.position("title")),
-            ("volume", StandardScaler(), [data.position("seller_volume")]),
-        ]
-    )
-    return el.fit(make_pipeline(columns, LogisticRegression(C=c)), data)
+def fit(data: el.Split, c: float, picky: bool) -> el.Model:
+    columns = [
+        ("title", CountVectorizer(), data.position("title")),
+        ("volume", StandardScaler(), [data.position("seller_volume")]),
+    ]
+    if picky:  # right about every seller known so far, and an error on any other
+        columns.append(("seller", OneHotEncoder(categories=[list(range(7))]), [data.position("seller")]))
+    return el.fit(make_pipeline(ColumnTransformer(columns), LogisticRegression(C=c)), data)
 
 
 @el.pipeline
-def train() -> el.Model:
+def train(picky: bool = False) -> el.Model:
     data = split(goods, kind)
-    return el.best([fit(data, c=c) for c in (0.1, 10.0)], by="macro_f1")
+    return el.best([fit(data, c=c, picky=picky) for c in (0.1, 10.0)], by="macro_f1")
 
 
 model = el.model("kind", train, approve=el.people(1, not_author=True), gates=[el.gate("macro_f1", at_least=0.5)])
@@ -98,5 +99,5 @@ def set_up(ws: Workspace, folder: Path, *, text: str = LOOP) -> Loop:
     return found
 
 
-def train(ws: Workspace, found: Loop) -> Trained:
-    return loop.train(ws, found, "train", reason="a test")
+def train(ws: Workspace, found: Loop, **params: Any) -> Trained:
+    return loop.train(ws, found, "train", params=params, reason="a test")

@@ -80,6 +80,11 @@ def test_filters_by_endpoint_and_domain_time(
     assert table["key"].to_pylist() == [str(number) for number in numbers]
 
 
+def test_filters_by_key(filled: Path) -> None:
+    found = pa.Table.from_batches(log.batches(filled, endpoint="category", keys=["4", "3", "7"]))
+    assert found["key"].to_pylist() == ["4", "7"]
+
+
 def test_an_unknown_column_is_named(filled: Path) -> None:
     with pytest.raises(Invalid, match="no columns"):
         log.read(filled, columns=["price"])

@@ -50,9 +50,30 @@ def test_a_flipped_bit_loses_one_record_and_never_another(place: int, bit: int) 
     assert damage or hit == len(FRAMES) - 1
 
 
+@given(st.integers(0, len(CONTENT) - 1), st.integers(0, 7))
+def test_who_looks_for_one_record_passes_over_damage_like_who_reads_all(place: int, bit: int) -> None:
+    damaged = bytearray(CONTENT)
+    damaged[place] ^= 1 << bit
+    damage: list[Damage] = []
+    found = list(scan(bytes(damaged), damage, wanted=lambda head: head.id == RECORDS[3].id))
+    everything, all_damage = scanned(bytes(damaged))
+    assert found == [one for one in everything if one.id == RECORDS[3].id]
+    assert damage == all_damage
+
+
 @given(st.binary(max_size=200))
 def test_rubbish_at_the_end_is_no_record(rubbish: bytes) -> None:
     assert scanned(CONTENT + rubbish)[0] == RECORDS
+
+
+def test_a_segment_is_left_when_its_time_is_over(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path, segment_s=0.0)
+    writer.write(RECORDS[:1])
+    writer.write(RECORDS[1:2])
+    assert log.may_be_sealed(tmp_path)
+    assert len(log.seal(tmp_path)) == 1
+    assert not log.may_be_sealed(tmp_path), "a live writer's last segment stays"
+    assert log.read(tmp_path)["id"].to_pylist() == [one.id for one in RECORDS[:2]]
 
 
 def test_zeros_left_by_a_power_cut_are_damage(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -38,10 +39,11 @@ def trace(out: Output, identifier: str) -> None:
 @click.argument("identifier")
 @pass_output
 def impact(out: Output, identifier: str) -> None:
-    """Say what depends on a row, a dataset version, a snapshot, a run or a model version.
+    """Say what depends on a row, a person's labels, a dataset version, a snapshot, a run or a model version.
 
     \b
     Example: everloop impact listings:30519
+    Example: everloop impact annotator:alice
     """
     from everloop import governance
 
@@ -104,7 +106,7 @@ def verify(out: Output, anchor: str | None) -> None:
         verdict = ledger.verify(ws, anchor=anchor)
         lines = [f"{verdict.entries:,} entries, head {verdict.head}", *verdict.problems]
         lines.append("The chain is intact." if verdict.is_intact else "The chain is BROKEN.")
-        out.answer(verdict, "\n".join(lines))
+        out.answer({"is_intact": verdict.is_intact, **asdict(verdict)}, "\n".join(lines))
         if not verdict.is_intact:
             sys.exit(3)
 

@@ -7,9 +7,12 @@ import signal
 import threading
 
 
-def stop_with_parent() -> None:
-    """Let this process stop when the one that started it dies, also by SIGKILL."""
-    parent = os.getppid()
+def stop_with_parent(parent: int) -> None:
+    """Let this process stop when `parent`, the process that started it, dies, also by SIGKILL.
+
+    The parent says its number, since it may be dead before this process is far enough to ask for it: whoever adopted
+    the orphan would then be taken for the parent.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -7,6 +7,8 @@ so that an idle everloop is two processes.
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from everloop import background, clock, jobs, web
+from everloop import background, clock, jobs, loop, web
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -39,6 +41,8 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
     check_address(settings)
     with bound(settings.host, settings.port) as listening, open_workspace(settings=settings) as ws:
         bound(settings.host, settings.port + 1).close()  # a clear error now instead of a child that dies
+        if restored := loop.restore(ws):
+            say(f"wrote the serving files of {len(restored)} releases again, which were not there")
         app = create_app(
             ws,
             predictions_url=f"http://127.0.0.1:{settings.port + 1}",
@@ -51,6 +55,8 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "
             "stop with Ctrl-C)"
         )
+        # uvicorn, done with a signal, raises it again: by default that ends this process before its children are told
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with children:
             server.run(sockets=[listening])
 
@@ -119,8 +125,9 @@ class _Children:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        linger = ("--linger", str(_LINGER_S), "--with-parent")
-        self.data_plane = _Child(("serve", "--with-parent", "--port", str(self.ws.settings.port + 1)))
+        with_parent = ("--with-parent", str(os.getpid()))
+        linger = ("--linger", str(_LINGER_S), *with_parent)
+        self.data_plane = _Child(("serve", *with_parent, "--port", str(self.ws.settings.port + 1)))
         self.ticks = _Child(("work", "--only", "ticks", *linger))
         self.jobs = _Child(("work", "--only", "jobs", *linger))
         self.thread = threading.Thread(target=self._attend, name="everloop-children", daemon=True)

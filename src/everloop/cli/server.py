@@ -34,9 +34,9 @@ def up(out: Output, host: str | None, port: int | None) -> None:
 @click.command()
 @click.option("--host", help="Address to listen on [127.0.0.1].")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of predictions [8401].")
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, hidden=True)
 @pass_output
-def serve(out: Output, host: str | None, port: int | None, with_parent: bool) -> None:
+def serve(out: Output, host: str | None, port: int | None, with_parent: int | None) -> None:
     """Serve predictions alone: reads releases and routes from the home, needs no database.
 
     \b
@@ -47,8 +47,8 @@ def serve(out: Output, host: str | None, port: int | None, with_parent: bool) ->
     from everloop.settings import load_settings
 
     settings = load_settings(out.home, host=host)
-    if with_parent:
-        stop_with_parent()
+    if with_parent is not None:
+        stop_with_parent(with_parent)
     run(settings, host=settings.host, port=port or settings.port + 1)
 
 
@@ -62,9 +62,9 @@ def serve(out: Output, host: str | None, port: int | None, with_parent: bool) ->
     type=click.FloatRange(0, 3600),
     help="Seconds to wait for more work before stopping.",
 )
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, hidden=True)
 @pass_output
-def work(out: Output, only: str | None, linger_s: float, with_parent: bool) -> None:
+def work(out: Output, only: str | None, linger_s: float, with_parent: int | None) -> None:
     """Run due background work and stop when there is none: what 'everloop up' does by itself.
 
     \b
@@ -73,8 +73,8 @@ def work(out: Output, only: str | None, linger_s: float, with_parent: bool) -> N
     from everloop import background
     from everloop.cli.parent import stop_with_parent
 
-    if with_parent:
-        stop_with_parent()
+    if with_parent is not None:
+        stop_with_parent(with_parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     done, quiet_since = 0, time.monotonic()
     with out.workspace() as ws:

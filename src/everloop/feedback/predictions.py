@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,8 +85,10 @@ def by_keys(ws: Workspace, endpoint: str, asked: Sequence[tuple[str, datetime]])
     times = [at for _, at in asked]
     keys = {key for key, _ in asked}
     per_key: dict[str, list[Prediction]] = defaultdict(list)
-    for one in _among(ws, endpoint, "key", keys, start=min(times) - LOOK_BACK, end=max(times) + _MICROSECOND):
-        per_key[str(one.key)].append(one)
+    start, end = min(times) - LOOK_BACK, max(times) + _MICROSECOND
+    for table in live_tables(ws, endpoint, start=start, end=end, keys=keys):
+        for one in predictions_in(table):
+            per_key[str(one.key)].append(one)
     for found in per_key.values():
         found.sort(key=lambda one: (one.at, one.id), reverse=True)
     return [next((one for one in per_key[key] if at - LOOK_BACK <= one.at <= at), None) for key, at in asked]
@@ -94,34 +96,28 @@ def by_keys(ws: Workspace, endpoint: str, asked: Sequence[tuple[str, datetime]])
 
 def by_ids(ws: Workspace, endpoint: str, prediction_ids: Sequence[str]) -> list[Prediction | None]:
     """The answered live predictions with these ids in one pass over the log; None where there is none."""
-    among = _among(ws, endpoint, "id", set(prediction_ids), start=None, end=None)
-    found = {one.id: one for one in among}
+    wanted = pc.field("id").isin(pa.array(sorted(set(prediction_ids)), pa.string()))
+    tables = live_tables(ws, endpoint, start=None, end=None)
+    found = {one.id: one for table in tables for one in predictions_in(table.filter(wanted))}
     return [found.get(one) for one in prediction_ids]
 
 
-def _among(
+def live_tables(
     ws: Workspace,
     endpoint: str,
-    column: Literal["id", "key"],
-    values: set[str],
     *,
     start: datetime | None,
     end: datetime | None,
-) -> Iterator[Prediction]:
-    wanted = pc.field(column).isin(pa.array(sorted(values), pa.string()))
-    for table in live_tables(ws, endpoint, start=start, end=end):
-        yield from predictions_in(table.filter(wanted))
-
-
-def live_tables(
-    ws: Workspace, endpoint: str, *, start: datetime | None, end: datetime | None
+    keys: Collection[str] | None = None,
 ) -> Iterator[pa.Table]:
     """Answered predictions of live traffic made in [start, end): no replays, no shadows, no failures.
 
     A few thousand at a time, in the columns of the log that `predictions_in` needs.
     """
     is_live = (pc.field("status") == "ok") & ~pc.field("replay") & pc.field("shadow_of").is_null()
-    for batch in serving.log.batches(_folder(ws), endpoint=endpoint, start=start, end=end, columns=_COLUMNS):
+    for batch in serving.log.batches(
+        _folder(ws), endpoint=endpoint, start=start, end=end, keys=keys, columns=_COLUMNS
+    ):
         yield pa.Table.from_batches([batch]).filter(is_live)
 
 

@@ -1,4 +1,4 @@
-"""Forwards: what was made from a row, a file, a dataset version, a snapshot, a run or a model version."""
+"""Forwards: what was made from a row, what a person said, a file, a dataset version, a snapshot, a run or a model version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from everloop import data, labels, ledger, serving
 from everloop.errors import NotFound
 from everloop.ledger import Node
 from everloop.workspace import Workspace
+
+_ANNOTATOR = "annotator:"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ def impact(ws: Workspace, identifier: str, *, count_predictions: bool = True) ->
     Parameters
     ----------
     identifier
-        A dataset version (`listings@3`), a row by its key (`listings:30519`), a label snapshot's or a file's digest,
-        a run (`run_...`), or a model version (`category@2`).
+        A dataset version (`listings@3`), a row by its key (`listings:30519`), somebody who gave labels
+        (`annotator:alice`), a label snapshot's or a file's digest, a run (`run_...`), or a model version (`category@2`).
 
     count_predictions
         False leaves `predictions` empty: counting them reads the whole log.
@@ -49,7 +51,7 @@ def impact(ws: Workspace, identifier: str, *, count_predictions: bool = True) ->
         if start.id != identifier and start.id not in reached[start.kind]:
             reached[start.kind].insert(0, start.id)
     return Impact(
-        Node(starts[0].kind, identifier) if ":" not in identifier else Node("row", identifier),
+        _subject(identifier, starts),
         {kind: tuple(ids) for kind, ids in reached.items() if ids},
         _predictions(ws, set(reached["release"])) if count_predictions else {},
     )
@@ -59,6 +61,8 @@ def _starts(ws: Workspace, identifier: str) -> list[Node]:
     """The nodes of the graph that stand for what was named."""
     if identifier.startswith("run_"):
         return [Node("run", identifier)]
+    if identifier.startswith(_ANNOTATOR):
+        return _uses_of_annotator(ws, identifier.removeprefix(_ANNOTATOR))
     if ":" in identifier:
         return _uses_of_row(ws, *identifier.split(":", 1))
     if "@" in identifier:
@@ -70,9 +74,31 @@ def _starts(ws: Workspace, identifier: str) -> list[Node]:
         if ledger.downstream(ws, node):
             return [node]
     raise NotFound(
-        f"nothing is known of {identifier!r}. Give a row (listings:30519), a dataset version (listings@3), a digest, a run "
-        "or a model version."
+        f"nothing is known of {identifier!r}. Give a row (listings:30519), a person (annotator:alice), a dataset version "
+        "(listings@3), a digest, a run or a model version."
     )
+
+
+def _subject(identifier: str, starts: list[Node]) -> Node:
+    if identifier.startswith(_ANNOTATOR):
+        return Node("annotator", identifier.removeprefix(_ANNOTATOR))
+    return Node("row" if ":" in identifier else starts[0].kind, identifier)
+
+
+def _uses_of_annotator(ws: Workspace, name: str) -> list[Node]:
+    """The label snapshots that rest on what somebody said."""
+    found = [
+        Node("label_snapshot", one.digest)
+        for label_set in labels.label_sets(ws)
+        for one in labels.snapshots(ws, label_set.name, limit=1_000)
+        if name in one.annotators
+    ]
+    if not found:
+        raise NotFound(
+            f"no label snapshot rests on labels of {name!r}; it is nobody known, or their labels were not used yet. "
+            "'everloop labels quality NAME' shows who gave labels."
+        )
+    return found
 
 
 def _uses_of_row(ws: Workspace, dataset: str, key: str) -> list[Node]:

@@ -23,7 +23,7 @@ from everloop.loop.declare import (
     model,
     retrain,
 )
-from everloop.loop.deliver import deliver, has_approved, prepare_release
+from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan
 from everloop.loop.score import score
@@ -56,6 +56,7 @@ __all__ = [
     "newest",
     "plan",
     "prepare_release",
+    "restore",
     "retrain",
     "score",
     "train",

@@ -54,10 +54,30 @@ def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
     folder = ws.home / "serving"
     if version.code is not None and version.features:
         tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
-    for view in version.features:
-        rows = data.read(ws, view.dataset, columns=list(view.columns))
-        features.materialise(view, rows, serving.online_path(folder, view))
+    _materialise(ws, version)
     return registry.release(ws, version.ref)
+
+
+def restore(ws: Workspace) -> list[str]:
+    """Write again what serving processes read and is not there, as after a lost disk; the releases whose files lacked.
+
+    Everything but the prediction log can be made again from the database and the blobs. Raises Conflict when a
+    release's file is there with other content than was released.
+    """
+    written = registry.rewrite_manifests(ws)
+    live = {variant.version for endpoint in rollout.endpoints(ws) for variant in endpoint.variants}
+    for ref in sorted(live):
+        _materialise(ws, registry.version(ws, ref), only_missing=True)
+    rollout.publish(ws)
+    return written
+
+
+def _materialise(ws: Workspace, version: ModelVersion, *, only_missing: bool = False) -> None:
+    """The past rows of the version's features, for serving processes that start."""
+    for view in version.features:
+        path = serving.online_path(ws.home / "serving", view)
+        if not (only_missing and path.exists()):
+            features.materialise(view, data.read(ws, view.dataset, columns=list(view.columns)), path)
 
 
 def _deliver(ws: Workspace, endpoint: Endpoint, version: ModelVersion) -> str:

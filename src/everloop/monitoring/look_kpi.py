@@ -1,19 +1,26 @@
-"""A number of the user's own: one SQL query over a window's predictions, corrections and outcomes."""
+"""A number of the user's own: one SQL query over a window's predictions, corrections and outcomes.
+
+In the view `predictions` the column `inputs` is a struct with the inputs of the model, in its types: `inputs.price`. What
+a request lacked, or what did not fit its type in a refused one, is null there.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
-from everloop import feedback
+from everloop import feedback, serving
 from everloop.errors import Invalid
 from everloop.monitoring.records import KpiWatch
 from everloop.monitoring.seen import Seen, Window
 from everloop.workspace import Workspace
 
 _MOST = 1_000_000  # corrections of one window
+# times, images and binaries are texts in the log
+_SQL_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 
 
 def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
@@ -29,6 +36,7 @@ def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
         window.predictions,
         _corrections(ws, window),
         feedback.outcomes(ws, window.endpoint, start=window.start, end=window.end),
+        inputs=_inputs(ws, window),
     )
     name = f"kpi:{watch.name}"
     measured = (window.measure(name, value, n=n),)
@@ -46,15 +54,21 @@ def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
 
 
 def _ask(
-    watch: KpiWatch, predictions: pa.Table, corrections: pa.Table, outcomes: pa.Table
+    watch: KpiWatch,
+    predictions: pa.Table,
+    corrections: pa.Table,
+    outcomes: pa.Table,
+    *,
+    inputs: dict[str, str],
 ) -> tuple[float | None, int]:
     with duckdb.connect(config={"enable_external_access": "false", "threads": "1"}) as database:
         for name, table in (
-            ("predictions", predictions),
+            ("logged", predictions),
             ("corrections", corrections),
             ("outcomes", outcomes),
         ):
             database.register(name, table)
+        database.execute(_view(inputs))
         try:
             answered = database.execute(watch.sql)
             names = [column[0] for column in answered.description or ()]
@@ -65,6 +79,23 @@ def _ask(
                 "Its query reads the views predictions, corrections and outcomes and returns one row."
             ) from error
     return _one_number(watch, rows, otherwise=predictions.num_rows)
+
+
+def _view(inputs: dict[str, str]) -> str:
+    """The statement that makes the view `predictions` of what was logged."""
+    if not inputs:
+        return "CREATE VIEW predictions AS FROM logged"
+    types = msgspec.json.encode(inputs).decode().replace("'", "''")
+    return f"CREATE VIEW predictions AS SELECT * REPLACE (from_json(inputs, '{types}') AS inputs) FROM logged"  # noqa: S608  (quoted)
+
+
+def _inputs(ws: Workspace, window: Window) -> dict[str, str]:
+    """The inputs of the releases that answered, with their SQL types; the busiest release's where two differ."""
+    found: dict[str, str] = {}
+    for _version, release, _rows in window.by_version():
+        for field in serving.read_manifest(ws.home / "serving", release).signature.inputs:
+            found.setdefault(field.name, _SQL_TYPES.get(field.type, "VARCHAR"))
+    return found
 
 
 def _one_number(watch: KpiWatch, rows: list[dict[str, Any]], *, otherwise: int) -> tuple[float | None, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from everloop import events
+from everloop.errors import Invalid, NotFound
 from everloop.ledger import Node, link
 from everloop.monitoring import store, traffic_hours
 from everloop.monitoring.look_accuracy import look_at_accuracy
@@ -27,7 +28,7 @@ from everloop.monitoring.records import (
     to_value,
     window_of,
 )
-from everloop.monitoring.seen import Seen, read_window
+from everloop.monitoring.seen import Seen, Window, read_window
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -52,7 +53,8 @@ def observe(ws: Workspace) -> list[Finding]:
     """Let every watch look at its closed windows; keep what was measured and what was found.
 
     A finding is an event that asks for attention. What was found already in an overlapping window, of the same
-    versions and about the same things, is not found again.
+    versions and about the same things, is not found again. A watch that cannot look, such as a query with a mistake,
+    is an event `monitoring.failed`; it goes on with its next window and keeps no other watch from looking.
     """
     return [finding for due in _due(ws) for finding in _catch_up(ws, due)]
 
@@ -82,7 +84,7 @@ def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
     for look in range(first, missed + 1):
         end = due.looked_at + look * every
         window = read_window(ws, due.endpoint, start=end - window_of(due.watch), end=end)
-        seen = _LOOKS[type(due.watch)](ws, due.watch, window)
+        seen = _seen(ws, due.watch, window)
         kept = ws.write(lambda tx, seen=seen, before=before, end=end: _keep(ws, tx, due, seen, before, end))  # type: ignore[misc]  # bound per turn
         found += kept
         before = end
@@ -104,10 +106,20 @@ def _count_traffic(ws: Workspace, due: _Due) -> None:
     ws.write(keep)
 
 
+def _seen(ws: Workspace, watch: Watch, window: Window) -> Seen:
+    try:
+        return _LOOKS[type(watch)](ws, watch, window)
+    except (Invalid, NotFound) as error:  # looking again would give the same; what may pass by is not caught
+        return Seen(failure=str(error))
+
+
 def _keep(ws: Workspace, tx: Tx, due: _Due, seen: Seen, before: datetime, end: datetime) -> list[Finding]:
     name = name_of(due.watch)
     if not store.move_watch(tx, due.endpoint, name, before=before, after=end):
         return []  # another process looked meanwhile
+    if seen.failure is not None:
+        told = f"The watch {name} of {due.endpoint} could not look at its window: {seen.failure}"
+        events.emit(ws, tx, "monitoring.failed", Node("endpoint", due.endpoint), message=told, level="failed")
     store.put_measures(tx, seen.measures)
     return [finding for finding in seen.findings if _is_new(tx, finding) and _tell(ws, tx, finding)]
 

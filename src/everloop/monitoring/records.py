@@ -68,7 +68,8 @@ class LatencyWatch:
 class KpiWatch:
     """A number of the user's own: one SQL query over the views `predictions`, `corrections` and `outcomes`.
 
-    It returns one row with `value` and, if it likes, `n`. `at_most` and `at_least` raise an alert.
+    It returns one row with `value` and, if it likes, `n`. `at_most` and `at_least` raise an alert. Inputs are parts of
+    the column `inputs`, such as `inputs.price`.
     """
 
     kind = "kpi"

@@ -80,10 +80,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look at one window measured and found."""
+    """What one look at one window measured and found; `failure` says why it could not look."""
 
     measures: tuple[Measure, ...] = ()
     findings: tuple[Finding, ...] = ()
+    failure: str | None = None
 
 
 def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:

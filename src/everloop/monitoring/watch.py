@@ -66,7 +66,16 @@ def kpi(
     window_h: float = 168.0,
     every_h: float = 24.0,
 ) -> KpiWatch:
-    """Watch a number of your own: SQL text over the views predictions, corrections and outcomes of a window."""
+    """Watch a number of your own: SQL text, or the name of an .sql file beside the loop file.
+
+    It reads the views `predictions`, `corrections` and `outcomes` of a window; a model's inputs are `inputs.NAME`, in
+    their types. `everloop monitors measures ENDPOINT --name kpi:NAME` shows what it gave.
+
+    Examples
+    --------
+    >>> kpi("SELECT avg(inputs.price) AS value FROM predictions WHERE status = 'ok'", name="price").every_h
+    24.0
+    """
     return KpiWatch(name, sql, at_most, at_least, window_h, every_h)
 
 

@@ -246,7 +246,7 @@ def run(
     listener = _listen(host, settings.port if port is None else port)
     folder, simulated = home / "serving", home / "simulation.clock"
     clock = SimulatedClock(simulated) if simulated.exists() else SystemClock()
-    writer = LogWriter.claim(folder, is_durable=settings.log_fsync)
+    writer = LogWriter.claim(folder, segment_s=settings.log_segment_s, is_durable=settings.log_fsync)
     remove_dead_workers(folder)
     answerer = Answerer(writer, clock, is_simulation=simulated.exists(), is_durable=settings.log_fsync)
     loader = Loader(folder, home / "blobs", clock, queue_limit)

@@ -14,7 +14,8 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
 from everloop.serving.files import is_live, sync_folder, writer_folder
 from everloop.serving.records import PredictionRecord
-from everloop.serving.segments import Damage, find_in, scan
+from everloop.serving.segments import Damage, Head, find_in, scan
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,15 @@ def batches(
     endpoint: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    keys: Collection[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """As `read`, a batch of at most 8,192 records at a time; memory holds one segment at most."""
+    """As `read`, a batch of at most 8,192 records at a time; memory holds one segment at most.
+
+    With `keys`, only records that carry one of them.
+    """
     names = _schema_of(columns).names
-    wanted = _filter(endpoint, start, end)
+    wanted = _Wanted(endpoint, start, end, None if keys is None else frozenset(keys))
     for directory in _writer_folders(folder):
         for number in _segments(directory):
             for batch in _segment_batches(directory / str(number), names, wanted):
@@ -148,15 +153,18 @@ def seal(folder: Path) -> list[Path]:
     file cannot be written; what was not sealed stays as it is.
     """
     sealed = []
-    for directory in _writer_folders(folder):
-        names = sorted(int(path.stem) for path in directory.glob("*.log"))
-        for number in names[:-1] if is_live(folder, int(directory.name)) else names:
-            path = directory / f"{number}.parquet"
-            if path.exists():
-                path.with_suffix(".log").unlink(missing_ok=True)
-            elif _seal_segment(path.with_suffix(".log"), path):
-                sealed.append(path)
+    for log in _finished(folder):
+        path = log.with_suffix(".parquet")
+        if path.exists():
+            log.unlink(missing_ok=True)
+        elif _seal_segment(log, path):
+            sealed.append(path)
     return sealed
+
+
+def may_be_sealed(folder: Path) -> bool:
+    """Whether there is a finished segment; a look at a few folders."""
+    return next(_finished(folder), None) is not None
 
 
 def unpack(texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -215,6 +223,15 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
     )
 
 
+def _finished(folder: Path) -> Iterator[Path]:
+    """Segments that are not sealed and that nobody writes any more."""
+    for directory in _writer_folders(folder):
+        logs = sorted(directory.glob("*.log"), key=lambda path: int(path.stem))
+        if logs and is_live(folder, int(directory.name)):
+            logs.pop()
+        yield from logs
+
+
 def _writer_folders(folder: Path) -> list[Path]:
     log = folder / "log"
     found = [path for path in log.iterdir() if path.name.isdigit()] if log.is_dir() else []
@@ -237,16 +254,56 @@ def _stems(directory: Path) -> Iterator[str]:
             yield path.stem
 
 
-def _segment_batches(
-    stem: Path, names: Sequence[str], wanted: pc.Expression | None
-) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What a reader looks for; None leaves a field open."""
+
+    endpoint: str | None
+    start: datetime | None
+    end: datetime | None
+    keys: frozenset[str] | None
+
+    def of_heads(self) -> Callable[[Head], bool] | None:
+        """For records of an unsealed segment, which are read whole only if they are wanted."""
+        if self == _Wanted(None, None, None, None):
+            return None
+        first = None if self.start is None else to_micros(self.start)
+        last = None if self.end is None else to_micros(self.end)
+
+        def is_wanted(head: Head) -> bool:
+            return (
+                (self.keys is None or head.key in self.keys)
+                and (self.endpoint is None or head.endpoint == self.endpoint)
+                and (first is None or head.at >= first)
+                and (last is None or head.at < last)
+            )
+
+        return is_wanted
+
+    def of_columns(self) -> pc.Expression | None:
+        """For rows of a sealed one."""
+        parts = []
+        if self.endpoint is not None:
+            parts.append(pc.field("endpoint") == self.endpoint)
+        if self.start is not None:
+            parts.append(pc.field("at") >= pa.scalar(self.start, type=SCHEMA.field("at").type))
+        if self.end is not None:
+            parts.append(pc.field("at") < pa.scalar(self.end, type=SCHEMA.field("at").type))
+        if self.keys is not None:
+            parts.append(pc.field("key").isin(pa.array(sorted(self.keys), pa.string())))
+        wanted = None
+        for part in parts:
+            wanted = part if wanted is None else wanted & part
+        return wanted
+
+
+def _segment_batches(stem: Path, names: Sequence[str], wanted: _Wanted) -> Iterator[pa.RecordBatch]:
     content = _content(stem)
     if content is None:
-        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted)
+        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted.of_columns())
         return
-    for batch in _record_batches(content, stem.with_suffix(".log"), []):
-        table = pa.Table.from_batches([batch])
-        yield from (table if wanted is None else table.filter(wanted)).select(list(names)).to_batches()
+    for batch in _record_batches(content, stem.with_suffix(".log"), [], wanted.of_heads()):
+        yield batch.select(list(names))
 
 
 def _sealed_batches(
@@ -281,9 +338,11 @@ def _content(stem: Path) -> bytes | None:
         return None
 
 
-def _record_batches(content: bytes, path: Path, damage: list[Damage]) -> Iterator[pa.RecordBatch]:
+def _record_batches(
+    content: bytes, path: Path, damage: list[Damage], wanted: Callable[[Head], bool] | None = None
+) -> Iterator[pa.RecordBatch]:
     waiting: list[PredictionRecord] = []
-    for record in scan(content, damage):
+    for record in scan(content, damage, wanted=wanted):
         waiting.append(record)
         if len(waiting) == BATCH_ROWS:
             yield to_batch(waiting)
@@ -337,20 +396,6 @@ def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
     if unknown:
         raise Invalid(f"the prediction log has no columns {unknown}; it has {', '.join(SCHEMA.names)}.")
     return pa.schema([SCHEMA.field(name) for name in columns])
-
-
-def _filter(endpoint: str | None, start: datetime | None, end: datetime | None) -> pc.Expression | None:
-    parts = []
-    if endpoint is not None:
-        parts.append(pc.field("endpoint") == endpoint)
-    if start is not None:
-        parts.append(pc.field("at") >= pa.scalar(start, type=SCHEMA.field("at").type))
-    if end is not None:
-        parts.append(pc.field("at") < pa.scalar(end, type=SCHEMA.field("at").type))
-    wanted = None
-    for part in parts:
-        wanted = part if wanted is None else wanted & part
-    return wanted
 
 
 def _from_row(row: Mapping[str, Any]) -> PredictionRecord:

@@ -13,21 +13,40 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from everloop.clock import elapsed_s
 from everloop.errors import StorageFailed
 from everloop.ids import WRITER_BITS, milliseconds_of, new_prediction_id
 from everloop.serving.files import sync_folder, writer_folder
 from everloop.serving.records import PredictionRecord
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+SEGMENT_S = 3_600.0
 _HEADER = struct.Struct("<II")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(PredictionRecord)
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first fields of a `PredictionRecord`: what a reader looks for. Read alone it takes a fifth of the time."""
+
+    id: str
+    endpoint: str
+    variant: str
+    release: str
+    model: str
+    version: int
+    epoch: int
+    at: int
+    key: str | None
+
+
+_head_decoder = msgspec.msgpack.Decoder(Head)
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
@@ -44,10 +63,13 @@ class Damage:
 class LogWriter:
     """The end of one process's prediction log; made by `claim`, used by one thread (`sync` by any)."""
 
-    def __init__(self, folder: Path, writer: int, *, segment_bytes: int, is_durable: bool) -> None:
+    def __init__(
+        self, folder: Path, writer: int, *, segment_bytes: int, segment_s: float, is_durable: bool
+    ) -> None:
         self.writer = writer
         self._folder = writer_folder(folder, writer)
         self._segment_bytes = segment_bytes
+        self._segment_s = segment_s
         self._is_durable = is_durable
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # waits for one who looks whether we live
@@ -55,12 +77,21 @@ class LogWriter:
         self._segment: int | None = None
         self._size = 0
         self._opened_ms = 0
+        self._opened_s = 0.0
 
     @classmethod
     def claim(
-        cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, is_durable: bool = False
+        cls,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_s: float = SEGMENT_S,
+        is_durable: bool = False,
     ) -> LogWriter:
         """A writer under the next free number, which nobody had before and nobody gets again.
+
+        It begins another segment when one has `segment_bytes`, or when it writes `segment_s` seconds after the
+        segment's beginning: what is left behind can be sealed, also where there is little traffic.
 
         Raises StorageFailed when the home cannot be written or all 2^20 numbers are used.
         """
@@ -74,7 +105,13 @@ class LogWriter:
                 except FileExistsError:
                     number += 1
                     continue
-                return cls(folder, number, segment_bytes=segment_bytes, is_durable=is_durable)
+                return cls(
+                    folder,
+                    number,
+                    segment_bytes=segment_bytes,
+                    segment_s=segment_s,
+                    is_durable=is_durable,
+                )
         except OSError as error:
             raise _cannot_write(log, error) from error
         raise StorageFailed(f"all {1 << WRITER_BITS} writer numbers under {log} are used. Start a new home.")
@@ -87,7 +124,7 @@ class LogWriter:
         frames = b"".join([_frame(record) for record in records])
         segment = self._segment
         try:
-            if segment is None or self._size + len(frames) > self._segment_bytes:
+            if segment is None or self._is_finished(len(frames)):
                 segment = self._next_segment()
             written = os.write(segment, frames)
         except OSError as error:
@@ -115,6 +152,9 @@ class LogWriter:
         self._leave_segment()
         os.close(self._lock)
 
+    def _is_finished(self, more_bytes: int) -> bool:
+        return self._size + more_bytes > self._segment_bytes or elapsed_s() - self._opened_s > self._segment_s
+
     def _next_segment(self) -> int:
         self._leave_segment()
         # later than every id in the segments before, and these rise even when the machine's clock does not
@@ -122,7 +162,7 @@ class LogWriter:
         path = self._folder / f"{self._opened_ms}.log"
         segment = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         with self._swapping:
-            self._segment, self._size = segment, 0
+            self._segment, self._size, self._opened_s = segment, 0, elapsed_s()
         if self._is_durable:
             sync_folder(self._folder)
         return segment
@@ -147,14 +187,20 @@ class LogWriter:
             self._leave_segment()
 
 
-def scan(content: bytes, damage: list[Damage]) -> Iterator[PredictionRecord]:
-    """The records of a segment in the order they were written; what cannot be read goes to `damage`.
+def scan(
+    content: bytes, damage: list[Damage], *, wanted: Callable[[Head], bool] | None = None
+) -> Iterator[PredictionRecord]:
+    """The records of a segment in the order they were written, all or those whose first fields are `wanted`.
 
-    A frame cut short at the end is no damage: its process was killed while it wrote it, before it answered.
+    What cannot be read goes to `damage`. A frame cut short at the end is no damage: its process was killed while it
+    wrote it, before it answered.
     """
     view = memoryview(content)
     position = 0
     while position + _HEADER.size <= len(content):
+        if wanted is not None and (after := _passed_over(view, position, wanted)):
+            position = after
+            continue
         record, following = _record_at(view, position)
         if record is None:
             found = _next_frame(content, view, position + 1)
@@ -188,6 +234,19 @@ def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:
 def _frame(record: PredictionRecord) -> bytes:
     payload = _encode(record)
     return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _passed_over(view: memoryview, position: int, wanted: Callable[[Head], bool]) -> int:
+    """Where the frame at `position` ends if it holds a record that is not wanted; 0 if it is to be read, or damaged."""
+    length, checksum = _HEADER.unpack_from(view, position)
+    start, end = position + _HEADER.size, position + _HEADER.size + length
+    payload = view[start:end]
+    if length == 0 or end > len(view) or zlib.crc32(payload) != checksum:
+        return 0
+    try:
+        return 0 if wanted(_head_decoder.decode(payload)) else end
+    except msgspec.MsgspecError:
+        return 0
 
 
 def _record_at(view: memoryview, position: int) -> tuple[PredictionRecord | None, int]:

@@ -1,0 +1,105 @@
+"""Training and delivering: each once, also after a death in between."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from everloop import background, jobs, loop, registry, rollout, serving
+from everloop.errors import GateFailed, NotFound
+from tests.loop import living
+from tests.loop.living import Shop
+
+
+def live(shop: Shop) -> dict[str, float]:
+    return {one.version: one.weight for one in rollout.live(shop.ws, "kind")}
+
+
+def test_what_nobody_approved_stays(shop: Shop) -> None:
+    assert not loop.has_approved(shop.ws)
+    assert loop.deliver(shop.ws) == []
+    with pytest.raises(GateFailed, match="0 approvals"):
+        loop.prepare_release(shop.ws, registry.version(shop.ws, "kind@2"))
+    assert live(shop) == {"kind@1": 100}
+
+
+def test_what_was_approved_is_rolled_out_once(any_shop: Shop) -> None:
+    shop = any_shop
+    living.approve(shop.ws, "kind@2")
+    assert loop.has_approved(shop.ws)
+    (started,) = loop.deliver(shop.ws)
+    assert loop.deliver(shop.ws) == []
+    assert live(shop) == {"kind@1": 50, "kind@2": 50}
+    assert rollout.rollout_of(shop.ws, started).reason == "kind@2 passed its gates and was approved"
+
+
+def test_a_death_between_release_and_rollout_is_made_good_by_the_next_look(shop: Shop) -> None:
+    living.release(shop.ws, "kind@2")  # and then the process died
+    assert loop.has_approved(shop.ws)
+    loop.deliver(shop.ws)
+    assert live(shop) == {"kind@1": 50, "kind@2": 50}
+    assert len(registry.releases(shop.ws, "kind")) == 2
+
+
+def test_a_version_that_was_rolled_back_is_left_to_people(shop: Shop) -> None:
+    living.approve(shop.ws, "kind@2")
+    (started,) = loop.deliver(shop.ws)
+    rollout.roll_back(shop.ws, started, reason="wrong")
+    assert not loop.has_approved(shop.ws)
+    assert loop.deliver(shop.ws) == []
+
+
+def test_one_rollout_at_a_time_the_next_waits(shop: Shop) -> None:
+    living.approve(shop.ws, "kind@2")
+    (started,) = loop.deliver(shop.ws)
+    found = loop.loaded(shop.ws)
+    assert loop.train(shop.ws, found, "train", params={"picky": False}, reason="third").version == "kind@3"
+    living.approve(shop.ws, "kind@3")
+    assert loop.deliver(shop.ws) == []
+    rollout.promote_now(shop.ws, started, reason="a test")
+    assert len(loop.deliver(shop.ws)) == 1
+
+
+def test_a_run_that_is_repeated_makes_one_version(shop: Shop) -> None:
+    found = loop.loaded(shop.ws)
+    once = loop.train(shop.ws, found, "train", reason="a test", run_id="run_" + "0" * 32)
+    again = loop.train(shop.ws, found, "train", reason="a test", run_id="run_" + "0" * 32)
+    assert once == again
+    assert len(registry.versions(shop.ws, "kind")) == 3
+
+
+def test_a_scheduled_training_with_nothing_new_is_skipped(shop: Shop) -> None:
+    put = shop.ws.write(lambda tx: jobs.put(shop.ws, tx, "train", {"model": "kind"}, reason="schedule"))
+    assert background.run_jobs(shop.ws) == 1
+    job = jobs.job(shop.ws, put)
+    assert "labels and code are those of kind@2" in job.result["skipped"]
+
+
+def test_a_job_for_a_model_that_is_declared_no_more_fails_and_says_so(shop: Shop) -> None:
+    put = shop.ws.write(
+        lambda tx: jobs.put(shop.ws, tx, "train", {"model": "gone"}, reason="a test", max_attempts=1)
+    )
+    background.run_jobs(shop.ws)
+    job = jobs.job(shop.ws, put)
+    assert job.state == "failed"
+    assert "declares no model 'gone' any more" in str(job.error)
+
+
+def test_an_unknown_pipeline_is_told_with_the_known_ones(shop: Shop) -> None:
+    with pytest.raises(NotFound, match="it has train"):
+        loop.train(shop.ws, loop.loaded(shop.ws), "trian", reason="a test")
+
+
+def test_lost_serving_files_are_written_again(shop: Shop) -> None:
+    before = serving.read_routes(shop.folder)
+    for name in ("releases", "code", "online"):
+        shutil.rmtree(shop.folder / name)
+    (shop.folder / "routes.json").unlink()
+    (release,) = loop.restore(shop.ws)
+    assert release == rollout.live(shop.ws, "kind")[0].release
+    assert serving.read_routes(shop.folder) == before
+    manifest = serving.read_manifest(shop.folder, release)
+    for view in manifest.features:
+        assert serving.online_path(shop.folder, view).exists()
+    assert loop.restore(shop.ws) == []

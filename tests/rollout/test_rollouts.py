@@ -1,0 +1,277 @@
+"""A rollout on a workspace: planned, started, judged on the log, paused, ended."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from everloop import ledger, rollout, serving
+from everloop.errors import Conflict, NotFound, NotReady
+from everloop.rollout import Rollout
+from tests.loop import living
+from tests.loop.living import Shop
+
+CLEAN = {"errors": 0.2}
+
+
+def with_canary(shop: Shop, *steps: float, key: bool = False, **given: object) -> None:
+    plan = rollout.canary(*steps, **{"excess_at_most": CLEAN, **given})  # type: ignore[arg-type]  # per test
+    shop.ws.write(
+        lambda tx: rollout.define_endpoint(
+            shop.ws, tx, "kind", model="kind", canary=plan, stickiness="key" if key else "request"
+        )
+    )
+
+
+def started(shop: Shop, *steps: float, **given: object) -> Rollout:
+    """A rollout of kind@2 whose first route table every serving process has."""
+    with_canary(shop, *(steps or (50, 100)), **given)  # type: ignore[arg-type]  # per test
+    living.release(shop.ws, "kind@2")
+    found = rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    shop.acknowledge()
+    return found
+
+
+def acts(shop: Shop, of: Rollout) -> list[str]:
+    return [one.act for one in reversed(rollout.history(shop.ws, rollout=of.id))]
+
+
+def weights(shop: Shop) -> dict[str, float]:
+    return {one.version: one.weight for one in rollout.live(shop.ws, "kind")}
+
+
+def counted(shop: Shop, of: Rollout) -> dict[str, int]:
+    """Requests (or keys) that the judge looks at, by metric."""
+    found, _ = rollout.evidence_of(shop.ws, of)
+    return {one.metric: one.total.canary_total + one.total.control_total for one in found}
+
+
+def test_a_plan_changes_nothing(shop: Shop) -> None:
+    living.release(shop.ws, "kind@2")
+    made = rollout.plan(shop.ws, "kind", "kind@2")
+    assert [stage.weight for stage in made.stages] == [50, 100]
+    assert (made.from_version, made.version) == ("kind@1", "kind@2")
+    assert rollout.rollouts(shop.ws, states=["running"]) == []
+    assert weights(shop) == {"kind@1": 100}
+
+
+@pytest.mark.parametrize(
+    ("version", "error", "told"),
+    [
+        ("kind@2", NotFound, "not released"),
+        ("kind@1", Conflict, "answers on 'kind' already"),
+        ("kind@9", NotFound, "kind@9"),
+    ],
+)
+def test_what_cannot_be_rolled_out_is_refused(
+    shop: Shop, version: str, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        rollout.plan(shop.ws, "kind", version)
+
+
+def test_one_rollout_at_a_time(shop: Shop) -> None:
+    started(shop)
+    with pytest.raises(Conflict, match="under way"):
+        rollout.start(shop.ws, "kind", "kind@2", reason="again")
+
+
+def test_without_traffic_nobody_knows_what_slow_means(shop: Shop) -> None:
+    with_canary(shop, 50, 100, excess_at_most={"slow": 0.1})
+    living.release(shop.ws, "kind@2")
+    shop.ask(99)
+    with pytest.raises(NotReady, match="99 requests"):
+        rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    shop.ask(1)
+    assert rollout.start(shop.ws, "kind", "kind@2", reason="a test").slow_above_ms == pytest.approx(0.9)
+
+
+def test_a_good_version_advances_and_finishes(any_shop: Shop) -> None:
+    shop = any_shop
+    made = started(shop, 20, 50, 100)
+    assert weights(shop) == {"kind@1": 80, "kind@2": 20}
+    for expected in ({"kind@1": 50, "kind@2": 50}, {"kind@2": 100}):
+        shop.ask(400)
+        rollout.tick(shop.ws)
+        assert weights(shop) == expected
+        shop.acknowledge()
+    ended = rollout.rollout_of(shop.ws, made.id)
+    assert (ended.state, acts(shop, made)) == ("done", ["started", "advanced", "finished"])
+    assert ended.outcome
+    assert ledger.verify(shop.ws).is_intact
+
+
+def test_too_little_evidence_holds_and_is_noted_once(shop: Shop) -> None:
+    made = started(shop)
+    shop.ask(10)
+    rollout.tick(shop.ws)
+    rollout.tick(shop.ws)
+    assert acts(shop, made) == ["started", "look"]
+    assert weights(shop) == {"kind@1": 50, "kind@2": 50}
+
+
+def test_a_failing_version_is_rolled_back_with_the_numbers_that_decided(any_shop: Shop) -> None:
+    shop = any_shop
+    made = started(shop)
+    shop.ask(300, fails={"kind@2": 0.4})
+    (event,) = rollout.tick(shop.ws)
+    assert (event.act, weights(shop)) == ("rolled_back", {"kind@1": 100})
+    assert event.decision is not None
+    (errors,) = event.decision["metrics"]
+    assert errors["metric"] == "errors"
+    assert rollout.rollout_of(shop.ws, made.id).state == "rolled_back"
+    assert rollout.was_rolled_back(shop.ws, "kind", "kind@2")
+
+
+def test_only_a_person_brings_back_what_was_rolled_back(shop: Shop) -> None:
+    rollout.roll_back(shop.ws, started(shop).id, reason="wrong colours")
+    with pytest.raises(Conflict, match="wrong colours"):
+        rollout.start(shop.ws, "kind", "kind@2", reason="once more")
+    assert rollout.start(shop.ws, "kind", "kind@2", reason="looked at", again=True).state == "running"
+
+
+def test_trouble_in_both_arms_rolls_nothing_back(shop: Shop) -> None:
+    made = started(shop)
+    shop.ask(300, fails={"kind@1": 0.4, "kind@2": 0.4})
+    rollout.tick(shop.ws)
+    assert "rolled_back" not in acts(shop, made)
+
+
+def test_nothing_is_judged_before_each_serving_process_has_the_routes(shop: Shop) -> None:
+    with_canary(shop, 50, 100)
+    living.release(shop.ws, "kind@2")
+    made = rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    shop.ask(400)
+    assert rollout.tick(shop.ws) == []
+    assert acts(shop, made) == ["started"]
+    shop.acknowledge()
+    assert [one.act for one in rollout.tick(shop.ws)] == ["finished"]
+
+
+def test_requests_of_before_the_rollout_do_not_count(shop: Shop) -> None:
+    shop.ask(1_000)
+    made = started(shop)
+    rollout.tick(shop.ws)
+    (errors,), _ = rollout.evidence_of(shop.ws, made)
+    assert counted(shop, made) == {"errors": 0}
+    assert (errors.before_bad, errors.before_total) == (0, 1_000)
+
+
+def test_shadows_and_refused_requests_do_not_count(shop: Shop) -> None:
+    made = started(shop)
+    shop.ask(5, status="refused", output=None)
+    shop.ask(5, shadow_of="pred_1")
+    shop.ask(7)
+    assert counted(shop, made) == {"errors": 7}
+
+
+def test_replayed_requests_count_for_errors_but_nobody_can_contradict_them(shop: Shop) -> None:
+    made = started(shop, excess_at_most={"errors": 0.2, "contradicted": None})
+    shop.ask(40, replay=True)
+    assert counted(shop, made) == {"errors": 40, "contradicted": 0}
+
+
+def test_a_key_stays_in_its_arm_while_the_canary_grows(shop: Shop) -> None:
+    started(shop, 10, 30, 100, key=True)
+    keys = [str(number) for number in range(200)]
+
+    def in_canary() -> set[str]:
+        return {key for key in keys if shop.ask(1, key=key)[0].variant == "canary"}
+
+    first = in_canary()
+    assert first == in_canary()
+    for key in map(str, range(200, 900)):
+        shop.ask(1, key=key)
+    (event,) = rollout.tick(shop.ws)
+    assert event.act == "advanced"
+    assert 0 < len(first) < len(in_canary())
+    assert first <= in_canary()
+
+
+def test_sticky_requests_are_counted_by_key(shop: Shop) -> None:
+    made = started(shop, key=True)
+    for _ in range(5):
+        shop.ask(4, key="heavy")
+    assert counted(shop, made) == {"errors": 1}
+
+
+def test_a_paused_rollout_is_left_alone_and_goes_on_when_resumed(shop: Shop) -> None:
+    made = started(shop)
+    rollout.pause(shop.ws, made.id, reason="freeze")
+    shop.ask(400)
+    assert rollout.tick(shop.ws) == []
+    with pytest.raises(Conflict, match="is paused"):
+        rollout.pause(shop.ws, made.id, reason="again")
+    rollout.resume(shop.ws, made.id, reason="freeze is over")
+    rollout.tick(shop.ws)
+    assert acts(shop, made) == ["started", "paused", "resumed", "finished"]
+
+
+def test_a_person_promotes_without_the_judge(shop: Shop) -> None:
+    made = started(shop, 10, 50, 100)
+    rollout.promote_now(shop.ws.acting_as("alice"), made.id, reason="verified by hand")
+    assert weights(shop) == {"kind@2": 100}
+    event = rollout.history(shop.ws, rollout=made.id, limit=1)[0]
+    assert (event.actor, event.reason) == ("alice", "alice decided: verified by hand")
+    with pytest.raises(Conflict, match="has ended"):
+        rollout.roll_back(shop.ws, made.id, reason="too late")
+
+
+def test_an_endpoints_first_version_cannot_be_taken_back(shop: Shop) -> None:
+    (first,) = rollout.rollouts(shop.ws)
+    with pytest.raises(Conflict):
+        rollout.roll_back(shop.ws, first.id, reason="no")
+
+
+def test_many_ticks_at_once_advance_once(any_shop: Shop) -> None:
+    shop = any_shop
+    made = started(shop, 20, 50, 100)
+    shop.ask(400)
+    together = threading.Barrier(6)
+
+    def look() -> None:
+        together.wait()
+        rollout.tick(shop.ws)
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert acts(shop, made) == ["started", "advanced"]
+    assert rollout.rollout_of(shop.ws, made.id).stage == 1
+
+
+def test_what_was_live_is_answered_for_any_moment(shop: Shop) -> None:
+    before = shop.ws.now()
+    shop.later(hours=1)
+    made = started(shop)
+    during = shop.ws.now()
+    shop.later(hours=1)
+    rollout.promote_now(shop.ws, made.id, reason="a test")
+    at = {moment: rollout.live(shop.ws, "kind", at=moment) for moment in (before, during, shop.ws.now())}
+    assert [{one.version for one in live} for live in at.values()] == [
+        {"kind@1"},
+        {"kind@1", "kind@2"},
+        {"kind@2"},
+    ]
+
+
+def test_a_route_table_that_was_not_written_is_written_by_the_next_tick(shop: Shop) -> None:
+    made = started(shop)
+    (shop.folder / "routes.json").unlink()
+    assert rollout.is_running(shop.ws)
+    rollout.tick(shop.ws)
+    table = serving.read_routes(shop.folder)
+    assert table is not None
+    assert table.epoch == made.epochs[-1]
+
+
+def test_an_endpoint_keeps_its_model(shop: Shop) -> None:
+    with pytest.raises(Conflict, match="serves the model 'kind'"):
+        shop.ws.write(
+            lambda tx: rollout.define_endpoint(
+                shop.ws, tx, "kind", model="other", canary=rollout.canary(50, 100)
+            )
+        )
