@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
+    "init": ("begin", "init", "A project from a table: guess, write loop.py, train."),
     "jobs": ("jobs", "jobs", "Background work: what waits, runs, ended, is scheduled."),
     "labels": ("labels", "labels", "Taxonomies, labels, snapshots, quality."),
     "models": ("models", "models", "Versions, gates, approvals, stages, releases."),
