@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 
 import everloop
 from everloop.storage import metadata, open_database
-from everloop.storage.schema import migrate, newest
+from everloop.storage.schema import migrate, newest_schema
 
 VERSIONS = Path(everloop.__file__).parent / "storage" / "migrations" / "versions"
 TEMPLATE = '''"""{title}."""
@@ -43,7 +43,7 @@ def main(intent: str) -> None:
     for module in pkgutil.walk_packages(everloop.__path__, "everloop."):
         if module.name.rpartition(".")[2] not in ("__main__", "env") and ".versions" not in module.name:
             importlib.import_module(module.name)
-    before = newest() if any(VERSIONS.glob("[0-9]*.py")) else None
+    before = newest_schema() if any(VERSIONS.glob("[0-9]*.py")) else None
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/schema.db"
         if before is not None:

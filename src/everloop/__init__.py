@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everloop.checks import check, gate
     from everloop.features.images import ImageFeatures
+    from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
     from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from everloop.workspace import open_workspace
 
 _HOMES = {
+    "FilledText": "everloop.features.text",
     "ImageFeatures": "everloop.features.images",
     "Model": "everloop.pipelines",
     "Split": "everloop.pipelines",
@@ -50,6 +52,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FilledText",
     "ImageFeatures",
     "Model",
     "Split",

@@ -18,6 +18,7 @@ import httpx
 from everloop import (
     background,
     data,
+    events,
     feedback,
     governance,
     jobs,
@@ -77,6 +78,25 @@ def test_one_listing_travels_through_every_record(ws: Workspace, tmp_path: Path)
     reached = governance.impact(ws, "goods:7").reached
     assert {"kind@1", "kind@2"} <= set(reached["model_version"])
     assert ledger.verify(ws).is_intact
+    check_reasons(ws, decision)
+
+
+def check_reasons(ws: Workspace, decision: retraining.Decision) -> None:
+    """Each act names its reason, and from the last one leads back to the first."""
+    told = governance.why(ws, decision.id)
+    assert "1 answers of kind contradicted" in told.answer
+    assert told.numbers["kind"]["contradictions"] == 1
+    finding = next(one for one in told.go_on if one.startswith("find_"))
+    assert decision.id in governance.why(ws, finding).go_on
+    assert "chance of a false alarm" in " ".join(governance.why(ws, finding).because)
+    job = governance.why(ws, decision.job)
+    assert decision.reason in job.answer
+    run = next(one for one in job.go_on if one.startswith("run_"))
+    assert {decision.job, decision.id, "kind@2"} <= governance.why(ws, run).go_on.keys()
+    (started,) = rollout.rollouts(ws)
+    assert "kind@1 passed its gates and was approved" in governance.why(ws, started.id).answer
+    alert = next(one for one in events.newest(ws, kind="monitoring.") if one.payload["finding"] == finding)
+    assert finding in governance.why(ws, alert.id).go_on
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from everloop.errors import Invalid
 from everloop.storage import open_database
-from everloop.storage.schema import migrate, newest
+from everloop.storage.schema import migrate, newest_schema
 
 
 def test_a_database_newer_than_the_code_is_refused_and_left_alone(database_url: str) -> None:
@@ -28,7 +28,7 @@ def test_processes_that_open_a_new_database_together_migrate_it_once(database_ur
         thread.join()
     with databases[0].read() as connection:
         assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == [
-            newest()
+            newest_schema()
         ]
     for one in databases:
         one.close()

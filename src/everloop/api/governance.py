@@ -1,4 +1,4 @@
-"""Routes of trace, impact and audit."""
+"""Routes of trace, impact, why and audit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def trace(call: Call) -> Any:
 def impact(call: Call) -> Any:
     """What depends on a row, a dataset version, a snapshot, a run or a model version."""
     return governance.impact(call.ws, call.path["id"])
+
+
+def why(call: Call) -> Any:
+    """Why a step, a run, a job, a retrain, a rollout, a finding, an alert, a gate report or a version came about."""
+    return governance.why(call.ws, call.path["id"])
 
 
 def audit_entries(call: Call) -> Any:
@@ -43,6 +48,7 @@ def audit_verify(call: Call) -> Any:
 ROUTES = [
     Route("GET", "/api/trace/{id}", "see", trace),
     Route("GET", "/api/impact/{id}", "see", impact),
+    Route("GET", "/api/why/{id:path}", "see", why),
     Route("GET", "/api/audit", "see", audit_entries),
     Route("GET", "/api/audit/verify", "see", audit_verify),
 ]

@@ -20,9 +20,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
     "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
     "demo": ("demo", "demo", "The whole loop, told as a story."),
+    "doctor": ("doctor", "doctor", "Is this installation and its home well?"),
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
+    "init": ("begin", "init", "A project from a table: guess, write loop.py, train."),
     "jobs": ("jobs", "jobs", "Background work: what waits, runs, ended, is scheduled."),
     "labels": ("labels", "labels", "Taxonomies, labels, snapshots, quality."),
     "models": ("models", "models", "Versions, gates, approvals, stages, releases."),
@@ -34,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("server", "serve", "The data plane alone: predictions."),
     "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
     "up": ("server", "up", "API, pages, predictions and background work."),
+    "why": ("governance", "why", "Why something happened, on which numbers."),
     "work": ("server", "work", "Run due background jobs and stop."),
 }
 

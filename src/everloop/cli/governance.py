@@ -1,4 +1,4 @@
-"""`everloop trace`, `everloop impact`, `everloop audit`."""
+"""`everloop trace`, `everloop impact`, `everloop why`, `everloop audit`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ def impact(out: Output, identifier: str) -> None:
         lines = [f"{kind:<16} {', '.join(ids)}" for kind, ids in found.reached.items()]
         lines += [f"{count:,} predictions by {release}" for release, count in found.predictions.items()]
         out.answer(found, "\n".join(lines) or "Nothing depends on it.")
+
+
+@click.command()
+@click.argument("identifier")
+@pass_output
+def why(out: Output, identifier: str) -> None:
+    """Say why a step ran, a run began, a retrain started, a rollout moved, something was found, a version was blocked.
+
+    \b
+    Example: everloop why run_0198.../fit
+    """
+    from everloop import governance
+
+    with out.workspace() as ws:
+        found = governance.why(ws, identifier)
+        lines = [found.answer, *(f"  {one}" for one in found.because)]
+        lines += [f"  go on: everloop why {one}    # {what}" for one, what in found.go_on.items()]
+        out.answer(found, "\n".join(lines))
 
 
 @click.group()

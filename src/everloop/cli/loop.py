@@ -75,7 +75,7 @@ def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, 
             pipeline,
             params=dict(map(_param, params)),
             reason=reason,
-            on_progress=lambda one: _tell(out, one),
+            on_progress=lambda one: tell(out, one),
         )
         if ended.version is None:
             out.answer(ended, f"{ended.run} done.")
@@ -131,7 +131,8 @@ def _param(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _tell(out: Output, one: Progress) -> None:
+def tell(out: Output, one: Progress) -> None:
+    """Tell a step's progress."""
     took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
     words = {
         "step_started": "...    ",

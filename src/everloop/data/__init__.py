@@ -10,8 +10,9 @@ Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events
 from everloop.data.cleaning import clean, recorded_operations
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import diff
-from everloop.data.ingestion import ingest
+from everloop.data.ingestion import ingest, typed
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
+from everloop.data.personal import personal_kinds
 from everloop.data.profiling import profile
 from everloop.data.reading import origins, read, rows_by_key
 from everloop.data.records import (
@@ -56,10 +57,12 @@ __all__ = [
     "ingest",
     "load",
     "origins",
+    "personal_kinds",
     "profile",
     "read",
     "recorded_operations",
     "rows_by_key",
+    "typed",
     "version",
     "versions",
 ]

@@ -77,6 +77,15 @@ def ingest(
     return change(ws, dataset, lambda state: _propose(ws, state, rows, mode))
 
 
+def typed(source: Source) -> tuple[pa.Table, Schema]:
+    """The rows of a source in the types that a first ingest would give them, and those types; keeps nothing.
+
+    Raises Invalid when the type of a column cannot be told.
+    """
+    schema = grown_schema(Schema((), None), source)
+    return _typed(source, schema), schema
+
+
 def _propose(ws: Workspace, state: State, source: Source, mode: Mode) -> Proposal | None:
     schema = grown_schema(state.dataset.schema, source)
     rows = _typed(source, schema)

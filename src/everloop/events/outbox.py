@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from everloop.errors import NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.storage import Json, Tx, Utc, metadata
@@ -79,6 +80,17 @@ def emit(
         )
     )
     return event_id
+
+
+def event(ws: Workspace, event_id: str) -> Event:
+    """One event. Raises NotFound."""
+    with ws.read() as connection:
+        row = connection.execute(sa.select(events).where(events.c.id == event_id)).first()
+    if row is None:
+        raise NotFound(
+            f"there is no event {event_id}; an event's id is in the webhook and log line that told it."
+        )
+    return _event(row)
 
 
 def newest(

@@ -1,13 +1,28 @@
 """Where things come from and what depends on them, across all rooms.
 
 Answers: from which rows, labels (and who gave them), code, environment, gates, approvals and model does this prediction
-come; and what was made from this row, version or file. Owns no table: it walks the records and the lineage that the
+come; what was made from this row, version or file; why something happened, on which numbers; and is this
+installation well. Owns no table: it walks the records and the lineage that the
 rooms below wrote. A trace is a list of steps, each with the facts of one thing and the things it came from, so that
 the command, the page and the JSON answer show the same. May call loop and all rooms below.
 """
 
 from everloop.governance.cards import version_card
+from everloop.governance.doctor import Sign, examine
 from everloop.governance.impact import Impact, impact
 from everloop.governance.trace import Trace, TraceStep, trace
+from everloop.governance.why import FORMS, Reason, why
 
-__all__ = ["Impact", "Trace", "TraceStep", "impact", "trace", "version_card"]
+__all__ = [
+    "FORMS",
+    "Impact",
+    "Reason",
+    "Sign",
+    "Trace",
+    "TraceStep",
+    "examine",
+    "impact",
+    "trace",
+    "version_card",
+    "why",
+]

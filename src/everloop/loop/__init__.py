@@ -7,6 +7,7 @@ stored form. May call retraining, rollout, monitoring and all rooms below.
 """
 
 from everloop.loop.apply import apply, loaded, newest
+from everloop.loop.begin import Begun, Look, begin, check_unused, look, write_project
 from everloop.loop.declare import (
     Collection,
     DeclaredDataset,
@@ -24,25 +25,37 @@ from everloop.loop.declare import (
     retrain,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
+from everloop.loop.guess import ColumnGuess, Guess, Wanted
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan
+from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
 from everloop.loop.train import Trained, train, train_job
 
 __all__ = [
+    "LOOP_FILE",
+    "Begun",
     "Change",
     "Collection",
+    "ColumnGuess",
     "DeclaredDataset",
     "DeclaredEndpoint",
     "DeclaredFeature",
     "DeclaredLabels",
     "DeclaredModel",
     "DeclaredRetraining",
+    "Guess",
+    "Look",
     "Loop",
     "LoopVersion",
+    "Names",
     "Trained",
+    "Wanted",
     "apply",
+    "begin",
+    "check_free",
+    "check_unused",
     "collecting",
     "dataset",
     "deliver",
@@ -52,6 +65,8 @@ __all__ = [
     "label_set",
     "load",
     "loaded",
+    "look",
+    "minimal_loop_file",
     "model",
     "newest",
     "plan",
@@ -61,4 +76,6 @@ __all__ = [
     "score",
     "train",
     "train_job",
+    "write",
+    "write_project",
 ]

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.model_files import write_model
     from everloop.pipelines.processes import Processes
-    from everloop.pipelines.reading import held_out_answers, output_of, pipeline_run, pipeline_runs, result
+    from everloop.pipelines.reading import (
+        held_out_answers,
+        output_of,
+        pipeline_run,
+        pipeline_runs,
+        result,
+        step_run,
+    )
     from everloop.pipelines.records import (
         Change,
         OnProgress,
@@ -62,6 +69,7 @@ _HOMES = {
     "pipeline_run": "reading",
     "pipeline_runs": "reading",
     "result": "reading",
+    "step_run": "reading",
     "Change": "records",
     "OnProgress": "records",
     "Pinned": "records",
@@ -118,6 +126,7 @@ __all__ = [
     "run_pipeline",
     "split",
     "step",
+    "step_run",
     "why",
     "with_facts",
     "with_features",

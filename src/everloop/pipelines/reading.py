@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from everloop.errors import NotFound, NotReady
 from everloop.pipelines import store
-from everloop.pipelines.records import PipelineRun, Stored
+from everloop.pipelines.records import PipelineRun, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.workspace import Workspace
 
@@ -31,6 +31,15 @@ def pipeline_runs(ws: Workspace, *, pipeline: str | None = None, limit: int = 50
     """The newest runs, newest first, without their attempts."""
     with ws.read() as connection:
         return store.newest_runs(connection, pipeline=pipeline, limit=limit)
+
+
+def step_run(ws: Workspace, step_run_id: str) -> StepRun:
+    """One attempt at a step. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.step_run_by_id(connection, step_run_id)
+    if found is None:
+        raise NotFound(f"there is no step run {step_run_id}. 'everloop runs show RUN' lists those of a run.")
+    return found
 
 
 def result(ws: Workspace, run_id: str) -> Any:

@@ -104,7 +104,7 @@ class Results:
             if stored.kind == "path":  # the user's code may write where it is given a path
                 place.write_bytes(self.blobs.get(digest))
             else:
-                place.symlink_to(self.blobs.path(digest))
+                place.symlink_to(self.blobs.path(digest).absolute())  # a home may be given relative to here
         return folder
 
     def _folder(self) -> Path:

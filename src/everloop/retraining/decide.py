@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from everloop import events, feedback, jobs, monitoring
+from everloop.errors import NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.retraining import store
@@ -89,6 +90,17 @@ def decisions(ws: Workspace, *, model: str | None = None, limit: int = 50) -> li
         return [
             Decision(**row._mapping) for row in store.newest_decisions(connection, model=model, limit=limit)
         ]
+
+
+def decision(ws: Workspace, decision_id: str) -> Decision:
+    """One decision. Raises NotFound."""
+    with ws.read() as connection:
+        row = store.decision_by_id(connection, decision_id)
+    if row is None:
+        raise NotFound(
+            f"there is no retraining decision {decision_id}. 'everloop jobs list' shows the work they put."
+        )
+    return Decision(**row._mapping)
 
 
 def consider(ws: Workspace) -> list[Decision]:

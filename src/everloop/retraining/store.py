@@ -58,6 +58,10 @@ def newest_decisions(connection: Connection, *, model: str | None, limit: int) -
     return list(connection.execute(statement))
 
 
+def decision_by_id(connection: Connection, decision_id: str) -> sa.Row[Any] | None:
+    return connection.execute(sa.select(decisions).where(decisions.c.id == decision_id)).first()
+
+
 def last_decision_at(connection: Connection, model: str) -> datetime | None:
     at: datetime | None = connection.execute(
         sa.select(decisions.c.at).where(decisions.c.model == model).order_by(decisions.c.at.desc()).limit(1)

@@ -35,7 +35,16 @@ from everloop.rollout.judge import (
 )
 from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, canary
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
-from everloop.rollout.start import check_start, history, plan, rollout_of, rollouts, start, was_rolled_back
+from everloop.rollout.start import (
+    check_start,
+    event_of,
+    history,
+    plan,
+    rollout_of,
+    rollouts,
+    start,
+    was_rolled_back,
+)
 from everloop.rollout.tick import evidence_of, is_running, pause, promote_now, resume, roll_back, tick
 
 __all__ = [
@@ -67,6 +76,7 @@ __all__ = [
     "define_endpoint",
     "endpoint",
     "endpoints",
+    "event_of",
     "evidence_of",
     "excess_upper_bound",
     "first_of_each_request",

@@ -138,6 +138,17 @@ def history(
         )
 
 
+def event_of(ws: Workspace, event_id: str) -> RolloutEvent:
+    """One thing that a rollout did. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.event_by_id(connection, event_id)
+    if found is None:
+        raise NotFound(
+            f"there is no rollout event {event_id}. 'everloop rollouts show ID' lists a rollout's."
+        )
+    return found
+
+
 def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
     """Who answers in a stage of a rollout."""
     weight = rollout.stages[stage].weight

@@ -158,6 +158,11 @@ def newest_events(
     return [_event(row) for row in connection.execute(statement)]
 
 
+def event_by_id(connection: Connection, event_id: str) -> RolloutEvent | None:
+    row = connection.execute(sa.select(events).where(events.c.id == event_id)).first()
+    return None if row is None else _event(row)
+
+
 def last_change_before(connection: Connection, endpoint: str, at: datetime) -> RolloutEvent | None:
     """The last event at or before `at` (domain time) that changed where traffic goes."""
     statement = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 AUDITED_TYPES = frozenset(
     {
         "everloop.features.images.ImageFeatures",
+        "everloop.features.text.FilledText",
         "numpy.dtype",  # a value, not a callable with effects
         "numpy.mean",
         "scipy._lib.array_api_compat.numpy._aliases.asarray",

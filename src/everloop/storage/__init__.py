@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from everloop.storage.blobs import FileBlobs, sync_folder, write_atomically
     from everloop.storage.columns import Json, Utc, metadata, to_json
     from everloop.storage.database import Database, Tx, open_database, wall_of
-    from everloop.storage.schema import migrate
+    from everloop.storage.schema import migrate, newest_schema
 
 _HOMES = {
     "FileBlobs": "blobs",
@@ -31,6 +31,7 @@ _HOMES = {
     "open_database": "database",
     "wall_of": "database",
     "migrate": "schema",
+    "newest_schema": "schema",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Utc",
     "metadata",
     "migrate",
+    "newest_schema",
     "open_database",
     "sync_folder",
     "to_json",

@@ -25,20 +25,20 @@ def migrate(database: Database) -> None:
         The database was written by a newer everloop than this one.
     """
     with database.read() as connection:
-        if _applied(connection) == newest():
+        if _applied(connection) == newest_schema():
             return
     with database.exclusively() as connection:
         found = _applied(connection)
-        if found is not None and found > newest():
+        if found is not None and found > newest_schema():
             raise Invalid(
-                f"the database {database.url} has schema {found}; this everloop knows schemas up to {newest()}. "
+                f"the database {database.url} has schema {found}; this everloop knows schemas up to {newest_schema()}. "
                 "A newer everloop wrote it: upgrade this installation (pip install -U everloop), nothing was changed."
             )
-        if found != newest():
+        if found != newest_schema():
             _upgrade(connection)
 
 
-def newest() -> str:
+def newest_schema() -> str:
     """The revision of the last migration, read from the file names."""
     return max(path.name[:4] for path in (_FOLDER / "versions").glob("[0-9]*.py"))
 
