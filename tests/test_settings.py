@@ -44,3 +44,8 @@ def test_a_wrong_file_is_refused_with_the_remedy(tmp_path: Path, text: str, mess
 def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="EVERLOOP_DATABASEURL"):
         load_settings(tmp_path, environ={"EVERLOOP_DATABASEURL": "x"})
+
+
+def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(environ={}).home == tmp_path / ".everloop"

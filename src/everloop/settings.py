@@ -88,7 +88,9 @@ def load_settings(
         if value is not None:
             given[name] = (value, "the command line")
     values = {name: _converted(name, value, origin) for name, (value, origin) in given.items()}
-    values["home"] = place
+    values["home"] = (
+        place.absolute()
+    )  # links in it and its child processes must not depend on the working folder
     if not values.get("actor"):
         values["actor"] = _system_user()
     return Settings(**values)

@@ -65,3 +65,12 @@ def test_a_home_that_cannot_be_made_is_everloops_failure_with_the_remedy(
 def test_nothing_found_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--home", str(tmp_path), "access", "list") == 0
     assert "everloop access add NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("who", [[], ["--reporter", "agent", "--reporter-column", "who"]])
+def test_an_import_of_corrections_says_in_one_way_who_reports(
+    who: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["feedback", "import", "team", "said.csv", "--key", "id", "--value", "team", *who]
+    assert run(*command, "--home", str(tmp_path)) == 2
+    assert "--reporter NAME, or --reporter-column COLUMN" in capsys.readouterr().err

@@ -80,3 +80,9 @@ def test_a_retraining_that_never_happens_is_refused() -> None:
 
     with pytest.raises(Invalid, match="never happen"):
         retrain(Model())  # type: ignore[arg-type]  # only its name is looked at
+
+
+def test_a_declaration_has_no_rows_of_its_own() -> None:
+    listings = dataset("listings", key="id", inputs=["title"])
+    with pytest.raises(AttributeError, match=r"has no 'num_rows': .* inside a function with @el\.step"):
+        _ = listings.num_rows

@@ -164,6 +164,7 @@ def test_positions_are_those_of_the_columns_of_x() -> None:
     data = parts()
     assert (data.position("title"), data.position("price")) == (0, 1)
     assert data.x_train[:, data.position("price")].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert data.positions(["price", "title"]) == [1, 0]
 
 
 @pytest.mark.parametrize("name", ["product", "label", "_row_id", "nothing"])

@@ -13,7 +13,7 @@ from everloop.serving import Field, FieldType, Signature, check
 from everloop.serving.signature import Reader, example_row
 
 TITLE, MERCHANT = Field("title", "string"), Field("merchant_id", "integer", minimum=0)
-IMAGE = base64.b64encode(b"\xff\xd8 jpeg").decode()
+IMAGE = base64.b64encode(b"\xff\xd8\xff jpeg").decode()
 
 
 def one(kind: FieldType, **rules: Any) -> Signature:
@@ -30,7 +30,7 @@ def one(kind: FieldType, **rules: Any) -> Signature:
         ("boolean", False, False),
         ("time", "2026-09-01T14:00:00+02:00", datetime(2026, 9, 1, 12, tzinfo=UTC)),
         ("time", "2026-09-01T12:00:00Z", datetime(2026, 9, 1, 12, tzinfo=UTC)),
-        ("image", IMAGE, b"\xff\xd8 jpeg"),
+        ("image", IMAGE, b"\xff\xd8\xff jpeg"),
         ("binary", "AA==", b"\0"),
     ],
 )
@@ -58,6 +58,7 @@ def test_values_are_read_as_the_model_takes_them(kind: FieldType, value: Any, re
         ("time", 1756684800),
         ("image", "not base64!"),
         ("image", ""),
+        ("image", base64.b64encode(b"import os").decode()),
         ("binary", [1, 2]),
         ("string", {"a": 1}),
     ],
@@ -137,7 +138,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "number": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(1 << 63), (1 << 63) - 1),
     "boolean": st.booleans(),
     "time": st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat),
-    "image": st.binary(min_size=1).map(lambda content: base64.b64encode(content).decode()),
+    "image": st.binary().map(lambda content: base64.b64encode(b"\x89PNG" + content).decode()),
     "binary": st.binary(min_size=1).map(lambda content: base64.b64encode(content).decode()),
 }
 

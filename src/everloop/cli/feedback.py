@@ -45,23 +45,49 @@ def correct(out: Output, endpoint: str, prediction: str, value: str, reporter: s
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--key", required=True, help="The file's column with the key of the request.")
 @click.option("--value", required=True, help="The file's column with the right answer.")
-@click.option("--at", required=True, help="The file's column with the time of the report.")
-@click.option("--reporter", required=True, help="The file's column with who reported.")
+@click.option("--at", help="The file's column with the time of the report; now when left out.")
+@click.option("--reporter", help="Who reports, such as seller or moderator.")
+@click.option("--reporter-column", help="Or the file's column that says who.")
+@click.option("--skip-unknown", is_flag=True, help="Leave out rows whose key was never asked about.")
 @pass_output
-def import_(out: Output, endpoint: str, file: Path, key: str, value: str, at: str, reporter: str) -> None:
-    """Import corrections from a file.
+def import_(
+    out: Output,
+    endpoint: str,
+    file: Path,
+    key: str,
+    value: str,
+    at: str | None,
+    reporter: str | None,
+    reporter_column: str | None,
+    skip_unknown: bool,
+) -> None:
+    """Import corrections from a file; all or none is kept.
 
     \b
-    Example: everloop feedback import category reports.csv --key listing_id --value category --at corrected_at --reporter reporter
+    Example: everloop feedback import category reports.csv --key listing_id --value category --reporter moderator
     """
     from everloop import feedback as room
 
-    with out.workspace() as ws:
-        out.answer(
-            room.import_corrections(
-                ws, file, endpoint=endpoint, key=key, value=value, at=at, reporter_column=reporter
-            )
+    if (reporter is None) == (reporter_column is None):
+        raise click.UsageError(
+            "say who reports: --reporter NAME, or --reporter-column COLUMN; one of the two."
         )
+    with out.workspace() as ws:
+        report = room.import_corrections(
+            ws,
+            file,
+            endpoint=endpoint,
+            key=key,
+            value=value,
+            at=at,
+            reporter=reporter,
+            reporter_column=reporter_column,
+            unknown="skip" if skip_unknown else "refuse",
+        )
+        told = f"Recorded {report.recorded:,} corrections: {report.contradicting:,} contradict the answer."
+        known = f" Known already: {report.repeated:,}." if report.repeated else ""
+        left_out = f" Never asked about: {len(report.unknown):,}." if report.unknown else ""
+        out.answer(report, told + known + left_out)
 
 
 @feedback.command()

@@ -25,7 +25,7 @@ def trace(out: Output, identifier: str) -> None:
         found = governance.trace(ws, identifier)
         lines = []
         for step in found.steps:
-            lines.append(f"{step.title}  {step.node.id}")
+            lines.append(f"{step.title}  {shown(step.node.id)}")
             lines += [
                 f"    {name:<20} {shown(value)}"
                 for name, value in step.facts.items()
@@ -49,7 +49,7 @@ def impact(out: Output, identifier: str) -> None:
 
     with out.workspace() as ws:
         found = governance.impact(ws, identifier)
-        lines = [f"{kind:<16} {', '.join(ids)}" for kind, ids in found.reached.items()]
+        lines = [f"{kind:<16} {shown(ids)}" for kind, ids in found.reached.items()]
         lines += [f"{count:,} predictions by {release}" for release, count in found.predictions.items()]
         out.answer(found, "\n".join(lines) or "Nothing depends on it.")
 

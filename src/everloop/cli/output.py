@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # people read the beginning; --json has all of it
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def shown(value: Any) -> str:
         return ", ".join(map(shown, value)) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{name} {shown(one)}" for name, one in value.items()) or "-"
-    return str(value)
+    return _DIGEST.sub(r"\1", str(value))
 
 
 def _fields(value: Any) -> dict[str, Any]:

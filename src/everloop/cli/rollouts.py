@@ -92,7 +92,7 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
         plan = rollout.plan(ws, endpoint, version, again=again)
         lines = [f"{plan.from_version or 'nothing'} -> {plan.version} on {plan.endpoint}"]
         lines += [
-            f"  stage {stage.number}: {stage.weight:g} % of the traffic, left {stage.leaves}"
+            f"  stage {stage.number}: {stage.weight:g} % of the traffic, {'and' if stage.weight == 100 else 'left'} {stage.leaves}"
             for stage in plan.stages
         ]
         if dry_run:

@@ -73,7 +73,7 @@ def import_corrections(
     if lost and unknown == "refuse":
         raise NotFound(
             f"{claims.origin} corrects {len(lost)} predictions that endpoint {endpoint!r} did not answer by then: "
-            f"{', '.join(lost[:_SHOWN])}. Check keys and times, or skip them with unknown='skip'. "
+            f"{', '.join(lost[:_SHOWN])}. Check keys and times, or leave them out with --skip-unknown (unknown='skip'). "
             "Nothing was recorded."
         )
     kept = keep(ws, endpoint, _planned(ws, claims, found))

@@ -92,7 +92,7 @@ def _define(ws: Workspace, loop: Loop) -> None:
             key=dataset.key,
             time=dataset.time,
             inputs=dataset.inputs,
-            columns=dataset.columns,
+            columns=dataset.declared_columns,
         )
     for model in loop.declared.of(DeclaredModel):
         registry.define(ws, model.name, approval=model.approve, gates=model.gates)

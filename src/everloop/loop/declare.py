@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from everloop.errors import Invalid
 
@@ -38,8 +38,26 @@ _WINDOW = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+if TYPE_CHECKING:
+    # In a pipeline's body a declaration stands for its rows, as a step's result stands for what the step will return.
+    # Type checkers are told so, and loop files pass declarations to steps that take tables.
+    Rows = pa.Table
+else:
+
+    class Rows:
+        """What declarations that stand for rows share: they have none of a table's attributes, and say why."""
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):  # what copying, debuggers and notebooks probe for
+                raise AttributeError(name)
+            raise AttributeError(
+                f"{self.kind} {self.name!r} has no {name!r}: a declaration stands for its rows only where a pipeline's "
+                "body gives it to a step. Look at the rows inside a function with @el.step."
+            )
+
+
 @dataclass(frozen=True)
-class DeclaredDataset:
+class DeclaredDataset(Rows):
     """A dataset; given to a pipeline it stands for its newest version, pinned when the run starts."""
 
     kind = "dataset"
@@ -47,7 +65,7 @@ class DeclaredDataset:
     key: str
     time: str | None
     inputs: tuple[str, ...]
-    columns: tuple[Column, ...] | None
+    declared_columns: tuple[Column, ...] | None
     # filled by the features that name this dataset, which are declared after it
     features: list[DeclaredFeature[..., Any]] = field(default_factory=list, compare=False, repr=False)
 
@@ -63,7 +81,7 @@ class DeclaredDataset:
 
 
 @dataclass(frozen=True)
-class DeclaredLabels:
+class DeclaredLabels(Rows):
     """A label set; given to a pipeline it stands for a snapshot taken when the run starts."""
 
     kind = "labels"

@@ -56,7 +56,11 @@ def _compare(key: str, before: Mapping[str, Any] | None, now: Mapping[str, Any])
 def _value(one: Declared) -> dict[str, Any]:
     match one:
         case DeclaredDataset():
-            columns = None if one.columns is None else [column.as_json() for column in one.columns]
+            columns = (
+                None
+                if one.declared_columns is None
+                else [column.as_json() for column in one.declared_columns]
+            )
             return {"key": one.key, "time": one.time, "inputs": list(one.inputs), "columns": columns}
         case DeclaredLabels():
             classes = one.classes if isinstance(one.classes, str) else list(one.classes)

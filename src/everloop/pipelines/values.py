@@ -13,15 +13,13 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from everloop.errors import Invalid
-from everloop.serving import Field, FieldType, Signature
+from everloop.serving import IMAGE_STARTS, Field, FieldType, Signature
 
 Table = pa.Table
 Objects: TypeAlias = NDArray[np.object_]
 
 ROW_ID = "_row_id"
 _FACTS = b"everloop"
-# JPEG, PNG, GIF, BMP, TIFF, and RIFF for WebP
-_IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
 def facts(table: Table) -> dict[str, Any]:
@@ -94,6 +92,10 @@ class Split:
                 "features. Name it in the dataset's inputs if a live request will carry it."
             )
         return self.columns.index(name)
+
+    def positions(self, names: Sequence[str]) -> list[int]:
+        """The positions of several columns in x; see `position`."""
+        return [self.position(name) for name in names]
 
     @property
     def x_train(self) -> Objects:
@@ -241,7 +243,7 @@ def _field_type(name: str, column: pa.ChunkedArray[Any]) -> FieldType:
             return field_type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         first = next((value for value in column.to_pylist() if value is not None), b"")
-        return "image" if first.startswith(_IMAGE_STARTS) else "binary"
+        return "image" if first.startswith(IMAGE_STARTS) else "binary"
     raise Invalid(
         f"input {name!r} has the Arrow type {column.type}, which no request can carry: an input is text, a number, "
         "true or false, a time, an image or bytes. Turn it into one of these, or leave it out of the inputs."

@@ -36,12 +36,13 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import choose
-from everloop.serving.signature import FieldProblem, check
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
 
 __all__ = [
+    "IMAGE_STARTS",
     "Approval",
     "Failure",
     "Field",

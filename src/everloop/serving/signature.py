@@ -16,6 +16,8 @@ from everloop.serving.records import Field, FieldType, Signature
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _BINARY: tuple[FieldType, ...] = ("image", "binary")
+# JPEG, PNG, GIF, BMP, TIFF, and RIFF for WebP
+IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _MISSING = object()
 
 _WHAT: dict[FieldType, str] = {
@@ -24,7 +26,7 @@ _WHAT: dict[FieldType, str] = {
     "number": "a number",
     "boolean": "true or false",
     "time": "a time such as 2026-09-01T12:00:00Z, with its zone",
-    "image": "an image's bytes in base64",
+    "image": "the bytes of a JPEG, PNG, GIF, BMP, TIFF or WebP file in base64",
     "binary": "bytes in base64",
 }
 
@@ -153,13 +155,21 @@ def _bytes(value: Any) -> bytes:
     return content
 
 
+def _image(value: Any) -> bytes:
+    """Refuses what is plainly no image, so that it is not held against the model; pixels are the model's to decode."""
+    content = _bytes(value)
+    if not content.startswith(IMAGE_STARTS):
+        raise _WrongTypeError
+    return content
+
+
 _CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
     "string": _string,
     "integer": _integer,
     "number": _number,
     "boolean": _boolean,
     "time": _time,
-    "image": _bytes,
+    "image": _image,
     "binary": _bytes,
 }
 
