@@ -20,7 +20,7 @@ def test_a_habit_shown_on_held_out_rows_is_expected() -> None:
 
 def test_the_class_mix_of_the_held_out_rows_does_not_matter() -> None:
     few = pa.table({"label": ["lamps", "lamps", "tea"], "predicted": ["lamps", "tea", "tea"]})
-    many = pa.concat_tables([few] + [pa.table({"label": ["tea"] * 97, "predicted": ["tea"] * 97})])
+    many = pa.concat_tables([few, pa.table({"label": ["tea"] * 97, "predicted": ["tea"] * 97})])
     assert Counter(expected_answers(["lamps"] * 10, few)) == Counter(expected_answers(["lamps"] * 10, many))
 
 
