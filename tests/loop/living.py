@@ -85,7 +85,7 @@ class Shop:
         self, table: serving.RouteTable, key: str | None, fails: Mapping[str, float], given: Mapping[str, Any]
     ) -> PredictionRecord:
         prediction_id = new_prediction_id(self.log.writer)
-        variant = serving.choose(table.endpoints["kind"], key=key, prediction_id=prediction_id)
+        variant = serving.choose(table.endpoints["kind"], key=key, request=prediction_id)
         manifest = serving.read_manifest(self.folder, variant.release)
         version = f"{manifest.model}@{manifest.version}"
         failed = self.chance.random() < fails.get(version, 0.0)
