@@ -187,8 +187,13 @@ def test_versions_are_approved_by_others_rejected_and_promoted(api: Api) -> None
 def test_a_failed_check_is_waived(api: Api) -> None:
     ws = api.shop.ws
     report = check(ws, register(ws, name="elsewhere"), leaks=True)
-    body = {"check": report.failed[0].name, "reason": "known", "until": "2026-12-31T00:00:00Z"}
-    assert api.post(f"/api/gate-reports/{report.id}/waive", **body)["reason"] == "known"
+    waiver = api.post(
+        f"/api/gate-reports/{report.id}/waive",
+        check=report.failed[0].name,
+        reason="known",
+        until="2026-12-31T00:00:00Z",
+    )
+    assert waiver["reason"] == "known"
 
 
 def test_a_rollout_is_planned_started_and_turned(api: Api) -> None:
@@ -207,8 +212,8 @@ def test_a_rollout_is_planned_started_and_turned(api: Api) -> None:
 
 def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
     (asked,) = api.shop.ask(1, key="7")
-    said = {"value": "Lamps", "prediction_id": asked.id, "reporter": "seller"}
-    assert api.post("/api/endpoints/kind/corrections", **said)["contradicts"]
+    where = "/api/endpoints/kind/corrections"
+    assert api.post(where, value="Lamps", prediction_id=asked.id, reporter="seller")["contradicts"]
     (item,) = api.get("/api/review")
     assert api.post(f"/api/review/{item['id']}", value="Tea")["value"] == "Tea"
     assert api.get("/api/endpoints/kind/contradictions")["contradicted"] == 0
