@@ -64,7 +64,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def _new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home as it is just after its creation: a copy takes a few ms, running all migrations 200 ms and more."""
     home = tmp_path_factory.mktemp("new") / "home"
-    _simulation(home).close()
+    simulation(home).close()
     return home
 
 
@@ -72,7 +72,7 @@ def _new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ws(tmp_path: Path, _new_home: Path) -> Iterator[Workspace]:
     """An empty simulated workspace on SQLite; `ws.clock.advance` moves its time, which starts at START."""
     shutil.copytree(_new_home, tmp_path / "home")
-    with _simulation(tmp_path / "home") as workspace:
+    with simulation(tmp_path / "home") as workspace:
         yield workspace
 
 
@@ -80,7 +80,7 @@ def ws(tmp_path: Path, _new_home: Path) -> Iterator[Workspace]:
 def _new_postgres(_postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a PostgreSQL database as it is just after a workspace was created in it."""
     with _postgres.database() as url:
-        _simulation(tmp_path_factory.mktemp("new") / "home", database_url=url).close()
+        simulation(tmp_path_factory.mktemp("new") / "home", database_url=url).close()
         yield urlsplit(url).path.removeprefix("/")
 
 
@@ -91,7 +91,7 @@ def any_ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace
         yield request.getfixturevalue("ws")
         return
     server, new = request.getfixturevalue("_postgres"), request.getfixturevalue("_new_postgres")
-    with server.database(copy_of=new) as url, _simulation(tmp_path / "home", database_url=url) as workspace:
+    with server.database(copy_of=new) as url, simulation(tmp_path / "home", database_url=url) as workspace:
         yield workspace
 
 
@@ -101,7 +101,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.loop import living  # noqa: PLC0415  (scikit-learn: for tests of pure functions too slow to import)
 
     folder = tmp_path_factory.mktemp("trained")
-    with _simulation(folder / "home") as workspace:
+    with simulation(folder / "home") as workspace:
         living.begin(workspace, folder)
     return folder / "home"
 
@@ -112,7 +112,7 @@ def shop(tmp_path: Path, trained_home: Path) -> Iterator[Shop]:
     from tests.loop import living  # noqa: PLC0415  (as above)
 
     shutil.copytree(trained_home, tmp_path / "home")
-    with _simulation(tmp_path / "home") as workspace, living.opened(workspace) as found:
+    with simulation(tmp_path / "home") as workspace, living.opened(workspace) as found:
         yield found
 
 
@@ -125,7 +125,7 @@ def _trained_postgres(
 
     folder = tmp_path_factory.mktemp("trained")
     with _postgres.database() as url:
-        with _simulation(folder / "home", database_url=url) as workspace:
+        with simulation(folder / "home", database_url=url) as workspace:
             living.begin(workspace, folder)
         yield folder / "home", urlsplit(url).path.removeprefix("/")
 
@@ -150,11 +150,11 @@ def any_shop(any_trained: tuple[Path, str]) -> Iterator[Shop]:
     from tests.loop import living  # noqa: PLC0415  (as above)
 
     home, url = any_trained
-    with _simulation(home, database_url=url) as workspace, living.opened(workspace) as found:
+    with simulation(home, database_url=url) as workspace, living.opened(workspace) as found:
         yield found
 
 
-def _simulation(home: Path, **settings: str) -> Workspace:
+def simulation(home: Path, **settings: str) -> Workspace:
     # here, so that tests of pure functions start without the 0.6 s that SQLAlchemy takes to import
     from everloop.settings import load_settings  # noqa: PLC0415
     from everloop.workspace import open_workspace  # noqa: PLC0415

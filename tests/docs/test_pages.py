@@ -39,6 +39,27 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(target), f"{target}#{anchor}"
 
 
+CLAIMS = sorted(REPOSITORY.glob("docs/claims/*.md"))
+
+
+@pytest.mark.parametrize("page", CLAIMS, ids=_name)
+def test_every_proof_that_a_claim_names_exists(page: Path) -> None:
+    for file, test in _proofs(page):
+        assert (REPOSITORY / file).exists(), file
+        assert not test or f"def {test}(" in (REPOSITORY / file).read_text(), f"{file}::{test}"
+
+
+def _proofs(page: Path) -> Iterator[tuple[str, str]]:
+    """The files, with the tests in them, that the rows of a claims page name; `::name` is in the file named before it."""
+    for row in page.read_text().splitlines():
+        file = ""
+        for named in re.findall(r"`((?:tests/|benchmarks/|::)[^`\s]*)", row) if row.startswith("|") else ():
+            path, _, test = named.partition("::")
+            file = path or file
+            if "..." not in file:  # as the README says of a proof in general
+                yield file, test.partition("[")[0]
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     waiting = [REPOSITORY / "README.md"]

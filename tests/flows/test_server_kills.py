@@ -108,7 +108,7 @@ def slowly_growing(ws: Workspace) -> None:
 
 
 def kill_at_random(ws: Workspace, everloop: Everloop, chance: random.Random) -> None:
-    """Kill one part after another; when it was `up` itself, start it again once its children are gone."""
+    """Kill one part after another; when it was `up` itself, start it again at once, while its children end."""
     wait_for(lambda: rollout.rollouts(ws, states=["running"]), f"the rollout begins: {everloop.said()}")
     order = list(KILLS)
     chance.shuffle(order)
@@ -117,9 +117,13 @@ def kill_at_random(ws: Workspace, everloop: Everloop, chance: random.Random) -> 
         stage = newest(ws).stage
         wait_for(lambda part=part: everloop.kill(part), f"there is a {part} to kill")  # type: ignore[misc]  # bound per turn
         if part == "up":
-            wait_for(lambda: not everloop.parts(), f"no orphan stays: {everloop.parts()}")
+            orphans = everloop.parts()
             everloop.start()
             everloop.wait_until_ready()
+            wait_for(
+                lambda orphans=orphans: not orphans.keys() & everloop.parts().keys(),  # type: ignore[misc]  # bound per turn
+                f"no orphan stays: {orphans}",
+            )
         assert newest(ws).stage >= stage
 
 

@@ -28,6 +28,7 @@ _LOOK_EVERY_S = 0.5
 _LINGER_S = 5
 _BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 _STOP_WITHIN_S = 15
+_ENDS_WITHIN_S = 10.0
 
 
 def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
@@ -40,7 +41,9 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
     """
     check_address(settings)
     with bound(settings.host, settings.port) as listening, open_workspace(settings=settings) as ws:
-        bound(settings.host, settings.port + 1).close()  # a clear error now instead of a child that dies
+        # a clear error now instead of a child that dies; the data plane of an everloop that was killed just now is
+        # still ending, and whoever starts it again does so at once
+        bound(settings.host, settings.port + 1, patience_s=_ENDS_WITHIN_S).close()
         if restored := loop.restore(ws):
             say(f"wrote the serving files of {len(restored)} releases again, which were not there")
         app = create_app(
@@ -61,8 +64,22 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             server.run(sockets=[listening])
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to an address. Raises Invalid when the port is in use or the address is not this machine's."""
+def bound(host: str, port: int, *, patience_s: float = 0.0) -> socket.socket:
+    """A socket bound to an address, waiting so long for it to become free.
+
+    Raises Invalid when the port is in use or the address is not this machine's.
+    """
+    until_s = clock.elapsed_s() + patience_s
+    while True:
+        try:
+            return _bound(host, port)
+        except Invalid:
+            if clock.elapsed_s() >= until_s:
+                raise
+            threading.Event().wait(0.1)
+
+
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

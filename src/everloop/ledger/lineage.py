@@ -38,6 +38,7 @@ Kind = Literal[
     "dataset",
     "label_schema",
     "row",
+    "annotator",
     "declaration",
     "workspace",
 ]

@@ -115,7 +115,7 @@ def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
     The id carries the writer and the millisecond, so that one folder is listed and usually one segment opened.
     Raises Invalid when the text is no prediction id.
     """
-    if prefix_of(prediction_id) != "pred":
+    if not prediction_id.startswith("pred_") or prefix_of(prediction_id) != "pred":
         raise Invalid(f"{prediction_id!r} is not a prediction's id; one begins with pred_.")
     directory, made_ms = writer_folder(folder, writer_of(prediction_id)), milliseconds_of(prediction_id)
     if not directory.is_dir():

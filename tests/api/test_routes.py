@@ -1,0 +1,261 @@
+"""Every JSON route over real HTTP on a live shop: what it answers, what it changes, and who may call it."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from everloop import access, jobs, registry, rollout
+from everloop.access import Role
+from everloop.access.permissions import ROLES
+from everloop.api import all_routes
+from everloop.workspace import Workspace
+from tests.api.test_app import serve
+from tests.conftest import simulation
+from tests.loop import living, shop
+from tests.loop.living import Shop
+from tests.registry.versions import check, register
+
+Answer = Any
+
+
+@dataclass
+class Api:
+    """A client of the server over a shop."""
+
+    shop: Shop
+    client: httpx.Client
+
+    def get(self, path: str) -> Answer:
+        return self._json(self.client.get(path))
+
+    def post(self, path: str, content: bytes | None = None, /, status: int = 200, **body: Any) -> Answer:
+        answer = self.client.post(path, content=content) if content else self.client.post(path, json=body)
+        return self._json(answer, status)
+
+    @staticmethod
+    def _json(answer: httpx.Response, status: int = 200) -> Answer:
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def api(shop: Shop) -> Iterator[Api]:
+    for client in serve(shop.ws):
+        yield Api(shop, client)
+
+
+@pytest.fixture(scope="module")
+def reading(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One server for all tests that only look."""
+    home = shutil.copytree(trained_home, tmp_path_factory.mktemp("reading") / "home")
+    with simulation(home) as ws, living.opened(ws) as found:
+        found.ask(3, key="7")
+        for client in serve(ws):
+            yield Api(found, client)
+
+
+def run_of(api: Api) -> str:
+    run = registry.version(api.shop.ws, "kind@1").run
+    assert run is not None
+    return run
+
+
+def fit_of(api: Api) -> str:
+    """The run of the step that measured macro_f1."""
+    steps = api.get(f"/api/runs/{run_of(api)}")["pipeline"]["steps"]
+    return str(next(one["tracking_run"] for one in steps if one["step"].endswith("fit")))
+
+
+def job_of(api: Api) -> str:
+    ws = api.shop.ws
+    return ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "kind"}, reason="a test"))
+
+
+def first_rollout(api: Api) -> str:
+    return rollout.rollouts(api.shop.ws)[0].id
+
+
+def a_prediction(api: Api) -> str:
+    return api.shop.ask(1)[0].id
+
+
+LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any]] = [
+    # path, what stands for {it}, what of the answer is looked at, what it is
+    ("/health", None, lambda one: one["live"], True),
+    ("/ready", None, lambda one: one["ready"], True),
+    ("/api/about", None, lambda one: one["simulation"], True),
+    ("/api/datasets", None, lambda one: [each["name"] for each in one], ["goods"]),
+    ("/api/datasets/goods/versions", None, lambda one: [each["rows"] for each in one], [240]),
+    ("/api/versions/goods@1", None, lambda one: one["number"], 1),
+    ("/api/versions/goods/profile", None, bool, True),
+    ("/api/versions/goods@1/diff/goods@1", None, lambda one: one["changed"]["count"], 0),
+    ("/api/labels", None, lambda one: [each["name"] for each in one], ["kind"]),
+    ("/api/labels/kind/quality", None, lambda one: one["labelled"], 240),
+    ("/api/labels/kind/snapshots", None, lambda one: [each["count"] for each in one], [240]),
+    ("/api/labels/kind/events?limit=2", None, lambda one: {each["annotator"] for each in one}, {"catalogue"}),
+    ("/api/runs?kind=pipeline", None, len, 2),
+    ("/api/runs/{it}", run_of, lambda one: one["pipeline"]["state"], "done"),
+    ("/api/runs/{it}/metrics/macro_f1", fit_of, len, 1),
+    ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
+    ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
+    ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
+    ("/api/model-versions/kind@2", None, lambda one: one["gate_report"]["verdict"], "passed"),
+    ("/api/endpoints", None, lambda one: [each["name"] for each in one], ["kind"]),
+    ("/api/endpoints/kind", None, lambda one: one["model"], "kind"),
+    ("/api/endpoints/kind/live", None, lambda one: [each["version"] for each in one], ["kind@1"]),
+    ("/api/endpoints/kind/live?at=2020-01-01T00:00:00Z", None, list, []),
+    ("/api/rollouts?endpoint=kind&state=done", None, len, 1),
+    ("/api/rollouts/{it}", first_rollout, lambda one: [each["act"] for each in one["events"]], ["first"]),
+    ("/api/endpoints/kind/corrections", None, list, []),
+    ("/api/endpoints/kind/contradictions", None, lambda one: one["contradicted"], 0),
+    ("/api/review", None, list, []),
+    ("/api/endpoints/kind/measures", None, list, []),
+    ("/api/findings", None, list, []),
+    ("/api/events?kind=rollout.", None, lambda one: [each["kind"] for each in one], ["rollout.started"]),
+    ("/api/retrainings", None, list, []),
+    ("/api/jobs?state=failed", None, list, []),
+    ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
+    ("/api/schedules", None, list, []),
+    ("/api/background", None, lambda one: one["is_busy"], True),
+    ("/api/trace/{it}", a_prediction, lambda one: one["gaps"], []),
+    ("/api/impact/goods:7", None, lambda one: one["reached"]["dataset_version"], ["goods@1"]),
+    ("/api/audit?limit=1", None, len, 1),
+    ("/api/audit/verify", None, lambda one: one["is_intact"], True),
+    ("/api/accounts", None, list, []),
+]
+
+
+@pytest.mark.parametrize(("path", "it", "part", "expected"), LOOKS, ids=[one[0] for one in LOOKS])
+def test_a_look(
+    reading: Api, path: str, it: Callable[[Api], str] | None, part: Callable[[Answer], Any], expected: Any
+) -> None:
+    found = reading.get(path if it is None else path.replace("{it}", it(reading)))
+    assert part(found) == expected
+
+
+def test_each_route_that_looks_is_looked_at() -> None:
+    looked_at = [one[0].partition("?")[0] for one in LOOKS]
+    for route in all_routes():
+        shape = re.compile(re.sub(r"\{[^}]+\}", "[^/]+", route.path) + "$")
+        assert route.method != "GET" or any(map(shape.match, looked_at)), route.path
+
+
+def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(shop.goods(ws, 10, first=first).select(list(columns)), file)
+    return file.getvalue()
+
+
+def test_goods_are_ingested(api: Api) -> None:
+    content = parquet(api.shop.ws, "sku", "title", "seller", "listed_at", "product", first=240)
+    made = api.post("/api/datasets/goods/ingest?format=parquet", content)
+    assert (made["number"], made["rows"]) == (2, 250)
+    assert "format is ''" in api.post("/api/datasets/goods/ingest", content, status=422)["error"]["message"]
+
+
+def test_labels_are_given_and_imported(api: Api) -> None:
+    given = [{"key": 7, "value": "Lamps", "annotator": "ann"}]
+    (event,) = api.post("/api/labels/kind/events", labels=given)["events"]
+    assert event
+    assert api.get("/api/labels/kind/events?limit=1")[0]["value"] == "Lamps"
+    unknown = api.post("/api/labels/kind/events", status=422, labels=[{"key": 7, "value": "Lamp"}])
+    assert "Lamps" in unknown["error"]["message"]
+    query = "key=sku&value=kind&annotator=bob&format=parquet"
+    imported = api.post(f"/api/labels/kind/import?{query}", parquet(api.shop.ws, "sku", "kind", first=0))
+    assert imported["imported"] == 10
+
+
+def test_versions_are_approved_by_others_rejected_and_promoted(api: Api) -> None:
+    assert api.post("/api/model-versions/kind@2/promote", status=409, stage="production")["error"]["code"]
+    refused = api.post("/api/model-versions/kind@2/approve", status=403, reason="mine")
+    assert "Ask somebody else" in refused["error"]["message"]
+    living.approve(api.shop.ws, "kind@2")
+    assert api.post("/api/model-versions/kind@2/promote", stage="production")["name"] == "production"
+    assert api.post("/api/model-versions/kind@2/reject", reason="too picky")["verdict"] == "rejected"
+
+
+def test_a_failed_check_is_waived(api: Api) -> None:
+    ws = api.shop.ws
+    report = check(ws, register(ws, name="elsewhere"), leaks=True)
+    waiver = api.post(
+        f"/api/gate-reports/{report.id}/waive",
+        check=report.failed[0].name,
+        reason="known",
+        until="2026-12-31T00:00:00Z",
+    )
+    assert waiver["reason"] == "known"
+
+
+def test_a_rollout_is_planned_started_and_turned(api: Api) -> None:
+    living.release(api.shop.ws, "kind@2")
+    planned = api.post("/api/endpoints/kind/plan", version="kind@2")
+    assert [one["weight"] for one in planned["stages"]] == [50, 100]
+    started = api.post("/api/endpoints/kind/rollouts", version="kind@2", reason="a test")
+    turns = f"/api/rollouts/{started['id']}"
+    states = [
+        api.post(f"{turns}/{verb}", reason="a test")["state"] for verb in ("pause", "resume", "rollback")
+    ]
+    assert states == ["paused", "running", "rolled_back"]
+    again = api.post("/api/endpoints/kind/rollouts", version="kind@2", reason="a test", again=True)
+    assert api.post(f"/api/rollouts/{again['id']}/promote", reason="a test")["state"] == "done"
+
+
+def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
+    (asked,) = api.shop.ask(1, key="7")
+    where = "/api/endpoints/kind/corrections"
+    assert api.post(where, value="Lamps", prediction_id=asked.id, reporter="seller")["contradicts"]
+    (item,) = api.get("/api/review")
+    assert api.post(f"/api/review/{item['id']}", value="Tea")["value"] == "Tea"
+    assert api.get("/api/endpoints/kind/contradictions")["contradicted"] == 0
+
+
+def test_a_simulations_time_moves_forward_only(api: Api) -> None:
+    assert api.post("/api/simulation/clock", to="2026-10-01T00:00:00Z")["now"] == "2026-10-01T00:00:00Z"
+    assert (
+        "cannot go back"
+        in api.post("/api/simulation/clock", status=422, to="2026-09-01T00:00:00Z")["error"]["message"]
+    )
+
+
+def test_accounts_and_tokens_come_and_go(api: Api) -> None:
+    assert api.post("/api/accounts", name="alice", role="viewer")["role"] == "viewer"
+    made = api.post("/api/accounts/alice/tokens")
+    assert access.authenticate(api.shop.ws, made["token"]).name == "alice"
+    assert api.client.delete(f"/api/tokens/{made['id']}").json() == {"revoked": made["id"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "JSON list"),
+        (b"{}", "reason is missing"),
+        (b'{"reason": "x", "y": 1}', "y is not known"),
+    ],
+)
+def test_a_body_that_is_wrong_is_told(api: Api, content: bytes, told: str) -> None:
+    assert told in api.post("/api/model-versions/kind@2/approve", content, status=422)["error"]["message"]
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+def test_a_role_may_do_what_its_permissions_say_and_nothing_else(ws: Workspace, role: Role) -> None:
+    access.add_account(ws, "somebody", role=role)
+    _, secret = access.create_token(ws, "somebody")
+    headers = {"Authorization": f"Bearer {secret}"}
+    for client in serve(replace(ws, settings=replace(ws.settings, auth="token"))):
+        for route in all_routes():
+            path = re.sub(r"\{[^}]+\}", "x", route.path)
+            status = client.request(route.method, path, headers=headers, content=b"{}").status_code
+            is_allowed = route.permission is None or route.permission in ROLES[role]
+            assert (status != 403) == is_allowed, f"{route.method} {route.path} gave {role} {status}"
+            assert status != 500, f"{route.method} {route.path}"

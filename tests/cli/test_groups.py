@@ -1,0 +1,197 @@
+"""One good and one bad call of every command on a live shop; flows run the rest through real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from everloop import feedback, jobs, registry, rollout
+from everloop.cli import main
+from tests.loop import living
+from tests.loop import shop as made_up
+from tests.loop.living import Shop
+
+
+class Shell:
+    """`everloop ...` on the shop's home, in this process."""
+
+    def __init__(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        self.shop = shop
+        self._capsys = capsys
+
+    def __call__(self, *words: str, code: int = 0) -> Any:
+        """The JSON answer, or what was said on stderr when it must fail."""
+        self._capsys.readouterr()
+        ended = 0
+        try:
+            main([*words, "--home", str(self.shop.ws.home), "--actor", "alice", "--json"])
+        except SystemExit as stop:
+            ended = int(stop.code or 0)
+        printed = self._capsys.readouterr()
+        assert ended == code, printed
+        if code:
+            assert "Traceback" not in printed.err
+            return printed.err
+        return json.loads(printed.out)
+
+
+@pytest.fixture
+def everloop(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(shop, capsys)
+
+
+def names(found: list[dict[str, Any]], field: str = "name") -> list[Any]:
+    return [one[field] for one in found]
+
+
+LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
+    ("data list", names, ["goods"]),
+    ("data versions goods", lambda one: names(one, "rows"), [240]),
+    ("data profile goods", bool, True),
+    ("data diff goods@1 goods@1", bool, True),
+    ("labels quality kind", lambda one: one["labelled"], 240),
+    ("labels snapshots kind", lambda one: names(one, "count"), [240]),
+    ("runs list --kind pipeline", len, 2),
+    ("models list kind", lambda one: names(one, "number"), [2, 1]),
+    ("models show kind@2", lambda one: one["gate_report"]["verdict"], "passed"),
+    ("models history kind", lambda one: set(names(one)), {"production"}),
+    ("endpoints list", names, ["kind"]),
+    ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
+    ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
+    ("feedback queue", list, []),
+    ("monitors measures kind", list, []),
+    ("monitors findings", list, []),
+    ("monitors events --kind rollout.", lambda one: names(one, "kind"), ["rollout.started"]),
+    ("jobs list", list, []),
+    ("jobs schedules", list, []),
+    ("access list", list, []),
+    ("trace kind@1", lambda one: one["gaps"], []),
+    ("impact goods:7", lambda one: one["reached"]["dataset_version"], ["goods@1"]),
+    ("impact annotator:catalogue", lambda one: one["reached"]["model_version"], ["kind@1", "kind@2"]),
+    ("audit list --who alice", lambda one: names(one, "act"), ["registry.approve"]),
+    ("audit verify", lambda one: one["is_intact"], True),
+    ("audit head", lambda one: ":" in one["head"], True),
+]
+
+
+@pytest.mark.parametrize(("line", "part", "expected"), LOOKS, ids=[one[0] for one in LOOKS])
+def test_a_command_that_looks(everloop: Shell, line: str, part: Callable[[Any], Any], expected: Any) -> None:
+    assert part(everloop(*line.split())) == expected
+
+
+MISTAKES = [
+    ("data ingest goods none.csv", 2, "none.csv"),
+    ("data versions good", 2, "Did you mean 'goods'?"),
+    ("data profile goods@9", 2, "goods@9"),
+    ("data diff goods@1 goods@9", 2, "goods@9"),
+    ("labels quality kinds", 2, "kinds"),
+    ("labels snapshot kinds", 2, "kinds"),
+    ("runs show run_none", 2, "run_none"),
+    ("runs steps run_none", 2, "everloop runs list"),
+    ("models show kind@9", 2, "kind@9"),
+    ("models approve kind@2 --reason=", 2, "reason"),
+    ("models release kind@2", 3, "approve"),
+    ("models promote kind@2 production", 3, "approve"),
+    ("models waive gr_none drift --reason x --until tomorrow", 2, "not a time"),
+    ("endpoints live none", 2, "no endpoint 'none'"),
+    ("endpoints live kind --at yesterday", 2, "not a time"),
+    ("rollouts start kind kind@2 --reason x", 2, "not released"),
+    ("rollouts show ro_none", 2, "everloop rollouts list"),
+    ("rollouts pause ro_none --reason x", 2, "ro_none"),
+    ("feedback correct kind none Tea --reporter ann", 2, "pred_"),
+    ("feedback settle rev_none Tea", 2, "everloop feedback queue"),
+    ("feedback import kind none.csv --key a --value b --at c --reporter d", 2, "none.csv"),
+    ("monitors measures kind --limit 0", 2, "--limit"),
+    ("jobs show job_none", 2, "job_none"),
+    ("jobs cancel job_none --reason x", 2, "job_none"),
+    ("apply none.py", 2, "no loop file"),
+    ("run trian", 2, "it has train"),
+    ("score kind@2 none.parquet", 2, "none.parquet"),
+    ("trace nothing", 2, "cannot be traced"),
+    ("impact nothing", 2, "nothing is known"),
+    (f"audit verify --anchor 9999:{'0' * 64}", 3, ""),
+    ("audit verify --anchor 9999:abc", 2, "everloop audit head"),
+    ("serve --host 0.0.0.0", 2, "loopback"),
+    ("up --host 0.0.0.0", 2, "auth is off"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "told"), MISTAKES, ids=[one[0] for one in MISTAKES])
+def test_a_mistake_is_told_with_its_exit_code(everloop: Shell, line: str, code: int, told: str) -> None:
+    assert told in everloop(*line.split(), code=code)
+
+
+def test_goods_and_labels_come_from_files(everloop: Shell, tmp_path: Path) -> None:
+    goods = made_up.goods(everloop.shop.ws, 10, first=240)
+    pq.write_table(goods.drop_columns(["kind"]), tmp_path / "goods.parquet")
+    pq.write_table(goods.select(["sku", "kind"]), tmp_path / "labels.parquet")
+    assert everloop("data", "ingest", "goods", str(tmp_path / "goods.parquet"))["rows"] == 250
+    columns = ("--key", "sku", "--value", "kind", "--annotator", "bob")
+    assert everloop("labels", "import", "kind", str(tmp_path / "labels.parquet"), *columns)["imported"] == 10
+    assert everloop("labels", "snapshot", "kind")["count"] == 250
+
+
+def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everloop: Shell) -> None:
+    assert everloop("models", "approve", "kind@2", "--reason", "looks right")["by"] == "alice"
+    assert everloop("models", "release", "kind@2")["id"].startswith("rel_")
+    words = ("rollouts", "start", "kind", "kind@2", "--reason", "a test")
+    assert [one["weight"] for one in everloop(*words, "--dry-run")["stages"]] == [50, 100]
+    assert rollout.rollouts(everloop.shop.ws, states=["running"]) == []
+    started = everloop(*words)["id"]
+    states = [
+        everloop("rollouts", verb, started, "--reason", "a test")["state"]
+        for verb in ("pause", "resume", "rollback")
+    ]
+    assert states == ["paused", "running", "rolled_back"]
+    assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_an_answer_is_corrected_by_its_key_and_the_review_settled(everloop: Shell) -> None:
+    everloop.shop.ask(1, key="7")
+    said = everloop("feedback", "correct", "kind", "7", "Lamps", "--by-key", "--reporter", "seller")
+    assert said["contradicts"]
+    (item,) = everloop("feedback", "queue")
+    assert everloop("feedback", "settle", item["id"], "Tea")["value"] == "Tea"
+    assert feedback.review_queue(everloop.shop.ws) == []
+
+
+def test_a_job_is_cancelled(everloop: Shell) -> None:
+    ws = everloop.shop.ws
+    put = ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "kind"}, reason="a test"))
+    everloop("jobs", "cancel", put, "--reason", "wrong data")
+    assert everloop("jobs", "show", put)["state"] == "cancelled"
+
+
+def test_runs_show_their_steps(everloop: Shell) -> None:
+    run = registry.version(everloop.shop.ws, "kind@1").run
+    assert run is not None
+    assert {one["state"] for one in everloop("runs", "steps", run)} == {"done"}
+    assert everloop("runs", "show", run)["status"]
+
+
+def test_a_file_is_scored_as_it_would_be_served(everloop: Shell, tmp_path: Path) -> None:
+    goods = made_up.goods(everloop.shop.ws, 5, first=300)
+    pq.write_table(goods.drop_columns(["kind"]), tmp_path / "goods.parquet")
+    answers = everloop("score", "kind@1", str(tmp_path / "goods.parquet"), "--key", "sku")
+    assert list(answers) == ["300", "301", "302", "303", "304"]
+    assert list(answers.values()) == goods["kind"].to_pylist()
+
+
+def test_background_work_is_done_on_request(everloop: Shell) -> None:
+    living.approve(everloop.shop.ws, "kind@2")
+    assert everloop("work")["done"] > 0
+    assert [one["version"] for one in everloop("endpoints", "live", "kind")] == ["kind@1", "kind@2"]
+    assert everloop("work")["done"] == 0
+
+
+def test_an_account_gets_a_token_that_can_be_revoked(everloop: Shell) -> None:
+    everloop("access", "add", "bob", "--role", "viewer")
+    made = everloop("access", "token", "bob")
+    assert everloop("access", "revoke", made["id"]) == {"revoked": made["id"]}
+    assert everloop("access", "disable", "bob") == {"disabled": "bob"}
+    assert "nobody" in everloop("access", "token", "nobody", code=2)
