@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
     "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
     "demo": ("demo", "demo", "The whole loop, told as a story."),
-    "doctor": ("doctor", "doctor", "Is this installation and its home well?"),
+    "doctor": ("doctor", "doctor", "Check the installation and its home."),
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
