@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import click
+
 from everloop import errors
+from everloop.cli.entry import everloop
 from everloop.settings import FILE_NAME, Settings
 
 DOCS = Path(__file__).resolve().parent
@@ -51,7 +54,48 @@ def error_classes() -> list[type[errors.EverloopError]]:
     ]
 
 
+def commands_page() -> str:
+    """The help of every command, as `everloop COMMAND --help` prints it."""
+    sections = []
+    for path, command in all_commands():
+        name = " ".join(("everloop", *path))
+        context = click.Context(command, parent=root(), info_name=" ".join(path)) if path else root()
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        sections.append(f"{'#' * min(2 + max(0, len(path) - 1), 3)} {name}\n\n```\n{text}\n```\n")
+    return _page(
+        "Commands",
+        "everloop.cli",
+        "What `everloop COMMAND --help` says. `--home DIR`, `--actor NAME` and `--json` may stand anywhere on the line. "
+        "Answers go to stdout, talk to stderr. Exit codes: 0 done, 1 everloop failed, 2 wrong use, 3 the answer is no (a "
+        "failed gate, a broken chain), 75 try again later.",
+        "\n".join(sections),
+    )
+
+
+def root() -> click.Context:
+    """What every command inherits when it is called from the shell, at a width that the page can show."""
+    return click.Context(everloop, info_name="everloop", terminal_width=100, **everloop.context_settings)
+
+
+def all_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """The entry, each command and each group's commands, with the words that call it."""
+    yield (), everloop
+    yield from _below((), everloop)
+
+
+def _below(path: tuple[str, ...], group: click.Group) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from _below((*path, name), command)
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "reference/commands.md": commands_page,
     "reference/errors.md": errors_page,
     "reference/settings.md": settings_page,
 }

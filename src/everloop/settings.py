@@ -96,6 +96,12 @@ def load_settings(
     return Settings(**values)
 
 
+def home_of(environ: Mapping[str, str] | None = None) -> Path:
+    """The home that the environment names, else the default."""
+    environ = os.environ if environ is None else environ  # noqa: TID251  (this is the one place)
+    return Path(environ.get("EVERLOOP_HOME") or DEFAULT_HOME)
+
+
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment for a process that everloop starts: this process's own, with the same workspace named."""
     return {

@@ -48,6 +48,13 @@ def test_about_names_a_simulation(client: httpx.Client, ws: Workspace) -> None:
     assert (about["workspace"], about["simulation"]) == (ws.id, True)
 
 
+def test_why_takes_the_id_of_a_step_with_its_slash(client: httpx.Client) -> None:
+    answer = client.get(f"/api/why/run_{0:032x}/fit")
+    assert answer.status_code == 404
+    assert "there is no pipeline run" in answer.json()["error"]["message"]
+    assert client.get("/api/why/foo").status_code == 422
+
+
 def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
     answer = client.get("/api/about", headers={"Host": "evil.example"})
     assert answer.status_code == 403

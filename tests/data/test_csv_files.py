@@ -31,9 +31,10 @@ def test_quotes_hold_delimiters_line_breaks_and_quotes() -> None:
 
 
 def test_an_inch_sign_inside_an_unquoted_field_is_text() -> None:
-    assert rows('a,b\n1,27" screen\n2,32" screen\n') == [
+    assert rows('a,b\n1,27" screen\n2,32" screen\n3,5"\n') == [
         {"a": "1", "b": '27" screen'},
         {"a": "2", "b": '32" screen'},
+        {"a": "3", "b": '5"'},
     ]
 
 
@@ -56,6 +57,8 @@ def test_names_are_trimmed() -> None:
         ('a,b\n1,"x\ny"\n3,4,5\n', "line 4 has 3 fields"),
         ('a,b\n1,2\n3,"open\n4,5\n6,7\n', "line 3: a quote is not closed"),
         ('a,b\n1,"open\n2,"shut\n3,4\n', "line 2: a quote is not closed, or text follows"),
+        ('a,b\n1,2\n3,"open\n', "line 3: a quote is not closed"),
+        ('a,b\n1,2\n3,"open', "line 3: a quote is not closed"),
         (b"a,b\n1,2\n3,caf\xe9\n", "line 3 is not UTF-8: it has the byte 0xe9"),
         ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
         ("a,,c\n1,2,3\n", "column 2 has no name"),

@@ -31,7 +31,9 @@ def goods(n: int = 300, *, gaps: bool = False) -> list[dict[str, Any]]:
     rows = []
     for i in range(n):
         kind = chance.choice(list(KINDS))
-        words = [*chance.sample(FILL, 2), chance.choice(KINDS[kind]), f"no{i}"]
+        # one in twelve is named like another kind: a word that always decides would be a giveaway
+        noun = chance.choice(KINDS[kind if i % 12 else "lamp"])
+        words = [*chance.sample(FILL, 2), noun, f"no{i}"]
         title = None if gaps and i % 10 == 0 else " ".join(words)
         weight = None if gaps and i % 7 == 0 else chance.gauss(len(kind), 1)
         rows.append(
@@ -119,7 +121,7 @@ def test_the_first_version_is_told_beside_the_majority_answer(ws: Workspace, tmp
     begun = loop.begin(ws, look, loop.write_project(look, tmp_path / "p", force=False), say=lambda _: None)
     assert begun.metrics is not None
     assert begun.majority is not None
-    assert begun.metrics["accuracy"] > 0.95
+    assert begun.metrics["accuracy"] > 0.85
     assert 0.2 < begun.majority["accuracy"] < 0.5
     assert begun.trained is not None
     assert begun.trained.passed

@@ -69,6 +69,14 @@ def test_a_path_comes_back_as_a_copy_of_ones_own(results: Results, tmp_path: Pat
     assert (results.bring(stored) / "a.txt").read_text() == "first"
 
 
+def test_blobs_in_a_folder_given_relative_to_here_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = Results(FileBlobs(Path("blobs")), Path("scratch"))
+    assert results.bring(results.keep(pa.table({"x": [1]}))).to_pydict() == {"x": [1]}
+
+
 def test_nothing_stays_in_scratch_but_paths(results: Results) -> None:
     results.bring(results.keep(pa.table({"x": [1]})))
     assert list(results.scratch.iterdir()) == []

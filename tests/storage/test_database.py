@@ -25,6 +25,14 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
+def test_a_file_that_is_no_database_says_to_restore_it(tmp_path: Path) -> None:
+    (tmp_path / "everloop.db").write_bytes(b"garbage" * 1_000)
+    with pytest.raises(StorageFailed, match=r"Restore the file from a backup"):
+        open_database(f"sqlite:///{tmp_path / 'everloop.db'}").write(
+            lambda tx: tx.execute(sa.text("SELECT 1"))
+        )
+
+
 def add(database: Database, name: str, n: int = 0) -> None:
     database.write(lambda tx: tx.execute(sa.insert(counter).values(name=name, n=n)))
 

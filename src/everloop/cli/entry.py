@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
+import os
 import sys
+import tempfile
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import click
 
 from everloop.cli.output import Output
 from everloop.errors import EverloopError
+from everloop.settings import home_of
 
 # command: (module, attribute, one sentence). Written here so that help needs none of the modules.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -20,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
     "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
     "demo": ("demo", "demo", "The whole loop, told as a story."),
-    "doctor": ("doctor", "doctor", "Is this installation and its home well?"),
+    "doctor": ("doctor", "doctor", "Check the installation and its home."),
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
@@ -110,6 +116,36 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001  (the last resort: a message for the person, the traceback in a file)
+        click.echo(f"Error: {_unexpected(error, arguments)}", err=True)
+        sys.exit(1)
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> str:
+    """What to tell of a fault that nobody foresaw; its traceback goes into the home, else into a temporary folder."""
+    name = f"everloop-error-{os.getpid()}-{time.time_ns()}.txt"
+    text = "".join(traceback.format_exception(error))
+    told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    for folder in (_home_in(arguments), Path(tempfile.gettempdir())):
+        try:
+            (folder / name).write_text(text)
+        except OSError:
+            continue
+        return (
+            f"an unexpected fault of everloop: {told}. The whole traceback is in {folder / name}: report it with that file. "
+            "'everloop doctor' checks the installation."
+        )
+    return f"an unexpected fault of everloop: {told}. Its traceback could not be written, as no disk takes it: see 'everloop doctor'."
+
+
+def _home_in(arguments: list[str]) -> Path:
+    """The home that the command line or the environment names, without reading its settings, which may be what is broken."""
+    named = [
+        argument.removeprefix("--home=") if argument.startswith("--home=") else after
+        for argument, after in itertools.pairwise([*arguments, ""])
+        if argument == "--home" or argument.startswith("--home=")
+    ]
+    return Path(named[0]) if named else home_of()
 
 
 def _global_options_first(arguments: list[str]) -> list[str]:

@@ -44,8 +44,9 @@ def read_csv(data: bytes, name: str) -> pa.Table:
         # Arrow's message shows the record, which may hold personal data: neither the text nor the cause is passed on.
         _explain(data, name, delimiter, len(names))
         raise Invalid(f"{name} cannot be read as CSV; RFC 4180 is understood. Write it again.") from None
-    # Arrow reads on to the end of the file when a quote is not closed, and swallows the rows in between.
-    if rows.num_rows != data.rstrip(b"\r\n").count(b"\n"):
+    # Arrow reads on to the end of the file when a quote is not closed, and swallows the rows in between; in the last
+    # field there are none, but an odd number of quotes.
+    if rows.num_rows != data.rstrip(b"\r\n").count(b"\n") or data.count(b'"') % 2:
         _explain(data, name, delimiter, len(names))
     return rows.rename_columns([column.strip() for column in names])
 
@@ -59,7 +60,8 @@ def _header(data: bytes, name: str) -> tuple[str, list[str]]:
     for position, column in enumerate(names, start=1):
         if not column.strip():
             raise Invalid(
-                f"{name}: column {position} has no name; the first line names all {len(names)} columns. Add the name."
+                f"{name}: column {position} has no name; the first line names all {len(names)} columns. Add the name "
+                "(pandas leaves its index out with to_csv(..., index=False))."
             )
         if names.count(column) > 1:
             raise Invalid(

@@ -73,7 +73,7 @@ def dataset(ws: Workspace, name: str) -> Dataset:
         names = [] if found else [one.name for one in store.all_datasets(connection)]
     if found is None:
         near = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else " Define it first."
+        hint = f" Did you mean {near[0]!r}?" if near else " Define it: everloop data define NAME --key COLUMN"
         raise NotFound(f"there is no dataset {name!r}.{hint}")
     return found
 
@@ -104,7 +104,9 @@ def version(ws: Workspace, ref: str) -> DatasetVersion:
     if newest is None:
         raise NotFound(f"dataset {name!r} has no version yet. Ingest a file into it first.")
     if found is None:
-        raise NotFound(f"there is no version {ref}; the newest is {newest.ref}.")
+        raise NotFound(
+            f"there is no version {ref}; the newest is {newest.ref}. All are listed by: everloop data versions {name}"
+        )
     return found
 
 

@@ -110,7 +110,7 @@ def _read_parquet(data: bytes, name: str) -> pa.Table:
         rows.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise Invalid(
-            f"{name} is not a readable Parquet file: {str(error).splitlines()[0]}. Write it again, or name its format."
+            f"{name} is not a readable Parquet file: {str(error).splitlines()[0].rstrip('.')}. Write it again, or name its format."
         ) from error
     return rows
 

@@ -179,4 +179,4 @@ def _told(schema: LabelSchema) -> str:
 
 def _unknown(ref: str, names: list[str]) -> str:
     known = ", ".join(names[:10]) if names else "none yet"
-    return f"there is no label set {ref!r} (there are: {known}). Define it with everloop labels define, or el.labels()."
+    return f"there is no label set {ref!r} (there are: {known}). Define it with everloop labels define, or el.label_set() in a loop file."

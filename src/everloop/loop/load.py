@@ -66,6 +66,10 @@ def load(file: Path) -> Loop:
             raise Invalid(
                 f"{error.filename}, line {error.lineno}: {error.msg}. Mend the loop file."
             ) from error
+        except ModuleNotFoundError as error:
+            raise Invalid(
+                f"{_place(error, file)}: there is no module {error.name!r}. Install it (pip install {error.name}), or mend the loop file."
+            ) from error
         except Exception as error:  # a user's file may raise anything; it is told where
             raise Invalid(
                 f"{_place(error, file)}: {type(error).__name__}: {error}. Mend the loop file."

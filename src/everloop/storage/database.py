@@ -37,6 +37,7 @@ _BATCH = 256  # changes that share one COMMIT at most: bounds how long the lock 
 _RETRIES = 5  # of a PostgreSQL transaction that lost a deadlock or a serialization race
 _DEADLOCK, _SERIALIZATION = "40P01", "40001"
 _SQLITE_STORAGE = frozenset({5, 8, 10, 11, 13, 14, 26})  # BUSY READONLY IOERR CORRUPT FULL CANTOPEN NOTADB
+_SQLITE_DAMAGE = frozenset({11, 26})
 _POSTGRES_STORAGE = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
 
@@ -379,8 +380,13 @@ def _storage_errors(place: str) -> Iterator[None]:
     """Turn what the driver says of disks and connections into StorageFailed."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        if not _is_storage(error):
+    except sa.exc.DatabaseError as error:
+        if _driver_code(error) in _SQLITE_DAMAGE:
+            raise StorageFailed(
+                f"the database {place} cannot be read: {_first_line(error.orig)}. Nothing was changed. Restore the file from a "
+                "backup, or name another workspace with --home."
+            ) from error
+        if not isinstance(error, sa.exc.OperationalError) or not _is_storage(error):
             raise
         raise StorageFailed(
             f"the database {place} refused: {_first_line(error.orig)}. Nothing of this change was kept. "
@@ -390,11 +396,17 @@ def _storage_errors(place: str) -> Iterator[None]:
 
 def _is_storage(error: sa.exc.OperationalError) -> bool:
     """Whether the disk, the file or the connection failed, and not the statement."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
+    code = _driver_code(error)
     if code is not None:
-        return code & 0xFF in _SQLITE_STORAGE  # the low byte is the primary result code
+        return code in _SQLITE_STORAGE
     state = getattr(error.orig, "sqlstate", None)
     return state is None or state[:2] in _POSTGRES_STORAGE
+
+
+def _driver_code(error: sa.exc.DatabaseError) -> int | None:
+    """SQLite's primary result code: the low byte; None on PostgreSQL."""
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _first_line(error: BaseException | None) -> str:
