@@ -31,6 +31,7 @@ Prefix = Literal[
     "ro",  # rollout
     "re",  # rollout event
     "pred",  # prediction
+    "req",  # request for several predictions
     "out",  # outcome
     "corr",  # correction
     "find",  # finding

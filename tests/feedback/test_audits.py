@@ -114,7 +114,7 @@ def test_the_draw_is_uniform_and_not_that_of_the_route() -> None:
     route = Route("kind", "salt", (Variant("control", "rel_1", 50), Variant("canary", "rel_2", 50)))
     ids = [new_prediction_id(1) for _ in range(20_000)]
     drawn = np.array([uniform(one) for one in ids])
-    is_canary = np.array([choose(route, key=None, prediction_id=one).name == "canary" for one in ids])
+    is_canary = np.array([choose(route, key=None, request=one).name == "canary" for one in ids])
     # both tests pass by chance in all but one of ten thousand runs
     assert stats.kstest(drawn, "uniform").pvalue > 1e-4
     assert stats.ks_2samp(drawn[is_canary], drawn[~is_canary]).pvalue > 1e-4

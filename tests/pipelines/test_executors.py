@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,20 @@ import pytest
 from everloop.errors import Invalid
 from everloop.pipelines import Executor, Inline, Processes
 from everloop.pipelines.executors import Work
+from everloop.pipelines.launching import spec_of
 from everloop.pipelines.perform import Outcome, Task
 from everloop.pipelines.plan import plan_run
 from everloop.pipelines.project import project_of
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.snapshot import capture, check_out
-from everloop.settings import load_settings
+from everloop.settings import child_environment, load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.pipelines.conftest import UserProject, user_project
 
 LOOP = '''
     import ctypes
+    import importlib
     import os
     import signal
     import subprocess
@@ -36,6 +42,7 @@ LOOP = '''
     from dataclasses import dataclass
     from pathlib import Path
 
+    import numpy
     import pyarrow as pa
 
     from everloop.errors import Invalid, NotReady
@@ -136,13 +143,27 @@ LOOP = '''
         return 1
 
     @step
+    def kills_nursery() -> int:
+        Path(os.environ["NOTE"]).write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+
+    @step
+    def imports_by_computed_name() -> int:
+        return importlib.import_module("not" + "_captured").value
+
+    @step
+    def draws() -> float:
+        return float(numpy.random.random())
+
+    @step
     def reads_input() -> str:
         return sys.stdin.read()
 
     @pipeline
     def train(rows: bool = True):
         seven(), nothing(), raises(), refuses(), not_now(), thing(), leaves(), exits(), crashes(), is_killed()
-        hangs(), sleeps(), starts_others(), prints(), reads_input()
+        hangs(), sleeps(), starts_others(), prints(), reads_input(), kills_nursery(), imports_by_computed_name(), [draws(), draws()]
         count(Rows())
         give_back(table())
         return gathered([seven(), 2], named={"a": seven(), "b": 3})
@@ -327,6 +348,44 @@ def test_edits_made_meanwhile_are_not_seen(processes: Bench) -> None:
         assert processes.value(processes.do("seven")) == 7
     finally:
         place.write_text(text)
+
+
+def test_what_was_not_captured_is_not_there(processes: Bench) -> None:
+    (Path(processes.work.plan.root) / "not_captured.py").write_text("value = 1")
+    assert "No module named 'not_captured'" in (processes.do("imports_by_computed_name").error or "")
+
+
+def test_a_step_dies_with_the_process_it_was_forked_from(processes: Bench) -> None:
+    outcome = processes.do("kills_nursery")
+    assert "the process that steps are forked from died" in (outcome.error or "")
+    wait_for_end(int(processes.note.read_text()))
+    assert processes.value(processes.do("seven")) == 7
+
+
+def test_forked_steps_draw_different_random_numbers(processes: Bench) -> None:
+    assert processes.value(processes.do("draws")) != processes.value(processes.do("draws-2"))
+
+
+def test_a_process_ends_when_nobody_waits_for_it(ws: Workspace, project: UserProject) -> None:
+    note = project.root / "note"
+    project.write({"loop": LOOP})
+    work = work_of(ws, project)
+    order = {
+        "task": asdict(Task("run_1", "sleeps", 1, {}, {}, {}, None)),
+        "expected": work.plan.by_name["sleeps"].described(),
+        "result": str(work.scratch / "result.json"),
+    }
+    file = work.scratch / "order.json"
+    file.write_text(json.dumps({"order": order, "spec": spec_of(work)}))
+    command = [sys.executable, "-P", "-m", "everloop.pipelines.child", str(file)]
+    environment = child_environment(ws.settings, NOTE=str(note))
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        wait_until(note.exists)
+        process.stdin.close()
+        assert process.wait(timeout=30) == -signal.SIGKILL
 
 
 def test_two_run_beside_each_other(processes: Bench) -> None:

@@ -201,6 +201,22 @@ def test_a_failed_step_is_tried_again(ws: Workspace, loop: ModuleType, project: 
     assert "RuntimeError: try 1" in (tries[0].error or "")
 
 
+@step(retries=3, back_off_s=0)
+def refuses() -> int:
+    raise Invalid("the value is odd. Give an even one.")
+
+
+@pipeline
+def refused() -> int:
+    return refuses()
+
+
+def test_an_error_that_would_come_again_is_not_tried_again(ws: Workspace) -> None:
+    with pytest.raises(StepFailed, match="the value is odd") as caught:
+        run(ws, refused)
+    assert len(pipeline_run(ws, caught.value.run_id).steps) == 1
+
+
 def test_a_step_that_fails_for_good_fails_the_run(
     any_ws: Workspace, loop: ModuleType, project: UserProject
 ) -> None:

@@ -13,6 +13,7 @@ from everloop.rollout import (
     Stretch,
     count_keys,
     count_requests,
+    first_of_each_request,
     is_slow,
     slow_above_ms,
 )
@@ -120,3 +121,9 @@ def test_impossible_evidence_is_refused(make: object, found: str) -> None:
     assert callable(make)
     with pytest.raises(Invalid, match=found):
         make()
+
+
+def test_a_request_for_several_rows_is_one_unit_where_its_first_row_was() -> None:
+    first, request = first_of_each_request(["c", "a", "b", "d"], ["r2", None, "r1", "r2"])
+    assert first.tolist() == [0, 1, 2]
+    assert request.tolist() == [0, 1, 2, 0]

@@ -130,6 +130,20 @@ def test_a_canary_gets_its_share_and_keys_stay(home: Path, serve: Serve) -> None
     assert {key for key in keys if first[key] == "canary"} < {key for key in keys if second[key] == "canary"}
 
 
+def test_the_rows_of_a_request_are_dealt_together(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50)))
+    body = {"instances": [{"inputs": {"title": "a fridge"}, "key": key} for key in range(20)]}
+    dealt = []
+    for _ in range(20):
+        answers = server.client.post("/endpoints/category/predict", json=body).json()["predictions"]
+        dealt.append({answer["variant"] for answer in answers})
+    assert {len(variants) for variants in dealt} == {1}
+    assert set().union(*dealt) == {"control", "canary"}
+    requests = log.read(home / "serving", columns=["request", "variant"]).group_by("request").aggregate([])
+    assert requests.num_rows == 20
+
+
 def test_a_shadow_answers_into_the_log_only(home: Path, serve: Serve) -> None:
     server = serve(home)
     server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("canary", 100)).variants))

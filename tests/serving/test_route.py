@@ -16,7 +16,7 @@ N = 20_000
 
 def shares(given: Route, *, sticky: bool) -> Counter[str]:
     return Counter(
-        choose(given, key=f"merchant {number}" if sticky else None, prediction_id=f"pred_{number}").name
+        choose(given, key=f"merchant {number}" if sticky else None, request=f"pred_{number}").name
         for number in range(N)
     )
 
@@ -36,27 +36,27 @@ def test_shares_are_proportional_to_weights(weights: tuple[float, ...], sticky: 
 
 def test_a_key_stays_with_its_variant_whatever_the_request() -> None:
     given = route(("control", 50), ("canary", 50), stickiness="key")
-    assert len({choose(given, key="merchant 7", prediction_id=f"pred_{n}").name for n in range(100)}) == 1
+    assert len({choose(given, key="merchant 7", request=f"pred_{n}").name for n in range(100)}) == 1
 
 
 def test_without_stickiness_the_key_does_not_matter() -> None:
     given = route(("control", 50), ("canary", 50))
-    assert len({choose(given, key="merchant 7", prediction_id=f"pred_{n}").name for n in range(100)}) == 2
+    assert len({choose(given, key="merchant 7", request=f"pred_{n}").name for n in range(100)}) == 2
 
 
 @given(st.text(), st.floats(0.1, 49), st.floats(0.1, 50))
 def test_a_key_on_the_canary_stays_when_the_canary_grows(key: str, before: float, more: float) -> None:
     small = route(("control", 100 - before), ("canary", before), stickiness="key")
     large = route(("control", 100 - before - more), ("canary", before + more), stickiness="key")
-    if choose(small, key=key, prediction_id="pred_1").name == "canary":
-        assert choose(large, key=key, prediction_id="pred_1").name == "canary"
+    if choose(small, key=key, request="pred_1").name == "canary":
+        assert choose(large, key=key, request="pred_1").name == "canary"
 
 
 @given(st.text(), st.permutations([("a", 20.0), ("b", 30.0), ("c", 50.0)]))
 def test_the_order_of_variants_does_not_matter(key: str, order: list[tuple[str, float]]) -> None:
     plain = route(("a", 20), ("b", 30), ("c", 50), stickiness="key")
-    assert choose(route(*order, stickiness="key"), key=key, prediction_id="x") == choose(
-        plain, key=key, prediction_id="x"
+    assert choose(route(*order, stickiness="key"), key=key, request="x") == choose(
+        plain, key=key, request="x"
     )
 
 
@@ -66,8 +66,7 @@ def test_another_salt_deals_anew() -> None:
         for salt in ("one", "two")
     )
     moved = sum(
-        choose(first, key=str(n), prediction_id="x") != choose(second, key=str(n), prediction_id="x")
-        for n in range(1000)
+        choose(first, key=str(n), request="x") != choose(second, key=str(n), request="x") for n in range(1000)
     )
     assert 400 < moved < 600
 

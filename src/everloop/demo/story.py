@@ -7,6 +7,7 @@ used before it was given: corrections are sent when their time has come.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import everloop as el
+from everloop.demo.marketplace import Figures
 from everloop.demo.shop import Shop, ShopError, running_shop
 
 LOOPS = Path(__file__).parent / "loops"
+REAL_FIGURES = Figures(0.94, 0.72, 0.85, 0.12)
+"""Of the real listings. The first model alone: about .95 in month 1, .61 in all of week 4."""
 START = datetime(2026, 8, 31, 23, 55, tzinfo=UTC)
 _BEFORE_ALL = 1_780_185_600_000  # 2026-05-31 in milliseconds: the extract says no times
 MOST_REPLAYS = 6_000  # listings re-sent for one rollout where the day's traffic is too little to decide on
@@ -38,12 +42,14 @@ class StoryFailed(Exception):  # noqa: N818  (what happened, as everloop's own e
 
 @dataclass(frozen=True)
 class Listings:
-    """The files of a marketplace, as tables. `times` of all files are UTC."""
+    """The files of a marketplace, as tables; all times are UTC. In a hurry, month 1 is every third listing."""
 
     folder: Path
+    in_a_hurry: bool = False
 
     def __getitem__(self, name: str) -> pa.Table:
-        return pq.read_table(self.folder / f"{name}.parquet")
+        table = pq.read_table(self.folder / f"{name}.parquet")
+        return table[::3] if self.in_a_hurry and name == "month_1" else table
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Story:
     shop: Shop
     listings: Listings
     say: Say
-    fast: bool
+    figures: Figures
     inputs: tuple[str, ...]
     truth: dict[int, str] = field(default_factory=dict)
     predicted: dict[int, tuple[str, str]] = field(default_factory=dict)  # listing: prediction id, answer
@@ -66,9 +72,15 @@ class Story:
 
 
 def tell_story(
-    home: Path, *, say: Say, data: Path, fast: bool = False, loop_file: Path | None = None
+    home: Path,
+    *,
+    say: Say,
+    data: Path,
+    fast: bool = False,
+    figures: Figures = REAL_FIGURES,
+    loop_file: Path = LOOPS / "listings.py",
 ) -> None:
-    """Tell the whole story in a new workspace `home`, on the listings in `data`.
+    """Tell the whole story in a new workspace `home`, on the listings in `data`, and judge it by `figures`.
 
     Raises
     ------
@@ -80,23 +92,20 @@ def tell_story(
             0, f"{home} is not empty; the story needs a home of its own. Name another with --home."
         )
     el.open_workspace(home, simulation_from=START).close()
-    loop_file = loop_file or LOOPS / "listings.py"
     project = _project(home, data, loop_file)
-    listings = Listings(data)
+    listings = Listings(data, in_a_hurry=fast)
     inputs = tuple(
         name
         for name in ("title", "merchant_id", "description", "image")
         if name in listings["month_1"].column_names
     )
     with running_shop(home, project) as shop:
-        story = Story(shop, listings, say, fast, inputs)
+        story = Story(shop, listings, say, figures, inputs)
         for stage, act in enumerate(STAGES, start=1):
             say(f"\n{stage}. {(act.__doc__ or '').splitlines()[0]}")
             try:
                 act(story)
             except ShopError as error:
-                raise StoryFailed(stage, str(error)) from error
-            except AssertionError as error:
                 raise StoryFailed(stage, str(error)) from error
 
 
@@ -197,18 +206,27 @@ def quiet_month(story: Story) -> None:
     for name, week in _weeks(story.listings["month_1"], datetime(2026, 9, 1, tzinfo=UTC), 4):
         _serve_week(story, f"September {name}", week, story.listings["month_1_truth"])
     findings = _findings(story, "input_drift", "prediction_drift", "accuracy")
-    _need(not findings, f"a false alarm in the quiet month: {findings[:1]}")
-    story.say("   no finding of drift, no alarm")
+    _need(not findings, f"a false alarm in the quiet month: {findings and findings[0]['message']}")
+    right = _accuracy(story, [one for ids in story.weekly.values() for one in ids])
+    promised = story.figures.month_1_at_least
+    _need(right >= promised, f"accuracy was {right:.3f}; at least {promised} was promised")
+    story.say(f"   no finding of drift, no alarm; accuracy {right:.3f}")
 
 
 def season_moves(story: Story) -> None:
     """Month 2: the season moves, corrections come in late, and drift is raised when it is real."""
     weeks = list(_weeks(story.listings["month_2"], datetime(2026, 10, 1, tzinfo=UTC), 4))
-    for name, week in weeks[:2]:
+    for name, week in weeks[:3]:
         _serve_week(story, f"October {name}", week, story.listings["month_2_truth"])
-    findings = _findings(story, "input_drift", "prediction_drift")
-    _need(bool(findings), "two weeks into the season no drift was found")
-    story.say(f"   {findings[-1]['at'][:10]}: {findings[-1]['message']}")
+    for kind, what in (("input_drift", "the inputs"), ("prediction_drift", "the answers")):
+        found = _findings(story, kind)
+        _need(bool(found), f"three weeks into the season no drift of {what} was found")
+        first, newest = found[-1], found[0]
+        for one in (first, newest) if newest is not first else (first,):
+            story.say(f"   {one['at'][:10]}: {one['message']}")
+    told, moved = newest["message"], _most_moved(story, _ids(weeks[2][1]))
+    _need(moved in told, f"the alert does not say that {moved} moved most: {told}")
+    _need("audited predictions" in told, f"the alert does not say what accuracy did: {told}")
     wrong = story.shop.get("/api/endpoints/category/contradictions")
     story.say(f"   {wrong['corrected']:,} answers were reported on, {wrong['contradicted']} of them as wrong")
     _need(wrong["contradicted"] > 0, "no correction contradicts an answer")
@@ -218,19 +236,25 @@ def retrain_and_recover(story: Story) -> None:
     """The trigger starts a retrain on fresh labels; gates, review, canary, ramp; accuracy recovers."""
     decisions = story.shop.get("/api/retrainings")
     _need(bool(decisions), "drift and contradictions did not start a retrain")
-    weeks = list(_weeks(story.listings["month_2"], datetime(2026, 10, 1, tzinfo=UTC), 4))
     _deliver_retrained(story)
-    _serve_week(story, "October week 3", weeks[2][1], story.listings["month_2_truth"])
-    _deliver_retrained(story)
-    _serve_week(story, "October week 4", weeks[3][1], story.listings["month_2_truth"])
-    with_loop, without, n = _recovery(story, weeks[3][1])
+    *_, (name, week) = _weeks(story.listings["month_2"], datetime(2026, 10, 1, tzinfo=UTC), 4)
+    _serve_week(story, f"October {name}", week, story.listings["month_2_truth"])
+    with_loop, without, n = _recovery(story, week)
     story.say(
         f"   week 4, {n:,} listings that nobody corrected: {with_loop:.3f} with the loop, {without:.3f} by {story.first_version}"
     )
-    _need(with_loop >= 0.85, f"accuracy came back to {with_loop:.3f} only; at least 0.85 was promised")
+    promised = story.figures
     _need(
-        with_loop >= without + 0.12,
-        f"the loop gained {with_loop - without:.3f} only; at least 0.12 was promised",
+        without <= promised.week_4_without_at_most,
+        f"{story.first_version} alone still reaches {without:.3f}: the season did it no harm",
+    )
+    _need(
+        with_loop >= promised.week_4_with_at_least,
+        f"accuracy came back to {with_loop:.3f} only; at least {promised.week_4_with_at_least} was promised",
+    )
+    _need(
+        with_loop >= without + promised.gain_at_least,
+        f"the loop gained {with_loop - without:.3f} only; at least {promised.gain_at_least} was promised",
     )
 
 
@@ -282,8 +306,7 @@ def trace_and_verify(story: Story) -> None:
     story.say(f"   audit chain intact: {chain['entries']:,} entries, head {chain['head'][:16]}")
     story.say("\n   accuracy by week          with the loop   without")
     for name, ids in story.weekly.items():
-        right = np.mean([story.predicted[one][1] == story.truth[one] for one in ids])
-        story.say(f"   {name:<25} {right:>12.3f}   {_first_accuracy(story, ids):>7.3f}")
+        story.say(f"   {name:<25} {_accuracy(story, ids):>12.3f}   {_first_accuracy(story, ids):>7.3f}")
 
 
 STAGES: tuple[Callable[[Story], None], ...] = (
@@ -318,24 +341,32 @@ def _ingest(story: Story, table: pa.Table) -> Any:
 
 
 def _serve_week(story: Story, name: str, rows: pa.Table, truth: pa.Table) -> None:
-    """A week of traffic in time order, then what came back by its end: corrections, reviews, new rows."""
-    shop = story.shop
+    """A week of traffic in time order, in two parts, so that what one part taught is known in the next."""
     story.truth |= {row["listing_id"]: row["category"] for row in truth.to_pylist()}
-    ids = _ids(rows)
-    answers = shop.predict("category", [_request(story, row) for row in rows.to_pylist()])
-    for listing, answer in zip(ids, answers, strict=True):
-        story.predicted[listing] = (answer["prediction_id"], answer.get("output", ""))
-    story.weekly[name] = ids
+    story.weekly[name] = _ids(rows)
     story.recent = rows.to_pylist()
+    middle = _midnight_after(story.recent[0]["received_at"].replace(tzinfo=UTC) + timedelta(days=3))
+    early = [row for row in story.recent if row["received_at"].replace(tzinfo=UTC) < middle]
+    for part in (early, story.recent[len(early) :]):
+        _serve(story, part)
     _ingest(story, rows)
-    last: datetime = max(row["received_at"] for row in rows.to_pylist()).replace(tzinfo=UTC)
-    shop.move_clock(_midnight_after(last))
-    _report_corrections(story, until=_midnight_after(last))
-    _review(story)
+    right = _accuracy(story, story.weekly[name])
+    story.say(f"   {name:<16} {len(rows):>5,} listings, accuracy {right:.3f} (against the truth files)")
+
+
+def _serve(story: Story, rows: list[dict[str, Any]]) -> None:
+    """Some days of traffic, then what came back by their end: corrections and reviews."""
+    shop = story.shop
+    answers = shop.predict("category", [_request(story, row) for row in rows])
+    for row, answer in zip(rows, answers, strict=True):
+        prediction = answer["error"]["prediction_id"] if "error" in answer else answer["prediction_id"]
+        story.predicted[row["listing_id"]] = (prediction, answer.get("output", ""))
+    end = _midnight_after(rows[-1]["received_at"].replace(tzinfo=UTC))
+    shop.move_clock(end)
+    _report_corrections(story, until=end)
     shop.settle()
     _review(story)
-    right = np.mean([story.predicted[one][1] == story.truth[one] for one in ids])
-    story.say(f"   {name:<16} {len(ids):>5,} listings, accuracy {right:.3f} (against the truth files)")
+    shop.settle()
 
 
 def _request(story: Story, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -469,8 +500,12 @@ def _recovery(story: Story, week: pa.Table) -> tuple[float, float, int]:
     """Accuracy on the week's listings that were never corrected: with the loop, and by the first version."""
     corrected = set(story.listings["corrections_month_2"]["listing_id"].to_pylist())
     ids = [one for one in _ids(week) if one not in corrected]
-    right = float(np.mean([story.predicted[one][1] == story.truth[one] for one in ids]))
-    return right, _first_accuracy(story, ids), len(ids)
+    return _accuracy(story, ids), _first_accuracy(story, ids), len(ids)
+
+
+def _accuracy(story: Story, ids: list[int]) -> float:
+    """How many of the listings were answered rightly, by the truth that only the story knows."""
+    return float(np.mean([story.predicted[one][1] == story.truth[one] for one in ids]))
 
 
 def _first_accuracy(story: Story, ids: list[int]) -> float:
@@ -491,6 +526,13 @@ def _file_of(story: Story, ids: list[int]) -> str:
     path = story.shop.home / "to-score.parquet"
     pq.write_table(rows.filter(keep), path)
     return str(path)
+
+
+def _most_moved(story: Story, ids: list[int]) -> str:
+    """The class whose share among these listings differs most from its share in month 1, by the truth."""
+    month_1 = story.listings["month_1_truth"]["category"].to_pylist()
+    before, now = Counter(month_1), Counter(story.truth[one] for one in ids)
+    return max(now, key=lambda name: abs(now[name] / len(ids) - before[name] / len(month_1)))
 
 
 def _weeks(month: pa.Table, start: datetime, count: int) -> Iterator[tuple[str, pa.Table]]:

@@ -39,7 +39,9 @@ def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
         reference = reference_of(ws, manifest)
         if reference is None:
             continue
-        report = compare(reference, _current(answered, manifest, reference))
+        report = compare(
+            reference, _current(answered, manifest, reference), effect_at_least=watch.effect_at_least
+        )
         measures += _measures(window, version, report)
         findings += _findings(ws, window, version, report)
     return Seen(tuple(measures), tuple(findings))

@@ -24,9 +24,21 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 
-def drift(*, window_h: float = 168.0, every_h: float = 24.0, least_rows: int = 200) -> DriftWatch:
-    """Watch inputs and predicted classes for drift from what the live version was trained on."""
-    return DriftWatch(window_h, every_h, least_rows)
+def drift(
+    *,
+    window_h: float = 168.0,
+    every_h: float = 24.0,
+    least_rows: int = 200,
+    effect_at_least: float = DriftWatch.effect_at_least,
+) -> DriftWatch:
+    """Watch inputs and predicted classes for drift from what the live version was trained on.
+
+    Parameters
+    ----------
+    effect_at_least
+        The share of rows (0 to 1) that must have changed before a significant change is called drift.
+    """
+    return DriftWatch(window_h, every_h, least_rows, effect_at_least)
 
 
 def accuracy(

@@ -81,7 +81,7 @@ class _Reach:
             self._found[current.name, name] = current
             for statement in _statements(current, name):
                 for chain in statement.chains:
-                    waiting.extend(self._follow_name(current, chain, statement.inner_imports))
+                    waiting.extend(self._in_module(current, chain))
                 for inner in statement.inner_imports.values():
                     waiting.extend(self._follow(inner, ()))
 
@@ -121,15 +121,6 @@ class _Reach:
 
     def _loaded(self, module: Module) -> ModuleType | None:
         return sys.modules.get(self._loaded_as.get(module.name, module.name))
-
-    def _follow_name(
-        self, module: Module, chain: Chain, inner: Mapping[str, Imported]
-    ) -> Iterator[tuple[Module, str]]:
-        """Where a name in a statement of `module` leads to."""
-        if chain[0] in inner:
-            yield from self._follow(inner[chain[0]], chain[1:])
-        else:
-            yield from self._in_module(module, chain)
 
     def _in_module(self, module: Module, chain: Chain) -> Iterator[tuple[Module, str]]:
         head = chain[0]

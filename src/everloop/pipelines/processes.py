@@ -111,8 +111,10 @@ class Processes:
         }
         if not self._forked:
             return Fresh(work, {"order": order, "spec": spec_of(work)}, files)
-        if self._nursery is None or self._nursery.is_dead:
-            self._nursery = Nursery(work)
+        if self._nursery is not None and self._nursery.is_dead:
+            self._nursery.close()
+            self._nursery = None
+        self._nursery = self._nursery or Nursery(work)
         return self._nursery.fork(order, files)
 
     def _end(self, process: StepProcess) -> None:

@@ -16,6 +16,7 @@ from everloop.rollout.evidence import (
     Stretch,
     count_keys,
     count_requests,
+    first_of_each_request,
     is_slow,
     slow_above_ms,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "endpoints",
     "evidence_of",
     "excess_upper_bound",
+    "first_of_each_request",
     "history",
     "is_running",
     "is_slow",

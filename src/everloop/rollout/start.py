@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 
 from everloop import events, registry, serving
 from everloop.errors import Conflict, Invalid, NotFound, NotReady
@@ -13,7 +14,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
-from everloop.rollout.evidence import slow_above_ms
+from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -190,11 +191,18 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
         folder(ws),
         endpoint=target.name,
         start=ws.now() - _BEFORE,
-        columns=["status", "latency_us", "shadow_of"],
+        columns=["id", "status", "latency_us", "shadow_of", "request"],
     )
     answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
-    failed = np.asarray(table["status"])[answered] == "failed"
-    latencies_ms = np.asarray(table["latency_us"])[answered][~failed] / 1_000
+    table = table.filter(pa.array(answered))
+    first, request = first_of_each_request(
+        [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
+    )
+    row_failed = np.asarray(table["status"]) == "failed"
+    failed = np.bincount(request, weights=row_failed, minlength=len(first)) > 0
+    latencies_ms = np.zeros(len(first))
+    np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
+    latencies_ms = latencies_ms[~failed]
     before = {"errors": (int(failed.sum()), int(failed.size))}
     if "slow" not in target.canary.excess_at_most:
         return before, None

@@ -15,7 +15,14 @@ from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint, folder, publish
-from everloop.rollout.evidence import MetricEvidence, Split, count_keys, count_requests, is_slow
+from everloop.rollout.evidence import (
+    MetricEvidence,
+    Split,
+    count_keys,
+    count_requests,
+    first_of_each_request,
+    is_slow,
+)
 from everloop.rollout.judge import CanaryHealth, Decision, judge, recent_failures
 from everloop.rollout.records import Act, LiveVariant, Rollout, RolloutEvent, State
 from everloop.rollout.start import rollout_of, shares
@@ -23,7 +30,7 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
-_COLUMNS = ["id", "epoch", "release", "status", "latency_us", "key", "replay", "shadow_of"]
+_COLUMNS = ["id", "epoch", "release", "status", "latency_us", "key", "replay", "shadow_of", "request"]
 
 
 def tick(ws: Workspace) -> list[RolloutEvent]:
@@ -72,7 +79,7 @@ def roll_back(ws: Workspace, rollout_id: str, *, reason: str) -> None:
 
 @dataclass(frozen=True)
 class _Requests:
-    """What the judge counts, one row a judged request, in the order of arrival."""
+    """What the judge counts, in the order of arrival: requests, or single rows where keys are counted instead."""
 
     in_canary: NDArray[np.bool_]
     stretch: NDArray[np.int64]
@@ -81,12 +88,15 @@ class _Requests:
     contradicted: NDArray[np.bool_]
     is_replay: NDArray[np.bool_]
     keys: NDArray[np.object_]
+    ids: list[str]
+    request: list[str | None]
 
 
 def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], CanaryHealth]:
     """What was counted since the rollout began, by metric, and what the fuse looks at."""
-    requests = _requests(ws, rollout)
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
+    rows = _rows(ws, rollout)
+    requests = rows if sticky else _together(rows)
     splits = [Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(rollout.epochs))]
 
     def count(metric: str, bad: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MetricEvidence:
@@ -276,7 +286,29 @@ def _event(
     )
 
 
-def _requests(ws: Workspace, rollout: Rollout) -> _Requests:
+def _together(rows: _Requests) -> _Requests:
+    """The rows of each HTTP request as one: bad when one of them is, as slow as the slowest."""
+    first, request = first_of_each_request(rows.ids, rows.request)
+
+    def any_of(what: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.bincount(request, weights=what, minlength=len(first)) > 0
+
+    slowest = np.zeros(len(first))
+    np.maximum.at(slowest, request, rows.latency_ms)
+    return _Requests(
+        in_canary=rows.in_canary[first],
+        stretch=rows.stretch[first],
+        failed=any_of(rows.failed),
+        latency_ms=slowest,
+        contradicted=any_of(rows.contradicted),
+        is_replay=rows.is_replay[first],
+        keys=rows.keys[first],
+        ids=[rows.ids[row] for row in first],
+        request=[rows.request[row] for row in first],
+    )
+
+
+def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     table = serving.log.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
     )
@@ -301,6 +333,8 @@ def _requests(ws: Workspace, rollout: Rollout) -> _Requests:
         contradicted=np.asarray([one in contradicted for one in table["id"].to_pylist()], dtype=bool),
         is_replay=np.asarray(table["replay"], dtype=bool),
         keys=np.asarray(table["key"].to_pylist(), dtype=object),
+        ids=[str(one) for one in table["id"].to_pylist()],
+        request=table["request"].to_pylist(),
     )
 
 

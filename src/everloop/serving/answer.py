@@ -59,6 +59,7 @@ class Asked:
     endpoint: LiveEndpoint
     variant: Variant
     shadow_of: str | None = None
+    request: str | None = None
 
     @property
     def release(self) -> LiveRelease:
@@ -82,6 +83,7 @@ class Asked:
             latency_us=(time.perf_counter_ns() - self.started_ns) // 1000,
             replay=self.question.replay,
             shadow_of=self.shadow_of,
+            request=self.request,
             **given,
         )
 
@@ -100,13 +102,18 @@ class Answerer:
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
 
-    async def answer(self, endpoint: LiveEndpoint, question: Question, *, started_ns: int) -> Answer:
-        """What came of the question; not logged yet. Shadows get their copy, which nobody waits for."""
+    async def answer(
+        self, endpoint: LiveEndpoint, question: Question, *, started_ns: int, request: str | None = None
+    ) -> Answer:
+        """What came of the question; not logged yet. Shadows get their copy, which nobody waits for.
+
+        `request` is shared by the rows of one HTTP request: they are dealt to one variant together.
+        """
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
-        variant = choose(endpoint.route, key=key, prediction_id=prediction_id)
-        asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant)
+        variant = choose(endpoint.route, key=key, request=request or prediction_id)
+        asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
         for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
             copy = Asked(
                 new_prediction_id(self.writer.writer),
@@ -117,6 +124,7 @@ class Answerer:
                 endpoint,
                 mirrored,
                 shadow_of=prediction_id,
+                request=request,
             )
             task = asyncio.create_task(self._shadow(copy))
             self._shadows.add(task)

@@ -25,7 +25,7 @@ import uvicorn
 
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
 from everloop.errors import Conflict, Denied, Invalid, StorageFailed
-from everloop.ids import new_prediction_id
+from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answer, Answerer, Question
 from everloop.serving.files import remove_dead_workers
 from everloop.serving.http import (
@@ -159,8 +159,12 @@ class App:
             answer = await self._answerer.answer(endpoint, questions[0], started_ns=started_ns)
             await self._log([answer.record])
             return _single(answer)
+        together = new_id("req")
         answers = await asyncio.gather(
-            *(self._answerer.answer(endpoint, question, started_ns=started_ns) for question in questions)
+            *(
+                self._answerer.answer(endpoint, question, started_ns=started_ns, request=together)
+                for question in questions
+            )
         )
         await self._log([answer.record for answer in answers])
         return json_reply(200, {"predictions": [_content(answer) for answer in answers]})

@@ -55,6 +55,7 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("latency_us", pa.int64(), nullable=False),
     pa.field("replay", pa.bool_(), nullable=False),
     pa.field("shadow_of", pa.string()),
+    pa.field("request", pa.string()),
 ]
 SCHEMA = pa.schema(_FIELDS)
 """Of the tables that `read` gives. `output` is the class, `output_number` the number, one of them null;
@@ -189,6 +190,7 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
             record.latency_us,
             record.replay,
             record.shadow_of,
+            record.request,
         )
         for record in records
     ]

@@ -113,7 +113,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     request broke the model's signature; variant and release are empty when it was not even readable).
     `at` is domain time in microseconds. `inputs` are as given, images and binaries as `blake3:HEX`.
     `features` hold [value, event time of the newest row behind it in microseconds or None]. `scores` are the
-    three most probable classes. A shadow's record names the answered prediction in `shadow_of`.
+    three most probable classes. A shadow's record names the answered prediction in `shadow_of`. `request` is the same
+    for all rows of one HTTP request that asked for several, None for a request of one row.
     """
 
     id: str
@@ -134,3 +135,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     latency_us: int
     replay: bool = False
     shadow_of: str | None = None
+    request: str | None = None

@@ -11,10 +11,11 @@ from everloop.serving.records import Route, Variant
 _UNIT = 2.0**-53
 
 
-def choose(route: Route, *, key: str | None, prediction_id: str) -> Variant:
+def choose(route: Route, *, key: str | None, request: str) -> Variant:
     """The variant that answers.
 
-    A sticky route deals by key, any other (and a request without a key) by prediction id. Shares are exactly
+    A sticky route deals by key, any other (and a row without a key) by `request`, an id that the rows of one HTTP
+    request share: they fail and are slow together, so chance must act on them together. Shares are exactly
     proportional to the weights, do not depend on the order of the variants, and raising one variant's weight
     at the cost of another moves requests only to the one that was raised or from the one that was lowered: no
     key leaves a canary while it grows.
@@ -29,7 +30,7 @@ def choose(route: Route, *, key: str | None, prediction_id: str) -> Variant:
     variants = route.variants
     if len(variants) == 1:
         return variants[0]
-    unit = key if route.stickiness == "key" and key is not None else prediction_id
+    unit = key if route.stickiness == "key" and key is not None else request
     return min(
         (variant for variant in variants if variant.weight > 0),
         key=lambda variant: (

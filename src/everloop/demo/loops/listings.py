@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -20,9 +22,9 @@ category = el.label_set(
 
 
 @el.feature(of=listings, by="merchant_id", window="7d")
-def merchant_volume(past: el.Table) -> int:
-    """How many listings the merchant sent in the week before."""
-    return past.num_rows
+def merchant_volume(past: el.Table) -> float:
+    """How busy the merchant was in the week before: a logarithm, so that a busier season is no other world."""
+    return math.log1p(past.num_rows)
 
 
 @el.step
@@ -43,7 +45,7 @@ def fit(data: el.Split, c: float, known_merchants_only: bool) -> el.Model:
         merchants = sorted({row["merchant_id"] for row in seen})
         columns.append(("merchant", OneHotEncoder(categories=[merchants]), [data.position("merchant_id")]))
     model = make_pipeline(
-        ColumnTransformer(columns), LogisticRegression(C=c, class_weight="balanced", max_iter=400)
+        ColumnTransformer(columns), LogisticRegression(C=c, class_weight="balanced", solver="newton-cg")
     )
     return el.fit(model, data)
 
@@ -67,7 +69,7 @@ def fit_with_product_name(data: el.Split) -> el.Model:
             for name in ("title", "product_name")
         ]
     )
-    return el.fit(make_pipeline(columns, LogisticRegression(C=20.0, max_iter=400)), data)
+    return el.fit(make_pipeline(columns, LogisticRegression(C=20.0, solver="newton-cg")), data)
 
 
 @el.pipeline
@@ -83,7 +85,14 @@ tempting = el.model("category-by-product-name", train_with_product_name, approve
 live = el.endpoint(
     "category",
     model,
-    rollout=el.canary(10, 25, 50, 100, excess_at_most={"errors": 0.01, "slow": 0.1, "contradicted": None}),
+    rollout=el.canary(
+        10,
+        25,
+        50,
+        100,
+        slow_above_ms=100,
+        excess_at_most={"errors": 0.02, "slow": 0.02, "contradicted": None},
+    ),
     watch=[
         el.drift(every_h=24, window_h=168),
         el.accuracy(audit=0.1, every_h=24, window_h=168),
@@ -92,4 +101,4 @@ live = el.endpoint(
     ],
 )
 
-el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 30), cooldown_h=120)
+el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 90), cooldown_h=120)
