@@ -68,25 +68,6 @@ FAST_FIGURES = Figures(0.93, 0.72, 0.80, 0.12)
 """With a third of the listings, and half of them reported on: what is learnt from is less, and so is what is judged."""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What the story has to show on a marketplace; accuracies are shares of right answers.
-
-    Those of week 4 are of listings that nobody ever reported on, by the first model and by one retrained on the
-    reports that had come in before the week began.
-    """
-
-    month_1_at_least: float
-    week_4_without_at_most: float
-    week_4_with_at_least: float
-    gain_at_least: float
-
-
-FIGURES = Figures(0.95, 0.72, 0.85, 0.12)
-FAST_FIGURES = Figures(0.93, 0.72, 0.80, 0.12)
-"""With a third of the listings, and half of them reported on: what is learnt from is less, and so is what is judged."""
-
-
 def generate(
     folder: Path, *, seed: int = 7, fast: bool = False, on_progress: Progress | None = None
 ) -> dict[str, int]:

@@ -116,4 +116,4 @@ live = el.endpoint(
     ],
 )
 
-el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 20), cooldown_h=120)
+el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 90), cooldown_h=120)
