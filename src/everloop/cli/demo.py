@@ -15,23 +15,28 @@ from everloop.cli.output import Output, pass_output
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="A folder of real listings: labelled seed, months of traffic, corrections.",
+    help="A folder of real listings: labelled seed, months of traffic, corrections. Without it, listings are simulated.",
 )
-@click.option("--fast", is_flag=True, help="Fewer rows.")
+@click.option("--fast", is_flag=True, help="Fewer listings.")
 @pass_output
-def demo(out: Output, data: Path, fast: bool) -> None:
-    """Tell the whole loop as a story, on real listings; exit 0 only if it closed.
+def demo(out: Output, data: Path | None, fast: bool) -> None:
+    """Tell the whole loop as a story; exit 0 only if it closed.
+
+    Without --data it runs on a simulated marketplace, made on this machine, and says so throughout.
 
     \b
-    Example: everloop demo --data ./listings --home ./demo
+    Example: everloop demo --home ./demo
     """
     import everloop.demo as room
 
     home = out.home or Path(tempfile.mkdtemp(prefix="everloop-demo-")) / "home"
     try:
-        room.tell_story(home, data=data, fast=fast, say=click.echo)
+        if data is None:
+            room.tell_simulated_story(home, fast=fast, say=click.echo)
+        else:
+            room.tell_story(home, data=data, fast=fast, say=click.echo)
     except room.StoryFailed as failed:
         click.echo(f"\nThe loop did NOT close: {failed}", err=True)
         sys.exit(3)
-    click.echo(f"\nThe loop closed. Look at it: everloop up --home {home}")
+    on = " on simulated listings" if data is None else ""
+    click.echo(f"\nThe loop closed{on}. Look at it: everloop up --home {home}")

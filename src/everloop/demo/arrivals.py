@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,12 +89,19 @@ class Town:
             kinds = [(False, one) for one in quotas[False].share(count - of_season)]
             kinds += [(True, one) for one in quotas[True].share(of_season)]
             new = _by_newcomers(kinds, round(NEW_MERCHANTS_BY_WEEK[k] * count), dice) if is_month_2 else ()
-            for n, (is_season, category) in enumerate(kinds):
-                sellers = self._new[k] if n in new else self._established
+            offers = [(category, n in new) for n, (_, category) in enumerate(kinds)]
+            # a merchant sends about as much in one week as in another
+            sellers = {
+                (category, is_new): (self._new[k] if is_new else self._established)[category].shares(
+                    times, dice
+                )
+                for (category, is_new), times in Counter(offers).items()
+            }
+            for (is_season, category), offer in zip(kinds, offers, strict=True):
                 arrivals.append(
                     Arrival(
                         _moment(begin, length, dice),
-                        sellers[category].draw(dice),
+                        sellers[offer].pop(),
                         self._shelves.product(category, launches[is_season].draw(dice)),
                         is_season,
                         week=k + 1 if is_month_2 else 0,

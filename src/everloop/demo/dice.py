@@ -61,5 +61,13 @@ class Urn(Generic[T]):
         self._sums = list(accumulate(weights))
 
     def draw(self, dice: Dice) -> T:
-        at = bisect_right(self._sums, dice.unit() * self._sums[-1])
-        return self._things[min(at, len(self._things) - 1)]
+        return self._at(dice.unit())
+
+    def shares(self, count: int, dice: Dice) -> list[T]:
+        """`count` things in no order, each as often as its weight says, to within one."""
+        things = [self._at((k + dice.unit()) / count) for k in range(count)]
+        dice.shuffle(things)
+        return things
+
+    def _at(self, place: float) -> T:
+        return self._things[min(bisect_right(self._sums, place * self._sums[-1]), len(self._things) - 1)]

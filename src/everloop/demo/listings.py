@@ -71,7 +71,7 @@ class Desk:
 
     def copied(self, row: Row, *, received_at: datetime) -> Row:
         """The same listing entered again later, under a number of its own."""
-        self._tell("copies")
+        self._tell("seed_labelled")
         return row | {"listing_id": next(self._numbers), "received_at": received_at}
 
     def _row(self, name: str, arrival: Arrival, *, title: str, text: Dice, camera: Dice) -> Row:

@@ -45,8 +45,8 @@ class Sizes:
         return seed + self.month_1 + self.month_2 + self.repeated_titles
 
 
-FULL = Sizes(5_000, 900, 3_000, 4_500, 5_200, 1_200, 150, 110, 0.26)
-FAST = Sizes(1_650, 300, 1_000, 1_500, 1_720, 400, 60, 48, 0.5)
+FULL = Sizes(5_000, 900, 3_000, 4_500, 5_200, 1_200, 150, 400, 0.26)
+FAST = Sizes(1_650, 300, 1_000, 1_500, 1_720, 400, 60, 160, 0.5)
 
 
 @dataclass(frozen=True)

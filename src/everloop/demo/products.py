@@ -47,7 +47,9 @@ class Product:
 
     @property
     def name(self) -> str:
-        return f"{self.brand} {self.model} {self.look.colour.title()}"
+        """As the catalogue has it, once somebody has sorted the product in: it says what the thing is."""
+        noun = VOCABULARIES[self.category.name].nouns["en"][0]
+        return f"{self.brand} {self.model} {noun} {self.look.colour}".title()
 
 
 class Shelves:

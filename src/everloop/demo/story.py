@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import everloop as el
-from everloop.demo.marketplace import Figures
+from everloop.demo.marketplace import Figures, is_simulated
 from everloop.demo.shop import Shop, ShopError, running_shop
 
 LOOPS = Path(__file__).parent / "loops"
@@ -87,10 +87,7 @@ def tell_story(
     StoryFailed
         A stage did not happen.
     """
-    if home.exists() and any(home.iterdir()):
-        raise StoryFailed(
-            0, f"{home} is not empty; the story needs a home of its own. Name another with --home."
-        )
+    need_unused(home, but_for=data)
     el.open_workspace(home, simulation_from=START).close()
     project = _project(home, data, loop_file)
     listings = Listings(data, in_a_hurry=fast)
@@ -99,14 +96,23 @@ def tell_story(
         for name in ("title", "merchant_id", "description", "image")
         if name in listings["month_1"].column_names
     )
+    on = " (simulated listings)" if is_simulated(data) else ""
     with running_shop(home, project) as shop:
         story = Story(shop, listings, say, figures, inputs)
         for stage, act in enumerate(STAGES, start=1):
-            say(f"\n{stage}. {(act.__doc__ or '').splitlines()[0]}")
+            say(f"\n{stage}. {(act.__doc__ or '').splitlines()[0]}{on}")
             try:
                 act(story)
             except ShopError as error:
                 raise StoryFailed(stage, str(error)) from error
+
+
+def need_unused(home: Path, *, but_for: Path | None = None) -> None:
+    """Refuse a home that holds anything; the listings themselves may lie in it."""
+    if home.exists() and any(path != but_for for path in home.iterdir()):
+        raise StoryFailed(
+            0, f"{home} is not empty; the story needs a home of its own. Name another with --home."
+        )
 
 
 def ingest_and_label(story: Story) -> None:

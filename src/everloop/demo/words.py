@@ -212,9 +212,9 @@ def coin_brands(count: int, dice: Dice) -> list[str]:
 
 
 def coin_model(dice: Dice) -> str:
-    """A model's name such as 'Orvik 320' or 'TKX45'."""
-    number = str(10 * (1 + dice.below(99)))
+    """A model's name such as 'Orvik 320' or 'TK 450'; its words recur, so that new products are no new language."""
     if dice.chance(0.35):
-        letters = "".join(dice.pick("BCDFGHKLMNPRSTVXZ") for _ in range(3))
-        return letters + number
-    return f"{dice.pick(_MODELS)}{dice.pick(('', 'ia', 'o', 'us', 'ik', 'era'))} {number}"
+        name = "".join(dice.pick("BCDFGHKLMNPRSTVXZ") for _ in range(2))
+    else:
+        name = dice.pick(_MODELS) + dice.pick(("", "ia", "o", "us", "ik", "era"))
+    return f"{name} {10 * (1 + dice.below(99))}"
