@@ -32,7 +32,7 @@ LOOP = (
         "when=el.drifted(live) & el.contradicted(live, 8), cooldown_h=168",
     )
     .replace("el.drift(least_rows=20, window_h=24)", "el.drift(least_rows=100, window_h=48)")
-    .replace("el.accuracy(audit=1.0, window_h=24)", "el.accuracy(audit=0.03, window_h=96, at_least=0.85)")
+    .replace("el.accuracy(audit=1.0, window_h=24)", "el.accuracy(audit=0.08, window_h=72, at_least=0.85)")
     .replace("el.latency(p99_ms=1000)", "el.latency(p99_ms=60, every_h=6)")
 )
 
@@ -97,7 +97,7 @@ class Shop:
         truth = str(goods["kind"])
         title = str(goods["title"]).replace(f"no{goods['sku']}", f"no{self.chance.randrange(300, 999)}")
         number = int(variant.version.partition("@")[2])
-        is_wrong = self.chance.random() < (0.04 + 0.4 * moved if number == 1 else 0.05)
+        is_wrong = self.chance.random() < (0.04 + 0.6 * moved if number == 1 else 0.05)
         others = [one for one in shop.NOUNS if one != truth]
         answer = self.chance.choice(others) if is_wrong else truth
         has_failed = self.chance.random() < 0.001

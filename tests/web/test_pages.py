@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from everloop import access, events, rollout
+from everloop import access, background, checks, events, jobs, registry, rollout
 from everloop.ledger import Node
 from everloop.storage import Tx
 from everloop.web import Page, all_pages
 from everloop.web.words import place_of
 from tests.web.conftest import Site
+from tests.web.story import Shop
 
 PLACES = ["/", "/trace", "/review", "/audit", "/search", "/search?q=zebra", "/nothing-here"]
 TOLD_PLACES = [
@@ -203,3 +204,24 @@ def test_an_open_rollout_may_be_acted_on_only_by_who_may_release(story: Site) ->
     path = place_of(running.id)
     assert path
     assert "Roll back" in story.get(path).text
+
+
+def test_what_is_stuck_needs_a_person(story: Site, shop: Shop) -> None:
+    ws = story.ws
+    (running,) = rollout.rollouts(ws, states=("running",))
+    rollout.roll_back(ws, running.id, reason="wrong on lamps")
+    ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "nothing"}, reason="a test", max_attempts=1))
+    background.run_jobs(ws)
+    stricter = (*registry.model(ws, "kind").gates, checks.gate("macro_f1", at_least=0.999))
+    registry.define(ws, "kind", gates=stricter)
+    needs = {one["kind"]: one for one in story.get("/?as=json").json()["needs"]}
+    assert {"training", "blocked", "rolled back", "finding"} <= set(needs)
+    assert "wrong on lamps" in needs["rolled back"]["why"]
+    assert "must have been run" in needs["blocked"]["why"]
+    for one in needs.values():
+        assert story.get(one["link"].partition("#")[0]).status_code == 200, one
+
+
+def test_a_rejected_version_needs_nobody(story: Site) -> None:
+    registry.reject(story.ws, "kind@3", reason="not now")
+    assert not {"approval", "blocked"} & {one["kind"] for one in story.get("/?as=json").json()["needs"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,6 @@ from everloop.web.static_files import static_route
 from everloop.web.visits import Moved, View, Visit
 from everloop.workspace import Workspace
 
-_log = logging.getLogger("everloop.web")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -96,8 +94,7 @@ def error_handlers(ws: Workspace) -> dict[Any, Callable[[Request, Exception], Re
             return answer
         return _error_page(ws, request, told, status=error.status_code)
 
-    def failed(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    def failed(request: Request, _error: Exception) -> Response:  # the server logs it besides
         told = EverloopError(
             "everloop failed while it answered this. Nothing was half-written; what is live goes on. "
             "The cause is in the server's log: look there, or try again."

@@ -23,7 +23,7 @@ export function startKeys() {
     if (event.key === "?") document.getElementById("keys").showModal();
     if (event.key === "/") {
       event.preventDefault();
-      document.querySelector("[data-key='/']").focus();
+      document.querySelector("[data-key='/']")?.focus();
     }
   });
   for (const button of document.querySelectorAll("[data-keys]")) {
