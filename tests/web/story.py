@@ -1,4 +1,4 @@
-"""Four weeks of a small shop, told through its real records: quiet, drift, a retrain, a canary under way.
+"""Three weeks of a small shop, told through its real records: quiet, drift, a retrain, a canary under way.
 
 The data plane is played by its own files: predictions are appended to the real log by a real writer, and the worker's
 file says that it follows the routes. Everything else is what a running everloop does by itself.
@@ -60,7 +60,7 @@ class Shop:
         """Some busy hours, in which the rollout is looked at again and again."""
         for _ in range(n):
             for _part in range(3):
-                self._ask(self.per_hour * 2, moved=0.6)
+                self._ask(self.per_hour * 8, moved=0.6)
                 self.follow()
                 background.turn(self.ws)
             self._pass(hours=1)
@@ -135,7 +135,7 @@ class Shop:
 
 @contextmanager
 def told(ws: Workspace, folder: Path, *, per_hour: int = 24) -> Iterator[Shop]:
-    """The whole story; at its end a canary is at 50 % and holds, and a third version waits for approval."""
+    """The whole story; at its end a canary is at 10 % and holds, and a third version waits for approval."""
     loop = shop.set_up(ws, folder, text=LOOP)
     trained = shop.train(ws, loop)
     assert trained.passed

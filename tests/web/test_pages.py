@@ -16,12 +16,23 @@ from everloop.web.words import place_of
 from tests.web.conftest import Site
 from tests.web.story import Shop
 
-PLACES = ["/", "/trace", "/review", "/audit", "/search", "/search?q=zebra", "/nothing-here"]
+PLACES = [
+    "/",
+    "/endpoints",
+    "/models",
+    "/trace",
+    "/review",
+    "/audit",
+    "/search",
+    "/search?q=zebra",
+    "/nothing-here",
+]
 TOLD_PLACES = [
-    *PLACES,
+    *(path for path in PLACES if path != "/endpoints"),  # leads on to the only one
     "/endpoints/kind",
     "/endpoints/kind?span=24h",
     "/endpoints/kind?span=1y",
+    "/models/kind",
     "/models/kind/1",
     "/models/kind/3",
     "/trace/kind@1",
@@ -225,3 +236,17 @@ def test_what_is_stuck_needs_a_person(story: Site, shop: Shop) -> None:
 def test_a_rejected_version_needs_nobody(story: Site) -> None:
     registry.reject(story.ws, "kind@3", reason="not now")
     assert not {"approval", "blocked"} & {one["kind"] for one in story.get("/?as=json").json()["needs"]}
+
+
+def test_versions_stand_with_their_state(story: Site) -> None:
+    lines = story.get("/models/kind?as=json").json()["models"]["kind"]
+    assert [(one["version"]["number"], one["state"]) for one in lines] == [
+        (3, "waits for approval"),
+        (2, "live on kind"),
+        (1, "live on kind"),
+    ]
+    assert story.get("/models/nothing").status_code == 404
+
+
+def test_the_only_endpoint_is_shown_at_once(story: Site) -> None:
+    assert story.get("/endpoints").headers["location"] == "/endpoints/kind"

@@ -20,6 +20,7 @@ from everloop.errors import EverloopError, NotFound, NotRecognised
 from everloop.web import (
     audit_page,
     endpoint_page,
+    lists,
     loop_page,
     review_page,
     rollout_page,
@@ -50,11 +51,14 @@ class Page:
 
 _PAGES = (
     Page("/", "see", loop_page.view, "loop.html"),
+    Page("/endpoints", "see", lists.view_endpoints, "endpoints.html"),
     Page("/endpoints/{name}", "see", endpoint_page.view, "endpoint.html", plots=True),
     Page("/rollouts/{id}", "see", rollout_page.view, "rollout.html"),
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),
     Page("/trace/{id}", "see", trace_page.view, "trace.html"),
     Page("/rows/{ref:path}", "see", row_page.view, "row.html"),
+    Page("/models", "see", lists.view_models, "models.html"),
+    Page("/models/{model}", "see", lists.view_models, "models.html"),
     Page("/models/{model}/{number}", "see", version_page.view, "version.html"),
     Page("/review", "see", review_page.view, "review.html"),
     Page("/audit", "see", audit_page.view, "audit.html"),

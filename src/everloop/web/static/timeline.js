@@ -117,6 +117,7 @@ function layout(series, width) {
     height: 720, margin: { l: 48, r: 12, t: width < 560 ? 48 : 30, b: 44 }, barmode: "stack", bargap: 0,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--text") },
     hovermode: "x unified", hoversubplots: "axis",
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--border"), font: { size: 12, color: colour("--text") }, align: "left", namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.005, yanchor: "bottom", xanchor: "left", itemclick: "toggle" },
