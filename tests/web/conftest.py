@@ -1,4 +1,4 @@
-"""Pages over real HTTP, for a browser: an empty workspace, and one with four weeks of history."""
+"""Pages over real HTTP, for a browser: an empty workspace, and one with three weeks of history."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _told_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def story(tmp_path: Path, _told_home: Path) -> Iterator[Site]:
-    """Four weeks old: a canary is under way, a version waits for approval, findings and reviews are open."""
+    """Three weeks old: a canary is under way, a version waits for approval, findings and reviews are open."""
     shutil.copytree(_told_home, tmp_path / "home")
     with _opened(tmp_path / "home") as ws, serve(ws) as site:
         yield site

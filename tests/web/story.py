@@ -1,4 +1,4 @@
-"""Four weeks of a small shop, told through its real records: quiet, drift, a retrain, a canary under way.
+"""Three weeks of a small shop, told through its real records: quiet, drift, a retrain, a canary under way.
 
 The data plane is played by its own files: predictions are appended to the real log by a real writer, and the worker's
 file says that it follows the routes. Everything else is what a running everloop does by itself.
@@ -32,7 +32,7 @@ LOOP = (
         "when=el.drifted(live) & el.contradicted(live, 8), cooldown_h=168",
     )
     .replace("el.drift(least_rows=20, window_h=24)", "el.drift(least_rows=100, window_h=48)")
-    .replace("el.accuracy(audit=1.0, window_h=24)", "el.accuracy(audit=0.03, window_h=96, at_least=0.85)")
+    .replace("el.accuracy(audit=1.0, window_h=24)", "el.accuracy(audit=0.08, window_h=72, at_least=0.85)")
     .replace("el.latency(p99_ms=1000)", "el.latency(p99_ms=60, every_h=6)")
 )
 
@@ -60,7 +60,7 @@ class Shop:
         """Some busy hours, in which the rollout is looked at again and again."""
         for _ in range(n):
             for _part in range(3):
-                self._ask(self.per_hour * 2, moved=0.6)
+                self._ask(self.per_hour * 8, moved=0.6)
                 self.follow()
                 background.turn(self.ws)
             self._pass(hours=1)
@@ -97,7 +97,7 @@ class Shop:
         truth = str(goods["kind"])
         title = str(goods["title"]).replace(f"no{goods['sku']}", f"no{self.chance.randrange(300, 999)}")
         number = int(variant.version.partition("@")[2])
-        is_wrong = self.chance.random() < (0.04 + 0.4 * moved if number == 1 else 0.05)
+        is_wrong = self.chance.random() < (0.04 + 0.6 * moved if number == 1 else 0.05)
         others = [one for one in shop.NOUNS if one != truth]
         answer = self.chance.choice(others) if is_wrong else truth
         has_failed = self.chance.random() < 0.001
@@ -135,7 +135,7 @@ class Shop:
 
 @contextmanager
 def told(ws: Workspace, folder: Path, *, per_hour: int = 24) -> Iterator[Shop]:
-    """The whole story; at its end a canary is at 50 % and holds, and a third version waits for approval."""
+    """The whole story; at its end a canary is at 10 % and holds, and a third version waits for approval."""
     loop = shop.set_up(ws, folder, text=LOOP)
     trained = shop.train(ws, loop)
     assert trained.passed

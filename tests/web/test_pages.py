@@ -8,19 +8,31 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from everloop import access, events, rollout
+from everloop import access, background, checks, events, jobs, registry, rollout
 from everloop.ledger import Node
 from everloop.storage import Tx
 from everloop.web import Page, all_pages
 from everloop.web.words import place_of
 from tests.web.conftest import Site
+from tests.web.story import Shop
 
-PLACES = ["/", "/trace", "/review", "/audit", "/search", "/search?q=zebra", "/nothing-here"]
+PLACES = [
+    "/",
+    "/endpoints",
+    "/models",
+    "/trace",
+    "/review",
+    "/audit",
+    "/search",
+    "/search?q=zebra",
+    "/nothing-here",
+]
 TOLD_PLACES = [
-    *PLACES,
+    *(path for path in PLACES if path != "/endpoints"),  # leads on to the only one
     "/endpoints/kind",
     "/endpoints/kind?span=24h",
     "/endpoints/kind?span=1y",
+    "/models/kind",
     "/models/kind/1",
     "/models/kind/3",
     "/trace/kind@1",
@@ -203,3 +215,38 @@ def test_an_open_rollout_may_be_acted_on_only_by_who_may_release(story: Site) ->
     path = place_of(running.id)
     assert path
     assert "Roll back" in story.get(path).text
+
+
+def test_what_is_stuck_needs_a_person(story: Site, shop: Shop) -> None:
+    ws = story.ws
+    (running,) = rollout.rollouts(ws, states=("running",))
+    rollout.roll_back(ws, running.id, reason="wrong on lamps")
+    ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "nothing"}, reason="a test", max_attempts=1))
+    background.run_jobs(ws)
+    stricter = (*registry.model(ws, "kind").gates, checks.gate("macro_f1", at_least=0.999))
+    registry.define(ws, "kind", gates=stricter)
+    needs = {one["kind"]: one for one in story.get("/?as=json").json()["needs"]}
+    assert {"training", "blocked", "rolled back", "finding"} <= set(needs)
+    assert "wrong on lamps" in needs["rolled back"]["why"]
+    assert "must have been run" in needs["blocked"]["why"]
+    for one in needs.values():
+        assert story.get(one["link"].partition("#")[0]).status_code == 200, one
+
+
+def test_a_rejected_version_needs_nobody(story: Site) -> None:
+    registry.reject(story.ws, "kind@3", reason="not now")
+    assert not {"approval", "blocked"} & {one["kind"] for one in story.get("/?as=json").json()["needs"]}
+
+
+def test_versions_stand_with_their_state(story: Site) -> None:
+    lines = story.get("/models/kind?as=json").json()["models"]["kind"]
+    assert [(one["version"]["number"], one["state"]) for one in lines] == [
+        (3, "waits for approval"),
+        (2, "live on kind"),
+        (1, "live on kind"),
+    ]
+    assert story.get("/models/nothing").status_code == 404
+
+
+def test_the_only_endpoint_is_shown_at_once(story: Site) -> None:
+    assert story.get("/endpoints").headers["location"] == "/endpoints/kind"

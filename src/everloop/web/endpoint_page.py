@@ -85,7 +85,7 @@ def view(visit: Visit) -> Shown:
     total = monitoring.traffic(ws, name, start=span.start, end=span.end, bucket=None)
     accuracy = _accuracy(ws, name, span)
     findings = monitoring.findings(ws, name, since=span.start, limit=_LIST)
-    rollouts = rollout.rollouts(ws, endpoint_name=name, limit=6)
+    newest = next(iter(rollout.rollouts(ws, endpoint_name=name, limit=1)), None)
     moves = rollout.history(ws, endpoint_name=name, without_looks=True, limit=100)
     retrains = retraining.decisions(ws, model=endpoint.model, limit=_LIST)
     in_span = [one for one in moves if one.at >= span.start]
@@ -101,8 +101,8 @@ def view(visit: Visit) -> Shown:
         "has_traffic": bool(counted),
         "findings": findings,
         "retrains": retrains,
-        "rollouts": rollouts,
-        "judged": {one.id: judged(ws, one) for one in rollouts[:1]},
+        "rollout": newest,
+        "judged": None if newest is None else judged(ws, newest),
         "moves": moves[:_LIST],
         "plotly": plotly_address(),
     }

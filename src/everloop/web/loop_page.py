@@ -21,6 +21,7 @@ from everloop import (
     serving,
     tracking,
 )
+from everloop.errors import NotFound
 from everloop.monitoring import Finding
 from everloop.rollout import Endpoint, Rollout
 from everloop.web.visits import Shown, Visit
@@ -209,7 +210,9 @@ def _rollout(ws: Workspace, seen: _Seen) -> Stage:
             "A person resumes or ends it",
             f"/rollouts/{one.id}",
         )
-    upcoming = f"{one.version} {one.stages[one.stage].leaves}"
+    upcoming = (
+        f"{one.stages[min(one.stage + 1, len(one.stages) - 1)].weight:g} % {one.stages[one.stage].leaves}"
+    )
     return Stage(
         "Rollout", f"canary {one.weight:g} %", "live", told, last.at, upcoming, f"/rollouts/{one.id}"
     )
@@ -238,9 +241,8 @@ def _serving(ws: Workspace, seen: _Seen) -> Stage:
     if newest.error:
         return Stage("Serving", "in trouble", "failed", newest.error, None, "See the server's log", link)
     many = f"{len(workers)} process{'es' if len(workers) > 1 else ''}"
-    return Stage(
-        "Serving", "live", "live", told, None, f"{many} answer{'' if len(workers) > 1 else 's'}", link
-    )
+    upcoming = "Every change of routes, at once"
+    return Stage("Serving", "live", "live", f"{told}, {many}", None, upcoming, link)
 
 
 def _monitoring(ws: Workspace, seen: _Seen) -> Stage:
@@ -284,6 +286,7 @@ def _feedback(ws: Workspace, seen: _Seen) -> Stage:
 
 
 def _needs(ws: Workspace, seen: _Seen) -> Iterator[Need]:
+    yield from _stuck(ws, seen)
     for version in seen.waiting[:_MOST_ITEMS]:
         yield Need(
             "approval",
@@ -327,6 +330,51 @@ def _needs(ws: Workspace, seen: _Seen) -> Iterator[Need]:
                 "Review",
                 "attention",
             )
+
+
+def _stuck(ws: Workspace, seen: _Seen) -> Iterator[Need]:
+    """Where the loop does not go on by itself: a training that failed, a version that is blocked or came back."""
+    for job in jobs.jobs_of(ws, kind=retraining.TRAIN, limit=1):
+        if job.state == "failed":
+            what = f"Training of {job.payload.get('model', 'a model')} failed"
+            yield Need(
+                "training",
+                what,
+                job.error or job.reason,
+                job.put_at,
+                _place_of_job(ws, job),
+                "Look",
+                "failed",
+            )
+    for model in registry.models(ws):
+        for newest in registry.versions(ws, model.name, limit=1):
+            obstacles = {one.kind: one.message for one in registry.readiness(ws, newest.ref).obstacles}
+            obstacles.pop("approvals", None)
+            if obstacles and "rejected" not in obstacles:  # who rejected it knows
+                what, why = f"{newest.ref} is blocked", " ".join(obstacles.values())
+                link = f"/models/{newest.model}/{newest.number}"
+                yield Need("blocked", what, why, newest.created_at, link, "Look", "failed")
+    for endpoint in seen.endpoints:
+        for last in rollout.rollouts(ws, endpoint_name=endpoint.name, limit=1):
+            if last.state == "rolled_back" and last.ended_at is not None:
+                yield Need(
+                    "rolled back",
+                    f"{last.version} was rolled back on {last.endpoint}",
+                    last.outcome or "",
+                    last.ended_at,
+                    f"/rollouts/{last.id}",
+                    "Look",
+                    "failed",
+                )
+
+
+def _place_of_job(ws: Workspace, job: jobs.Job) -> str:
+    """The run that a training job made, or the job itself where it failed before."""
+    run = job.id.replace("job_", "run_")
+    try:
+        return f"/trace/{tracking.run(ws, run).id}"
+    except NotFound:
+        return f"/api/jobs/{job.id}"
 
 
 def _waits(ws: Workspace, one: Rollout) -> tuple[str, str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from everloop.errors import EverloopError, NotFound, NotRecognised
 from everloop.web import (
     audit_page,
     endpoint_page,
+    lists,
     loop_page,
     review_page,
     rollout_page,
@@ -35,7 +35,6 @@ from everloop.web.static_files import static_route
 from everloop.web.visits import Moved, View, Visit
 from everloop.workspace import Workspace
 
-_log = logging.getLogger("everloop.web")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -52,11 +51,14 @@ class Page:
 
 _PAGES = (
     Page("/", "see", loop_page.view, "loop.html"),
+    Page("/endpoints", "see", lists.view_endpoints, "endpoints.html"),
     Page("/endpoints/{name}", "see", endpoint_page.view, "endpoint.html", plots=True),
     Page("/rollouts/{id}", "see", rollout_page.view, "rollout.html"),
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),
     Page("/trace/{id}", "see", trace_page.view, "trace.html"),
     Page("/rows/{ref:path}", "see", row_page.view, "row.html"),
+    Page("/models", "see", lists.view_models, "models.html"),
+    Page("/models/{model}", "see", lists.view_models, "models.html"),
     Page("/models/{model}/{number}", "see", version_page.view, "version.html"),
     Page("/review", "see", review_page.view, "review.html"),
     Page("/audit", "see", audit_page.view, "audit.html"),
@@ -96,8 +98,7 @@ def error_handlers(ws: Workspace) -> dict[Any, Callable[[Request, Exception], Re
             return answer
         return _error_page(ws, request, told, status=error.status_code)
 
-    def failed(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    def failed(request: Request, _error: Exception) -> Response:  # the server logs it besides
         told = EverloopError(
             "everloop failed while it answered this. Nothing was half-written; what is live goes on. "
             "The cause is in the server's log: look there, or try again."

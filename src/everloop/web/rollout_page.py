@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log10
+from math import log
 from typing import Any
 
 from everloop import rollout
@@ -11,7 +11,7 @@ from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
 
 _LOOKS = 100
-_DECADES = 8  # of evidence that a bar shows on either side of 1
+_LOOKS_DRAWN = 60
 
 
 def view(visit: Visit) -> Shown:
@@ -25,43 +25,47 @@ def view(visit: Visit) -> Shown:
 
 
 def judged(ws: Workspace, found: Rollout) -> dict[str, Any]:
-    """The judge's last look at a rollout, metric by metric, ready to be drawn; None before its first."""
-    events = rollout.history(ws, rollout=found.id, limit=20)
-    last = next((one for one in events if one.decision), None)
+    """The judge's looks at a rollout, metric by metric, ready to be drawn; `last` is None before the first."""
+    events = rollout.history(ws, rollout=found.id, limit=_LOOKS_DRAWN)
+    looks = [one for one in reversed(events) if one.decision]
+    if not looks or looks[-1].decision is None:
+        return {"last": None, "metrics": [], "split": None}
+    last = looks[-1].decision
     return {
-        "last": last,
-        "metrics": [] if last is None else [_metric(one) for one in (last.decision or {})["metrics"]],
-        "split": None if last is None else (last.decision or {})["sample_ratio"],
-        "history": _evidence(events),
+        "last": looks[-1],
+        "metrics": [_metric(one, looks) for one in last["metrics"]],
+        "split": last["sample_ratio"],
     }
 
 
-def _metric(one: dict[str, Any]) -> dict[str, Any]:
-    """A metric's verdict with where its bars stand, 0 to 1: evidence of harm, and the excess against its margin."""
-    margin = one["excess_at_most"]
-    widest = max(0.001, 2 * (margin or 0.0), min(abs(one["excess_upper"]), 1.0))
+def _metric(last: dict[str, Any], looks: list[RolloutEvent]) -> dict[str, Any]:
+    """A metric's last verdict and where its figures stood look by look, each 0 to 1 of its own scale.
+
+    The evidence of harm reaches its bound at 1. The excess is shown up to twice its margin, which stands at a half.
+    """
+    every = [
+        one for look in looks for one in (look.decision or {})["metrics"] if one["metric"] == last["metric"]
+    ]
+    margin = last["excess_at_most"]
     return {
-        **one,
-        "evidence_at": _on_log_scale(one["e_value"], one["e_bound"]),
-        "excess_scale": widest,
-        "margin_at": None if margin is None else margin / widest,
-        "upper_at": min(1.0, max(0.0, one["excess_upper"]) / widest),
+        **last,
+        "evidence": [_on_log_scale(one["e_value"], one["e_bound"]) for one in every],
+        "excesses": [] if margin is None else [_of_margin(one["excess_upper"], margin) for one in every],
     }
 
 
 def _on_log_scale(e_value: float, bound: float) -> float:
     """Where evidence stands between none at all (1 or less) and the bound, by its logarithm.
 
-    >>> _on_log_scale(1.0, 60.0), _on_log_scale(60.0, 60.0), _on_log_scale(0.08, 60.0)
-    (0.0, 1.0, 0.0)
+    >>> _on_log_scale(1.0, 60.0), _on_log_scale(60.0, 60.0), _on_log_scale(0.08, 60.0), _on_log_scale(0.0, 60.0)
+    (0.0, 1.0, 0.0, 0.0)
     """
-    return min(1.0, max(0.0, log10(max(e_value, 10**-_DECADES)) / log10(bound)))
+    return min(1.0, log(e_value) / log(bound)) if e_value > 1.0 else 0.0
 
 
-def _evidence(events: list[RolloutEvent]) -> list[dict[str, Any]]:
-    """Look by look, oldest first: the strongest evidence of harm, for a small line."""
-    return [
-        {"at": one.at, "e_value": max(metric["e_value"] for metric in one.decision["metrics"])}
-        for one in reversed(events)
-        if one.decision and one.decision["metrics"]
-    ]
+def _of_margin(excess: float, margin: float) -> float:
+    """
+    >>> _of_margin(0.01, 0.01), _of_margin(0.5, 0.01), _of_margin(-0.2, 0.01)
+    (0.5, 1.0, 0.0)
+    """
+    return min(1.0, max(0.0, excess / margin / 2))

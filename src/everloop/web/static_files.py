@@ -16,7 +16,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from everloop.errors import NotFound
-from everloop.web.rendering import VERSION
 
 _FOREVER = "public, max-age=31536000, immutable"
 _PLOTLY = "plotly.min.js"
@@ -60,6 +59,3 @@ def _plotly() -> Path:
     if found is None or not found.submodule_search_locations:
         raise NotFound("the package plotly is not installed; plots need it. Install it: pip install plotly")
     return Path(found.submodule_search_locations[0]) / "package_data" / _PLOTLY
-
-
-__all__ = ["VERSION", "plotly_address", "static_route"]

@@ -21,15 +21,9 @@ def view(visit: Visit) -> Shown:
         **card,
         "model": model,
         "waivers": [] if report is None else checks.waivers_of(visit.ws, report.id),
-        "gates": {}
-        if report is None
-        else {one.name: gate for one in report.results for gate in report.gates if gate.about == one.name},
         "live_on": [one.name for one in live],
         "would_serve": [
             {"endpoint": one.name, "steps": one.canary.steps, "has_live": bool(one.variants)} for one in on
         ],
-        "decided_by_me": next(
-            (one.verdict for one in reversed(card["decisions"]) if one.by == visit.principal.name), None
-        ),
         "is_author": version.author == visit.principal.name,
     }

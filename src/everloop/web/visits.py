@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from everloop.access import Permission, Principal
+from everloop.access import Principal
 from everloop.workspace import Workspace
 
 
@@ -18,9 +18,6 @@ class Visit:
     principal: Principal
     path: dict[str, str]
     query: dict[str, str]
-
-    def may(self, permission: Permission) -> bool:
-        return permission in self.principal.permissions
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ document.addEventListener("click", (event) => {
   dialog.querySelector("[data-words]").textContent = act.words;
   dialog.querySelector("p[data-recorded]").textContent = act.recorded;
   button.textContent = act.label;
+  button.classList.toggle("harsh", act.kind === "danger");
   problem.hidden = true;
   reason.value = "";
   dialog.showModal();

@@ -1,5 +1,5 @@
 // The keyboard: / searches, g and a letter goes, ? shows the list.
-const PLACES = { l: "/", t: "/trace", r: "/review", a: "/audit" };
+const PLACES = { l: "/", e: "/endpoints", m: "/models", t: "/trace", r: "/review", a: "/audit" };
 const WITHIN_MS = 1500;
 
 function isTyping(target) {
@@ -23,7 +23,7 @@ export function startKeys() {
     if (event.key === "?") document.getElementById("keys").showModal();
     if (event.key === "/") {
       event.preventDefault();
-      document.querySelector("[data-key='/']").focus();
+      document.querySelector("[data-key='/']")?.focus();
     }
   });
   for (const button of document.querySelectorAll("[data-keys]")) {

@@ -39,15 +39,17 @@ export function startLive() {
   document.addEventListener("everloop:refresh", refresh);
 }
 
+const seen = new Map(); // by part: what the server sent last, which plots and people may have changed since
+
 function swap(text) {
   const page = new DOMParser().parseFromString(text, "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
     // a part in which somebody is at work, or has opened something, is left alone
     const isInUse = part.contains(document.activeElement) || part.querySelector("details[open]");
-    if (next && !isInUse && next.innerHTML !== part.dataset.seen) {
-      if (part.dataset.seen !== undefined || next.innerHTML !== part.innerHTML) part.innerHTML = next.innerHTML;
-      part.dataset.seen = next.innerHTML;
+    if (next && !isInUse && next.innerHTML !== seen.get(part.dataset.live)) {
+      part.innerHTML = next.innerHTML;
+      seen.set(part.dataset.live, next.innerHTML);
     }
   }
 }

@@ -42,7 +42,8 @@ function coloursOf(series) {
 
 function traces(series) {
   const colours = coloursOf(series);
-  const found = [];
+  // plotly leaves out an axis on which nothing is drawn: each row keeps its place all the same
+  const found = ROWS.map((row) => ({ x: [series.start], y: [null], yaxis: row.axis, mode: "lines", showlegend: false, hoverinfo: "skip" }));
   for (const [version, one] of Object.entries(series.traffic)) {
     const name = plain(version);
     const shared = { x: one.x, legendgroup: version, name, xaxis: "x" };
@@ -102,9 +103,9 @@ function limit(axis, value, name) {
 // The span that was asked for, or from where there is anything to see: an empty half says nothing.
 function firstOf(series) {
   const known = [...Object.values(series.traffic).map((one) => one.x[0]), series.accuracy.x[0], ...series.drift.map((one) => one.x[0]), series.marks[0]?.at];
-  const first = Math.min(...known.filter(Boolean).map(Date.parse));
-  const margin = (Date.parse(series.end) - first) / 60;
-  return Number.isFinite(first) ? new Date(Math.max(Date.parse(series.start), first - margin)).toISOString() : series.start;
+  const end = Date.parse(series.end);
+  const first = Math.min(end - 8000 * series.bucket_s, ...known.filter(Boolean).map(Date.parse));
+  return new Date(Math.max(Date.parse(series.start), first - (end - first) / 60)).toISOString();
 }
 
 function layout(series, width) {
@@ -116,6 +117,7 @@ function layout(series, width) {
     height: 720, margin: { l: 48, r: 12, t: width < 560 ? 48 : 30, b: 44 }, barmode: "stack", bargap: 0,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--text") },
     hovermode: "x unified", hoversubplots: "axis",
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--border"), font: { size: 12, color: colour("--text") }, align: "left", namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.005, yanchor: "bottom", xanchor: "left", itemclick: "toggle" },
@@ -132,8 +134,9 @@ function layout(series, width) {
   }
   Object.assign(found.yaxis6, { visible: false, range: [-1, 1] });
   if (width < 560) found.legend2.visible = false;
-  if (!series.accuracy.x.length) found.yaxis.range = [0, 1];
-  if (!series.drift.length) found.yaxis2.range = [0, 0.2];
+  for (const [axis, list, top] of [["yaxis", series.accuracy.x, 1], ["yaxis2", series.drift, 0.2], ["yaxis3", Object.keys(series.traffic), 10], ["yaxis4", Object.keys(series.traffic), 0.01], ["yaxis5", Object.keys(series.traffic), 10]]) {
+    if (!list.length) found[axis].range = [0, top];
+  }
   for (const [axis, list] of [["y", series.accuracy.x], ["y2", series.drift], ["y5", Object.keys(series.traffic)]]) {
     if (!list.length) found.annotations.push({ xref: "paper", x: 0.5, yref: `${axis} domain`, y: 0.5, showarrow: false, text: { y: "no audited answer in this time", y2: "no window had enough rows", y5: "no request in this time" }[axis] });
   }
