@@ -68,7 +68,7 @@ def fit(data: el.Split, c: float, known_merchants_only: bool) -> el.Model:
 
 @el.pipeline
 def train(known_merchants_only: bool = False) -> el.Model:
-    data = split(listings, category)  # type: ignore[arg-type]  # in a pipeline a declaration stands for its rows
+    data = split(listings, category)
     return el.best([fit(data, c, known_merchants_only) for c in (3.0, 20.0)], by="macro_f1")
 
 
@@ -85,7 +85,7 @@ def fit_with_product_name(data: el.Split) -> el.Model:
 
 @el.pipeline
 def train_with_product_name() -> el.Model:
-    data = split_with_product_name(listings, category)  # type: ignore[arg-type]  # as above
+    data = split_with_product_name(listings, category)
     return fit_with_product_name(data)
 
 
