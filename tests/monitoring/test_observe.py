@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import timedelta
 
 import pytest
 
 from everloop import events, feedback, monitoring
 from everloop.errors import NotFound
-from everloop.monitoring import Finding, Measure, Watch
+from everloop.monitoring import Finding, Measure, Watch, store
 from tests.loop.living import Shop
 
 KPI = "SELECT avg(inputs.seller) AS value, count(*) AS n FROM predictions WHERE inputs.title LIKE 'red%'"
@@ -82,6 +83,17 @@ def test_many_looks_at_once_measure_once(any_shop: Shop) -> None:
         thread.join()
     assert [one.kind for one in found] == ["latency"]
     assert len(measured(shop, "latency_p99_ms")) == 1
+
+
+def test_a_look_that_others_have_overtaken_moves_the_watch_nowhere(any_shop: Shop) -> None:
+    shop = any_shop
+    watch(shop, monitoring.latency(p99_ms=50, every_h=1, window_h=1))
+    read_at = shop.ws.now()
+    look(shop, hours=2)
+    assert not shop.ws.write(
+        lambda tx: store.move_watch(tx, "kind", "latency", before=read_at, after=read_at + timedelta(hours=1))
+    )
+    assert not monitoring.is_due(shop.ws), "it would be, had the watch gone back an hour"
 
 
 def test_slow_answers_and_failures_are_found_with_their_numbers(shop: Shop) -> None:
