@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from everloop.errors import GateFailed, Invalid
 from everloop.features import FeatureView
+from everloop.features.images import ImageFeatures
 from everloop.ids import new_id
 from everloop.pipelines.fitting import fit
 from everloop.pipelines.model_files import estimator_bytes, read_model, write_model
@@ -293,8 +294,6 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, broken: str) -> No
 def test_a_model_of_photos_is_kept_with_its_audited_type(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-
-    from everloop.features.images import ImageFeatures
 
     colours = ["red", "blue"] * 6
     images = [picture(colour, shape=("round", "square")[n % 3 == 0]) for n, colour in enumerate(colours)]
