@@ -84,7 +84,9 @@ def test_everloop_has_the_commands_that_are_shown(page: Path) -> None:
 
 def _shown(page: Path, program: str) -> set[str]:
     """What follows the program's name in a shell block or between single backquotes."""
-    kinds_and_blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    kinds_and_blocks = re.findall(
+        r"^```(\w*)[^\n]*\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL
+    )
     in_blocks = "".join(block for kind, block in kinds_and_blocks if kind == "sh").splitlines()
     outside = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = [*in_blocks, *re.findall(r"`([^`]+)`", outside)]

@@ -87,9 +87,8 @@ def test_texts_of_a_real_shop_go_round(ws: Workspace, shared_data: Path, tmp_pat
     )
     before, after = articles.filter(early), articles.filter(pc.invert(early))
     ended = go_round(ws, found, Material("messages", "message_id", "team", "agent", before, after))
-    print(ended)
-    assert ended.first > 0.5
-    assert ended.second > 0.5
+    assert ended.first > 0.57
+    assert ended.second > ended.first + 0.03
 
 
 @pytest.mark.slow
@@ -114,9 +113,8 @@ def test_a_real_table_goes_round(ws: Workspace, shared_data: Path, tmp_path: Pat
     found = applied(ws, tmp_path, "table", changes)
     before, after = people.slice(0, 4_000), people.slice(4_000)
     ended = go_round(ws, found, Material("customers", "customer_id", "outcome", "sales", before, after))
-    print(ended)
-    assert ended.first > 0.78
-    assert ended.second > 0.78
+    assert ended.first > 0.82
+    assert ended.second > 0.82
 
 
 @pytest.mark.slow
@@ -131,9 +129,16 @@ def test_real_photos_go_round(ws: Workspace, shared_data: Path, tmp_path: Path) 
     found = applied(ws, tmp_path, "photos", {'list("0123456789")': '["Fruit", "Vegetables", "Packages"]'})
     before, after = photos.filter(early), photos.filter(pc.invert(early))
     ended = go_round(ws, found, Material("photos", "path", "digit", "clerk", before, after), folder=tmp_path)
-    print(ended)
-    assert ended.first > 0.5
-    assert ended.second > 0.5
+    assert "everloop.features.images.ImageFeatures" in trusted_types(ws, "digit@1")
+    assert ended.first > 0.8
+    assert ended.second > 0.8
+
+
+def trusted_types(ws: Workspace, ref: str) -> str:
+    """What a version's MLmodel file says of the types that loading it needs beyond scikit-learn's plain ones."""
+    return (
+        ws.blobs.get(registry.version(ws, ref).files["MLmodel"]).decode().partition("skops_trusted_types:")[2]
+    )
 
 
 def rows_of(file: Path, sql: str) -> pa.Table:
@@ -185,7 +190,8 @@ def go_round(ws: Workspace, found: Loop, of: Material, *, folder: Path | None = 
     assert ledger.verify(ws).is_intact
 
     held = of.after.filter(pc.invert(is_told))
-    second = loop.prepare_release(ws.acting_as("alice"), registry.version(ws, f"{of.label}@2"))
+    registry.approve(ws.acting_as("alice"), f"{of.label}@2", reason="looks right")
+    second = loop.prepare_release(ws, registry.version(ws, f"{of.label}@2"))
     outputs = loop.score(ws, second.version, held)["output"].to_pylist()
     truth = held[of.label].to_pylist()
     first_outputs = [

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from everloop.errors import GateFailed, Invalid
 from everloop.features import FeatureView
+from everloop.features.images import ImageFeatures
 from everloop.ids import new_id
 from everloop.pipelines.fitting import fit
 from everloop.pipelines.model_files import estimator_bytes, read_model, write_model
@@ -25,6 +26,7 @@ from everloop.pipelines.value_files import load, save
 from everloop.pipelines.values import Model, Split, with_features
 from everloop.serving import Field, Manifest, Predictor, untrusted_types
 from tests.conftest import START
+from tests.features.test_images import picture
 from tests.pipelines.test_value_files import bytes_in
 
 
@@ -287,3 +289,18 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, broken: str) -> No
         (tmp_path / "MLmodel").write_text("a: [" if broken == "not yaml" else "flavors: {}")
     with pytest.raises(Invalid, match=r"is no model that everloop wrote|is no skops file"):
         read_model(tmp_path)
+
+
+def test_a_model_of_photos_is_kept_with_its_audited_type(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    colours = ["red", "blue"] * 6
+    images = [picture(colour, shape=("round", "square")[n % 3 == 0]) for n, colour in enumerate(colours)]
+    table = pa.table({"_row_id": range(12), "image": pa.array(images, pa.large_binary()), "label": colours})
+    data = Split(table.slice(0, 8), table.slice(8), ("image",))
+    model = fit(make_pipeline(ImageFeatures(), LogisticRegression()), data)
+    assert model.signature.inputs == (Field("image", "image"),)
+    write_model(model, tmp_path)
+    assert "everloop.features.images.ImageFeatures" in (tmp_path / "MLmodel").read_text()
+    assert read_model(tmp_path).estimator.predict(data.x_test).tolist() == colours[8:]
