@@ -51,7 +51,7 @@ def test_the_gate_sets_how_many_are_too_many() -> None:
 
 
 def test_a_few_phrases_that_come_again_and_again_are_categories() -> None:
-    phrases = [f"{n} adults without any children" for n in ("one", "two", "three")]
+    phrases: list[str | None] = [f"{n} adults without any children" for n in ("one", "two", "three")]
     result = duplicates(texts(phrases * 40, ["x"] * 120))
     assert (result.verdict, "these are alike, not copies" in result.found) == ("passed", True)
 

@@ -107,8 +107,11 @@ def _name(text: str, otherwise: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """The text as the formatter would write it."""
-    return json.dumps(text, ensure_ascii=False)
+    """The text as the formatter would write it: in double quotes, unless single ones need fewer escapes."""
+    written = json.dumps(text, ensure_ascii=False)
+    if text.count('"') <= text.count("'"):
+        return written
+    return "'" + written[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
 
 
 def _list(names: Sequence[str], *, indent: int = 0) -> str:
