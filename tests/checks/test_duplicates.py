@@ -50,6 +50,12 @@ def test_the_gate_sets_how_many_are_too_many() -> None:
     assert duplicates(replace(given, train=train), at_most=0.01).verdict == "failed"
 
 
+def test_a_few_phrases_that_come_again_and_again_are_categories() -> None:
+    phrases: list[str | None] = [f"{n} adults without any children" for n in ("one", "two", "three")]
+    result = duplicates(texts(phrases * 40, ["x"] * 120))
+    assert (result.verdict, "these are alike, not copies" in result.found) == ("passed", True)
+
+
 def test_alike_rows_of_few_categories_are_reported_but_are_no_copies() -> None:
     result = duplicates(replace(shop(), inputs=("shade",)))
     assert result.verdict == "passed"

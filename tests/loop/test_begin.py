@@ -63,6 +63,14 @@ TABLES = {
     "numbers alone": [{key: row[key] for key in ("weight_kg", "kind")} for row in goods()],
     "categories alone": [{key: row[key] for key in ("sku", "shop", "kind")} for row in goods()],
     "many classes": many_classes(),
+    "quotes": [
+        {
+            "a": i / 7,
+            'the "b"': i % 5,
+            "kind": ['say "hi"', "it's", 'both "x"\' y', "back\\slash\nline"][i % 4],
+        }
+        for i in range(80)
+    ],
     "a label that is no name": [{"a": i / 7, "1 Kind?": f"k{i % 2}"} for i in range(60)],
 }
 

@@ -23,6 +23,9 @@ compute: Any = pc
 
 NULL = -1
 _WORDS_OF_TEXT = 3.0  # mean words a value from which on a text column counts as free text
+_PHRASES_SHARE = (
+    0.1  # of rows up to which different texts are phrases that name a class, such as "2 adults no kids"
+)
 _ENOUGH = 20_000  # rows from which to tell what a column holds
 _DISTINCT_SHARE = 0.5  # of rows from which on a column of measured numbers tells rows apart
 
@@ -178,7 +181,9 @@ def _is_content(column: Column) -> bool:
         return len(filled) > 0
     if kind == "text":
         spaces = compute.mean(compute.count_substring(normalised(filled), " ")).as_py()
-        return spaces is not None and bool(spaces + 1 >= _WORDS_OF_TEXT)
+        if spaces is None or spaces + 1 < _WORDS_OF_TEXT:
+            return False
+        return bool(compute.count_distinct(filled).as_py() > _PHRASES_SHARE * len(filled))
     if pa.types.is_floating(column.type) and len(filled) > 0:
         return bool(compute.count_distinct(filled).as_py() >= _DISTINCT_SHARE * len(filled))
     return False
