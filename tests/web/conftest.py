@@ -1,7 +1,8 @@
-"""Pages over real HTTP, for a browser: an empty workspace, and one with three weeks of history."""
+"""Pages over real HTTP, for a browser: an empty workspace, and one with two weeks of history."""
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import socket
 import threading
@@ -63,19 +64,31 @@ def closed(ws: Workspace) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def _told_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The story takes some 20 s to live through; each test gets a copy."""
-    folder = tmp_path_factory.mktemp("story")
-    home, project = folder / "home", folder / "project"
-    project.mkdir()
-    with _opened(home) as ws, told(ws, project):
-        pass
-    return home
+def _told_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The story takes some ten seconds to live through: one test process does, each test gets a copy."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "story"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "told").exists():
+            (folder / "project").mkdir()
+            with _opened(folder / "home") as ws, told(ws, folder / "project"):
+                pass
+            (folder / "told").touch()
+    return folder / "home"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first lives through the story, and the others wait."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "story" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture
 def story(tmp_path: Path, _told_home: Path) -> Iterator[Site]:
-    """Three weeks old: a canary is under way, a version waits for approval, findings and reviews are open."""
+    """Two weeks old: a canary is under way, a version waits for approval, findings and reviews are open."""
     shutil.copytree(_told_home, tmp_path / "home")
     with _opened(tmp_path / "home") as ws, serve(ws) as site:
         yield site
