@@ -105,7 +105,7 @@ live = el.endpoint(
         25,
         50,
         100,
-        slow_above_ms=100,
+        slow_above_ms=500,
         excess_at_most={"errors": 0.02, "slow": 0.02, "contradicted": None},
     ),
     watch=[
