@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from everloop.demo.acts import Say
 from everloop.demo.marketplace import FAST_FIGURES, FIGURES, generate
-from everloop.demo.story import LOOPS, Say, need_unused, tell_story
+from everloop.demo.story import LOOPS, need_unused, tell_story
 
 
 def tell_simulated_story(home: Path, *, say: Say, fast: bool = False, seed: int = 7) -> None:
