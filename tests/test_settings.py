@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from everloop.errors import Invalid
-from everloop.settings import load_settings
+from everloop.settings import home_of, load_settings
 
 
 def test_defaults_work_with_nothing_set(tmp_path: Path) -> None:
@@ -44,3 +44,8 @@ def test_a_wrong_file_is_refused_with_the_remedy(tmp_path: Path, text: str, mess
 def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="EVERLOOP_DATABASEURL"):
         load_settings(tmp_path, environ={"EVERLOOP_DATABASEURL": "x"})
+
+
+def test_the_home_is_known_without_reading_settings_that_may_be_broken() -> None:
+    assert home_of({"EVERLOOP_HOME": "/srv/loop"}) == Path("/srv/loop")
+    assert home_of({"EVERLOOP_HOME": ""}) == Path(".everloop")
