@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from everloop.errors import Invalid
-from everloop.settings import load_settings
+from everloop.settings import home_of, load_settings
 
 
 def test_defaults_work_with_nothing_set(tmp_path: Path) -> None:
@@ -49,3 +49,8 @@ def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings(environ={}).home == tmp_path / ".everloop"
+
+
+def test_the_home_is_known_without_reading_settings_that_may_be_broken() -> None:
+    assert home_of({"EVERLOOP_HOME": "/srv/loop"}) == Path("/srv/loop")
+    assert home_of({"EVERLOOP_HOME": ""}) == Path(".everloop")

@@ -40,3 +40,16 @@ def test_a_first_version_that_fails_its_gates_is_exit_code_3_and_says_where_to_l
     told = capsys.readouterr().out
     assert "kind@1 FAILED its gates" in told
     assert "everloop models show kind@1" in told
+
+
+def test_doctor_answers_as_json_and_why_without_a_reason_lists_what_has_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ("--home", str(tmp_path / "home"))
+    assert run("data", "list", *home) == 0
+    capsys.readouterr()
+    assert run("doctor", "--json", *home) == 0
+    signs = json.loads(capsys.readouterr().out)
+    assert {"database", "audit", "routes"} <= {one["about"] for one in signs}
+    assert run("why", "nothing", *home) == 2
+    assert "gr_... (a gate report)" in capsys.readouterr().err

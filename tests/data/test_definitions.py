@@ -101,7 +101,7 @@ def test_versions_are_named_by_number_or_newest(shop: Workspace) -> None:
     ("ref", "error", "found"),
     [
         ("item", NotFound, "Did you mean 'items'"),
-        ("other", NotFound, "Define it first"),
+        ("other", NotFound, "everloop data define"),
         ("items", NotFound, "no version yet"),
         ("items@1", NotFound, "no version yet"),
         ("items@x", Invalid, "listings@3"),

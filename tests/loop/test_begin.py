@@ -165,6 +165,13 @@ def test_a_file_of_the_users_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "loop.py").read_text() != "mine"
 
 
+def test_the_users_own_table_is_not_written_over_even_with_force(tmp_path: Path) -> None:
+    file = table(tmp_path / "goods.parquet", TABLES["numbers alone"])
+    before = file.read_bytes()
+    loop.write_project(loop.look(file, Wanted()), tmp_path, force=True)
+    assert file.read_bytes() == before
+
+
 def test_a_workspace_with_a_loop_is_not_begun_in_again(ws: Workspace, tmp_path: Path) -> None:
     look = loop.look(table(tmp_path / "goods.parquet", goods()), Wanted())
     loop.begin(

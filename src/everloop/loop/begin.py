@@ -83,7 +83,9 @@ def write_project(look: Look, folder: Path, *, force: bool) -> tuple[Path, ...]:
     }
     if (classes := project.classes_file(found)) is not None:
         texts[project.CLASSES_FILE] = classes
-    rows = () if found.key else (f"{look.names.dataset}.parquet",)
+    rows = (
+        () if found.key else (f"{look.names.dataset}_with_key.parquet",)
+    )  # never the user's own file's name
     project.check_free(folder, [*texts, *rows], force=force)
     project.write(folder, texts)
     for name in rows:
