@@ -32,7 +32,7 @@ from everloop.monitoring.records import (
     to_value,
 )
 from everloop.monitoring.reference import Bins, Profile, Reference, learn_bins, learn_reference, profile_of
-from everloop.monitoring.traffic_hours import Traffic, traffic, traffic_total
+from everloop.monitoring.traffic_hours import Traffic, traffic
 from everloop.monitoring.watch import (
     accuracy,
     drift,
@@ -88,7 +88,6 @@ __all__ = [
     "share_changes",
     "to_value",
     "traffic",
-    "traffic_total",
     "watches",
     "wilson_interval",
 ]

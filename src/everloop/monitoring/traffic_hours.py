@@ -7,7 +7,6 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +51,11 @@ class Traffic:
     p50_ms: float | None
     p99_ms: float | None
 
+    @property
+    def asked(self) -> int:
+        """Requests that reached a model."""
+        return self.requests - self.refused
+
 
 @dataclass
 class _Count:
@@ -94,15 +98,6 @@ def traffic(
     ]
 
 
-def traffic_total(found: Iterable[Traffic]) -> dict[str, tuple[int, int]]:
-    """By version: requests that a model was asked, and those of them that failed."""
-    total: dict[str, tuple[int, int]] = {}
-    for one in found:
-        asked, failed = total.get(one.version, (0, 0))
-        total[one.version] = (asked + one.requests - one.refused, failed + one.failed)
-    return total
-
-
 def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
     """Whether there may be requests that are not counted yet."""
     if end_of_look(ws, watch, looked_at=looked_at) <= looked_at:
@@ -137,11 +132,13 @@ def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Co
 
 def add(tx: Tx, endpoint: str, counted: Counts) -> None:
     """Add to what was counted of the same hours, and of their days, before."""
+    if not counted:
+        return
     for name, unit in ((HOURLY, HOUR), (DAILY, DAY)):
         merged: Counts = {}
         for (at, version), one in counted.items():
             merged.setdefault((_floor(at, unit), version), _Count()).add(one)
-        first = min((at for at, _ in merged), default=None)
+        first = min(at for at, _ in merged)
         for row in store.measures_between(
             tx.connection, endpoint, names=(name,), start=first, limit=_MOST_ROWS
         ):

@@ -15,7 +15,6 @@ from everloop.monitoring import (
     LatencyWatch,
     Measure,
     Traffic,
-    traffic_total,
     wilson_interval,
 )
 from everloop.retraining import Decision
@@ -134,12 +133,11 @@ def _variants(
         corrected[f"{one.model}@{one.version}"][0] += one.corrected
         corrected[f"{one.model}@{one.version}"][1] += one.contradicted
     newest = {one.variant: one for one in accuracy}  # oldest first: the last one stays
-    asked = traffic_total(counted)
     earlier = sorted(seen - set(live), key=lambda ref: -int(ref.rpartition("@")[2]))
     rows = []
     for version in [*live, *earlier]:
         own = next((one for one in counted if one.version == version), None)
-        total, failed = asked.get(version, (0, 0))
+        total, failed = (own.asked, own.failed) if own else (0, 0)
         low, high = wilson_interval(failed / total, total) if total else (None, None)
         rows.append(
             VariantRow(
@@ -207,7 +205,7 @@ def _by_version(counted: Sequence[Traffic], bucket: timedelta) -> dict[str, dict
         }
         while at <= last:
             one = own.get(at)
-            asked = one.requests - one.refused if one else 0
+            asked = one.asked if one else 0
             columns["x"].append(at)
             columns["requests"].append(one.requests if one else 0)
             columns["replayed"].append(one.replayed if one else 0)

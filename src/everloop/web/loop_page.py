@@ -230,7 +230,7 @@ def _serving(ws: Workspace, seen: _Seen) -> Stage:
         for endpoint in live
         for one in monitoring.traffic(ws, endpoint.name, start=ws.now() - _DAY, end=ws.now())
     ]
-    asked = sum(one.requests - one.refused for one in recent)
+    asked = sum(one.asked for one in recent)
     failed = sum(one.failed for one in recent)
     told = f"{count(asked)} requests in 24 h" + (f", {percent(failed / asked)} failed" if asked else "")
     workers = serving.workers(ws.home / "serving")
