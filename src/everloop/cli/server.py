@@ -88,4 +88,5 @@ def work(out: Output, only: str | None, linger_s: float, with_parent: int | None
                 break
             else:
                 time.sleep(0.2)
-    out.answer({"done": done}, f"Did {done} things.")
+    if not with_parent:  # the parent's terminal is not the place for a line every other minute
+        out.answer({"done": done}, f"Did {done} things.")
