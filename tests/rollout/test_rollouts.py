@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from everloop import ledger, rollout, serving
+from everloop import feedback, ledger, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
 from tests.loop import living
@@ -275,3 +275,16 @@ def test_an_endpoint_keeps_its_model(shop: Shop) -> None:
                 shop.ws, tx, "kind", model="other", canary=rollout.canary(50, 100)
             )
         )
+
+
+def test_a_request_too_young_to_be_reported_on_is_not_counted_as_right(shop: Shop) -> None:
+    answered = shop.ask(10)
+    shop.later(hours=30)
+    for one in answered:
+        feedback.correct(shop.ws, endpoint="kind", value="Lamps", reporter="moderator", prediction_id=one.id)
+    shop.later(hours=1)
+    of = started(shop, excess_at_most={"contradicted": 0.2})
+    shop.ask(5)
+    shop.later(hours=40)
+    shop.ask(3)
+    assert counted(shop, of) == {"contradicted": 5}

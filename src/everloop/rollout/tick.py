@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
-_COLUMNS = ["id", "epoch", "release", "status", "latency_us", "key", "replay", "shadow_of", "request"]
+_KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
+_COLUMNS = ["id", "epoch", "release", "status", "at", "latency_us", "key", "replay", "shadow_of", "request"]
 
 
 def tick(ws: Workspace) -> list[RolloutEvent]:
@@ -87,6 +89,7 @@ class _Requests:
     latency_ms: NDArray[np.float64]
     contradicted: NDArray[np.bool_]
     is_replay: NDArray[np.bool_]
+    at: NDArray[np.datetime64]
     keys: NDArray[np.object_]
     ids: list[str]
     request: list[str | None]
@@ -119,12 +122,21 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     bad_by_metric = {
         "errors": (requests.failed, every),
         "slow": (is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf), ~requests.failed),
-        # nobody corrects a replayed request, so it says nothing about being right
-        "contradicted": (requests.contradicted, ~requests.is_replay),
+        # nobody corrects a replayed request, and nobody has yet corrected a young one: neither says anything
+        "contradicted": (requests.contradicted, ~requests.is_replay & _is_old(ws, rollout, requests.at)),
     }
     found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
     in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
     return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
+
+
+def _is_old(ws: Workspace, rollout: Rollout, at: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+    """Which requests are old enough that nine reports in ten would have come by now; all when none came before."""
+    known = feedback.corrections(ws, rollout.endpoint, end=rollout.started_at, limit=_KNOWN_REPORTS)
+    delays_s = [(report.at - report.predicted_at).total_seconds() for report in known]
+    delay_s = float(np.quantile(delays_s, 0.9)) if delays_s else 0.0
+    newest = ws.now().replace(tzinfo=None) - timedelta(seconds=delay_s)
+    return np.asarray(at <= np.datetime64(newest, "us"), dtype=bool)
 
 
 def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
@@ -302,6 +314,7 @@ def _together(rows: _Requests) -> _Requests:
         latency_ms=slowest,
         contradicted=any_of(rows.contradicted),
         is_replay=rows.is_replay[first],
+        at=rows.at[first],
         keys=rows.keys[first],
         ids=[rows.ids[row] for row in first],
         request=[rows.request[row] for row in first],
@@ -332,6 +345,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,
         contradicted=np.asarray([one in contradicted for one in table["id"].to_pylist()], dtype=bool),
         is_replay=np.asarray(table["replay"], dtype=bool),
+        at=np.asarray(table["at"].cast(pa.timestamp("us"))),
         keys=np.asarray(table["key"].to_pylist(), dtype=object),
         ids=[str(one) for one in table["id"].to_pylist()],
         request=table["request"].to_pylist(),
