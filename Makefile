@@ -15,6 +15,8 @@ JOBS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 HAS_UV := $(if $(UV),$(shell $(UV) --version 2>/dev/null))
 BIN := $(VENV)/bin
+# The tests fill the cores by themselves; threads of the linear algebra would only wait for each other.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 # A stamp says which Python it was made for and is as new as the lock that it installed.
 FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
 FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
@@ -30,10 +32,10 @@ demo: $(FOR_RUNNING)  ## the loop told as a story on real listings: make demo DA
 	$(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
 
 test: lint  ## all checks, then all tests, slow ones and those in the browser included
-	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: lint  ## the same without the slow tests, for while you work
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
 
 lint: $(FOR_TESTING)  ## format, lint rules, import contracts, types
 	$(BIN)/ruff format --check .
