@@ -3,7 +3,7 @@
 #   PYTHON=python3.12     the Python that the environment is made with
 #   VENV=.venv312         another folder for the environment
 #   UV=                   install with pip even when uv is there
-#   DATA=FOLDER           the real listings that make demo tells its story on
+#   DATA=FOLDER           real listings that make demo tells its story on, instead of simulated ones
 #   PYTEST_ARGS='-k jobs' more arguments for pytest
 #   UPGRADE=1             make lock takes the newest versions instead of keeping today's
 
@@ -28,7 +28,7 @@ help:  ## this list
 	@echo "make TARGET (targets that run something prepare the environment first)"
 	@sed -n 's/^\([a-z]*\):.*## /  \1@/p' Makefile | awk -F@ '{ printf "%-9s %s\n", $$1, $$2 }'
 
-demo: $(FOR_RUNNING)  ## the loop told as a story on real listings: make demo DATA=FOLDER
+demo: $(FOR_RUNNING)  ## the loop told as a story, on simulated listings, or real ones with DATA=FOLDER
 	$(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
 
 test: lint  ## all checks, then all tests, slow ones and those in the browser included
