@@ -235,11 +235,11 @@ def retrain_and_recover(story: Story) -> None:
 
 
 def bad_version_leaves(story: Story) -> None:
-    """A version that passes the gates but fails on new merchants is rolled back by the judge."""
+    """A version that passes the gates but fails on small merchants is rolled back by the judge."""
     shop = story.shop
     before = shop.get("/api/endpoints/category/live")[0]["version"]
     bad = shop.command(
-        "run", "train", "--param", "known_merchants_only=true", "--reason", "try merchants as an input"
+        "run", "train", "--param", "busy_merchants_only=true", "--reason", "try merchants as an input"
     )["version"]
     card = shop.get(f"/api/model-versions/{bad}")
     need(

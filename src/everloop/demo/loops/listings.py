@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from itertools import accumulate
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -28,20 +32,30 @@ def merchant_volume(past: el.Table) -> float:
 
 
 @el.step
-def split(rows: el.Table, labels: el.Table) -> el.Split:
-    return el.split(rows, labels, by="product_id", test=0.2)
+def split(rows: el.Table, labels: el.Table, busy_merchants_only: bool) -> el.Split:
+    return el.split(
+        of_busy_merchants(rows) if busy_merchants_only else rows, labels, by="product_id", test=0.2
+    )
+
+
+def of_busy_merchants(rows: el.Table) -> el.Table:
+    """The listings of the busiest merchants, nine tenths of all: tidier, but not what arrives."""
+    counts = Counter(rows["merchant_id"].to_pylist()).most_common()
+    so_far = accumulate(count for _, count in counts)
+    busy = [merchant for (merchant, _), n in zip(counts, so_far, strict=True) if n <= 0.9 * rows.num_rows]
+    return rows.filter(pc.is_in(rows["merchant_id"], pa.array(busy)))
 
 
 @el.step
-def fit(data: el.Split, c: float, known_merchants_only: bool) -> el.Model:
+def fit(data: el.Split, c: float, busy_merchants_only: bool) -> el.Model:
     # three letters at a time: each merchant spells in his own way
     letters = TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 3), min_df=3)
     columns = [
         ("title", letters, data.position("title")),
         ("volume", StandardScaler(), [data.position("merchant_volume")]),
     ]
-    if known_merchants_only:
-        # fine on every merchant that has been labelled so far, and an error on any other
+    if busy_merchants_only:
+        # fine on every merchant in these rows, and an error on any other
         seen = [*data.train.to_pylist(), *data.test.to_pylist()]
         merchants = sorted({row["merchant_id"] for row in seen})
         columns.append(("merchant", OneHotEncoder(categories=[merchants]), [data.position("merchant_id")]))
@@ -50,9 +64,9 @@ def fit(data: el.Split, c: float, known_merchants_only: bool) -> el.Model:
 
 
 @el.pipeline
-def train(known_merchants_only: bool = False) -> el.Model:
-    data = split(listings, category)
-    return el.best([fit(data, c, known_merchants_only) for c in (20.0, 200.0)], by="macro_f1")
+def train(busy_merchants_only: bool = False) -> el.Model:
+    data = split(listings, category, busy_merchants_only)
+    return el.best([fit(data, c, busy_merchants_only) for c in (20.0, 200.0)], by="macro_f1")
 
 
 @el.step
