@@ -98,8 +98,8 @@ def _request(story: Story, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _report_corrections(story: Story, *, until: datetime) -> None:
     """Send the reports whose time has come, each by the key of its listing."""
-    reports = story.listings["corrections_month_2"]
-    for row in reports.to_pylist():
+    due: list[tuple[str, dict[str, Any]]] = []
+    for row in story.listings["corrections_month_2"].to_pylist():
         at = row["corrected_at"].replace(tzinfo=UTC)
         listing = row["listing_id"]
         if at >= until or listing not in story.predicted or (listing, at) in story.reported:
@@ -113,7 +113,8 @@ def _report_corrections(story: Story, *, until: datetime) -> None:
             "prediction_id": story.predicted[listing][0],
             "at": at.isoformat(),
         }
-        story.shop.post("/api/endpoints/category/corrections", body, token=story.shop.tokens.shop)
+        due.append(("/api/endpoints/category/corrections", body))
+    story.shop.post_all(due, token=story.shop.tokens.shop)
 
 
 def _review(story: Story) -> None:
@@ -121,12 +122,8 @@ def _review(story: Story) -> None:
     while True:
         waiting = story.shop.get("/api/review", limit=500)
         known = [one for one in waiting if one["key"] is not None and int(one["key"]) in story.truth]
-        for one in known:
-            story.shop.post(
-                f"/api/review/{one['id']}",
-                {"value": story.truth[int(one["key"])]},
-                token=story.shop.tokens.alice,
-            )
+        settled = [(f"/api/review/{one['id']}", {"value": story.truth[int(one["key"])]}) for one in known]
+        story.shop.post_all(settled, token=story.shop.tokens.alice)
         if len(waiting) < 500 or not known:
             return
 
@@ -231,22 +228,18 @@ def accuracy(story: Story, ids: list[int]) -> float:
 
 
 def first_accuracy(story: Story, ids: list[int]) -> float:
-    """What the first version would have answered: scored by the same predictor, offline."""
-    known = story.first_answers
-    if missing := [one for one in ids if one not in known]:
-        answers = story.shop.command("score", story.first_version, _file_of(story, missing))
-        known.update({int(key): value for key, value in answers.items()})
-    return float(np.mean([known[one] == story.truth[one] for one in ids]))
+    """What the first version would have answered: all traffic so far is scored offline, by the same predictor."""
+    if not set(ids) <= story.first_answers.keys():
+        answers = story.shop.command("score", story.first_version, _file_of_traffic(story))
+        story.first_answers = {int(key): value for key, value in answers.items()}
+    return float(np.mean([story.first_answers[one] == story.truth[one] for one in ids]))
 
 
-def _file_of(story: Story, ids: list[int]) -> str:
-    wanted = set(ids)
-    tables = [story.listings[name] for name in ("month_1", "month_2")]
+def _file_of_traffic(story: Story) -> str:
     columns = ["listing_id", *story.inputs, "received_at"]
-    rows = pa.concat_tables([table.select(columns) for table in tables])
-    keep = pa.array([one in wanted for one in rows["listing_id"].to_pylist()])
+    rows = pa.concat_tables([story.listings[name].select(columns) for name in ("month_1", "month_2")])
     path = story.shop.home / "to-score.parquet"
-    pq.write_table(rows.filter(keep), path)
+    pq.write_table(rows, path)
     return str(path)
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _PATIENCE_S = 240.0
-_AT_ONCE = 4  # listings on their way at the same time
+_AT_ONCE = 4  # requests on their way at the same time
 
 
 class ShopError(Exception):
@@ -47,6 +47,7 @@ class Shop:
         self.home = home
         self.project = project
         self.tokens = tokens
+        self.now: datetime | None = None  # where the clock was moved to last
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False)
         self._predictions = _PredictionPort(port + 1)
 
@@ -56,6 +57,11 @@ class Shop:
 
     def post(self, path: str, body: Mapping[str, Any], *, token: str | None = None) -> Any:
         return self._answer(self._http.post(path, json=body, headers=_as(token or self.tokens.robin)))
+
+    def post_all(self, requests: Sequence[tuple[str, Mapping[str, Any]]], *, token: str) -> None:
+        """Post several things that people do at about the same time."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda request: self.post(*request, token=token), requests))
 
     def send(self, path: str, table: pa.Table, **query: str) -> Any:
         """Upload a table as a Parquet file."""
@@ -73,6 +79,7 @@ class Shop:
             return list(pool.map(lambda row: self._predictions.ask(path, row), rows))
 
     def move_clock(self, to: datetime) -> None:
+        self.now = to
         self.post("/api/simulation/clock", {"to": to.isoformat()})
 
     def settle(self) -> None:
@@ -170,6 +177,8 @@ def running_shop(home: Path, project: Path) -> Iterator[Shop]:
         server.terminate()
         server.wait(30)
         log.close()
+        # the story's people needed tokens; whoever looks at its home afterwards, on this machine, needs none
+        (home / "settings.toml").unlink()
 
 
 def _first_token(home: Path) -> str:
