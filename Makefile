@@ -69,8 +69,8 @@ $(FOR_TESTING): requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock)
 	@touch $@ $(FOR_RUNNING)
 
-# $(call install,LOCK): an environment of the right Python with all that LOCK pins, hashes verified, and this
-# checkout in place. The build backend comes from the lock too, so nothing unverified is downloaded.
+# $(call install,LOCK): an environment of the right Python with all that LOCK pins, hashes verified and compiled (a
+# story is many processes, which would each compile what was not), and this checkout in place. The build backend comes from the lock too, so nothing unverified is downloaded.
 define install
 @case "$(VERSION)" in \
   3.11|3.12|3.13) ;; \
@@ -82,12 +82,13 @@ esac
 made_for=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true); \
 if [ -n "$(HAS_UV)" ]; then \
   [ "$$made_for" = "$(VERSION)" ] || $(UV) venv --quiet --clear --no-project --python "$(PYTHON)" $(VENV); \
-  $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $(1); \
+  $(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r $(1); \
   $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 else \
   [ "$$made_for" = "$(VERSION)" ] || $(PYTHON) -m venv --clear $(VENV); \
   $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV); \
   $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); \
   $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-fi
+fi; \
+$(BIN)/python -m compileall -q src
 endef

@@ -163,6 +163,6 @@ def in_words(one: SeriesDrift) -> str:
             for change in one.changes[:3]
         )
         return f"{one.name}: {parts}" if one.column != ANSWER else parts
-    if one.medians is not None:
+    if one.medians is not None and one.medians[0] != one.medians[1]:
         return f"{one.name}: median {one.medians[0]:.3g} to {one.medians[1]:.3g}"
     return f"{one.name}: {in_percent(one.effect)} of the rows moved"
