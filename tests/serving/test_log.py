@@ -132,7 +132,7 @@ def test_a_record_is_found_before_a_segment_begun_in_its_millisecond(tmp_path: P
 def test_only_a_predictions_id_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="is not a prediction's id"):
         log.find(tmp_path, "run_" + "0" * 32)
-    with pytest.raises(Invalid, match="not an everloop id"):
+    with pytest.raises(Invalid, match="is not a prediction's id"):
         log.find(tmp_path, "../../etc/passwd")
 
 

@@ -67,7 +67,7 @@ def init(
     look = loop.look(file, wanted)
     out.say(_guesses(look.guess, file))
     settings = load_settings(out.home, actor=out.actor)
-    if out.home is None and settings.home == Path(DEFAULT_HOME):
+    if out.home is None and settings.home == Path(DEFAULT_HOME).absolute():
         settings = load_settings(into / DEFAULT_HOME, actor=out.actor)
     with open_workspace(settings=settings) as ws:
         if not force:
