@@ -23,14 +23,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Listings:
-    """The files of a marketplace, as tables; all times are UTC. In a hurry, month 1 is every third listing."""
+    """The files of a marketplace, as tables; all times are UTC. In a hurry, month 1 is every other listing."""
 
     folder: Path
     in_a_hurry: bool = False
 
     def __getitem__(self, name: str) -> pa.Table:
         table = pq.read_table(self.folder / f"{name}.parquet")
-        return table[::3] if self.in_a_hurry and name == "month_1" else table
+        return table[::2] if self.in_a_hurry and name == "month_1" else table
 
 
 @dataclass
