@@ -294,7 +294,7 @@ def _pipeline(found: Guess, *, has_trees: bool) -> str:
     tried += ["fit_trees(data, 0.2)"] if has_trees else []
     return (
         "\n\n@el.pipeline\ndef train() -> el.Model:\n"
-        "    data = split(table, labels)  # type: ignore[arg-type]  # they stand for their rows\n"
+        "    data = split(table, labels)\n"
         "    return el.best(\n        [\n"
         + "".join(f"            {one},\n" for one in tried)
         + '        ],\n        by="macro_f1",\n    )\n'
@@ -384,7 +384,7 @@ def fit(data: el.Split, c: float) -> el.Model:
 
 @el.pipeline
 def train() -> el.Model:
-    data = split(table, labels)  # type: ignore[arg-type]  # they stand for their rows
+    data = split(table, labels)
     return el.best([fit(data, 1.0), fit(data, 20.0)], by="macro_f1")
 
 
