@@ -71,7 +71,7 @@ def without_corrections(read: Tables) -> dict[str, pa.Table]:
         (1, without_conflicts, "conflicting labels"),
         (2, with_shuffled_labels, "failed its gates"),
         (4, with_the_season_in_month_1, "false alarm"),
-        (5, without_a_season, "no drift of the answers"),
+        (5, without_a_season, "no drift of the"),
         (5, without_corrections, "no correction contradicts"),
     ],
 )

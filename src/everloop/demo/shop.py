@@ -49,7 +49,7 @@ class Shop:
         self.tokens = tokens
         self.now: datetime | None = None  # where the clock was moved to last
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False)
-        self._predictions = _PredictionPort(port + 1)
+        self._port = port
 
     def get(self, path: str, **query: Any) -> Any:
         """Ask as the engineer."""
@@ -75,8 +75,8 @@ class Shop:
     def predict(self, endpoint: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Ask for predictions as the shop does, a listing a request; a failed one comes back as {"error": ...}."""
         path = f"/endpoints/{endpoint}/predict"
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda row: self._predictions.ask(path, row), rows))
+        with _PredictionPort(self._port + 1) as predictions, ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda row: predictions.ask(path, row), rows))
 
     def move_clock(self, to: datetime) -> None:
         self.now = to
@@ -118,11 +118,19 @@ class Shop:
 
 
 class _PredictionPort:
-    """The data plane's own port, asked over one connection a thread."""
+    """The data plane's own port, asked over one connection a thread until the last answer is there."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._of_thread = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> _PredictionPort:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for connection in self._open:
+            connection.close()
 
     def ask(self, path: str, row: Mapping[str, Any]) -> dict[str, Any]:
         body = json.dumps(row, default=_as_text)
@@ -139,9 +147,9 @@ class _PredictionPort:
     def _send(self, path: str, body: str) -> tuple[int, dict[str, Any]]:
         connection: http.client.HTTPConnection | None = getattr(self._of_thread, "connection", None)
         if connection is None:
-            connection = self._of_thread.connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=60
-            )
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            self._of_thread.connection = connection
+            self._open.append(connection)
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         found: dict[str, Any] = json.loads(answer.read())
