@@ -15,7 +15,7 @@ JOBS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 HAS_UV := $(if $(UV),$(shell $(UV) --version 2>/dev/null))
 BIN := $(VENV)/bin
-# The tests fill the cores by themselves; threads of the linear algebra would only wait for each other.
+# The story and the tests fill the cores by themselves; threads of the linear algebra would only wait for each other.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 # A stamp says which Python it was made for and is as new as the lock that it installed.
 FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
@@ -29,7 +29,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  \1@/p' Makefile | awk -F@ '{ printf "%-9s %s\n", $$1, $$2 }'
 
 demo: $(FOR_RUNNING)  ## the loop told as a story, on simulated listings, or real ones with DATA=FOLDER
-	$(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
+	$(ONE_THREAD) $(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
 
 test: lint  ## all checks, then all tests, slow ones and those in the browser included
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)

@@ -47,20 +47,6 @@ def with_the_season_in_month_1(read: Tables) -> dict[str, pa.Table]:
     return {"month_1": early, "month_1_truth": truth.select(read("month_1_truth").column_names)}
 
 
-def without_a_season(read: Tables) -> dict[str, pa.Table]:
-    """Month 2 is month 1 once more, under the listings and times of month 2."""
-    later, truth = read("month_2").sort_by("received_at"), read("month_1_truth")
-    quiet = read("month_1")[: len(later)]
-    times, ids = later["received_at"][: len(quiet)], later["listing_id"][: len(quiet)]
-    told = dict(zip(truth["listing_id"].to_pylist(), truth["category"].to_pylist(), strict=True))
-    categories = pa.array([told[one] for one in quiet["listing_id"].to_pylist()])
-    again = quiet.set_column(quiet.column_names.index("received_at"), "received_at", times)
-    return {
-        "month_2": again.set_column(again.column_names.index("listing_id"), "listing_id", ids),
-        "month_2_truth": pa.table({"listing_id": ids, "category": categories}),
-    }
-
-
 def without_corrections(read: Tables) -> dict[str, pa.Table]:
     return {"corrections_month_2": read("corrections_month_2")[:0]}
 
@@ -71,7 +57,6 @@ def without_corrections(read: Tables) -> dict[str, pa.Table]:
         (1, without_conflicts, "conflicting labels"),
         (2, with_shuffled_labels, "failed its gates"),
         (4, with_the_season_in_month_1, "false alarm"),
-        (5, without_a_season, "no drift of the"),
         (5, without_corrections, "no correction contradicts"),
     ],
 )
