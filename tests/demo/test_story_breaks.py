@@ -83,7 +83,7 @@ def test_without_its_cause_in_the_data_a_stage_does_not_happen(
     ("stage", "line", "instead", "words"),
     [
         (3, "approve=el.people(1, not_author=True)", "approve=el.people(2)", "did not go live"),
-        (6, "when=el.drifted(live) & el.contradicted(live, 70), ", "", "did not start a retrain"),
+        (6, "when=el.drifted(live) & el.contradicted(live, 80), ", "", "did not start a retrain"),
         (7, "if busy_merchants_only:", "if False and busy_merchants_only:", "the judge left"),
     ],
 )

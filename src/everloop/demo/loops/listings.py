@@ -114,4 +114,4 @@ live = el.endpoint(
     ],
 )
 
-el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 70), cooldown_h=120)
+el.retrain(model, cron="0 0 1 * *", when=el.drifted(live) & el.contradicted(live, 80), cooldown_h=120)
