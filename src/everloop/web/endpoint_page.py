@@ -11,6 +11,7 @@ from typing import Any
 from everloop import feedback, monitoring, retraining, rollout
 from everloop.monitoring import (
     AccuracyWatch,
+    DriftWatch,
     Finding,
     LatencyWatch,
     Measure,
@@ -33,7 +34,6 @@ _SPANS = {
     "1y": (timedelta(days=365), timedelta(days=3)),
 }
 _DRIFT_SHOWN = 5  # columns that moved most
-_DRIFT_MATTERS = 0.05  # effects below it are never findings: docs/explanation/drift.md
 _LIST = 20
 _MOST_MEASURES = 5_000
 
@@ -183,7 +183,7 @@ def _series(
             "n": [one.n for one in whole],
         },
         "drift": _drift(ws, endpoint.name, span),
-        "drift_matters": _DRIFT_MATTERS,
+        "drift_matters": next((one.effect_at_least for one in watches if isinstance(one, DriftWatch)), None),
         "accuracy_at_least": next((one.at_least for one in watches if isinstance(one, AccuracyWatch)), None),
         "p99_ms": next((one.p99_ms for one in watches if isinstance(one, LatencyWatch)), None),
         "errors_at_most": next(
