@@ -288,3 +288,10 @@ def test_a_request_too_young_to_be_reported_on_is_not_counted_as_right(shop: Sho
     shop.later(hours=40)
     shop.ask(3)
     assert counted(shop, of) == {"contradicted": 5}
+
+
+def test_rows_that_came_in_one_request_are_counted_once(shop: Shop) -> None:
+    of = started(shop)
+    shop.ask(5, request="req_1")
+    shop.ask(3)
+    assert counted(shop, of) == {"errors": 4}
