@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 
 from everloop import data
+from everloop.data.layout import read_manifest
+from everloop.data.lookup import Remembered
 from everloop.errors import Invalid, NotFound
 from everloop.workspace import Workspace
 from tests.data.tables import items, known
@@ -76,6 +78,27 @@ def test_rows_are_found_by_key_also_as_text(stocked: Workspace) -> None:
     assert data.rows_by_key(stocked, "items@1", [10], columns=["title"]).to_pylist() == [
         {"_row_id": 0, "title": "a"}
     ]
+
+
+def test_row_ids_are_found_by_key_in_each_version(stocked: Workspace) -> None:
+    assert data.row_ids_by_key(stocked, "items", ["40", 20, 10, "x"]) == {"20": 1, "40": 3}
+    assert data.row_ids_by_key(stocked, "items@1", [10, 20, 40]) == {"10": 0, "20": 1}
+    data.ingest(stocked, "items", items((50, "e", 5.0)))
+    assert data.row_ids_by_key(stocked, "items", [20, 50]) == {"20": 1, "50": 4}
+
+
+def test_keys_that_were_asked_for_longest_ago_are_forgotten(stocked: Workspace) -> None:
+    version = data.version(stocked, "items@3")
+    first, second = read_manifest(stocked, version.manifest).parts
+    remembered = Remembered(most_bytes=90)  # a part of two rows has 32
+    for part in (first, second, first):
+        keys = remembered.keys_of(stocked, part, version, "id")
+    assert keys.keys.to_pylist() == [10, 20, 30]
+    assert remembered.nbytes <= 90
+    tight = Remembered(most_bytes=50)
+    for part in (first, second):
+        tight.keys_of(stocked, part, version, "id")
+    assert tight.nbytes == 32
 
 
 def test_text_keys_are_found(ws: Workspace) -> None:

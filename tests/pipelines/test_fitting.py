@@ -45,7 +45,7 @@ def on_titles(data: Split, last: Any = None) -> Any:
 
 
 def a_model(**metrics: float) -> Model:
-    return Model(None, Signature((), "number"), metrics, pa.table({}), "split")
+    return Model(lambda: None, Signature((), "number"), metrics, pa.table({}), "split")
 
 
 def test_a_classifier_is_fitted_and_judged() -> None:
@@ -68,6 +68,23 @@ def test_the_evaluation_holds_each_test_row_with_its_answer_and_score() -> None:
     assert model.evaluation["_row_id"].to_pylist() == [4, 5, 6, 7]
     probabilities = model.estimator.predict_proba(data.x_test)
     assert model.evaluation["score"].to_pylist() == pytest.approx(probabilities.max(axis=1).tolist())
+
+
+def test_the_columns_of_the_test_rows_are_computed_once() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    seen: list[int] = []
+
+    def prices(x: Any) -> Any:
+        seen.append(len(x))
+        return np.nan_to_num(x[:, 1:].astype(float))
+
+    data = colours()
+    model = fit(make_pipeline(FunctionTransformer(prices), LogisticRegression()), data)
+    assert seen == [4, 4]
+    assert model.evaluation["predicted"].to_pylist() == model.estimator.predict(data.x_test).tolist()
 
 
 def test_the_estimator_given_is_left_as_it_was() -> None:

@@ -11,10 +11,11 @@ from everloop.data.cleaning import clean, recorded_operations
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import diff
 from everloop.data.ingestion import ingest, typed
+from everloop.data.lookup import row_ids_by_key, rows_by_key
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
 from everloop.data.personal import personal_kinds
 from everloop.data.profiling import profile
-from everloop.data.reading import origins, read, rows_by_key
+from everloop.data.reading import origins, read
 from everloop.data.records import (
     ROW_ID,
     CleaningReport,
@@ -61,6 +62,7 @@ __all__ = [
     "profile",
     "read",
     "recorded_operations",
+    "row_ids_by_key",
     "rows_by_key",
     "typed",
     "version",

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from everloop.data.arrow import AnyArray, arrow_schema
-from everloop.data.arrow import compute as pc
+from everloop.data.arrow import arrow_schema
 from everloop.data.definitions import version as version_named
 from everloop.data.layout import Manifest, Part, Positions, read_manifest, read_part
 from everloop.data.records import ROW_ID, DatasetVersion, Schema
@@ -40,43 +39,14 @@ def read(
     """
     found = version_named(ws, ref)
     manifest = read_manifest(ws, found.manifest)
-    names = _names(found.schema, columns)
+    names = checked_names(found.schema, columns)
     wanted = None if row_ids is None else np.unique(np.fromiter(row_ids, np.int64))
     tables = [
         _rows_of(ws, part, found.schema, names, wanted)
         for part in manifest.parts
         if wanted is None or _may_have(part, wanted)
     ]
-    return _as_version(found, _in_order(tables, found.schema, names))
-
-
-def rows_by_key(
-    ws: Workspace, ref: str, keys: Iterable[str | int], *, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """The rows whose key is among `keys`, as `read` gives them; keys that are not there are left out.
-
-    Whole-number keys may also be given as text, as they arrive over HTTP.
-
-    Raises
-    ------
-    Invalid
-        The dataset has no key.
-    """
-    found = version_named(ws, ref)
-    key = found.schema.key
-    column = found.schema.get(key) if key is not None else None
-    if key is None or column is None:
-        raise Invalid(f"dataset {found.dataset!r} has no key to look rows up by. Read them by row id.")
-    wanted = _key_values(keys, is_integer=column.type == "integer")
-    manifest = read_manifest(ws, found.manifest)
-    names = _names(found.schema, columns)
-    tables = []
-    for part in manifest.parts:
-        there = read_part(ws, part, found.schema, [key])[key]
-        hit = np.asarray(pc.is_in(there, wanted)) & part.is_alive()
-        if hit.any():
-            tables.append(read_part(ws, part, found.schema, names, positions=np.flatnonzero(hit)))
-    return _as_version(found, _in_order(tables, found.schema, names))
+    return as_version(found, in_order(tables, found.schema, names))
 
 
 def origins(ws: Workspace, ref: str, row_ids: Iterable[int]) -> dict[int, DatasetVersion]:
@@ -99,7 +69,7 @@ def all_rows(ws: Workspace, manifest: Manifest, schema: Schema, columns: Sequenc
     """`_row_id` and columns of all rows that are alive, in order of row id."""
     names = [ROW_ID, *columns]
     tables = [_rows_of(ws, part, schema, names, None) for part in manifest.parts]
-    return _in_order(tables, schema, names)
+    return in_order(tables, schema, names)
 
 
 def _rows_of(
@@ -119,7 +89,8 @@ def _may_have(part: Part, wanted: Positions) -> bool:
     return bool(first < len(wanted) and wanted[first] <= part.last_row_id)
 
 
-def _in_order(tables: list[pa.Table], schema: Schema, names: list[str]) -> pa.Table:
+def in_order(tables: list[pa.Table], schema: Schema, names: list[str]) -> pa.Table:
+    """The tables as one, in order of row id."""
     if not tables:
         return arrow_schema(schema).empty_table().select(names)
     rows = pa.concat_tables(tables)
@@ -129,7 +100,8 @@ def _in_order(tables: list[pa.Table], schema: Schema, names: list[str]) -> pa.Ta
     return rows if is_sorted else rows.take(np.argsort(ids, kind="stable"))
 
 
-def _names(schema: Schema, columns: Sequence[str] | None) -> list[str]:
+def checked_names(schema: Schema, columns: Sequence[str] | None) -> list[str]:
+    """`_row_id`, then these columns or all. Raises Invalid when the schema has no such column."""
     chosen = [name for name in (schema.names if columns is None else columns) if name != ROW_ID]
     for name in chosen:
         check_column(schema, name)
@@ -144,14 +116,8 @@ def check_column(schema: Schema, name: str) -> None:
         raise Invalid(f"there is no column {name!r} in this version. {hint}")
 
 
-def _key_values(keys: Iterable[str | int], *, is_integer: bool) -> AnyArray:
-    if not is_integer:
-        return pa.array([str(key) for key in keys], pa.large_string())
-    numbers = [int(key) for key in keys if isinstance(key, int) or key.removeprefix("-").isdecimal()]
-    return pa.array([number for number in numbers if -(2**63) <= number < 2**63], pa.int64())
-
-
-def _as_version(version: DatasetVersion, rows: pa.Table) -> pa.Table:
+def as_version(version: DatasetVersion, rows: pa.Table) -> pa.Table:
+    """The rows with the version's name and meaning in their metadata."""
     about = {
         "dataset": version.dataset,
         "version": version.ref,

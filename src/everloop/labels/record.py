@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from everloop import data
 from everloop.errors import Invalid, NotFound
@@ -87,8 +86,7 @@ def row_ids(ws: Workspace, dataset: str, keys: Sequence[str | int]) -> dict[str,
         raise Invalid(
             f"the dataset {dataset!r} has no key, and labels name rows by their key. Define it with one."
         )
-    rows: dict[str, list[Any]] = data.rows_by_key(ws, dataset, keys, columns=[key]).to_pydict()
-    return dict(zip(map(str, rows[key]), rows["_row_id"], strict=True))
+    return data.row_ids_by_key(ws, dataset, keys)
 
 
 def said_at(ws: Workspace, at: datetime | None) -> datetime:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -128,7 +126,7 @@ def _register(
         ws,
         declared.name,
         run=run.id,
-        files=_files(ws, made),
+        files=pipelines.files_of_model(ws, run.id),
         signature=made.signature,
         metrics=made.metrics,
         data_version=rows,
@@ -237,18 +235,6 @@ def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
             return Live(live.version, predictions, registry.version(ws, live.version).metrics)
     return None
-
-
-def _files(ws: Workspace, made: Model) -> dict[str, str]:
-    """The model's folder, file by file, as blobs."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pipelines.write_model(made, folder)
-        return {
-            path.relative_to(folder).as_posix(): ws.blobs.put_file(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
 
 
 def _pinned(run: PipelineRun, kind: str) -> str:

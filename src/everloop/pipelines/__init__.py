@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
-    from everloop.pipelines.model_files import write_model
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
+        files_of_model,
         held_out_answers,
         output_of,
         pipeline_run,
@@ -63,8 +63,8 @@ _HOMES = {
     "Graph": "graph",
     "Pipeline": "tracing",
     "pipeline": "tracing",
-    "write_model": "model_files",
     "held_out_answers": "reading",
+    "files_of_model": "reading",
     "output_of": "reading",
     "pipeline_run": "reading",
     "pipeline_runs": "reading",
@@ -115,6 +115,7 @@ __all__ = [
     "as_objects",
     "best",
     "cancel",
+    "files_of_model",
     "fit",
     "held_out_answers",
     "output_of",
@@ -130,7 +131,6 @@ __all__ = [
     "why",
     "with_facts",
     "with_features",
-    "write_model",
 ]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from everloop.errors import Invalid
 from everloop.pipelines.evaluation import LESS_IS_BETTER, classification, regression
 from everloop.pipelines.values import ROW_ID, Model, Split, field_of
-from everloop.serving import Signature
+from everloop.serving import Signature, predicts_the_most_probable
 
 Metric: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
 
@@ -43,7 +43,7 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
     fitted = clone(estimator).fit(data.x_train, data.y_train)
     classes = _classes(fitted, data)
     x_test, labels = data.x_test, data.y_test  # (n_test, n_columns), (n_test,)
-    predicted = np.asarray(fitted.predict(x_test))
+    predicted, probabilities = _answers(fitted, x_test)
     columns: dict[str, Any]
     if classes is None:
         told, per_class = regression(labels, predicted), None
@@ -54,9 +54,9 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
         scores = classification(label_texts, answers)
         told, per_class = scores.metrics, scores.per_class
         columns = {"label": label_texts, "predicted": answers}
-        columns["score"] = _scores(fitted, x_test, classes, answers)
+        columns["score"] = _scores(probabilities, classes, answers)
     return Model(
-        estimator=fitted,
+        load=lambda: fitted,
         signature=Signature(fields[: len(data.inputs)], "number" if classes is None else "class", classes),
         metrics=told
         | {name: _number(name, function(labels, predicted)) for name, function in (metrics or {}).items()},
@@ -112,14 +112,27 @@ def _texts(values: NDArray[Any]) -> list[str]:
     return [str(value) for value in values.tolist()]
 
 
-def _scores(fitted: Any, x: NDArray[Any], classes: Sequence[str], answers: Sequence[str]) -> pa.Array[Any]:
-    """(n_rows,) the probability that the estimator gives to its own answers; null where it gives none."""
+def _answers(fitted: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """(n_rows,) what the estimator answers, and (n_rows, n_classes) with which probabilities if it has them.
+
+    The columns are computed once where they can be: to unpack photos takes longer than to classify them.
+    """
     if not hasattr(fitted, "predict_proba"):
+        return np.asarray(fitted.predict(x)), None
+    probabilities = np.asarray(fitted.predict_proba(x))
+    if predicts_the_most_probable(fitted):
+        return np.asarray(fitted.classes_)[probabilities.argmax(axis=1)], probabilities
+    return np.asarray(fitted.predict(x)), probabilities
+
+
+def _scores(
+    probabilities: NDArray[Any] | None, classes: Sequence[str], answers: Sequence[str]
+) -> pa.Array[Any]:
+    """(n_rows,) the probability that the estimator gives to its own answers; null where it gives none."""
+    if probabilities is None:
         return pa.nulls(len(answers), pa.float64())
     place = {name: position for position, name in enumerate(classes)}
-    given = np.asarray(fitted.predict_proba(x))[
-        np.arange(len(answers)), [place[answer] for answer in answers]
-    ]
+    given = probabilities[np.arange(len(answers)), [place[answer] for answer in answers]]
     return pa.array(given.astype(np.float64))
 
 

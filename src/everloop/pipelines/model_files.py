@@ -10,6 +10,7 @@ import io
 import json
 import platform
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -39,9 +40,9 @@ _MLFLOW_TYPES = {
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What a model's folder holds: enough to serve it."""
+    """What a model's folder holds: enough to serve it. `load` reads the estimator, as `Model.estimator` says."""
 
-    estimator: Any
+    load: Callable[[], Any]
     signature: Signature
     feature_fields: tuple[Field, ...] = field(default=())
 
@@ -71,17 +72,10 @@ def write_model(model: Model, folder: Path) -> None:
 
 
 def read_model(folder: Path) -> StoredModel:
-    """Read what `write_model` wrote.
+    """Read what `write_model` wrote, the estimator's file included; the estimator is made from it when asked for.
 
-    Raises
-    ------
-    Invalid
-        The folder is not such a model, or another scikit-learn wrote it.
-    GateFailed
-        The file holds types that are not audited.
+    Raises Invalid when the folder is not such a model.
     """
-    import skops.io  # brings scikit-learn, which takes seconds
-
     try:
         known = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]["everloop"]
         signature = msgspec.convert(known["signature"], Signature)
@@ -92,7 +86,13 @@ def read_model(folder: Path) -> StoredModel:
             f"{folder} is no model that everloop wrote: {error}. It holds MLmodel and {MODEL_FILE}; write it with a "
             "pipeline step that returns a model."
         ) from error
-    return StoredModel(skops.io.loads(content, trusted=untrusted_types(content)), signature, feature_fields)
+    return StoredModel(lambda: _estimator(content), signature, feature_fields)
+
+
+def _estimator(content: bytes) -> Any:
+    import skops.io  # brings scikit-learn, which takes seconds
+
+    return skops.io.loads(content, trusted=untrusted_types(content))
 
 
 def estimator_bytes(estimator: Any) -> bytes:

@@ -74,12 +74,28 @@ def held_out_answers(ws: Workspace, run_id: str) -> pa.Table | None:
     -------
     `_row_id`, `label`, `predicted` and `score`, a row for each test row; None when the pipeline returned no model.
     """
-    run = pipeline_run(ws, run_id)
-    stored = outputs_of(run).get(run.plan["output"].get("node", ""))
-    if stored is None or stored.kind != "model":
+    stored = _returned_model(pipeline_run(ws, run_id))
+    if stored is None:
         return None
     with pq.ParquetFile(ws.blobs.path(stored.files["evaluation.parquet"])) as file:
         return file.read()
+
+
+def files_of_model(ws: Workspace, run_id: str) -> dict[str, str]:
+    """The folder of the model that a run's pipeline returned: the digest of each file's blob, by relative path.
+
+    Raises NotFound when the pipeline returned no model.
+    """
+    run = pipeline_run(ws, run_id)
+    stored = _returned_model(run)
+    if stored is None:
+        raise NotFound(
+            f"the pipeline of run {run_id} returned no model. Return what el.fit or el.best gives."
+        )
+    folder = "model/"  # as value_files writes it
+    return {
+        path.removeprefix(folder): digest for path, digest in stored.files.items() if path.startswith(folder)
+    }
 
 
 def outputs_of(run: PipelineRun) -> dict[str, Stored]:
@@ -87,6 +103,11 @@ def outputs_of(run: PipelineRun) -> dict[str, Stored]:
     return {
         one.node: one.output for one in run.steps if one.state in store.FINISHED and one.output is not None
     }
+
+
+def _returned_model(run: PipelineRun) -> Stored | None:
+    stored = outputs_of(run).get(run.plan["output"].get("node", ""))
+    return stored if stored is not None and stored.kind == "model" else None
 
 
 def unknown(run_id: str) -> NotFound:

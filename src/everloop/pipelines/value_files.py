@@ -130,7 +130,7 @@ def _read_model(note: Note, folder: Path) -> Model:
     stored = read_model(folder / "model")
     per_class = folder / "per_class.parquet"
     return Model(
-        estimator=stored.estimator,
+        load=stored.load,
         signature=stored.signature,
         metrics=note["metrics"],
         evaluation=_read_table(folder / "evaluation.parquet"),

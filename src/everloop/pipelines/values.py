@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -134,16 +135,30 @@ class Model:
 
     The estimator's columns are the signature's inputs, then the features. `evaluation` has a row for each test row:
     `_row_id`, `label`, `predicted`, and `score`, the probability given to the answer (null where there is none).
-    `per_class` is None when the output is a number.
+    `per_class` is None when the output is a number. `load` gives the estimator: choosing among models by what they
+    scored reads none of them.
     """
 
-    estimator: Any
+    load: Callable[[], Any]
     signature: Signature
     metrics: Mapping[str, float]
     evaluation: Table
     split_ref: str
     feature_fields: tuple[Field, ...] = ()
     per_class: Table | None = None
+
+    @cached_property
+    def estimator(self) -> Any:
+        """The fitted estimator; that of a model from a step's result is read when it is asked for.
+
+        Raises
+        ------
+        Invalid
+            It cannot be read: another scikit-learn wrote it.
+        GateFailed
+            Its file holds types that are not audited.
+        """
+        return self.load()
 
     @property
     def features(self) -> tuple[str, ...]:

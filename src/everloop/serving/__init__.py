@@ -22,7 +22,7 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
-from everloop.serving.predictor import Failure, Predictor, untrusted_types
+from everloop.serving.predictor import Failure, Predictor, predicts_the_most_probable, untrusted_types
 from everloop.serving.records import (
     Approval,
     Field,
@@ -62,6 +62,7 @@ __all__ = [
     "code_folder",
     "log",
     "online_path",
+    "predicts_the_most_probable",
     "read_manifest",
     "read_routes",
     "run",

@@ -72,7 +72,7 @@ class Predictor:
             model,
             classes=_classes(manifest, model),
             has_scores=manifest.signature.output == "class" and hasattr(model, "predict_proba"),
-            takes_most_probable=type(_last_step(model)).__name__ in PREDICTS_THE_MOST_PROBABLE,
+            takes_most_probable=predicts_the_most_probable(model),
         )
         predictor._warm()
         return predictor
@@ -218,6 +218,11 @@ def _classes(manifest: Manifest, model: Any) -> tuple[str, ...] | None:
             f"{_few(signature.classes or ())}. Register the model again with its own signature."
         )
     return classes
+
+
+def predicts_the_most_probable(model: Any) -> bool:
+    """Whether the model answers with the class of highest probability, so that one call does for both."""
+    return type(_last_step(model)).__name__ in PREDICTS_THE_MOST_PROBABLE
 
 
 def _last_step(model: Any) -> Any:
