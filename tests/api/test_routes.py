@@ -220,6 +220,20 @@ def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
     assert api.get("/api/endpoints/kind/contradictions")["contradicted"] == 0
 
 
+def test_corrections_come_in_a_file_and_reviews_are_settled_together(api: Api) -> None:
+    asked = [api.shop.ask(1, key=key)[0] for key in ("7", "8")]
+    file = b"prediction_id,value,reporter\n" + b"".join(f"{one.id},Lamps,seller\n".encode() for one in asked)
+    where = "/api/endpoints/kind/corrections/import?prediction_id=prediction_id"
+    assert "format is ''" in api.post(where, file, status=422)["error"]["message"]
+    assert "names one column" in api.post(f"{where[:-28]}?format=csv", file, status=422)["error"]["message"]
+    assert api.post(f"{where}&format=csv", file)["recorded"] == 2
+    answers = {one["id"]: "Tea" for one in api.get("/api/review")}
+    assert len(answers) == 2
+    assert "not an object" in api.post("/api/review", status=422, answers=["Tea"])["error"]["message"]
+    assert [one["value"] for one in api.post("/api/review", answers=answers)] == ["Tea", "Tea"]
+    assert api.get("/api/review") == []
+
+
 def test_a_simulations_time_moves_forward_only(api: Api) -> None:
     assert api.post("/api/simulation/clock", to="2026-10-01T00:00:00Z")["now"] == "2026-10-01T00:00:00Z"
     assert (

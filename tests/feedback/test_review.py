@@ -91,6 +91,36 @@ def test_of_many_answers_at_a_time_one_counts(any_world: World) -> None:
     assert len(any_world.said()) == len(outcomes(any_world)) == 1
 
 
+def test_several_answers_are_kept_together(any_world: World) -> None:
+    items = [audited(any_world, key) for key in (1, 2, 3)]
+    answers = {items[0].id: "Fridges", items[2].id: "TVs"}
+    done = feedback.answer_reviews(any_world.ws, answers, reviewer="rev")
+    assert [(one.id, one.value) for one in done] == [(items[0].id, "Fridges"), (items[2].id, "TVs")]
+    assert feedback.review_queue(any_world.ws) == [items[1]]
+    assert {one["prediction_id"]: one["value"] for one in outcomes(any_world)} == {
+        items[0].prediction_id: "Fridges",
+        items[2].prediction_id: "TVs",
+    }
+    assert feedback.answer_reviews(any_world.ws, answers, reviewer="another") == done
+    assert len(outcomes(any_world)) == 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "error"), [("Fridgs", Invalid), ("TVs", Conflict)], ids=["no label", "answered before"]
+)
+def test_of_several_answers_none_is_kept_when_one_is_refused(
+    any_world: World, refused: str, error: type[Exception]
+) -> None:
+    first, second = (audited(any_world, key) for key in (1, 2))
+    if error is Conflict:
+        answer(any_world, second, "Fridges")
+    known = len(outcomes(any_world)), len(any_world.said())
+    with pytest.raises(error):
+        feedback.answer_reviews(any_world.ws, {first.id: "TVs", second.id: refused}, reviewer="rev")
+    assert feedback.review_item(any_world.ws, first.id) == first
+    assert (len(outcomes(any_world)), len(any_world.said())) == known
+
+
 def test_an_item_without_a_label_set_or_key_gives_an_outcome_alone(world: World) -> None:
     world.release("rel_foreign", label_snapshot=None)
     answer(world, audited(world, release="rel_foreign"), "whatever")

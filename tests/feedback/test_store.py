@@ -38,7 +38,7 @@ def test_what_can_grow_is_found_by_an_index(
 
 def test_outcomes_are_read_page_by_page(ws: Workspace) -> None:
     for number in range(7):
-        ws.write(lambda tx, number=number: store.insert_outcome(tx, _outcome(number)))  # type: ignore[misc]
+        ws.write(lambda tx, number=number: store.insert_outcomes(tx, [_outcome(number)]))  # type: ignore[misc]
     end = START.replace(day=2)
     with ws.read() as connection:
         whole = list(store.read_outcomes(connection, "kind", start=START, end=end, source=None))

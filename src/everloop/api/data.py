@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from everloop import data
 from everloop.api.routes import Call, Route
 from everloop.errors import Invalid
-
-_FORMATS = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
 
 
 def list_datasets(call: Call) -> Any:
@@ -35,18 +31,11 @@ def show_profile(call: Call) -> Any:
 
 def ingest(call: Call) -> Any:
     """Add the file in the body to a dataset: `format` csv, jsonl or parquet, `mode` merge, append or replace."""
-    form = call.query.get("format", "")
-    if form not in _FORMATS:
-        raise Invalid(
-            f"format is {form!r}; it is one of {', '.join(_FORMATS)}. Name it in the query: ?format=parquet"
-        )
     mode = call.query.get("mode", "merge")
     if mode not in ("merge", "append", "replace"):
         raise Invalid(f"mode is {mode!r}; it is merge, append or replace.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload.{form}"
-        path.write_bytes(call.body)
-        return data.ingest(call.ws, call.path["name"], path, mode=mode, format=form)  # type: ignore[arg-type]  # checked above
+    with call.file() as path:
+        return data.ingest(call.ws, call.path["name"], path, mode=mode)  # type: ignore[arg-type]  # checked above
 
 
 def diff(call: Call) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from everloop import feedback
 from everloop.api.routes import Call, Route
 from everloop.clock import parse_time
+from everloop.errors import Invalid
 
 
 def correct(call: Call) -> Any:
@@ -21,6 +22,21 @@ def correct(call: Call) -> Any:
         key=given.get("key"),
         at=None if given.get("at") is None else parse_time(str(given["at"])),
     )
+
+
+def import_corrections(call: Call) -> Any:
+    """Keep the corrections in a file; the query names its columns: prediction_id or key, value, reporter, at."""
+    with call.file() as path:
+        return feedback.import_corrections(
+            call.ws,
+            path,
+            endpoint=call.path["name"],
+            prediction_id=call.query.get("prediction_id"),
+            key=call.query.get("key"),
+            value=call.query.get("value", "value"),
+            reporter_column=call.query.get("reporter", "reporter"),
+            at=call.query.get("at"),
+        )
 
 
 def list_corrections(call: Call) -> Any:
@@ -65,10 +81,21 @@ def answer_review(call: Call) -> Any:
     )
 
 
+def answer_reviews(call: Call) -> Any:
+    """Settle several review items at once, all or none: {answers: {id: value}, at?}."""
+    given = call.fields("answers", optional=("at",))
+    if not isinstance(given["answers"], dict):
+        raise Invalid('answers is not an object; give {"rev_...": value, ...}.')
+    at = None if given.get("at") is None else parse_time(str(given["at"]))
+    return feedback.answer_reviews(call.ws, given["answers"], reviewer=call.principal.name, at=at)
+
+
 ROUTES = [
     Route("POST", "/api/endpoints/{name}/corrections", "correct", correct),
+    Route("POST", "/api/endpoints/{name}/corrections/import", "correct", import_corrections),
     Route("GET", "/api/endpoints/{name}/corrections", "see", list_corrections),
     Route("GET", "/api/endpoints/{name}/contradictions", "see", show_contradictions),
     Route("GET", "/api/review", "see", list_review),
+    Route("POST", "/api/review", "review", answer_reviews),
     Route("POST", "/api/review/{id}", "review", answer_review),
 ]

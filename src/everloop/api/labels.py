@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from everloop import labels
@@ -43,14 +41,12 @@ def record(call: Call) -> Any:
 
 def import_labels(call: Call) -> Any:
     """Import labels from a Parquet or CSV file in the body; the query names the columns: key, value, annotator."""
-    wanted = {name: call.query.get(name, "") for name in ("key", "value", "annotator", "format")}
+    wanted = {name: call.query.get(name, "") for name in ("key", "value", "annotator")}
     if empty := [name for name, value in wanted.items() if not value]:
         raise Invalid(
-            f"the query lacks {', '.join(empty)}; it names the key and value columns, the annotator and the format."
+            f"the query lacks {', '.join(empty)}; it names the key and value columns and the annotator."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload.{wanted['format']}"
-        path.write_bytes(call.body)
+    with call.file() as path:
         return labels.import_labels(
             call.ws,
             call.path["name"],

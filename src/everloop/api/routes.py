@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from everloop.access import Permission, Principal
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
 
+FILE_FORMATS = ("csv", "jsonl", "parquet")
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 # The modules that hold routes, one per room; the order is that of the reference page.
 MODULES = (
@@ -63,6 +67,19 @@ class Call:
                 f"It takes {', '.join(names)}{' and optionally ' + ', '.join(optional) if optional else ''}."
             )
         return value
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """The body as a file of the query's `format`, until the block ends. Raises Invalid for another format."""
+        form = self.query.get("format", "")
+        if form not in FILE_FORMATS:
+            raise Invalid(
+                f"format is {form!r}; it is one of {', '.join(FILE_FORMATS)}. Name it in the query: ?format=parquet"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"upload.{form}"
+            path.write_bytes(self.body)
+            yield path
 
     def limit(self, *, default: int = 50, most: int = 1_000) -> int:
         text = self.query.get("limit", str(default))

@@ -97,34 +97,49 @@ def _request(story: Story, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _report_corrections(story: Story, *, until: datetime) -> None:
-    """Send the reports whose time has come, each by the key of its listing."""
-    due: list[tuple[str, dict[str, Any]]] = []
-    for row in story.listings["corrections_month_2"].to_pylist():
-        at = row["corrected_at"].replace(tzinfo=UTC)
-        listing = row["listing_id"]
-        if at >= until or listing not in story.predicted or (listing, at) in story.reported:
-            continue
-        story.reported.add((listing, at))
-        if not story.predicted[listing][1]:
-            continue  # the request failed: there is no answer to report on
-        body = {
+    """Send the reports whose time has come: sellers report one at a time, moderators hand in a list."""
+    due = [row for row in story.listings["corrections_month_2"].to_pylist() if _is_due(story, row, until)]
+    story.reported |= {_report(row) for row in due}
+    told = [
+        {
             "value": row["category"],
             "reporter": row["reporter"],
-            "prediction_id": story.predicted[listing][0],
-            "at": at.isoformat(),
+            "prediction_id": story.predicted[row["listing_id"]][0],
+            "at": row["corrected_at"].replace(tzinfo=UTC).isoformat(),
         }
-        due.append(("/api/endpoints/category/corrections", body))
-    story.shop.post_all(due, token=story.shop.tokens.shop)
+        for row in due
+        if story.predicted[row["listing_id"]][1]  # of a request that failed there is no answer to report on
+    ]
+    where = "/api/endpoints/category/corrections"
+    one_by_one = [(where, one) for one in told if one["reporter"] == "seller"]
+    story.shop.post_all(one_by_one, token=story.shop.tokens.shop)
+    listed = [one for one in told if one["reporter"] != "seller"]
+    if listed:
+        columns = {"prediction_id": "prediction_id", "at": "at"}
+        story.shop.send(f"{where}/import", pa.Table.from_pylist(listed), **columns)
+
+
+def _is_due(story: Story, row: Mapping[str, Any], until: datetime) -> bool:
+    at = row["corrected_at"].replace(tzinfo=UTC)
+    return at < until and row["listing_id"] in story.predicted and _report(row) not in story.reported
+
+
+def _report(row: Mapping[str, Any]) -> tuple[int, datetime]:
+    return row["listing_id"], row["corrected_at"]
 
 
 def _review(story: Story) -> None:
     """The reviewer settles what waits: sellers' reports and the audit sample, each by the truth."""
     while True:
         waiting = story.shop.get("/api/review", limit=500)
-        known = [one for one in waiting if one["key"] is not None and int(one["key"]) in story.truth]
-        settled = [(f"/api/review/{one['id']}", {"value": story.truth[int(one["key"])]}) for one in known]
-        story.shop.post_all(settled, token=story.shop.tokens.alice)
-        if len(waiting) < 500 or not known:
+        answers = {
+            one["id"]: story.truth[int(one["key"])]
+            for one in waiting
+            if one["key"] is not None and int(one["key"]) in story.truth
+        }
+        if answers:
+            story.shop.post("/api/review", {"answers": answers}, token=story.shop.tokens.alice)
+        if len(waiting) < 500 or not answers:
             return
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _PATIENCE_S = 240.0
-_AT_ONCE = 16  # requests on their way at the same time
+_AT_ONCE = 8  # requests on their way at the same time
 
 
 class ShopError(Exception):

@@ -24,7 +24,7 @@ from everloop.feedback.records import (
     VariantCount,
     WaitingLabel,
 )
-from everloop.feedback.review import answer_review, open_reviews, review_item, review_queue
+from everloop.feedback.review import answer_review, answer_reviews, open_reviews, review_item, review_queue
 
 __all__ = [
     "AuditSample",
@@ -37,6 +37,7 @@ __all__ = [
     "WaitingLabel",
     "absorb",
     "answer_review",
+    "answer_reviews",
     "audits",
     "contradictions",
     "correct",

@@ -117,7 +117,7 @@ def _keep(tx: Tx, new: Outcome) -> Outcome:
     earlier = store.newest_outcome(tx.connection, new.prediction_id, source=new.source)
     if earlier is not None and earlier.value == new.value:
         return earlier
-    store.insert_outcome(tx, new)
+    store.insert_outcomes(tx, [new])
     return new
 
 

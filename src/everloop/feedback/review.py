@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from everloop import labels
@@ -58,43 +59,65 @@ def answer_review(
     Conflict
         It was answered with another value.
     """
-    item = review_item(ws, item_id)
-    words = Dictionary(ws).words(item.release)
-    checked = words.checked(_prediction(item), value)
+    return answer_reviews(ws, {item_id: value}, reviewer=reviewer, at=at)[0]
+
+
+def answer_reviews(
+    ws: Workspace, answers: Mapping[str, Value], *, reviewer: str, at: datetime | None = None
+) -> list[ReviewItem]:
+    """As `answer_review`, for several items by id in one transaction: all of them or, when one is refused, none."""
     labels.check_annotator(reviewer)
     said_at = labels.said_at(ws, at)
-    answered = replace(item, state="answered", value=checked, reviewer=reviewer, answered_at=said_at)
-    wanted = []
+    words = Dictionary(ws)
+    given = [
+        _given(ws, words, review_item(ws, item_id), value, reviewer, said_at)
+        for item_id, value in answers.items()
+    ]
+    labelling = prepare(ws, [one.label for one in given if one.label is not None])
+    return ws.write(lambda tx: _keep(ws, tx, given, labelling))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """An answer as it would be kept: the closed item, the label and the outcome that it makes."""
+
+    item: ReviewItem
+    label: WaitingLabel | None
+    outcome: Outcome | None
+
+
+def _given(
+    ws: Workspace, dictionary: Dictionary, item: ReviewItem, value: object, reviewer: str, said_at: datetime
+) -> _Given:
+    prediction = _prediction(item)
+    words = dictionary.words(item.release)
+    checked = words.checked(prediction, value)
+    label = outcome = None
     if item.label_set is not None and item.key is not None:
-        wanted = [
-            WaitingLabel(
-                item.id, item.label_set, item.key, checked, reviewer, "review", said_at, item.prediction_id
-            )
-        ]
-    outcome = None
+        label = WaitingLabel(
+            item.id, item.label_set, item.key, checked, reviewer, "review", said_at, item.prediction_id
+        )
     if item.inclusion_probability is not None:
         outcome = outcome_of(
             words,
-            _prediction(item),
+            prediction,
             value=checked,
             source="audit",
             inclusion_probability=item.inclusion_probability,
             at=said_at,
             recorded_at=ws.now(),
         )
-    labelling = prepare(ws, wanted)
-    return ws.write(lambda tx: _keep(ws, tx, answered, labelling, outcome))
+    answered = replace(item, state="answered", value=checked, reviewer=reviewer, answered_at=said_at)
+    return _Given(answered, label, outcome)
 
 
-def _keep(
-    ws: Workspace, tx: Tx, answered: ReviewItem, labelling: Labelling, outcome: Outcome | None
-) -> ReviewItem:
-    if not store.close_item(tx, answered):
-        return _earlier(tx, answered)
-    give(ws, tx, labelling, origins={answered.id})
-    if outcome is not None:
-        store.insert_outcome(tx, outcome)
-    return answered
+def _keep(ws: Workspace, tx: Tx, given: Sequence[_Given], labelling: Labelling) -> list[ReviewItem]:
+    closed = {one.item.id for one in given if store.close_item(tx, one.item)}
+    give(ws, tx, labelling, origins=closed)
+    store.insert_outcomes(
+        tx, [one.outcome for one in given if one.outcome is not None and one.item.id in closed]
+    )
+    return [one.item if one.item.id in closed else _earlier(tx, one.item) for one in given]
 
 
 def _earlier(tx: Tx, answered: ReviewItem) -> ReviewItem:

@@ -200,8 +200,9 @@ def _unrefuted(endpoint: str, *, start: datetime, end: datetime) -> list[sa.Colu
     ]
 
 
-def insert_outcome(tx: Tx, outcome: Outcome) -> None:
-    tx.execute(sa.insert(outcomes).values(**vars(outcome)))
+def insert_outcomes(tx: Tx, new: Sequence[Outcome]) -> None:
+    if new:
+        tx.execute(sa.insert(outcomes), [vars(one) for one in new])
 
 
 def newest_outcome(connection: Connection, prediction_id: str, *, source: str) -> Outcome | None:
