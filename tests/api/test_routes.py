@@ -126,7 +126,7 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/jobs?state=failed", None, list, []),
     ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
     ("/api/schedules", None, list, []),
-    ("/api/background", None, lambda one: one["is_busy"], True),
+    ("/api/background", None, lambda one: one["has_jobs"], True),
     ("/api/why/kind@1", None, lambda one: "kind@1" in one["answer"], True),
     ("/api/trace/{it}", a_prediction, lambda one: one["gaps"], []),
     ("/api/impact/goods:7", None, lambda one: one["reached"]["dataset_version"], ["goods@1"]),

@@ -50,6 +50,7 @@ class Shop:
         self.now: datetime | None = None  # where the clock was moved to last
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False)
         self._port = port
+        self._begun: list[Command] = []
 
     def get(self, path: str, **query: Any) -> Any:
         """Ask as the engineer."""
@@ -82,31 +83,30 @@ class Shop:
         self.now = to
         self.post("/api/simulation/clock", {"to": to.isoformat()})
 
-    def settle(self) -> None:
-        """Wait until the server has dealt with everything that the clock or we have caused."""
+    def settle(self, *, jobs: bool = True) -> None:
+        """Wait until the server has dealt with what the clock or we have caused; jobs may go on if they are left out."""
         deadline = time.monotonic() + _PATIENCE_S
         quiet = 0
         while quiet < 2:
-            quiet = 0 if self.get("/api/background")["is_busy"] else quiet + 1
+            work = self.get("/api/background")
+            quiet = 0 if work["is_due"] or (jobs and work["has_jobs"]) else quiet + 1
             if time.monotonic() > deadline:
                 raise ShopError("background work did not come to an end; see server.log in the home")
             time.sleep(0.1)
 
+    def begin(self, *arguments: str, actor: str = "robin") -> Command:
+        """Start an everloop command."""
+        begun = Command(arguments, ("--home", str(self.home), "--actor", actor, "--json"))
+        self._begun.append(begun)
+        return begun
+
     def command(self, *arguments: str, actor: str = "robin") -> Any:
         """Run an everloop command and return its JSON answer."""
-        ran = subprocess.run(
-            [*_EVERLOOP, *arguments, "--home", str(self.home), "--actor", actor, "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode != 0:
-            raise ShopError(
-                f"everloop {' '.join(arguments)} ended with {ran.returncode}: {ran.stderr.strip()[-600:]}"
-            )
-        return json.loads(ran.stdout)
+        return self.begin(*arguments, actor=actor).answer()
 
     def close(self) -> None:
+        for one in self._begun:
+            one.stop()
         self._http.close()
 
     def _answer(self, answer: httpx.Response) -> Any:
@@ -115,6 +115,30 @@ class Shop:
                 f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:600]}"
             )
         return answer.json()
+
+
+class Command:
+    """An everloop command that runs."""
+
+    def __init__(self, arguments: tuple[str, ...], options: tuple[str, ...]) -> None:
+        self._name = " ".join(arguments)
+        self._process = subprocess.Popen(
+            [*_EVERLOOP, *arguments, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def answer(self) -> Any:
+        """Wait for its end and return its JSON answer."""
+        told, errors = self._process.communicate()
+        if self._process.returncode != 0:
+            raise ShopError(
+                f"everloop {self._name} ended with {self._process.returncode}: {errors.strip()[-600:]}"
+            )
+        return json.loads(told)
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        self._process.terminate()
+        self._process.wait(30)
 
 
 class _PredictionPort:
@@ -191,16 +215,9 @@ def running_shop(home: Path, project: Path) -> Iterator[Shop]:
 
 def _first_token(home: Path) -> str:
     """The owner's token: made on the command line, since nobody can ask the server for it yet."""
-    for arguments in (("access", "add", "robin", "--role", "owner"), ("access", "token", "robin")):
-        ran = subprocess.run(
-            [*_EVERLOOP, *arguments, "--home", str(home), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode != 0:
-            raise ShopError(ran.stderr.strip())
-    return str(json.loads(ran.stdout)["token"])
+    options = ("--home", str(home), "--json")
+    Command(("access", "add", "robin", "--role", "owner"), options).answer()
+    return str(Command(("access", "token", "robin"), options).answer()["token"])
 
 
 def _token(shop: Shop, name: str, role: str) -> str:

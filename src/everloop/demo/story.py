@@ -114,6 +114,7 @@ def ingest_and_label(story: Story) -> None:
 def train_on_schedule(story: Story) -> None:
     """The scheduled job trains two candidates and registers the better; a tempting one is blocked."""
     shop = story.shop
+    tempting = shop.begin("run", "train_with_product_name")  # meanwhile, somebody tries
     shop.move_clock(datetime(2026, 9, 1, 0, 0, 5, tzinfo=UTC))
     shop.settle()
     jobs = shop.get("/api/jobs", kind="train")
@@ -131,7 +132,7 @@ def train_on_schedule(story: Story) -> None:
         f"{story.first_version} failed its gates: {acts.failed_gates(card)}",
     )
     story.say(f"   {jobs[0]['reason']}: {story.first_version}, {acts.metrics_of(card)}; all gates passed")
-    blocked = shop.command("run", "train_with_product_name")["version"]
+    blocked = tempting.answer()["version"]
     failed = acts.failed_gates(shop.get(f"/api/model-versions/{blocked}"))
     need(
         "leakage" in failed,
@@ -213,6 +214,9 @@ def retrain_and_recover(story: Story) -> None:
     decisions = story.shop.get("/api/retrainings")
     need(bool(decisions), "drift and contradictions did not start a retrain")
     acts.deliver_retrained(story)
+    story.tried = story.shop.begin(
+        "run", "train", "--param", "busy_merchants_only=true", "--reason", "try merchants as an input"
+    )
     *_, (name, week) = acts.weeks(story.listings["month_2"], datetime(2026, 10, 1, tzinfo=UTC), 4)
     acts.serve_week(story, f"October {name}", week, story.listings["month_2_truth"])
     with_loop, without, n = acts.recovery(story, week)
@@ -238,9 +242,7 @@ def bad_version_leaves(story: Story) -> None:
     """A version that passes the gates but fails on small merchants is rolled back by the judge."""
     shop = story.shop
     before = shop.get("/api/endpoints/category/live")[0]["version"]
-    bad = shop.command(
-        "run", "train", "--param", "busy_merchants_only=true", "--reason", "try merchants as an input"
-    )["version"]
+    bad = story.tried.answer()["version"]
     card = shop.get(f"/api/model-versions/{bad}")
     need(
         card["gate_report"]["verdict"] == "passed",
