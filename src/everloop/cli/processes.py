@@ -25,7 +25,7 @@ from everloop.settings import Settings, child_environment
 from everloop.workspace import Workspace, open_workspace
 
 _LOOK_EVERY_S = 0.5
-_LINGER_S = 5
+_LINGER_S = 30.0  # a worker takes a second or two to start: what comes soon finds it there
 _BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 _STOP_WITHIN_S = 15
 _ENDS_WITHIN_S = 10.0

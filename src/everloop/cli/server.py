@@ -87,6 +87,6 @@ def work(out: Output, only: str | None, linger_s: float, with_parent: int | None
             elif time.monotonic() - quiet_since >= linger_s:
                 break
             else:
-                time.sleep(0.2)
+                time.sleep(0.1)
     if not with_parent:  # the parent's terminal is not the place for a line every other minute
         out.answer({"done": done}, f"Did {done} things.")

@@ -104,7 +104,7 @@ live = el.endpoint(
         50,
         100,
         slow_above_ms=100,
-        excess_at_most={"errors": 0.02, "slow": 0.02, "contradicted": None},
+        excess_at_most={"errors": 0.03, "slow": 0.03, "contradicted": None},
     ),
     watch=[
         el.drift(every_h=24, window_h=168),
