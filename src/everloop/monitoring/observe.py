@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from everloop import events
 from everloop.errors import Invalid, NotFound
@@ -56,7 +57,19 @@ def observe(ws: Workspace) -> list[Finding]:
     versions and about the same things, is not found again. A watch that cannot look, such as a query with a mistake,
     is an event `monitoring.failed`; it goes on with its next window and keeps no other watch from looking.
     """
-    return [finding for due in _due(ws) for finding in _catch_up(ws, due)]
+    looks: list[_Look] = []
+    for due in _due(ws):
+        if isinstance(due.watch, TrafficWatch):
+            _count_traffic(ws, due)
+        else:
+            looks += _closed(ws, due)
+    # watches of one endpoint often share a window: it is read once
+    looks.sort(key=lambda look: look.window)
+    return [
+        finding
+        for (endpoint, start, end), together in groupby(looks, key=lambda look: look.window)
+        for finding in _look_together(ws, read_window(ws, endpoint, start=start, end=end), list(together))
+    ]
 
 
 def _due(ws: Workspace) -> list[_Due]:
@@ -72,22 +85,34 @@ def _is_due(ws: Workspace, one: _Due) -> bool:
     return one.looked_at + every_of(one.watch) <= ws.now()
 
 
-def _catch_up(ws: Workspace, due: _Due) -> list[Finding]:
-    if isinstance(due.watch, TrafficWatch):
-        _count_traffic(ws, due)
-        return []
-    every, now = every_of(due.watch), ws.now()
-    missed = int((now - due.looked_at) / every)
+@dataclass(frozen=True)
+class _Look:
+    """One watch's look at one window; `before` is when the watch has looked at last by then."""
+
+    due: _Due
+    before: datetime
+    end: datetime
+
+    @property
+    def window(self) -> tuple[str, datetime, datetime]:
+        """Endpoint, start and end."""
+        return self.due.endpoint, self.end - window_of(self.due.watch), self.end
+
+
+def _closed(ws: Workspace, due: _Due) -> list[_Look]:
+    """The windows that have closed since the watch last looked, oldest first."""
+    every = every_of(due.watch)
+    missed = int((ws.now() - due.looked_at) / every)
     first = max(1, missed - _MOST_LOOKS + 1)
-    before = due.looked_at
+    ends = [due.looked_at + look * every for look in range(first, missed + 1)]
+    return [_Look(due, before, end) for before, end in zip([due.looked_at, *ends], ends, strict=False)]
+
+
+def _look_together(ws: Workspace, window: Window, looks: Sequence[_Look]) -> list[Finding]:
     found: list[Finding] = []
-    for look in range(first, missed + 1):
-        end = due.looked_at + look * every
-        window = read_window(ws, due.endpoint, start=end - window_of(due.watch), end=end)
-        seen = _seen(ws, due.watch, window)
-        kept = ws.write(lambda tx, seen=seen, before=before, end=end: _keep(ws, tx, due, seen, before, end))  # type: ignore[misc]  # bound per turn
-        found += kept
-        before = end
+    for look in looks:
+        seen = _seen(ws, look.due.watch, window)
+        found += ws.write(lambda tx, seen=seen, look=look: _keep(ws, tx, look, seen))  # type: ignore[misc]  # bound per turn
     return found
 
 
@@ -113,9 +138,9 @@ def _seen(ws: Workspace, watch: Watch, window: Window) -> Seen:
         return Seen(failure=str(error))
 
 
-def _keep(ws: Workspace, tx: Tx, due: _Due, seen: Seen, before: datetime, end: datetime) -> list[Finding]:
-    name = name_of(due.watch)
-    if not store.move_watch(tx, due.endpoint, name, before=before, after=end):
+def _keep(ws: Workspace, tx: Tx, look: _Look, seen: Seen) -> list[Finding]:
+    due, name = look.due, name_of(look.due.watch)
+    if not store.move_watch(tx, due.endpoint, name, before=look.before, after=look.end):
         return []  # another process looked meanwhile
     if seen.failure is not None:
         told = f"The watch {name} of {due.endpoint} could not look at its window: {seen.failure}"
