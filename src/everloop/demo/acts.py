@@ -67,7 +67,8 @@ def ingest(story: Story, table: pa.Table) -> Any:
 def serve_week(story: Story, name: str, rows: pa.Table, truth: pa.Table) -> None:
     """A week of traffic in time order, in two parts, so that what one part taught is known in the next.
 
-    A training that a schedule starts at the end of the last week goes on while traffic does.
+    What the server does at the end of a part goes on while the next one is asked about; so does, in a month's first
+    week, the training that a schedule has started.
     """
     story.truth |= {row["listing_id"]: row["category"] for row in truth.to_pylist()}
     story.weekly[name] = ids_of(rows)
@@ -75,19 +76,19 @@ def serve_week(story: Story, name: str, rows: pa.Table, truth: pa.Table) -> None
     middle = _midnight_after(story.recent[0]["received_at"].replace(tzinfo=UTC) + timedelta(days=3))
     early = [row for row in story.recent if row["received_at"].replace(tzinfo=UTC) < middle]
     for part in (early, story.recent[len(early) :]):
-        _serve(story, part)
-        story.shop.settle(jobs=not name.endswith("week 4"))
+        _serve(story, part, wait_for_jobs=not name.endswith("week 1"))
     right = accuracy(story, story.weekly[name])
     story.say(f"   {name:<16} {len(rows):>5,} listings, accuracy {right:.3f} (against the truth files)")
 
 
-def _serve(story: Story, rows: list[dict[str, Any]]) -> None:
+def _serve(story: Story, rows: list[dict[str, Any]], *, wait_for_jobs: bool) -> None:
     """Some days of traffic, then what came back by their end: corrections and reviews."""
     shop = story.shop
     answers = shop.predict("category", [_request(story, row) for row in rows])
     for row, answer in zip(rows, answers, strict=True):
         prediction = answer["error"]["prediction_id"] if "error" in answer else answer["prediction_id"]
         story.predicted[row["listing_id"]] = (prediction, answer.get("output", ""))
+    shop.settle(jobs=wait_for_jobs)
     ingest(story, pa.Table.from_pylist(rows, schema=story.listings["month_1"].schema))
     midnight = _midnight_after(rows[-1]["received_at"].replace(tzinfo=UTC))
     evening = midnight - timedelta(minutes=30)
@@ -257,8 +258,9 @@ def accuracy(story: Story, ids: list[int]) -> float:
 def first_accuracy(story: Story, ids: list[int]) -> float:
     """What the first version would have answered: all traffic so far is scored offline, by the same predictor."""
     if not set(ids) <= story.first_answers.keys():
-        answers = story.shop.command("score", story.first_version, _file_of_traffic(story))
-        story.first_answers = {int(key): value for key, value in answers.items()}
+        scoring = story.shop.begin("score", story.first_version, _file_of_traffic(story))
+        story.shop.settle(jobs=False)
+        story.first_answers = {int(key): value for key, value in scoring.answer().items()}
     return float(np.mean([story.first_answers[one] == story.truth[one] for one in ids]))
 
 

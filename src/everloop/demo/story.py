@@ -176,6 +176,7 @@ def quiet_month(story: Story) -> None:
     """Month 1: ordinary traffic, and no false alarm."""
     for name, week in acts.weeks(story.listings["month_1"], datetime(2026, 9, 1, tzinfo=UTC), 4):
         acts.serve_week(story, f"September {name}", week, story.listings["month_1_truth"])
+    story.shop.settle(jobs=False)
     findings = acts.findings(story, "input_drift", "prediction_drift", "accuracy")
     need(not findings, f"a false alarm in the quiet month: {findings and findings[0]['message']}")
     right = acts.accuracy(story, [one for ids in story.weekly.values() for one in ids])
@@ -189,6 +190,7 @@ def season_moves(story: Story) -> None:
     weeks = list(acts.weeks(story.listings["month_2"], datetime(2026, 10, 1, tzinfo=UTC), 4))
     for name, week in weeks[:3]:
         acts.serve_week(story, f"October {name}", week, story.listings["month_2_truth"])
+    story.shop.settle()
     alerts = acts.findings(story, "input_drift", "prediction_drift")
     for alert in reversed(alerts):
         story.say(f"   {alert['at'][:10]}: {alert['message']}")
