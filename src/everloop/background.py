@@ -2,21 +2,23 @@
 
 Ticks are short looks that find nothing to do most of the time; jobs are durable rows that may take hours. Both run in
 worker processes, never in the one that answers the API; the server asks `is_due` and starts workers when it says so.
-A tick that fails is logged and looked at again at the next turn; it never keeps the others from running.
+A tick that fails is logged and rests for a while, longer each time; it never keeps the others from running.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from everloop import events, jobs, loop, monitoring, retraining, rollout, serving
+from everloop import clock, events, jobs, loop, monitoring, retraining, rollout, serving
 from everloop.errors import EverloopError
 from everloop.jobs import Handler
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.background")
+_LONGEST_REST_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def is_due(ws: Workspace) -> bool:
 
 def turn(ws: Workspace) -> int:
     """Run every tick that has something to do, once; how much was done."""
-    return sum(_run(ws, tick) for tick in TICKS if tick.look(ws))
+    return Ticker(ws).turn()
 
 
 def run_jobs(ws: Workspace) -> int:
@@ -62,9 +64,27 @@ def run_jobs(ws: Workspace) -> int:
     return jobs.Worker(ws, HANDLERS).run_until_idle()
 
 
-def _run(ws: Workspace, tick: Tick) -> int:
-    try:
-        return tick.verb(ws)
-    except EverloopError as error:
-        _log.error("%s: %s", tick.name, error)
-        return 0
+class Ticker:
+    """Runs the ticks turn after turn. One that failed rests for 1, 2, 4, ... up to 60 seconds."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._failures: Counter[str] = Counter()
+        self._rests_until_s: dict[str, float] = {}
+
+    def turn(self) -> int:
+        """As `turn`, but for ticks that rest."""
+        rested = (tick for tick in TICKS if clock.elapsed_s() >= self._rests_until_s.get(tick.name, 0.0))
+        return sum(self._run(tick) for tick in rested if tick.look(self._ws))
+
+    def _run(self, tick: Tick) -> int:
+        try:
+            done = tick.verb(self._ws)
+        except EverloopError as error:
+            _log.error("%s: %s", tick.name, error)
+            rest_s = min(2.0 ** self._failures[tick.name], _LONGEST_REST_S)
+            self._failures[tick.name] += 1
+            self._rests_until_s[tick.name] = clock.elapsed_s() + rest_s
+            return 0
+        del self._failures[tick.name]
+        return done

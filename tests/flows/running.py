@@ -52,6 +52,7 @@ class Everloop:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "everloop", "up", "--home", str(self.home), "--port", str(self.port)]
+        command += ["--with-parent", str(os.getpid())]  # so that no test that is killed leaves it behind
         with (self.home.parent / "said.txt").open("ab") as said:
             self.process = subprocess.Popen(command, env=self.environment(), stderr=said)
 

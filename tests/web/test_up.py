@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -20,6 +21,7 @@ def running(tmp_path: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "everloop", "up", "--home", str(tmp_path / "home"), "--port", str(port)]
+    command += ["--with-parent", str(os.getpid())]  # so that no test that is killed leaves it behind
     with subprocess.Popen(command) as server:
         try:
             yield f"http://127.0.0.1:{port}"

@@ -9,6 +9,8 @@ import click
 
 from everloop.cli.output import Output, pass_output
 
+_with_parent = click.option("--with-parent", type=int, hidden=True, help="The process to stop with.")
+
 
 @click.command()
 @click.option("--host", help="Address to listen on [127.0.0.1]; another than loopback needs auth = 'token'.")
@@ -17,16 +19,20 @@ from everloop.cli.output import Output, pass_output
     type=click.IntRange(1, 65_534),
     help="Port of API and pages [8400]; predictions also on the next one.",
 )
+@_with_parent
 @pass_output
-def up(out: Output, host: str | None, port: int | None) -> None:
+def up(out: Output, host: str | None, port: int | None, with_parent: int | None) -> None:
     """Serve API, pages and predictions, and do background work, until stopped.
 
     \b
     Example: everloop up --home ./shop --port 8400
     """
+    from everloop.cli.parent import stop_with_parent
     from everloop.cli.processes import run_server
     from everloop.settings import load_settings
 
+    if with_parent is not None:
+        stop_with_parent(with_parent)
     settings = load_settings(out.home, actor=out.actor, host=host, port=port)
     run_server(settings, say=out.say)
 
@@ -34,7 +40,7 @@ def up(out: Output, host: str | None, port: int | None) -> None:
 @click.command()
 @click.option("--host", help="Address to listen on [127.0.0.1].")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of predictions [8401].")
-@click.option("--with-parent", type=int, hidden=True)
+@_with_parent
 @pass_output
 def serve(out: Output, host: str | None, port: int | None, with_parent: int | None) -> None:
     """Serve predictions alone: reads releases and routes from the home, needs no database.
@@ -62,7 +68,7 @@ def serve(out: Output, host: str | None, port: int | None, with_parent: int | No
     type=click.FloatRange(0, 3600),
     help="Seconds to wait for more work before stopping.",
 )
-@click.option("--with-parent", type=int, hidden=True)
+@_with_parent
 @pass_output
 def work(out: Output, only: str | None, linger_s: float, with_parent: int | None) -> None:
     """Run due background work and stop when there is none: what 'everloop up' does by itself.
@@ -78,8 +84,9 @@ def work(out: Output, only: str | None, linger_s: float, with_parent: int | None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     done, quiet_since = 0, time.monotonic()
     with out.workspace() as ws:
+        ticker = background.Ticker(ws)
         while True:
-            did = background.turn(ws) if only != "jobs" else 0
+            did = ticker.turn() if only != "jobs" else 0
             did += background.run_jobs(ws) if only != "ticks" else 0
             done += did
             if did:

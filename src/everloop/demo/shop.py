@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -197,6 +198,7 @@ def running_shop(home: Path, project: Path) -> Iterator[Shop]:
     port = _free_port()
     log = (home / "server.log").open("wb")
     command = [*_EVERLOOP, "up", "--home", str(home), "--port", str(port), "--actor", "robin"]
+    command += ["--with-parent", str(os.getpid())]
     server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     owner = _first_token(home)  # while the server starts
     shop = Shop(home, project, port, Tokens(owner, owner, owner))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from everloop import background
+from everloop.background import Tick, Ticker
+from everloop.errors import StorageFailed
+from everloop.workspace import Workspace
+
+
+class Broken:
+    """A tick that fails until it is mended."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.is_mended = False
+
+    def verb(self, _ws: Workspace) -> int:
+        self.tries += 1
+        if not self.is_mended:
+            raise StorageFailed("the disk is full. Free space.")
+        return 1
+
+
+@pytest.fixture
+def elapsed_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("everloop.clock.elapsed_s", lambda: now[0])
+    return now
+
+
+def test_a_tick_that_fails_rests_longer_each_time_and_the_others_go_on(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, elapsed_s: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Broken()
+    ticks = (
+        Tick("break", lambda _ws: True, broken.verb),
+        Tick("go on", lambda _ws: True, lambda _ws: 1),
+    )
+    monkeypatch.setattr(background, "TICKS", ticks)
+    ticker = Ticker(ws)
+    with caplog.at_level(logging.ERROR):
+        for tenth in range(700):
+            elapsed_s[0] = tenth / 10
+            assert ticker.turn() == 1
+    assert broken.tries == 7  # at 0, 1, 3, 7, 15, 31 and 63 seconds
+    assert len(caplog.messages) == 7
+
+
+def test_a_tick_that_works_again_runs_each_turn(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, elapsed_s: list[float]
+) -> None:
+    broken = Broken()
+    monkeypatch.setattr(background, "TICKS", (Tick("break", lambda _ws: True, broken.verb),))
+    ticker = Ticker(ws)
+    assert ticker.turn() == 0
+    broken.is_mended = True
+    assert ticker.turn() == 0
+    elapsed_s[0] = 1.0
+    assert [ticker.turn() for _ in range(3)] == [1, 1, 1]
