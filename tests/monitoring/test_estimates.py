@@ -66,7 +66,7 @@ def coverage(chance_of: NDArray[np.float64], accuracy_of: NDArray[np.float64], *
         found = estimate_accuracy(is_right[sampled], probability=chance[sampled])
         assert found.low is not None
         assert found.high is not None
-        held += found.low <= is_right.mean() <= found.high
+        held += found.low <= float(is_right.mean()) <= found.high
     return held / tries
 
 

@@ -207,7 +207,7 @@ def _compare_numbers(column: str, series: str, bins: NumberBins, before: Ints, n
 def _tenths(counts: Ints) -> Ints:
     """Which tenth of the reference each bin belongs to, numbered without gaps."""
     middle = counts.cumsum() - counts / 2.0
-    tenth = np.minimum(middle * _PSI_GROUPS // max(counts.sum(), 1), _PSI_GROUPS - 1)
+    tenth = np.minimum(middle * _PSI_GROUPS // max(int(counts.sum()), 1), _PSI_GROUPS - 1)
     return np.unique(tenth, return_inverse=True)[1]
 
 
