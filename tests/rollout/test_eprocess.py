@@ -45,7 +45,8 @@ def test_harm_is_expected_to_be_one_at_the_edge_of_the_null(n: int, share: float
     assert float((stats.binom.pmf(canary, n, null) * np.exp(log_e)).sum()) == pytest.approx(1.0)
 
 
-@given(n=st.integers(1, 40), share=shares, ratio=ratios, part=st.floats(0.0, 0.999))
+# no smaller part than 1e-9 but none: near the least float, scipy's binomial overflows
+@given(n=st.integers(1, 40), share=shares, ratio=ratios, part=st.just(0.0) | st.floats(1e-9, 0.999))
 def test_harm_is_expected_to_be_less_inside_the_null(n: int, share: float, ratio: float, part: float) -> None:
     inside = part * share * ratio / (share * ratio + 1 - share)
     canary = np.arange(n + 1)

@@ -40,6 +40,7 @@ from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
+    from everloop.serving.local import LocalServer, Question
 
 __all__ = [
     "IMAGE_STARTS",
@@ -48,9 +49,11 @@ __all__ = [
     "Field",
     "FieldProblem",
     "FieldType",
+    "LocalServer",
     "Manifest",
     "PredictionRecord",
     "Predictor",
+    "Question",
     "Route",
     "RouteTable",
     "Signature",
@@ -78,4 +81,8 @@ def __getattr__(name: str) -> Any:
         from everloop.serving import app  # noqa: PLC0415  (uvicorn: a third of a second that readers do not need)
 
         return app.run
+    if name in ("LocalServer", "Question"):
+        from everloop.serving import local  # noqa: PLC0415  (asyncio, for who replays the past alone)
+
+        return getattr(local, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -65,9 +65,8 @@ class Watcher:
             stamp = _stamp(routes)
             must_retry = bool(self.table.problems) and elapsed_s() - loaded_s > RETRY_PERIOD_S
             if not self._has_loaded or stamp != seen or must_retry:
-                await self._reload()
+                await self.reload()
                 seen, loaded_s = stamp, elapsed_s()
-                self._report()
             await asyncio.sleep(WATCH_PERIOD_S)
 
     async def _keep_reporting(self) -> None:
@@ -75,7 +74,8 @@ class Watcher:
             self._report()
             await asyncio.sleep(REPORT_PERIOD_S)
 
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
+        """Load the routes in force, switch to them, and say so."""
         old = self.table
         self._answerer.arrivals = []
         new = await asyncio.to_thread(self._loader.load, old)
@@ -91,6 +91,7 @@ class Watcher:
                 task = asyncio.create_task(release.batcher.close())
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
+        self._report()
 
     def _report(self) -> None:
         self._worker = msgspec.structs.replace(
