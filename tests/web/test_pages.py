@@ -141,7 +141,7 @@ def test_a_page_is_json_at_its_own_address(story: Site, path: str) -> None:
 
 def test_a_simulation_says_so_on_every_page(story: Site) -> None:
     for path in TOLD_PLACES:
-        assert "Simulated clock" in story.get(path).text, path
+        assert "what happens was made up or is replayed from the past" in story.get(path).text, path
 
 
 def test_an_unknown_thing_is_a_page_with_what_to_do(story: Site) -> None:

@@ -34,7 +34,7 @@ def test_the_loop_is_at_the_root(running: str) -> None:
     page = first_answer(running)
     assert page.status_code == 200
     assert "No loop is declared yet" in page.text
-    assert "Simulated clock" not in page.text
+    assert "made up or is replayed" not in page.text
     address = re.search(r'href="(/static/[^"]+css)"', page.text)
     assert address
     assert httpx.get(f"{running}{address[1]}", trust_env=False).status_code == 200
