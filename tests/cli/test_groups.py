@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import feedback, jobs, registry, rollout
+from everloop import data, feedback, jobs, loop, registry, rollout
 from everloop.cli import main
+from everloop.errors import Invalid
 from tests.loop import living
 from tests.loop import shop as made_up
 from tests.loop.living import Shop
@@ -180,6 +183,27 @@ def test_a_file_is_scored_as_it_would_be_served(everloop: Shell, tmp_path: Path)
     answers = everloop("score", "kind@1", str(tmp_path / "goods.parquet"), "--key", "sku")
     assert list(answers) == ["300", "301", "302", "303", "304"]
     assert list(answers.values()) == goods["kind"].to_pylist()
+
+
+def test_a_dataset_version_and_a_csv_file_are_scored_alike(everloop: Shell, tmp_path: Path) -> None:
+    rows = data.read(everloop.shop.ws, "goods").slice(0, 20)
+    shown = rows.select(["sku", "title", "seller", "listed_at"])
+    csv.write_csv(
+        shown.set_column(3, "listed_at", shown["listed_at"].cast(pa.string())), tmp_path / "goods.csv"
+    )
+    of_version, of_file = (
+        everloop("score", "kind@1", "goods@1"),
+        everloop("score", "kind@1", str(tmp_path / "goods.csv")),
+    )
+    assert len(of_version) == 240
+    assert of_file == {key: of_version[key] for key in map(str, rows["sku"].to_pylist())}
+
+
+def test_a_column_that_the_model_cannot_take_is_refused(everloop: Shell, tmp_path: Path) -> None:
+    rows = data.read(everloop.shop.ws, "goods").slice(0, 2)
+    wrong = rows.set_column(rows.column_names.index("seller"), "seller", pa.array(["Ann", "Bob"]))
+    with pytest.raises(Invalid, match="the column 'seller' holds string and the model takes it as integer"):
+        loop.score(everloop.shop.ws, "kind@1", wrong)
 
 
 def test_background_work_is_done_on_request(everloop: Shell) -> None:

@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rollouts": ("rollouts", "rollouts", "Canaries: plan, start, pause, roll back, look."),
     "run": ("loop", "run", "Run a pipeline now."),
     "runs": ("runs", "runs", "Training runs: parameters, metrics, artifacts."),
-    "score": ("loop", "score", "Score a file with a released version."),
+    "score": ("loop", "score", "Score a file or dataset with a released version."),
     "serve": ("server", "serve", "The data plane alone: predictions."),
     "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
     "up": ("server", "up", "API, pages, predictions and background work."),

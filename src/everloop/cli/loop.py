@@ -88,36 +88,40 @@ def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, 
 
 @click.command()
 @click.argument("version")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--key", help="The file's column that names a row in the answer; the first one when left out.")
+@click.argument("source")
+@click.option(
+    "--key", help="The column that names a row in the answer [the dataset's key, a file's first column]."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Write a Parquet file instead of printing.")
 @pass_output
-def score(out: Output, version: str, file: Path, key: str | None, output: Path | None) -> None:
-    """Score a Parquet file with a released version, by the predictor that serves it.
+def score(out: Output, version: str, source: str, key: str | None, output: Path | None) -> None:
+    """Score a file (Parquet, CSV, JSONL) or a dataset version with a released version, by the predictor that serves it.
 
     \b
     Example: everloop score category@2 october.parquet --output answers.parquet
+             everloop score category@2 listings@18
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from everloop import data
     from everloop import loop as room
-    from everloop.errors import Invalid
 
-    try:
-        rows = pq.read_table(file)
-    except pa.ArrowInvalid as error:
-        raise Invalid(
-            f"{file} is not a Parquet file: {error}. Convert it, or ingest it as a dataset."
-        ) from error
     with out.workspace() as ws:
+        if Path(source).exists():
+            rows, _ = data.typed(data.load(Path(source), key=None, file_format=None))
+            name = key or rows.column_names[0]
+        else:
+            rows = data.read(ws, source)
+            name = key or data.dataset(ws, source.partition("@")[0]).key or data.ROW_ID
+        if name not in rows.column_names:
+            raise click.UsageError(f"{source} has no column {name!r}; it has {', '.join(rows.column_names)}.")
         answers = room.score(ws, version, rows)
-    keys = rows[key or rows.column_names[0]]
     if output is not None:
-        pq.write_table(pa.table({key or rows.column_names[0]: keys, "output": answers["output"]}), output)
+        pq.write_table(pa.table({name: rows[name], "output": answers["output"]}), output)
         out.answer({"rows": len(rows), "file": str(output)}, f"{len(rows):,} rows scored into {output}.")
         return
-    pairs = dict(zip(map(str, keys.to_pylist()), answers["output"].to_pylist(), strict=True))
+    pairs = dict(zip(map(str, rows[name].to_pylist()), answers["output"].to_pylist(), strict=True))
     out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
 
 

@@ -7,6 +7,7 @@ overtaken starts again from there. See docs/explanation/dataset-versions.md.
 Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events, ledger, workspace and storage.
 """
 
+from everloop.data.arrow import ARROW_TYPES
 from everloop.data.cleaning import clean, recorded_operations
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import diff
@@ -32,6 +33,7 @@ from everloop.data.records import (
 from everloop.data.sources import Source, load
 
 __all__ = [
+    "ARROW_TYPES",
     "ROW_ID",
     "CleaningReport",
     "CleaningStep",

@@ -33,7 +33,7 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     NotFound
         The version is not released.
     Invalid
-        A column is missing, or a row has a value that the model cannot take.
+        A column is missing, or has values that are not of the type in the version's signature.
     """
     version = registry.version(ws, ref)
     release = registry.release_of(ws, ref)
@@ -45,6 +45,9 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
             f"the rows lack {', '.join(missing)}; {ref} takes {', '.join(wanted)}. Add the columns."
         )
     whole = rows
+    for field in manifest.signature.inputs:
+        place = whole.column_names.index(field.name)
+        whole = whole.set_column(place, field.name, _cast(whole[field.name], field))
     for view in manifest.features:
         whole = whole.append_column(view.name, _values(ws, version, view, rows))
     x = pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
@@ -52,6 +55,17 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     for start in range(0, len(x), _AT_ONCE):
         outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
     return pa.table({"output": outputs})
+
+
+def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray[Any]:
+    """A file may hold whole numbers where the model takes text, or texts where it takes numbers."""
+    try:
+        return column.cast(data.ARROW_TYPES[field.type])
+    except pa.ArrowException as error:
+        raise Invalid(
+            f"the column {field.name!r} holds {column.type} and the model takes it as {field.type}: {error}. "
+            "Mend the values, or score what was ingested as a dataset."
+        ) from error
 
 
 def _values(ws: Workspace, version: ModelVersion, view: FeatureView, rows: pa.Table) -> pa.Array[Any]:
