@@ -134,10 +134,11 @@ def _people_obstacles(
                 f"version, or talk to {one.by}.",
             )
     if approved < model.approval.people:
-        who = f" by other people than {version.author}" if model.approval.not_author else ""
+        people = "1 person" if model.approval.people == 1 else f"{model.approval.people} people"
+        others = f" other than {version.author}" if model.approval.not_author else ""
         yield Obstacle(
             "approvals",
-            f"It has {approved} approvals{who}; {model.name} asks for {model.approval.people}{who}. "
+            f"{model.name} asks for the approval of {people}{others}; it has {approved}. "
             f"Approve it with: everloop models approve {version.ref} --reason WHY",
         )
 
