@@ -36,8 +36,8 @@ def test_a_tick_that_fails_rests_longer_each_time_and_the_others_go_on(
 ) -> None:
     broken = Broken()
     ticks = (
-        Tick("break", lambda _ws: True, broken.verb),
-        Tick("go on", lambda _ws: True, lambda _ws: 1),
+        Tick("break", "jobs", lambda _ws: True, broken.verb),
+        Tick("go on", "jobs", lambda _ws: True, lambda _ws: 1),
     )
     monkeypatch.setattr(background, "TICKS", ticks)
     ticker = Ticker(ws)
@@ -53,10 +53,24 @@ def test_a_tick_that_works_again_runs_each_turn(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, elapsed_s: list[float]
 ) -> None:
     broken = Broken()
-    monkeypatch.setattr(background, "TICKS", (Tick("break", lambda _ws: True, broken.verb),))
+    monkeypatch.setattr(background, "TICKS", (Tick("break", "jobs", lambda _ws: True, broken.verb),))
     ticker = Ticker(ws)
     assert ticker.turn() == 0
     broken.is_mended = True
     assert ticker.turn() == 0
     elapsed_s[0] = 1.0
     assert [ticker.turn() for _ in range(3)] == [1, 1, 1]
+
+
+def test_what_a_tick_does_is_recorded_as_done_by_the_system(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actors: list[str] = []
+
+    def verb(acting: Workspace) -> int:
+        actors.append(acting.actor)
+        return 1
+
+    monkeypatch.setattr(background, "TICKS", (Tick("go on", "rollout", lambda _ws: True, verb),))
+    assert background.turn(ws) == 1
+    assert actors == ["system:rollout"]

@@ -30,6 +30,7 @@ def test_the_home_comes_from_the_environment(tmp_path: Path) -> None:
     [
         ("prot = 1", "Did you mean 'port'"),
         ("port = 'many'", "whole number"),
+        ("log_segment_s = 0", "it is 1 or more"),
         ("log_fsync = 'perhaps'", "true or false"),
         ("auth = 'maybe'", "'off' or 'token'"),
         ("port =", "not valid TOML"),

@@ -23,22 +23,32 @@ _LONGEST_REST_S = 60.0
 
 @dataclass(frozen=True)
 class Tick:
-    """`look` says whether there may be something to do, by a cheap query; `verb` does it and tells how much was done."""
+    """`look` says whether there may be something to do, by a cheap query; `verb` does it and tells how much was done.
+
+    What it writes is recorded as done by `system:<room>`: nobody is named for what nobody did.
+    """
 
     name: str
+    room: str
     look: Callable[[Workspace], bool]
     verb: Callable[[Workspace], int]
 
 
 TICKS: tuple[Tick, ...] = (
-    Tick("fire schedules", jobs.schedules_due, lambda ws: len(jobs.fire_due(ws))),
-    Tick("go on with rollouts", rollout.is_running, lambda ws: len(rollout.tick(ws))),
-    Tick("look at watches", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
-    Tick("consider retraining", retraining.wants_training, lambda ws: len(retraining.consider(ws))),
-    Tick("roll out what is approved", loop.has_approved, lambda ws: len(loop.deliver(ws))),
-    Tick("tell events", events.has_undelivered, events.deliver),
+    Tick("fire schedules", "jobs", jobs.schedules_due, lambda ws: len(jobs.fire_due(ws))),
+    Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws))),
+    Tick("look at watches", "monitoring", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
+    Tick(
+        "consider retraining",
+        "retraining",
+        retraining.wants_training,
+        lambda ws: len(retraining.consider(ws)),
+    ),
+    Tick("roll out what is approved", "delivery", loop.has_approved, lambda ws: len(loop.deliver(ws))),
+    Tick("tell events", "events", events.has_undelivered, events.deliver),
     Tick(
         "seal the prediction log",
+        "serving",
         lambda ws: serving.log.may_be_sealed(ws.home / "serving"),
         lambda ws: len(serving.log.seal(ws.home / "serving")),
     ),
@@ -79,7 +89,7 @@ class Ticker:
 
     def _run(self, tick: Tick) -> int:
         try:
-            done = tick.verb(self._ws)
+            done = tick.verb(self._ws.acting_as(f"system:{tick.room}"))
         except EverloopError as error:
             _log.error("%s: %s", tick.name, error)
             rest_s = min(2.0 ** self._failures[tick.name], _LONGEST_REST_S)

@@ -159,9 +159,12 @@ def _as_bool(name: str, value: Any, origin: str) -> bool:
 
 def _as_int(name: str, value: Any, origin: str) -> int:
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError) as error:
         raise Invalid(f"{origin} sets {name} to {value!r}; it is a whole number.") from error
+    if number < 1:
+        raise Invalid(f"{origin} sets {name} to {number}; it is 1 or more.")
+    return number
 
 
 def _system_user() -> str:

@@ -123,7 +123,9 @@ def test_an_approval_of_the_author_given_before_the_rule_does_not_count(ws: Work
     registry.approve(ws, version.ref, reason="mine")
     assert registry.may_be_released(ws, version.ref)
     registry.define(ws, "category", approval=registry.people(1, not_author=True))
-    with pytest.raises(GateFailed, match="category asks for the approval of 1 person other than tester; it has 0"):
+    with pytest.raises(
+        GateFailed, match="category asks for the approval of 1 person other than tester; it has 0"
+    ):
         registry.promote(ws, version.ref, "production")
 
 
