@@ -63,7 +63,7 @@ class Figures:
     gain_at_least: float
 
 
-FIGURES = Figures(0.95, 0.72, 0.85, 0.12)
+FIGURES = Figures(0.95, 0.72, 0.82, 0.12)
 FAST_FIGURES = Figures(0.93, 0.72, 0.80, 0.12)
 """With a third of the listings, and half of them reported on: what is learnt from is less, and so is what is judged."""
 
