@@ -47,6 +47,11 @@ def test_three_times_the_errors_roll_back_with_the_numbers() -> None:
     assert verdict.excess == pytest.approx(36 / 1_160 - 95 / 10_440)
 
 
+def test_a_canary_of_which_every_request_fails_is_told_as_100_percent() -> None:
+    decision = judge([errors(Counts(6, 6, 0, 54))], RULES)
+    assert decision.reason.startswith("errors 100 % (6 of 6) against 0 % (0 of 54) in the control")
+
+
 @pytest.mark.parametrize(
     "counts", [Counts(), Counts(1, 2, 0, 18), Counts(0, 20, 0, 180), Counts(1, 4, 0, 36)]
 )

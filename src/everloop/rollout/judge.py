@@ -324,4 +324,6 @@ def _bound_in_words(verdict: MetricVerdict) -> str:
 
 
 def _rate_in_words(rate: float | None) -> str:
-    return "unknown" if rate is None else f"{100 * rate:.2g} %"
+    if rate is None:
+        return "unknown"
+    return f"{100 * rate:.2g} %" if rate < 0.995 else f"{100 * rate:.3g} %"
