@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from everloop.monitoring import accuracy, drift, kpi, latency
     from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step
     from everloop.registry import people
-    from everloop.retraining import contradicted, drifted
+    from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
     from everloop.rollout import canary
     from everloop.workspace import open_workspace
 
@@ -28,6 +28,8 @@ _HOMES = {
     "Split": "everloop.pipelines",
     "Table": "everloop.pipelines",
     "accuracy": "everloop.monitoring",
+    "alarmed": "everloop.retraining",
+    "arrived": "everloop.retraining",
     "best": "everloop.pipelines",
     "canary": "everloop.rollout",
     "check": "everloop.checks",
@@ -41,6 +43,7 @@ _HOMES = {
     "gate": "everloop.checks",
     "kpi": "everloop.monitoring",
     "label_set": "everloop.loop",
+    "labelled": "everloop.retraining",
     "latency": "everloop.monitoring",
     "model": "everloop.loop",
     "open_workspace": "everloop.workspace",
@@ -58,6 +61,8 @@ __all__ = [
     "Split",
     "Table",
     "accuracy",
+    "alarmed",
+    "arrived",
     "best",
     "canary",
     "check",
@@ -71,6 +76,7 @@ __all__ = [
     "gate",
     "kpi",
     "label_set",
+    "labelled",
     "latency",
     "model",
     "open_workspace",

@@ -32,9 +32,11 @@ from everloop.clock import SimulatedClock
 from everloop.workspace import Workspace
 from tests.loop import shop
 
+LOOP = shop.LOOP.replace("when=el.contradicted(live, 1)", "when=el.drifted(live) & el.contradicted(live, 1)")
+
 
 def test_one_listing_travels_through_every_record(ws: Workspace, tmp_path: Path) -> None:
-    loop = shop.set_up(ws, tmp_path)
+    loop = shop.set_up(ws, tmp_path, text=LOOP)
     row = data.rows_by_key(ws, "goods", ["7"])
     assert row.num_rows == 1
 
@@ -85,7 +87,7 @@ def check_reasons(ws: Workspace, decision: retraining.Decision) -> None:
     """Each act names its reason, and from the last one leads back to the first."""
     told = governance.why(ws, decision.id)
     assert "1 answers of kind contradicted" in told.answer
-    assert told.numbers["kind"]["contradictions"] == 1
+    assert told.numbers["contradicted kind"] == 1
     finding = next(one for one in told.go_on if one.startswith("find_"))
     assert decision.id in governance.why(ws, finding).go_on
     assert "chance of a false alarm" in " ".join(governance.why(ws, finding).because)

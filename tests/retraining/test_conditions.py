@@ -8,17 +8,24 @@ from hypothesis import strategies as st
 
 from everloop.errors import Invalid
 from everloop.retraining.conditions import (
+    Alarmed,
+    Arrived,
     Both,
     Condition,
     Contradicted,
     Drifted,
     Either,
     Evidence,
+    Found,
+    Labelled,
+    Single,
+    arrived,
     contradicted,
-    endpoints_of,
     from_value,
     holds,
     in_words,
+    labelled,
+    singles_of,
     to_value,
 )
 from everloop.retraining.decide import decide
@@ -27,12 +34,22 @@ NOW = datetime(2026, 10, 20, tzinfo=UTC)
 BOTH = Drifted("category") & Contradicted("category", 50)
 
 
-def seen(*, drift: int = 1, contradictions: int = 60) -> dict[str, Evidence]:
-    return {"category": Evidence(tuple(f"find_{i}" for i in range(drift)), contradictions)}
+def seen(*, drift: int = 1, contradictions: int = 60) -> Evidence:
+    return {
+        Drifted("category"): Found(drift, tuple(f"find_{i}" for i in range(drift))),
+        Contradicted("category", 50): Found(contradictions),
+    }
 
 
+numbers = st.integers(1, 100)
 conditions: st.SearchStrategy[Condition] = st.recursive(
-    st.one_of(st.builds(Drifted, st.just("a")), st.builds(Contradicted, st.just("b"), st.integers(1, 100))),
+    st.one_of(
+        st.builds(Drifted, st.just("a")),
+        st.builds(Alarmed, st.just("a")),
+        st.builds(Contradicted, st.just("b"), numbers),
+        st.builds(Labelled, st.just("c"), numbers),
+        st.builds(Arrived, st.just("d"), numbers),
+    ),
     lambda inner: st.one_of(st.builds(Both, inner, inner), st.builds(Either, inner, inner)),
     max_leaves=6,
 )
@@ -62,8 +79,28 @@ def test_the_reason_tells_what_was_found_and_what_was_needed() -> None:
     )
 
 
-def test_a_condition_names_its_endpoints() -> None:
-    assert endpoints_of(Drifted("a") & (Drifted("b") | Contradicted("c", 1))) == {"a", "b", "c"}
+def test_a_condition_names_what_it_is_made_of() -> None:
+    made = Drifted("a") & (Drifted("a") | Labelled("c", 1))
+    assert singles_of(made) == {Drifted("a"), Labelled("c", 1)}
+
+
+@pytest.mark.parametrize(
+    ("condition", "count", "expected", "told"),
+    [
+        (Alarmed("category"), 1, True, "1 alarms on category"),
+        (Alarmed("category"), 0, False, "0 alarms on category"),
+        (Labelled("kind", 200), 200, True, "200 rows newly labelled in kind (needs 200)"),
+        (Labelled("kind", 200), 199, False, "199 rows newly labelled in kind (needs 200)"),
+        (Arrived("listings", 10), 12, True, "12 rows new or changed in listings (needs 10)"),
+        (Arrived("listings", 10), 9, False, "9 rows new or changed in listings (needs 10)"),
+    ],
+)
+def test_a_condition_holds_from_its_number_on(
+    condition: Single, count: int, expected: bool, told: str
+) -> None:
+    evidence = {condition: Found(count)}
+    assert holds(condition, evidence) is expected
+    assert in_words(condition, evidence) == told
 
 
 def test_enough_evidence_starts_training() -> None:
@@ -89,8 +126,9 @@ def test_no_contradictions_at_all_is_no_condition() -> None:
     class Named:
         name = "category"
 
-    with pytest.raises(Invalid, match="1 or more"):
-        contradicted(Named(), 0)
+    for make in (contradicted, labelled, arrived):
+        with pytest.raises(Invalid, match=rf"{make.__name__}\(\) was given 0; .* 1 or more"):
+            make(Named(), 0)
 
 
 def test_a_stored_condition_of_another_everloop_is_refused() -> None:

@@ -5,17 +5,32 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
-from everloop import feedback, jobs, ledger, monitoring, retraining
+from everloop import data, feedback, jobs, labels, ledger, monitoring, retraining
+from everloop.labels import NewLabel
 from everloop.ledger import Node
-from everloop.retraining import Condition, Decision
-from everloop.retraining.conditions import Contradicted, Drifted, Evidence
+from everloop.retraining import Condition, Decision, store
+from everloop.retraining.conditions import (
+    Alarmed,
+    Arrived,
+    Contradicted,
+    Drifted,
+    Evidence,
+    Found,
+    Labelled,
+)
 from everloop.retraining.decide import decide
+from tests.loop import shop as made_up
 from tests.loop.living import Shop
 
 NOW = datetime(2026, 9, 10, tzinfo=UTC)
-ENOUGH = {"kind": Evidence(drift_findings=("find_1",), contradictions=5)}
+ENOUGH: Evidence = {
+    Drifted("kind"): Found(1, ("find_1",)),
+    Contradicted("kind", 5): Found(5),
+    Contradicted("kind", 6): Found(5),
+}
 
 
 def policy(shop: Shop, condition: Condition | None, *, cooldown_h: float = 24) -> None:
@@ -78,7 +93,7 @@ def test_enough_contradictions_put_one_job_with_the_numbers(any_shop: Shop) -> N
     contradict(shop, 1)
     assert retraining.wants_training(shop.ws)
     (made,) = consider(shop)
-    assert made.evidence == {"kind": {"drift_findings": (), "contradictions": 3}}
+    assert made.evidence == {"contradicted kind": {"count": 3, "findings": []}}
     assert retraining.decisions(shop.ws)[0].reason == "3 answers of kind contradicted (needs 3)"
     put = jobs.job(shop.ws, made.job)
     assert (put.kind, put.reason) == (retraining.TRAIN, made.reason)
@@ -121,9 +136,58 @@ def test_drift_alone_is_enough_where_the_policy_says_so(shop: Shop) -> None:
     shop.later(hours=24)
     found = monitoring.observe(shop.ws)
     (made,) = consider(shop)
-    assert set(made.evidence["kind"]["drift_findings"]) == {one.id for one in found}
+    assert set(made.evidence["drifted kind"]["findings"]) == {one.id for one in found}
     reasons = ledger.upstream(shop.ws, Node("job", made.job))
     assert {one.id for one in found} <= {edge.source.id for edge in reasons}
+
+
+def test_fresh_labels_start_a_training_and_count_once(any_shop: Shop) -> None:
+    shop = any_shop
+    policy(shop, Labelled("kind", 3), cooldown_h=0)
+    assert consider(shop) == [], "labels from before the policy are no reason"
+    shop.later(minutes=1)
+    for key in (1, 2, 2):
+        labels.record(shop.ws, "kind", [NewLabel(key, "Lamps", "ann")])
+    assert consider(shop) == [], "a row that is labelled twice is one row"
+    labels.record(shop.ws, "kind", [NewLabel(3, "Lamps", "ann")])
+    shop.later(minutes=1)
+    (made,) = consider(shop)
+    assert made.reason == "3 rows newly labelled in kind (needs 3)"
+    assert consider(shop) == []
+
+
+def test_rows_that_are_new_or_changed_start_a_training(any_shop: Shop) -> None:
+    shop = any_shop
+    policy(shop, Arrived("goods", 12))
+    shop.later(minutes=1)
+    goods = made_up.goods(shop.ws, 10, first=500).drop_columns(["kind"])
+    data.ingest(shop.ws, "goods", goods)
+    assert consider(shop) == []
+    known = data.read(shop.ws, "goods", row_ids=[0, 1]).drop_columns(["_row_id"])
+    data.ingest(shop.ws, "goods", known.set_column(1, "title", pa.array(["new", "newer"])))
+    (made,) = consider(shop)
+    assert made.evidence == {"arrived goods": {"count": 12, "findings": []}}
+
+
+def test_an_alarm_starts_a_training(shop: Shop) -> None:
+    policy(shop, Alarmed("kind"))
+    watch = monitoring.kpi("SELECT 9 AS value", name="returns", at_most=1.0, every_h=24, window_h=24)
+    shop.ws.write(lambda tx: monitoring.set_watches(shop.ws, tx, "kind", [watch]))
+    shop.ask(3)
+    shop.later(hours=24)
+    (found,) = monitoring.observe(shop.ws)
+    (made,) = consider(shop)
+    assert made.evidence == {"alarmed kind": {"count": 1, "findings": [found.id]}}
+
+
+def test_evidence_of_an_older_decision_is_still_read(shop: Shop) -> None:
+    old = {"kind": {"drift_findings": ["find_1"], "contradictions": 7}}
+    values = {"id": "ret_1", "model": "kind", "at": NOW, "reason": "old", "evidence": old, "job": "job_1"}
+    shop.ws.write(lambda tx: store.insert_decision(tx, values))
+    assert retraining.decision(shop.ws, "ret_1").evidence == {
+        "drifted kind": {"count": 1, "findings": ["find_1"]},
+        "contradicted kind": {"count": 7, "findings": []},
+    }
 
 
 def test_a_policy_by_schedule_alone_never_decides(shop: Shop) -> None:

@@ -10,7 +10,7 @@ Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events
 from everloop.data.arrow import ARROW_TYPES
 from everloop.data.cleaning import clean, recorded_operations
 from everloop.data.definitions import dataset, datasets, define, version, versions
-from everloop.data.differences import diff
+from everloop.data.differences import count_arrived, diff
 from everloop.data.ingestion import ingest, typed
 from everloop.data.lookup import row_ids_by_key, rows_by_key
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
@@ -53,6 +53,7 @@ __all__ = [
     "Source",
     "Trim",
     "clean",
+    "count_arrived",
     "dataset",
     "datasets",
     "define",

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from everloop.data import store
 from everloop.data.arrow import arrow_schema
 from everloop.data.definitions import version as version_named
+from everloop.data.definitions import versions
 from everloop.data.indexing import digests_of
 from everloop.data.layout import Part, Positions, read_manifest, read_part
 from everloop.data.records import DIGEST, ROW_ID, DatasetVersion, Diff
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
+
+
+def count_arrived(ws: Workspace, name: str, *, since: datetime) -> int:
+    """How many rows of a dataset's newest version were added or changed after `since`; reads no row.
+
+    Raises NotFound when there is no such dataset.
+    """
+    newest = next(iter(versions(ws, name, limit=1)), None)
+    if newest is None or newest.created_at <= since:
+        return 0
+    with ws.read() as connection:
+        known = store.number_at(connection, name, at=since)
+    parts = read_manifest(ws, newest.manifest).parts
+    return sum(part.rows - part.deleted_count for part in parts if part.since > known)
 
 
 def diff(ws: Workspace, before: str, after: str) -> Diff:

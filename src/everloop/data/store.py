@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -74,6 +75,14 @@ def version_numbered(connection: Connection, dataset: str, number: int) -> Datas
     """Which version has this number?"""
     row = connection.execute(_versions_of(dataset).where(dataset_versions.c.number == number)).first()
     return None if row is None else _version(row)
+
+
+def number_at(connection: Connection, dataset: str, *, at: datetime) -> int:
+    """Which number had the newest version at that time? 0 for none."""
+    statement = sa.select(sa.func.max(dataset_versions.c.number)).where(
+        dataset_versions.c.dataset == dataset, dataset_versions.c.created_at <= at
+    )
+    return int(connection.execute(statement).scalar() or 0)
 
 
 def versions_before(

@@ -138,16 +138,11 @@ def _retraining(ws: Workspace, identifier: str) -> Reason:
     because: list[str] = []
     numbers: dict[str, Any] = {}
     go_on = {one.job: "the job that trains"}
-    for endpoint, evidence in one.evidence.items():
-        numbers[endpoint] = {
-            "contradictions": evidence["contradictions"],
-            "drift_findings": len(evidence["drift_findings"]),
-        }
-        because.append(
-            f"{endpoint}: {evidence['contradictions']} answers contradicted since the last decision"
-        )
-        for finding_id in evidence["drift_findings"]:
-            because.append(f"{endpoint}: {monitoring.finding(ws, finding_id).message}")
+    for what, evidence in one.evidence.items():
+        numbers[what] = evidence["count"]
+        because.append(f"{what}: {evidence['count']:,} since the last decision")
+        for finding_id in evidence["findings"]:
+            because.append(f"{what}: {monitoring.finding(ws, finding_id).message}")
             go_on[finding_id] = "a finding it rests on"
     answer = f"{one.model} is trained again since {one.at:%Y-%m-%d %H:%M} because: {one.reason}."
     return Reason(identifier, answer, tuple(because), numbers, go_on)
@@ -231,7 +226,7 @@ def _finding(ws: Workspace, identifier: str) -> Reason:
     )
     go_on = dict.fromkeys(one.versions, "a version that it is about")
     for decision in retraining.decisions(ws, limit=200):
-        if any(identifier in evidence["drift_findings"] for evidence in decision.evidence.values()):
+        if any(identifier in evidence["findings"] for evidence in decision.evidence.values()):
             go_on[decision.id] = "a decision to train again that rests on it"
     return Reason(identifier, answer, tuple(because), numbers, go_on)
 

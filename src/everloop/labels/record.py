@@ -112,6 +112,16 @@ def events_of(ws: Workspace, name: str, row_id: int) -> list[LabelEvent]:
         return store.events_of_row(connection, name, row_id)
 
 
+def count_labelled(ws: Workspace, name: str, *, since: datetime) -> int:
+    """How many rows got a label that was recorded after `since` (domain time), relabelled ones included.
+
+    Raises NotFound when there is no such label set.
+    """
+    schema(ws, name)
+    with ws.read() as connection:
+        return store.count_labelled(connection, name, since=since)
+
+
 def events_of_prediction(ws: Workspace, prediction_id: str) -> list[LabelEvent]:
     """What was said because of a prediction (corrections, reviews), in the order in which it was recorded."""
     with ws.read() as connection:

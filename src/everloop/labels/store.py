@@ -54,6 +54,7 @@ events = sa.Table(
     ),
     sa.Index("ix_label_event_row", "label_set", "row_id", "id"),
     sa.Index("ix_label_event_newest", "label_set", "id"),
+    sa.Index("ix_label_event_recorded", "label_set", "recorded_at"),
     sa.Index("ix_label_event_prediction", "prediction_id"),
 )
 
@@ -158,6 +159,14 @@ def events_of_row(connection: Connection, name: str, row_id: int) -> list[LabelE
     """Everything said about a row, in the order in which it was recorded."""
     statement = sa.select(events).where(events.c.label_set == name, events.c.row_id == row_id)
     return [_event(row) for row in connection.execute(statement.order_by(events.c.id))]
+
+
+def count_labelled(connection: Connection, name: str, *, since: datetime) -> int:
+    """How many rows was something said about that was recorded after `since`?"""
+    statement = sa.select(sa.func.count(sa.distinct(events.c.row_id))).where(
+        events.c.label_set == name, events.c.recorded_at > since
+    )
+    return int(connection.execute(statement).scalar_one())
 
 
 def events_by_id(connection: Connection, ids: Sequence[str]) -> list[LabelEvent]:

@@ -8,14 +8,21 @@ feedback and below.
 """
 
 from everloop.retraining.conditions import (
+    Alarmed,
+    Arrived,
     Both,
     Condition,
     Contradicted,
     Drifted,
     Either,
     Evidence,
+    Found,
+    Labelled,
+    alarmed,
+    arrived,
     contradicted,
     drifted,
+    labelled,
     to_value,
 )
 from everloop.retraining.decide import (
@@ -34,6 +41,8 @@ from everloop.retraining.decide import (
 
 __all__ = [
     "TRAIN",
+    "Alarmed",
+    "Arrived",
     "Both",
     "Condition",
     "Contradicted",
@@ -41,13 +50,18 @@ __all__ = [
     "Drifted",
     "Either",
     "Evidence",
+    "Found",
+    "Labelled",
     "Outlook",
     "Verdict",
+    "alarmed",
+    "arrived",
     "consider",
     "contradicted",
     "decision",
     "decisions",
     "drifted",
+    "labelled",
     "outlook",
     "policies",
     "set_policy",

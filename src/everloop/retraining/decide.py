@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from everloop import events, feedback, jobs, monitoring
+import sqlalchemy as sa
+
+from everloop import data, events, feedback, jobs, labels, monitoring
 from everloop.errors import NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, link
+from everloop.monitoring import FindingKind
 from everloop.retraining import store
 from everloop.retraining.conditions import (
+    Alarmed,
+    Arrived,
     Condition,
+    Contradicted,
+    Drifted,
     Evidence,
-    endpoints_of,
+    Found,
+    Labelled,
+    Single,
     from_value,
     holds,
     in_words,
+    singles_of,
     to_value,
 )
 from everloop.storage import Tx
@@ -47,7 +56,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision to train again, with the numbers it was made on and the job that it put."""
+    """A decision to train again, with the numbers it was made on and the job that it put.
+
+    `evidence` has for each single condition, in words such as `contradicted category`, the `count` and the `findings`.
+    """
 
     id: str
     model: str
@@ -87,9 +99,7 @@ def policies(ws: Workspace) -> list[Policy]:
 def decisions(ws: Workspace, *, model: str | None = None, limit: int = 50) -> list[Decision]:
     """The newest decisions to train again, newest first."""
     with ws.read() as connection:
-        return [
-            Decision(**row._mapping) for row in store.newest_decisions(connection, model=model, limit=limit)
-        ]
+        return [_decision(row) for row in store.newest_decisions(connection, model=model, limit=limit)]
 
 
 def decision(ws: Workspace, decision_id: str) -> Decision:
@@ -100,7 +110,7 @@ def decision(ws: Workspace, decision_id: str) -> Decision:
         raise NotFound(
             f"there is no retraining decision {decision_id}. 'everloop jobs list' shows the work they put."
         )
-    return Decision(**row._mapping)
+    return _decision(row)
 
 
 def consider(ws: Workspace) -> list[Decision]:
@@ -111,7 +121,7 @@ def consider(ws: Workspace) -> list[Decision]:
 
 def decide(
     condition: Condition,
-    evidence: Mapping[str, Evidence],
+    evidence: Evidence,
     *,
     now: datetime,
     last_at: datetime | None,
@@ -143,7 +153,7 @@ class _Weighed:
     """A policy's verdict now, with what it rests on."""
 
     verdict: Verdict
-    evidence: Mapping[str, Evidence]
+    evidence: Evidence
     last_at: datetime | None
 
 
@@ -176,15 +186,47 @@ def _weigh(ws: Workspace, policy: Policy) -> _Weighed | None:
     with ws.read() as connection:
         last_at = store.last_decision_at(connection, policy.model)
     since = last_at or policy.since
-    evidence = {name: _evidence(ws, name, since=since) for name in endpoints_of(policy.condition)}
+    evidence = {one: _found(ws, one, since=since) for one in singles_of(policy.condition)}
     verdict = decide(policy.condition, evidence, now=ws.now(), last_at=last_at, cooldown=policy.cooldown)
     return _Weighed(verdict, evidence, last_at)
 
 
-def _evidence(ws: Workspace, endpoint: str, *, since: datetime) -> Evidence:
-    found = monitoring.findings(ws, endpoint, kinds=("input_drift", "prediction_drift"), since=since)
-    contradictions = feedback.contradictions(ws, endpoint, start=since, end=ws.now())
-    return Evidence(tuple(finding.id for finding in found), contradictions.contradicted)
+_DRIFT: tuple[FindingKind, ...] = ("input_drift", "prediction_drift")
+_ALARMS: tuple[FindingKind, ...] = ("accuracy", "latency", "errors", "kpi")
+
+
+def _found(ws: Workspace, condition: Single, *, since: datetime) -> Found:
+    match condition:
+        case Drifted(endpoint):
+            return _findings(ws, endpoint, _DRIFT, since=since)
+        case Alarmed(endpoint):
+            return _findings(ws, endpoint, _ALARMS, since=since)
+        case Contradicted(endpoint):
+            return Found(feedback.contradictions(ws, endpoint, start=since, end=ws.now()).contradicted)
+        case Labelled(label_set):
+            return Found(labels.count_labelled(ws, label_set, since=since))
+        case Arrived(dataset):
+            return Found(data.count_arrived(ws, dataset, since=since))
+
+
+def _findings(ws: Workspace, endpoint: str, kinds: tuple[FindingKind, ...], *, since: datetime) -> Found:
+    found = monitoring.findings(ws, endpoint, kinds=kinds, since=since)
+    return Found(len(found), tuple(finding.id for finding in found))
+
+
+def _decision(row: sa.Row[Any]) -> Decision:
+    stored = {**row._mapping}
+    evidence = {}
+    for name, one in stored["evidence"].items():
+        if "count" in one:
+            evidence[name] = one
+        else:  # as it was kept before there were more kinds of conditions: by endpoint
+            evidence[f"drifted {name}"] = {
+                "count": len(one["drift_findings"]),
+                "findings": one["drift_findings"],
+            }
+            evidence[f"contradicted {name}"] = {"count": one["contradictions"], "findings": []}
+    return Decision(**{**stored, "evidence": evidence})
 
 
 def _start(
@@ -192,7 +234,7 @@ def _start(
     tx: Tx,
     policy: Policy,
     verdict: Verdict,
-    evidence: Mapping[str, Evidence],
+    evidence: Evidence,
     last_at: datetime | None,
 ) -> Decision | None:
     tx.lock(f"retraining:{policy.model}")
@@ -207,12 +249,18 @@ def _start(
         reason=verdict.reason,
         once_key=decision_id,
     )
-    known = {name: asdict(one) for name, one in evidence.items()}
+    known = {
+        f"{type(one).__name__.lower()} {next(iter(vars(one).values()))}": {
+            "count": found.count,
+            "findings": list(found.findings),
+        }
+        for one, found in evidence.items()
+    }
     decision = Decision(decision_id, policy.model, ws.now(), verdict.reason, known, job)
     store.insert_decision(tx, asdict(decision))
     node = Node("retraining", decision_id)
     for one in evidence.values():
-        for finding in one.drift_findings:
+        for finding in one.findings:
             link(tx, Node("finding", finding), node, role="reason", at=ws.now())
     link(tx, node, Node("job", job), role="started", at=ws.now())
     message = f"Retraining {policy.model}: {verdict.reason}"
