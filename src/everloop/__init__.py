@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.checks import check, gate
+    from everloop.checks import CheckInput, CheckResult, check, gate
     from everloop.features.images import ImageFeatures
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from everloop.workspace import open_workspace
 
 _HOMES = {
+    "CheckInput": "everloop.checks",
+    "CheckResult": "everloop.checks",
     "FilledText": "everloop.features.text",
     "ImageFeatures": "everloop.features.images",
     "Model": "everloop.pipelines",
@@ -52,6 +54,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckInput",
+    "CheckResult",
     "FilledText",
     "ImageFeatures",
     "Model",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import overload
 
 from everloop.checks import classes, duplicates, leakage, schema, shift, slices
-from everloop.checks.records import Check, CheckFunction, Gate
+from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
+from everloop.checks.own import own_check
+from everloop.checks.records import Check, Gate, OwnFunction
 from everloop.errors import Conflict, Invalid
 
 BUILT_IN = (
@@ -106,34 +108,38 @@ BUILT_IN = (
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
+_OPTIONS = frozenset(field.name for field in fields(Gate)) - {"about", "source"}
 
 
 @overload
-def check(function: CheckFunction) -> Check: ...
+def check(function: OwnFunction) -> Check: ...
 @overload
-def check(*, question: str, rule: str = ..., remedy: str = ...) -> Callable[[CheckFunction], Check]: ...
+def check(*, question: str = ..., rule: str = ..., remedy: str = ...) -> Callable[[OwnFunction], Check]: ...
 def check(
-    function: CheckFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
-) -> Check | Callable[[CheckFunction], Check]:
-    """Make a function `(CheckInput) -> CheckResult` a check that gates may name.
+    function: OwnFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
+) -> Check | Callable[[OwnFunction], Check]:
+    """Make a function of a `CheckInput` a check that gates may name.
 
-    It is named as the function; its first line of documentation is the question unless one is given. Defining it
-    again, as a notebook does, replaces it. Raises Conflict for the name of a built-in check.
+    It returns whether it holds, or a `CheckResult` with numbers and rows, or it asserts. One that raises has failed. It
+    is named as the function; its first line of documentation is the question unless one is given. It runs where the
+    model is trained, in a command or a job, never in the process that answers the API. Defining it again, as a
+    notebook does, replaces it.
+
+    Raises
+    ------
+    Conflict
+        The name is that of a built-in check or of a metric.
+    Invalid
+        It is not a plain function of one value, with defaults for the options of its gate.
     """
 
-    def registered(function: CheckFunction) -> Check:
-        made = Check(
-            name=function.__name__,
-            question=question or (inspect.getdoc(function) or function.__name__).splitlines()[0],
-            rule=rule,
-            remedy=remedy,
-            function=function,
-            options=tuple(_options(function)),
-            is_users=True,
-        )
-        if made.name in CHECKS and not CHECKS[made.name].is_users:
+    def registered(function: OwnFunction) -> Check:
+        made = own_check(function, _OPTIONS, {"question": question, "rule": rule, "remedy": remedy})
+        if made.name in (*CLASS_METRICS, *NUMBER_METRICS) or (
+            made.name in CHECKS and not CHECKS[made.name].is_users
+        ):
             raise Conflict(
-                f"{made.name!r} is a built-in check; a check's name is its own. Rename the function."
+                f"{made.name!r} is a built-in check or metric; a check's name is its own. Rename the function."
             )
         CHECKS[made.name] = made
         return made
@@ -192,12 +198,12 @@ def gate(
         raise Invalid(
             f"the check {name!r} has no option {', '.join(others)}; it takes {takes}. Leave it out."
         )
-    return made
+    return made if known is None else replace(made, source=known.source)
 
 
 def is_metric(gate: Gate) -> bool:
     """Whether a gate is about a metric, not about a check."""
-    return gate.about not in CHECKS
+    return gate.source is None and gate.about not in CHECKS
 
 
 def _require_metric(gate: Gate) -> None:
@@ -222,11 +228,3 @@ def _require_metric(gate: Gate) -> None:
             f"the gate on {gate.about!r} has confidence {gate.confidence}; it lies from 0.5 up to, but without, 1. "
             "0.95 is usual."
         )
-
-
-def _options(function: CheckFunction) -> list[str]:
-    known = {"at_least", "at_most", "below_live_by_at_most", "confidence", "min_rows", "trusted", "by"}
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return sorted(known)
-    return [one.name for one in parameters if one.name in known]

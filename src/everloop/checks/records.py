@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from everloop.checks.source import source_digest
 from everloop.errors import Invalid
 from everloop.serving import Signature
 
@@ -28,13 +30,14 @@ class CheckResult:
     `found`, `rule` and `remedy` are the three parts of its message. `numbers` are finite or None and are
     explained in the check's description. `evidence` are `_row_id`s of rows to look at, at most 20, and
     `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them.
+    A user's check may leave out `rule` and `remedy`: those that `check` was told are filled in.
     """
 
     name: str
     verdict: Verdict
     found: str
-    rule: str
-    remedy: str
+    rule: str = ""
+    remedy: str = ""
     numbers: Numbers = field(default_factory=dict)
     evidence: tuple[int, ...] = ()
     details: tuple[dict[str, Any], ...] = ()
@@ -134,6 +137,7 @@ class CheckInput:
 
 
 CheckFunction = Callable[..., CheckResult]
+OwnFunction = Callable[..., CheckResult | bool | None]
 
 
 @dataclass(frozen=True)
@@ -147,19 +151,31 @@ class Check:
     question: str
     rule: str
     remedy: str
-    function: CheckFunction
+    function: Callable[..., Any]
     numbers: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     is_default: bool = False
     is_users: bool = False
 
-    def __call__(self, given: CheckInput, **options: Any) -> CheckResult:
+    def __call__(self, given: CheckInput, **options: Any) -> Any:
         return self.function(given, **options)
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.function
+
+    @cached_property
+    def source(self) -> str | None:
+        """The digest of a user's check as it was when a gate first named it; None for a built-in one."""
+        return source_digest(self.function) if self.is_users else None
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition on a model version: a check that must not fail, or a rule for a metric. See `gate`."""
+    """One condition on a model version: a check that must not fail, or a rule for a metric. See `gate`.
+
+    `source` is the digest of a user's check: a gate whose check was changed is another gate, which has not been run.
+    """
 
     about: str
     at_least: float | None = None
@@ -169,16 +185,15 @@ class Gate:
     min_rows: int | None = None
     trusted: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    source: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that were given, by name."""
-        return {
-            name: value for name, value in asdict(self).items() if name != "about" and value not in (None, ())
-        }
+        return {name: value for name, value in self.as_json().items() if name not in ("about", "source")}
 
     def as_json(self) -> dict[str, Any]:
-        return {"about": self.about, **self.options}
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Gate:
