@@ -18,6 +18,7 @@ from everloop.checks import (
     Live,
     gate,
 )
+from everloop.checks.fairness import fairness
 from everloop.checks.feature_tests import feature_check
 from everloop.checks.thresholds import metric_gate
 from tests.checks.tables import labels, predictions, shop, with_column, without_rows
@@ -35,6 +36,10 @@ RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
     "drift with a limit": lambda given: BUILT_IN[4](given, at_most=0.1),
     "slices with a limit": lambda given: BUILT_IN[5](given, at_least=0.9, by=["shade"], min_rows=1),
+    "fairness of a column": lambda given: fairness(given, by=["shade", "price"], min_rows=1),
+    "fairness by odds": lambda given: fairness(
+        given, by=["shade"], measure="equalised_odds", at_most=0.1, positive="drink", confidence=0.9
+    ),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),

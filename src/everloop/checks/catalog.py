@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import overload
 
-from everloop.checks import classes, duplicates, leakage, schema, shift, slices
+from everloop.checks import classes, duplicates, fairness, leakage, schema, shift, slices
 from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
 from everloop.checks.own import own_check
 from everloop.checks.records import Check, Gate, OwnFunction
@@ -105,6 +105,16 @@ BUILT_IN = (
         options=("at_least", "by", "min_rows"),
         is_default=True,
     ),
+    Check(
+        name="fairness",
+        question="Do the groups of a protected column get the model's answers alike?",
+        rule=fairness.RULE,
+        remedy=fairness.REMEDY,
+        function=fairness.fairness,
+        numbers=fairness.NUMBERS,
+        options=("by", "measure", "positive", "at_least", "at_most", "confidence", "min_rows"),
+        refused=fairness.refused,
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
@@ -157,6 +167,8 @@ def gate(
     min_rows: int | None = None,
     trusted: Sequence[str] = (),
     by: Sequence[str] = (),
+    measure: str | None = None,
+    positive: str | None = None,
 ) -> Gate:
     """A condition that a model version must meet before it is promoted or released.
 
@@ -178,18 +190,35 @@ def gate(
     trusted
         Inputs that `leakage` may find strong.
     by
-        Columns that `slices` looks at.
+        Columns that `slices` looks at; the protected ones of `fairness`.
+    measure
+        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration.
+    positive
+        The class that is the favourable answer.
 
     Raises
     ------
     Invalid
-        An option that this check does not have, a metric without exactly one limit, or a confidence outside
-        0.5 to 1.
+        An option that this check does not have or that makes no sense for it, a metric without exactly one limit, or
+        a confidence outside 0.5 to 1.
     """
     name = about if isinstance(about, str) else about.name
     made = Gate(
-        name, at_least, at_most, below_live_by_at_most, confidence, min_rows, tuple(trusted), tuple(by)
+        about=name,
+        at_least=at_least,
+        at_most=at_most,
+        below_live_by_at_most=below_live_by_at_most,
+        confidence=confidence,
+        min_rows=min_rows,
+        trusted=tuple(trusted),
+        by=tuple(by),
+        measure=measure,
+        positive=positive,
     )
+    if confidence is not None and not 0.5 <= confidence < 1:
+        raise Invalid(
+            f"the gate on {name!r} has confidence {confidence}; it lies from 0.5 up to, but without, 1. 0.95 is usual."
+        )
     known = CHECKS.get(name)
     if known is None:
         _require_metric(made)
@@ -198,6 +227,8 @@ def gate(
         raise Invalid(
             f"the check {name!r} has no option {', '.join(others)}; it takes {takes}. Leave it out."
         )
+    elif known.refused is not None and (problem := known.refused(made)):
+        raise Invalid(f"the gate on {name!r} {problem}")
     return made if known is None else replace(made, source=known.source)
 
 
@@ -219,12 +250,7 @@ def _require_metric(gate: Gate) -> None:
             f"the gate on the metric {gate.about!r} has {len(limits)} limits; it has one of at_least, at_most and "
             f"below_live_by_at_most. {hint}"
         )
-    if others := [name for name in ("trusted", "by") if name in gate.options]:
+    if others := [name for name in ("trusted", "by", "measure", "positive") if name in gate.options]:
         raise Invalid(
             f"a metric's gate has no option {', '.join(others)}; those belong to checks. Leave it out."
-        )
-    if gate.confidence is not None and not 0.5 <= gate.confidence < 1:
-        raise Invalid(
-            f"the gate on {gate.about!r} has confidence {gate.confidence}; it lies from 0.5 up to, but without, 1. "
-            "0.95 is usual."
         )

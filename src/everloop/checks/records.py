@@ -156,6 +156,7 @@ class Check:
     options: tuple[str, ...] = ()
     is_default: bool = False
     is_users: bool = False
+    refused: Callable[[Gate], str] | None = None  # why a gate about it makes no sense, if it makes none
 
     def __call__(self, given: CheckInput, **options: Any) -> Any:
         return self.function(given, **options)
@@ -185,6 +186,8 @@ class Gate:
     min_rows: int | None = None
     trusted: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    measure: str | None = None
+    positive: str | None = None
     source: str | None = None
 
     @property

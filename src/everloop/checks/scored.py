@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ def paired_rows(given: CheckInput, live: pa.Table | None) -> ScoredRows | None:
 
 
 def _scored(given: CheckInput, table: pa.Table, answers: list[str], *, thin: int) -> ScoredRows | None:
-    groups = _groups(given, table)
+    groups = groups_of(given, table)
     if given.task == "number":
         return _scored_numbers(table, answers, groups)
     columns = [as_text(plain(table[name])) for name in ("label", *answers)]
@@ -110,7 +111,17 @@ def places(rows: pa.Table, among: pa.Table) -> npt.NDArray[np.int64]:
     return np.where((ids[found] == wanted) & (wanted != NULL), found, NULL)
 
 
-def _groups(given: CheckInput, rows: pa.Table) -> Codes | None:
+def with_test_columns(table: pa.Table, test: pa.Table) -> pa.Table:
+    """The predictions with the other columns of their test rows; null where the row is not among them."""
+    found = places(table, test)
+    rows: Any = pa.array(found, mask=found == NULL)
+    for name in test.column_names:
+        if name not in table.column_names:
+            table = table.append_column(name, test[name].take(rows))
+    return table
+
+
+def groups_of(given: CheckInput, rows: pa.Table) -> Codes | None:
     """The group of each row, looked up among the test rows; -1 where it has none. None when there are no groups."""
     if given.group is None or given.group not in given.test.column_names or given.test.num_rows == 0:
         return None
