@@ -18,6 +18,7 @@ from everloop.checks import (
     Live,
     gate,
 )
+from everloop.checks.calibration import calibration
 from everloop.checks.fairness import fairness
 from everloop.checks.feature_tests import feature_check
 from everloop.checks.thresholds import metric_gate
@@ -40,6 +41,8 @@ RUNS: dict[str, Run] = {
     "fairness by odds": lambda given: fairness(
         given, by=["shade"], measure="equalised_odds", at_most=0.1, positive="drink", confidence=0.9
     ),
+    "calibration with a limit": lambda given: calibration(given, at_most=0.1, confidence=0.9),
+    "calibration by the Brier score": lambda given: calibration(given, measure="brier", at_most=0.1),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),
@@ -145,6 +148,9 @@ def _completed(given: CheckInput) -> list[CheckInput]:
     """The rows alone, with predictions and a live version, and with those of other rows."""
     if {"_row_id", "label"} <= set(given.test.column_names):
         own = predictions(given, given.test["label"].to_pylist())
+        own = own.append_column(
+            "score", pa.array([one % 11 / 10 for one in range(own.num_rows)], pa.float64())
+        )
     else:
         own = pa.table({"predicted": ["x"]})
     foreign = pa.table({"_row_id": [-5, -6], "label": ["drink", None], "predicted": [None, "unknown"]})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import overload
 
-from everloop.checks import classes, duplicates, fairness, leakage, schema, shift, slices
+from everloop.checks import calibration, classes, duplicates, fairness, leakage, schema, shift, slices
 from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
 from everloop.checks.own import own_check
 from everloop.checks.records import Check, Gate, OwnFunction
@@ -115,6 +115,16 @@ BUILT_IN = (
         options=("by", "measure", "positive", "at_least", "at_most", "confidence", "min_rows"),
         refused=fairness.refused,
     ),
+    Check(
+        name="calibration",
+        question="Do the model's probabilities say how often it is right?",
+        rule=calibration.RULE,
+        remedy=calibration.REMEDY,
+        function=calibration.calibration,
+        numbers=calibration.NUMBERS,
+        options=("measure", "at_most", "confidence"),
+        refused=calibration.refused,
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
@@ -192,7 +202,8 @@ def gate(
     by
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
-        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration.
+        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
+        `calibration` limits: expected_error or brier.
     positive
         The class that is the favourable answer.
 

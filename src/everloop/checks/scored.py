@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.classes import THIN
-from everloop.checks.columns import NULL, Codes, as_text, class_codes, codes, compute, floats, plain
+from everloop.checks.columns import NULL, Codes, Floats, as_text, class_codes, codes, compute, floats, plain
 from everloop.checks.metrics import Scored, present
 from everloop.checks.records import ROW_ID, CheckInput
 
@@ -109,6 +109,16 @@ def places(rows: pa.Table, among: pa.Table) -> npt.NDArray[np.int64]:
     order = np.argsort(ids, kind="stable")
     found = order[np.clip(np.searchsorted(ids[order], wanted), 0, len(ids) - 1)]
     return np.where((ids[found] == wanted) & (wanted != NULL), found, NULL)
+
+
+def hits(table: pa.Table) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(n_rows,) each: whether a row has a label, and 1.0 where it is answered with it, else 0.0."""
+    sides = [as_text(plain(table[name])) for name in ("label", "predicted")]
+    both = class_codes(
+        pa.chunked_array([chunk for side in sides for chunk in side.chunks], type=pa.large_string())
+    )[0]
+    label, answer = both[: len(table)], both[len(table) :]
+    return label != NULL, (label == answer).astype(np.float64)
 
 
 def with_test_columns(table: pa.Table, test: pa.Table) -> pa.Table:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.bounds import wilson
-from everloop.checks.columns import NULL, Floats, as_text, class_codes, codes, floats, plain, row_ids
+from everloop.checks.columns import Floats, codes, floats, plain, row_ids
 from everloop.checks.records import CheckInput, CheckResult, Verdict
-from everloop.checks.scored import with_test_columns
+from everloop.checks.scored import hits, with_test_columns
 
 MIN_ROWS = 30
 _VALUES = 20  # distinct values, up to which a column is sliced without being named
@@ -85,18 +84,9 @@ def _quality(given: CheckInput) -> tuple[pa.Table, Floats] | None:
         spread = np.abs(label[known] - np.median(label[known])).mean() if known.any() else 0.0
         share = 1 - np.abs(label - answer) / spread if spread > 0 else np.full(len(label), np.nan)
     else:
-        known, share = _hits(table)
+        known, share = hits(table)
     table, share = table.filter(pa.array(known)), share[known]
     return (table, share) if len(share) and np.isfinite(share).all() else None
-
-
-def _hits(table: pa.Table) -> tuple[npt.NDArray[np.bool_], Floats]:
-    sides = [as_text(plain(table[name])) for name in ("label", "predicted")]
-    both = class_codes(
-        pa.chunked_array([chunk for side in sides for chunk in side.chunks], type=pa.large_string())
-    )[0]
-    label, answer = both[: len(table)], both[len(table) :]
-    return label != NULL, (label == answer).astype(np.float64)
 
 
 def _slices(
