@@ -98,3 +98,18 @@ def test_a_process_that_reads_versions_runs_no_code_of_the_user(ws: Workspace, t
     names, loaded = json.loads(done.stdout)
     assert {"titles_differ", "answers_in_time"} <= set(names)
     assert loaded == []
+
+
+def test_a_model_is_handed_to_its_checks(ws: Workspace, tmp_path: Path) -> None:
+    gates = 'gates=[el.gate("robustness"), el.gate("calibration"), el.gate("fairness", by=["seller"], min_rows=1)]'
+    text = shop.LOOP.replace('gates=[el.gate("macro_f1", at_least=0.5)]', gates)
+    trained = shop.train(ws, shop.set_up(ws, tmp_path, text=text))
+    assert trained.gate_report is not None
+    results = checks.report(ws, trained.gate_report).results
+    robust, calibrated, fair = (
+        one for one in results if one.name in ("robustness", "calibration", "fairness")
+    )
+    assert robust.numbers["lost_by_case"] == 0.0  # its words are counted in small letters
+    assert (robust.numbers["lost_by_typos"] or 0) > 0.01
+    assert calibrated.numbers["rows"] == fair.numbers["rows"]
+    assert fair.numbers["groups"] == 7

@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import overload
 
-from everloop.checks import calibration, classes, duplicates, fairness, leakage, schema, shift, slices
+from everloop.checks import (
+    calibration,
+    classes,
+    duplicates,
+    fairness,
+    leakage,
+    robustness,
+    schema,
+    shift,
+    slices,
+)
 from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
 from everloop.checks.own import own_check
 from everloop.checks.records import Check, Gate, OwnFunction
@@ -125,6 +135,16 @@ BUILT_IN = (
         options=("measure", "at_most", "confidence"),
         refused=calibration.refused,
     ),
+    Check(
+        name="robustness",
+        question="Does the model still answer well when its inputs are written badly, incomplete or measured roughly?",
+        rule=robustness.RULE,
+        remedy=robustness.REMEDY,
+        function=robustness.robustness,
+        numbers=robustness.NUMBERS,
+        options=("measure", "at_most", "confidence"),
+        refused=robustness.refused,
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
@@ -203,7 +223,7 @@ def gate(
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
         What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
-        `calibration` limits: expected_error or brier.
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing or noise.
     positive
         The class that is the favourable answer.
 

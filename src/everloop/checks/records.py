@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -103,6 +103,8 @@ class CheckInput:
         The rows of the last snapshot, with the same columns.
     shifts
         Distances (0 to 1) per column between the last snapshot and this one, when they are measured already.
+    answer
+        The model itself: from rows with all `columns` to its answers, one a row; None when it is not at hand.
     """
 
     train: pa.Table
@@ -121,6 +123,7 @@ class CheckInput:
     shifts: Mapping[str, float] | None = None
     live: Live | None = None
     feature_tests: tuple[FeatureTest, ...] = ()
+    answer: Callable[[pa.Table], Sequence[Any]] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

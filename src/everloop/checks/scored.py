@@ -12,7 +12,7 @@ import pyarrow as pa
 from everloop.checks.classes import THIN
 from everloop.checks.columns import NULL, Codes, Floats, as_text, class_codes, codes, compute, floats, plain
 from everloop.checks.metrics import Scored, present
-from everloop.checks.records import ROW_ID, CheckInput
+from everloop.checks.records import ROW_ID, CheckInput, Task
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,20 @@ def places(rows: pa.Table, among: pa.Table) -> npt.NDArray[np.int64]:
     order = np.argsort(ids, kind="stable")
     found = order[np.clip(np.searchsorted(ids[order], wanted), 0, len(ids) - 1)]
     return np.where((ids[found] == wanted) & (wanted != NULL), found, NULL)
+
+
+def qualities(table: pa.Table, task: Task) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(n_rows,) each: whether a row can be judged, and its share of quality, whose mean is that of the rows.
+
+    Quality is accuracy for classes; for numbers it is 1 - mean absolute error / that of answering the median, NaN where
+    all labels are equal.
+    """
+    if task == "class":
+        return hits(table)
+    label, answer = (floats(plain(table[name])) for name in ("label", "predicted"))
+    known = np.isfinite(label) & np.isfinite(answer)
+    spread = np.abs(label[known] - np.median(label[known])).mean() if known.any() else 0.0
+    return known, 1 - np.abs(label - answer) / spread if spread > 0 else np.full(len(label), np.nan)
 
 
 def hits(table: pa.Table) -> tuple[npt.NDArray[np.bool_], Floats]:

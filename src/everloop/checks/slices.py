@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from everloop.checks.bounds import wilson
-from everloop.checks.columns import Floats, codes, floats, plain, row_ids
+from everloop.checks.columns import Floats, codes, row_ids
 from everloop.checks.records import CheckInput, CheckResult, Verdict
-from everloop.checks.scored import hits, with_test_columns
+from everloop.checks.scored import qualities, with_test_columns
 
 MIN_ROWS = 30
 _VALUES = 20  # distinct values, up to which a column is sliced without being named
@@ -77,15 +77,9 @@ def _quality(given: CheckInput) -> tuple[pa.Table, Floats] | None:
     table = given.predictions
     if table is None or not {"label", "predicted"} <= set(table.column_names) or table.num_rows == 0:
         return None
-    table = with_test_columns(table, given.test)
-    if given.task == "number":
-        label, answer = (floats(plain(table[name])) for name in ("label", "predicted"))
-        known = np.isfinite(label) & np.isfinite(answer)
-        spread = np.abs(label[known] - np.median(label[known])).mean() if known.any() else 0.0
-        share = 1 - np.abs(label - answer) / spread if spread > 0 else np.full(len(label), np.nan)
-    else:
-        known, share = hits(table)
-    table, share = table.filter(pa.array(known)), share[known]
+    known, share = qualities(table, given.task)
+    table = with_test_columns(table, given.test).filter(pa.array(known))
+    share = share[known]
     return (table, share) if len(share) and np.isfinite(share).all() else None
 
 

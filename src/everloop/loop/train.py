@@ -195,6 +195,7 @@ def _check_input(
         metrics=made.metrics,
         reference=None if before is None else _rows_of(ws, before),
         live=_live(ws, declared, split),
+        answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
     )
 
 
