@@ -110,6 +110,13 @@ def test_one_group_alone_cannot_be_judged_and_does_not_pass() -> None:
     assert "Fewer than two groups" in result.found
 
 
+def test_a_column_that_cannot_be_judged_does_not_pass_beside_one_that_can() -> None:
+    given = people({"a": (20, 0, 0, 20), "b": (20, 0, 0, 20)}, other=["x"] * 80)
+    result = run_checks(given, [gate("fairness", by=["group", "other"])])[-1]
+    assert result.verdict == "failed"
+    assert "Fewer than two groups of other" in result.found
+
+
 def test_missing_values_are_a_group() -> None:
     given = people(BY_HAND)
     group = pa.array([None if one == "b" else one for one in given.test["group"].to_pylist()])

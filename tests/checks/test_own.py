@@ -182,10 +182,11 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     """Loads a user's module anew, with a module of helpers beside it, as a fresh process would."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def loaded(code: str, helpers: str = HELPERS) -> ModuleType:
+    def loaded(code: str, helpers: str = HELPERS, *, folder: Path = tmp_path) -> ModuleType:
         sys.modules.pop("own_helpers", None)
-        (tmp_path / "own_helpers.py").write_text(helpers)
-        file = tmp_path / "own_checks.py"
+        folder.mkdir(exist_ok=True)
+        (folder / "own_helpers.py").write_text(helpers)
+        file = folder / "own_checks.py"
         file.write_text(code)
         spec = importlib.util.spec_from_file_location("own_checks", file)
         assert spec is not None
@@ -222,6 +223,12 @@ def test_a_change_of_what_a_check_is_made_of_makes_it_another_gate(
     after = gate(check(load(code, helpers).enough))
     assert after.source != before.source
     assert Gate.from_json(after.as_json()) == after
+
+
+def test_where_a_project_lies_does_not_matter(load: Load, tmp_path: Path) -> None:
+    code = "from pathlib import Path\nHERE = Path(__file__).parent / 'limits.csv'\ndef enough(given):\n    return HERE, __file__\n"
+    before = gate(check(load(code).enough))
+    assert gate(check(load(code, folder=tmp_path / "snapshot").enough)) == before
 
 
 def test_a_gate_is_not_run_by_a_check_that_is_not_the_one_it_names(load: Load) -> None:

@@ -141,8 +141,11 @@ def fairness(
     ]
     numbers = _numbers(table, attributes, judged, told)
     details = tuple(itertools.islice(_details(attributes, judged, told), _DETAILS))
-    if not decisions:
-        found = f"Fewer than two groups of {' or '.join(by)} have {min_rows} rows for {measure}{_small(attributes)}."
+    unjudged = [name for name in by if all(one.judged.attribute.by != name for one in decisions)]
+    if (
+        unjudged
+    ):  # not even where another column was judged: a gate that names a column asks for an answer on it
+        found = f"Fewer than two groups of {' or '.join(unjudged)} have {min_rows} rows for {measure}{_small(attributes)}."
         remedy = "Measure on more test rows, or lower the gate's min_rows."
         return CheckResult("fairness", "failed", found, rule, remedy, numbers, details=details)
     worst = max(decisions, key=lambda one: one.excess)

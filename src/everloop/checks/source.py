@@ -53,24 +53,27 @@ def _reach(thing: Any, parts: dict[int | str, str]) -> None:
     parts[id(thing)] = f"{thing.__qualname__}\x1d{ast.unparse(tree_of(thing))}"
     for function in _functions(thing):
         names = _names(function.__code__)
+        folder = str(Path(function.__code__.co_filename).parent)
         for name in sorted(names & function.__globals__.keys()):
-            _take(name, function.__globals__[name], names, parts)
+            _take(name, function.__globals__[name], names, parts, folder)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            _take(name, cell.cell_contents, names, parts)
+            _take(name, cell.cell_contents, names, parts, folder)
 
 
-def _take(name: str, value: Any, names: set[str], parts: dict[int | str, str]) -> None:
+def _take(name: str, value: Any, names: set[str], parts: dict[int | str, str], folder: str) -> None:
+    """What a name stands for; paths are told from the project's folder, which is another one in each process."""
     value = inspect.unwrap(value) if callable(value) else value
     if isinstance(value, ModuleType):
         if _is_users(value):
             for inner in sorted(names & vars(value).keys()):
                 if not isinstance(found := vars(value)[inner], ModuleType):
-                    _take(inner, found, names, parts)
+                    _take(inner, found, names, parts, folder)
     elif isinstance(value, FunctionType | type):
         if _is_users(value):
             _reach(value, parts)
     elif (told := _told(value)) is not None:
-        parts[f"{name} = {told}"] = f"{name} = {told}"
+        part = f"{name} = {told.replace(folder, '.')}"
+        parts[part] = part
 
 
 def _told(value: Any) -> str | None:
