@@ -12,6 +12,7 @@ import pytest
 
 from everloop import checks, loop, registry
 from everloop.checks import CHECKS
+from everloop.loop import DeclaredModel
 from everloop.workspace import Workspace
 from tests.loop import shop
 
@@ -84,6 +85,21 @@ def test_a_change_in_the_module_beside_is_in_the_plan_and_asks_for_a_new_report(
     assert (model.action, model.fields) == ("change", ("gates",))
     missing = [one for one in registry.readiness(ws, trained.version).obstacles if one.kind == "gate_not_run"]
     assert "titles_differ" in missing[0].message
+
+
+def test_each_code_snapshot_is_loaded_with_its_own_module_beside(tmp_path: Path) -> None:
+    sources = []
+    for folder, beside in {
+        "one": BESIDE,
+        "two": BESIDE.replace("MOST = 1", "MOST = 2"),
+        "three": BESIDE,
+    }.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "shop_checks.py").write_text(beside)
+        (tmp_path / folder / "shop_loop.py").write_text(LOOP)
+        (model,) = loop.load(tmp_path / folder / "shop_loop.py").declared.of(DeclaredModel)
+        sources.append(model.gates[0].source)
+    assert sources[0] == sources[2] != sources[1]
 
 
 def test_a_process_that_reads_versions_runs_no_code_of_the_user(ws: Workspace, tmp_path: Path) -> None:
