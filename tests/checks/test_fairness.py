@@ -48,13 +48,15 @@ def judged(given: CheckInput, **options: Any) -> CheckResult:
 
 
 def test_each_measure_is_that_of_a_calculation_by_hand() -> None:
-    numbers = fairness(people(BY_HAND), by=["group"], min_rows=20).numbers
+    result = fairness(people(BY_HAND), by=["group"], min_rows=20)
+    numbers = result.numbers
     assert numbers["parity_difference"] == pytest.approx(20 / 40 - 10 / 40)
     assert numbers["parity_ratio"] == pytest.approx(10 / 20)
     assert numbers["opportunity_difference"] == pytest.approx(15 / 20 - 5 / 20)
     assert numbers["odds_difference"] == pytest.approx(15 / 20 - 5 / 20)
     # group a: 0.5 promised, 0.5 true; group b: (10 x 0.9 + 30 x 0.1) / 40 = 0.3 promised, 0.5 true
     assert numbers["calibration_difference"] == pytest.approx(0.2)
+    assert [one["calibration_gap"] for one in result.details if "group" in one] == [0.0, -0.2]
     assert (numbers["rows"], numbers["groups"], numbers["small_groups"]) == (80, 2, 0)
 
 
@@ -230,7 +232,7 @@ def test_columns_that_have_nothing_to_do_with_each_other_are_no_proxies() -> Non
         {
             "sex": random.choice(["f", "m"], 400),
             "number": random.normal(size=400),
-            "many": random.integers(0, 150, 400),
+            "many": [f"v{number}" for number in random.integers(0, 150, 400)],
             "own": [f"n{number}" for number in range(400)],
         }
     )

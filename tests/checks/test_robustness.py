@@ -158,9 +158,22 @@ def test_what_cannot_be_judged_does_not_pass(answer: Answer | None) -> None:
 
 
 def test_the_rows_shown_are_those_that_turned_wrong() -> None:
-    result = judged(by_words, measure="case", at_most=0.0)
-    truth = dict(zip(SHOP.test["_row_id"].to_pylist(), SHOP.test["label"].to_pylist(), strict=True))
-    assert {truth[row] for row in result.evidence} == {"drink"}
+    given = shop(60)
+    rows = zip(*(given.test[name].to_pylist() for name in ("_row_id", "label", "text")), strict=True)
+    result = judged(by_words, given, measure="case", at_most=0.0)
+    assert set(result.evidence) == {
+        row for row, label, text in rows if label == "drink" and "tea" in str(text)
+    }
+
+
+def test_keys_and_groups_are_no_measurements() -> None:
+    given = replace(SHOP, inputs=("price",))
+    assert judged(by_price, replace(given, key="price"), measure="noise").found.startswith(
+        "No input can be disturbed"
+    )
+    assert judged(by_price, replace(given, group="price"), measure="noise").found.startswith(
+        "No input can be"
+    )
 
 
 def test_rows_beyond_two_thousand_are_spread_evenly() -> None:
