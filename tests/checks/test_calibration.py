@@ -95,9 +95,9 @@ def test_with_confidence_the_bound_decides() -> None:
 
 
 def test_right_probabilities_exceed_chance_at_the_stated_rate_at_most() -> None:
-    numbers = [calibration(drawn(200, seed=seed)).numbers for seed in range(200)]
+    numbers = [calibration(drawn(200, seed=seed)).numbers for seed in range(60)]
     beyond = sum((one["expected_error"] or 0) > (one["by_chance"] or 0) for one in numbers)
-    assert beyond <= 7  # 2 are expected; of 200 with a chance of 0.01 each, more than 7 come in one of 1,000
+    assert beyond <= 4  # 0.6 are expected; more than 4 come in one of 1,000 runs
 
 
 def test_an_error_that_chance_explains_is_no_warning() -> None:
@@ -107,14 +107,14 @@ def test_an_error_that_chance_explains_is_no_warning() -> None:
 
 
 def test_the_interval_holds_what_was_measured() -> None:
-    for seed in range(20):  # drawing rows anew adds noise, which would move some of these intervals past it
+    for seed in range(8):  # drawing rows anew adds noise, which would move some of these intervals past it
         numbers = calibration(drawn(200, seed=seed)).numbers
         assert (numbers["low"] or 0) < (numbers["value"] or 0) < (numbers["high"] or 0)
 
 
 def test_the_interval_covers_what_is_true() -> None:
-    found = [calibration(drawn(2000, promised=0.08, seed=seed)).numbers for seed in range(100)]
-    assert sum((one["low"] or 0) <= 0.08 <= (one["high"] or 0) for one in found) >= 90
+    found = [calibration(drawn(2000, promised=0.08, seed=seed)).numbers for seed in range(40)]
+    assert sum((one["low"] or 0) <= 0.08 <= (one["high"] or 0) for one in found) > 34
 
 
 def test_rows_of_one_group_are_drawn_together() -> None:

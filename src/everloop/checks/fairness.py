@@ -11,16 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from everloop.checks.attributes import Attribute, attributes_of
 from everloop.checks.bootstrap import Estimate
 from everloop.checks.columns import (
     NULL,
-    Codes,
-    Column,
-    Floats,
     as_text,
     class_codes,
     floats,
-    kind_of,
     plain,
     row_ids,
 )
@@ -40,9 +37,6 @@ from everloop.checks.scored import groups_of, places, with_test_columns
 
 MIN_ROWS = 30
 FOUR_FIFTHS = 0.8
-_BANDS = 4  # that a protected column of numbers, such as age, is cut into
-_NUMBERS = 10  # distinct numbers, up to which each is a group
-_MOST_GROUPS = 100
 _DETAILS = 200
 
 RULE = (
@@ -69,16 +63,6 @@ NUMBERS = {
     "proxies": "inputs and features that tell a protected column (Cramér's V of 0.3 or more)",
     "strongest_proxy": "the largest of these",
 }
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """A protected column, or two together: the group of each row, -1 for rows of small groups, and all names."""
-
-    by: str
-    group: Codes
-    names: tuple[str, ...]
-    small: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -127,7 +111,7 @@ def fairness(
         verdict: Verdict = "failed" if by else "skipped"
         remedy = "Score the model on test rows that hold the column, or correct the gate."
         return CheckResult("fairness", verdict, problem, rule, remedy, dict.fromkeys(NUMBERS))
-    attributes = [_attribute(table, names, min_rows) for names in _combined(by)]
+    attributes = attributes_of(table, by, min_rows=min_rows)
     judged = [one for attribute in attributes for one in _judged(given, table, attribute, positive, min_rows)]
     decisions = [
         one
@@ -204,53 +188,6 @@ def _answered(given: CheckInput, by: Sequence[str], positive: str | None) -> tup
     if positive is not None and positive not in known:
         return None, f"No row is labelled or answered {positive!r}, which the gate calls favourable."
     return table, ""
-
-
-def _combined(by: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    yield from ((name,) for name in by)
-    yield from itertools.combinations(by, 2)
-
-
-def _attribute(table: pa.Table, by: tuple[str, ...], min_rows: int) -> Attribute:
-    group, names = _groups(table[by[0]])
-    for name in by[1:]:
-        other, others = _groups(table[name])
-        pairs, group = np.unique(group * len(others) + other, return_inverse=True)
-        names = [f"{names[pair // len(others)]} & {others[pair % len(others)]}" for pair in pairs]
-    count = np.bincount(group, minlength=len(names))
-    large = np.flatnonzero(count >= max(1, min_rows))
-    if len(large) > _MOST_GROUPS:
-        large = np.sort(large[np.argsort(-count[large], kind="stable")[:_MOST_GROUPS]])
-    place = np.full(len(names), NULL, np.int64)
-    place[large] = np.arange(len(large))
-    rest = [one for one in range(len(names)) if place[one] == NULL and count[one]]
-    return Attribute(
-        " & ".join(by),
-        place[group],
-        tuple(names[one] for one in large),
-        tuple((names[one], int(count[one])) for one in rest),
-    )
-
-
-def _groups(column: Column) -> tuple[Codes, list[str]]:
-    """The group of each row, (n_rows,) int64, and the groups' names; missing values are the last group."""
-    column = plain(column)
-    values = floats(column)
-    if kind_of(column.type) == "number" and len(np.unique(values[np.isfinite(values)])) > _NUMBERS:
-        found, names = _bands(values)
-    else:
-        found, names = class_codes(column)
-    return np.where(found == NULL, len(names), found), [*names, "missing"]
-
-
-def _bands(values: Floats) -> tuple[Codes, list[str]]:
-    known = values[np.isfinite(values)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BANDS + 1)[1:-1]))
-    is_known = np.isfinite(values)
-    found = np.full(len(values), NULL, np.int64)
-    found[is_known] = np.unique(np.searchsorted(edges, known, side="right"), return_inverse=True)[1]
-    own = [values[found == band] for band in range(int(found.max()) + 1)]
-    return found, [f"{band.min():g} to {band.max():g}" for band in own]
 
 
 def _judged(
