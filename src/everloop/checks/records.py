@@ -139,7 +139,6 @@ class CheckInput:
         return "class"
 
 
-CheckFunction = Callable[..., CheckResult]
 OwnFunction = Callable[..., CheckResult | bool | None]
 
 
