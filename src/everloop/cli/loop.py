@@ -58,14 +58,18 @@ def apply(out: Output, file: Path, dry_run: bool) -> None:
     help="Run from this loop file as it stands, instead of the applied one.",
 )
 @click.option("--reason", default="asked for on the command line", show_default=True)
+@click.option("--seed", type=int, help="What random numbers begin with [0]; another one runs all steps anew.")
 @pass_output
-def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str) -> None:
+def run(
+    out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str, seed: int | None
+) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
     \b
     Example: everloop run train --reason "new labels"
     """
     from everloop import loop as room
+    from everloop import pipelines
 
     with out.workspace() as ws:
         found = room.load(file) if file is not None else room.loaded(ws)
@@ -76,6 +80,7 @@ def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, 
             params=dict(map(_param, params)),
             reason=reason,
             on_progress=lambda one: tell(out, one),
+            seed=pipelines.DEFAULT_SEED if seed is None else seed,
         )
         if ended.version is None:
             out.answer(ended, f"{ended.run} done.")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from everloop.cli.output import Output, pass_output
+from everloop.cli.loop import tell
+from everloop.cli.output import Output, pass_output, shown
+
+if TYPE_CHECKING:
+    from everloop.pipelines import Reproduction
 
 
 @click.group()
@@ -17,7 +25,9 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--kind", type=click.Choice(["run", "pipeline", "step"]), help="Only runs of this kind.")
+@click.option(
+    "--kind", type=click.Choice(["run", "pipeline", "step", "rerun"]), help="Only runs of this kind."
+)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
 def list_(out: Output, kind: str | None, limit: int) -> None:
@@ -76,3 +86,55 @@ def steps(out: Output, run_id: str) -> None:
             "error": lambda one: one.error,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="How far numbers may be apart to count as equal, in themselves or as a part [0.001].",
+)
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="If other packages are installed now, build an environment with the run's, with uv or pip.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Leave the code and the environment in this new folder.",
+)
+@pass_output
+def reproduce(out: Output, run_id: str, tolerance: float | None, rebuild: bool, keep: Path | None) -> None:
+    """Run a run's code once more in a fresh place, beside the cache, and say whether the same comes of it.
+
+    Exits with 0 when all bits are the same or all numbers are within the tolerance, with 3 when results differ.
+
+    \b
+    Example: everloop reproduce run_0198... --rebuild
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        found = pipelines.reproduce(
+            ws,
+            run_id,
+            tolerance=pipelines.DEFAULT_TOLERANCE if tolerance is None else tolerance,
+            rebuild=rebuild,
+            keep=keep,
+            on_progress=lambda one: tell(out, one),
+        )
+    out.answer(found, _told(found))
+    if found.verdict == "different":
+        sys.exit(3)
+
+
+def _told(found: Reproduction) -> str:
+    lines = [f"{found.verdict.upper()}: {found.sentence}"]
+    lines += [
+        f"  {one.step} {one.name}: {shown(one.before)} -> {shown(one.after)}{'' if one.is_within else '  beyond the tolerance'}"
+        for one in found.numbers
+    ]
+    return "\n".join([*lines, f"The rerun is {found.rerun}, of {found.run}."])

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
         Stored,
         Why,
     )
+    from everloop.pipelines.reproduction import DEFAULT_TOLERANCE, Reproduction, reproduce
     from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
@@ -79,9 +81,13 @@ _HOMES = {
     "StepRun": "records",
     "Stored": "records",
     "Why": "records",
+    "DEFAULT_TOLERANCE": "reproduction",
+    "Reproduction": "reproduction",
+    "reproduce": "reproduction",
     "cancel": "run",
     "resume": "run",
     "run_pipeline": "run",
+    "DEFAULT_SEED": "seeds",
     "Step": "steps",
     "step": "steps",
     "Model": "values",
@@ -94,6 +100,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "DEFAULT_SEED",
+    "DEFAULT_TOLERANCE",
     "Change",
     "Executor",
     "Graph",
@@ -105,6 +113,7 @@ __all__ = [
     "PipelineRun",
     "Processes",
     "Progress",
+    "Reproduction",
     "Source",
     "Split",
     "Step",
@@ -122,6 +131,7 @@ __all__ = [
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "reproduce",
     "result",
     "resume",
     "run_pipeline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from everloop import clock, events, tracking
@@ -12,6 +13,7 @@ from everloop.pipelines.claim import beating, lease_end
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.journal import Journal
+from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import pipeline_run
 from everloop.pipelines.records import OnProgress, PipelineRun, Progress
@@ -30,8 +32,11 @@ def conduct(
     graph: Graph | None,
     on_progress: OnProgress | None,
     lease_s: float,
+    place: Place | None = None,
 ) -> PipelineRun:
     """Run what is left of a run and write its end; `graph` is None when this process did not trace it.
+
+    With a `place` its steps run there, in processes of their own.
 
     Raises
     ------
@@ -41,14 +46,14 @@ def conduct(
     begun = clock.elapsed_s()
     journal = Journal(ws, run.id, run.token)
     plan = Plan.from_json(run.plan)
-    code = None if run.code is None else check_out(ws, run.code)
+    code = place.code if place is not None else None if run.code is None else check_out(ws, run.code)
     if graph is None and executor.in_process:
         graph = _traced_here(plan, code)
     runner = Runner(
         journal,
-        Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token)),
+        _work(ws, run, plan, graph, code, place),
         executor,
-        environment=tracking.capture_environment(ws).digest,
+        environment=run.environment if place is not None else tracking.capture_environment(ws).digest,
         pins=run.pins,
         attempts=run.steps,
         on_progress=on_progress,
@@ -82,6 +87,13 @@ def conduct(
     return pipeline_run(ws, run.id)
 
 
+def _work(
+    ws: Workspace, run: PipelineRun, plan: Plan, graph: Graph | None, code: Path | None, place: Place | None
+) -> Work:
+    work = Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token))
+    return work if place is None else replace(work, python=place.python, variables=place.variables)
+
+
 def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
     """Where the runner under a token keeps its lock, and the logs and messages of its steps while it goes on."""
     return ws.home.absolute() / "runs" / run_id / str(token)
@@ -98,14 +110,16 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
         if error is not None:
             tracking.finish_run_in(ws, tx, journal.run, "failed", error=error)
             message = f"{plan.pipeline}: {error.splitlines()[0]}"
-            events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
+            if plan.repeats is None:
+                events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
             return
         tracking.finish_run_in(ws, tx, journal.run)
         for leaf in leaves([plan.output]):
             if "node" in leaf:
                 link(tx, Node("step", runner.made[leaf["node"]]), target, role="result", at=ws.now())
         message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
-        events.emit(ws, tx, "pipeline.done", target, message=message)
+        if plan.repeats is None:  # nobody is to act on a rerun's end
+            events.emit(ws, tx, "pipeline.done", target, message=message)
 
     journal.finish(then=then, state="done" if error is None else "failed", error=error)
 

@@ -13,6 +13,7 @@ from everloop.errors import NotFound
 from everloop.pipelines import store
 from everloop.pipelines.reading import unknown
 from everloop.pipelines.records import Change, Part, StepRun, Why
+from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.workspace import Workspace
 
 
@@ -74,6 +75,9 @@ def _changes(ws: Workspace, connection: Connection, earlier: StepRun, one: StepR
         old, new = (_environment(ws, parts["environment"]) for parts in (before, after))
         found += _differences("environment", old, new)
     found += _differences("parameter", before["parameters"], after["parameters"])
+    found += _differences(
+        "seed", *({"of the run": str(parts.get("seed", DEFAULT_SEED))} for parts in (before, after))
+    )
     refs = {**_refs(connection, earlier.run), **_refs(connection, one.run)}
     old, new = (
         {key: _shown(value, refs) for key, value in parts["inputs"].items()} for parts in (before, after)

@@ -48,12 +48,12 @@ class Ended:
 class Begun:
     """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`.
 
-    `look` says that nobody has looked yet whether its result is known.
+    `key` is None when its result is not for the cache. `look` says that nobody has looked yet whether it is known.
     """
 
     step: PlannedStep
     attempt: int
-    key: str
+    key: str | None
     parts: Mapping[str, Any]
     cached: Stored | None = None
     made_by: str | None = None
@@ -93,7 +93,9 @@ class Journal:
             at = self.ws.now()
             for attempt in ended:
                 self._end(tx, attempt, at)
-            looked = {one.id: store.made_under(tx.connection, one.key) for one in begun if one.look}
+            looked = {
+                one.id: store.made_under(tx.connection, one.key) for one in begun if one.look and one.key
+            }
             known = {name: found for name, found in looked.items() if found is not None}
             really = [one for one in begun if one.id not in known]
             store.insert_step_runs(tx, [self._row(one, at) for one in really])

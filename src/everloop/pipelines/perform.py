@@ -13,6 +13,7 @@ from everloop.errors import EverloopError, Invalid
 from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Output
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
+from everloop.pipelines.seeds import seeded
 from everloop.pipelines.steps import Step
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs."""
+    """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs.
+
+    `seed` is what its random numbers begin with; None: whatever comes.
+    """
 
     run: str
     node: str
@@ -32,6 +36,7 @@ class Task:
     inputs: Mapping[str, Stored]
     pins: Mapping[str, Pinned]
     timeout_s: float | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     try:
-        value = node.step.function(*bound.args, **bound.kwargs)
+        with seeded(task.seed):
+            value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
         return Outcome(error=_told(error), is_final=isinstance(error, Invalid))
     try:

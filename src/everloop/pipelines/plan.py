@@ -19,6 +19,7 @@ from everloop.pipelines.fingerprint import StepSource, source_of
 from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.tracing import Pipeline
 
 
@@ -69,7 +70,8 @@ class Plan:
     """A run of a pipeline before it happens.
 
     `entry` is `module:function`, to be imported from `folders` below `root`, the project's folder. `preload` are
-    installed modules that steps need and that take long to import.
+    installed modules that steps need and that take long to import. `seed` is the run's; None in plans of before there were
+    seeds. `repeats` names the run that this one does again, beside the cache: it takes nothing from it and adds nothing.
     """
 
     pipeline: str
@@ -80,6 +82,8 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     output: Mapping[str, Any]
     preload: tuple[str, ...] = ()
+    seed: int | None = None
+    repeats: str | None = None
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, PlannedStep]:
@@ -106,7 +110,13 @@ class Planned:
     sources: Mapping[str, Mapping[str, str]]
 
 
-def plan_run(pipeline: Pipeline[..., Any], params: Mapping[str, Any], project: Project | None) -> Planned:
+def plan_run(
+    pipeline: Pipeline[..., Any],
+    params: Mapping[str, Any],
+    project: Project | None,
+    *,
+    seed: int = DEFAULT_SEED,
+) -> Planned:
     """Trace a pipeline and fingerprint its steps; nothing is run and nothing is stored.
 
     Raises
@@ -128,15 +138,25 @@ def plan_run(pipeline: Pipeline[..., Any], params: Mapping[str, Any], project: P
         tuple(_planned(node, sources[node.step]) for node in graph.nodes),
         _as_json(graph.output),
         _preload(graph, project, module_name(pipeline)) if project else (),
+        seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
 
 
 def key_parts(
-    step: PlannedStep, *, environment: str, outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]
+    step: PlannedStep,
+    *,
+    environment: str,
+    outputs: Mapping[str, Stored],
+    pins: Mapping[str, Pinned],
+    seed: int | None = None,
 ) -> dict[str, Any]:
-    """What a step's result depends on, part by part; the digest of it is its cache key."""
-    return {
+    """What a step's result depends on, part by part; the digest of it is its cache key.
+
+    The default seed is no part: it is what every run has that asks for no other, and results of before there were seeds
+    are a draw as good as any.
+    """
+    parts = {
         "source": step.source,
         "environment": environment,
         "parameters": step.parameters,
@@ -144,6 +164,7 @@ def key_parts(
             key: _identity(one, outputs, pins) for key, one in step.bindings.items() if "value" not in one
         },
     }
+    return parts if seed in (None, DEFAULT_SEED) else {**parts, "seed": seed}
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
@@ -180,6 +201,8 @@ def _preload(graph: Graph, project: Project, module: str) -> tuple[str, ...]:
     ours = {"everloop.storage"}
     if graph.sources or slow:
         ours |= {"everloop.pipelines.value_files", "everloop.workspace"}
+    if slow:
+        ours.add("numpy.random")  # numpy imports it when it is used, and each step sets its seed
     if any(name.startswith("sklearn") for name in slow):
         ours |= {"everloop.pipelines.fitting", "sklearn.base", "skops.io"}
     return tuple(sorted(slow | ours))

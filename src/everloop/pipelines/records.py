@@ -140,7 +140,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-Part = Literal["source", "environment", "parameter", "input"]
+Part = Literal["source", "environment", "parameter", "input", "seed"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from everloop.pipelines.perform import Outcome, Task
 from everloop.pipelines.plan import PlannedStep, cache_key, key_parts
 from everloop.pipelines.records import OnProgress, Pinned, Progress, ProgressKind, StepRun, Stored
 from everloop.pipelines.results import Results
+from everloop.pipelines.seeds import step_seed
 from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
@@ -136,7 +137,7 @@ class Runner:
         with self._journal.ws.read() if self._expects_hits else nullcontext() as connection:
             while self._ready and len(begun) < _BATCH and free > 0:
                 one = self._prepared(self._steps[self._ready.popleft()])
-                if one.look and self._expects_hits and connection is not None:
+                if one.look and one.key and self._expects_hits and connection is not None:
                     one = self._from_cache(one, store.made_under(connection, one.key))
                 begun.append(one)
                 free -= one.cached is None
@@ -144,8 +145,16 @@ class Runner:
 
     def _prepared(self, step: PlannedStep) -> Begun:
         self._attempts[step.name] += 1
-        parts = key_parts(step, environment=self._environment, outputs=self.outputs, pins=self._pins)
-        return Begun(step, self._attempts[step.name], cache_key(parts), parts, look=step.cache)
+        parts = key_parts(
+            step,
+            environment=self._environment,
+            outputs=self.outputs,
+            pins=self._pins,
+            seed=self._work.plan.seed,
+        )
+        is_for_cache = self._work.plan.repeats is None
+        key = cache_key(parts) if is_for_cache else None
+        return Begun(step, self._attempts[step.name], key, parts, look=step.cache and is_for_cache)
 
     def _from_cache(self, one: Begun, known: tuple[str, Stored] | None) -> Begun:
         """The step as taken from the cache; as one that has to run when its result is not known, or gone."""
@@ -176,6 +185,7 @@ class Runner:
             {node: self.outputs[node] for node in one.step.needs},
             {name: self._pins[name] for name in one.step.sources},
             one.step.timeout_s,
+            None if self._work.plan.seed is None else step_seed(self._work.plan.seed, one.step.step),
         )
         self._running[self._executor.start(self._work, task)] = one
 
