@@ -28,6 +28,8 @@ LOOP = """
 
     import numpy
 
+    from everloop.pipelines import pipeline, step
+
     SCALE = int(os.environ.get("SCALE", "1"))
 
     @step
@@ -205,6 +207,8 @@ def installed(folder: Path, version: str, shift: float) -> Path:
 
 PACKAGED = """
     import steadyhand
+
+    from everloop.pipelines import pipeline, step
 
     @step
     def shifted() -> float:
