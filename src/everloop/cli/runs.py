@@ -12,7 +12,16 @@ from everloop.cli.loop import tell
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
-    from everloop.pipelines import Reproduction
+    from collections.abc import Iterator, Sequence
+
+    from everloop.pipelines import (
+        AnswerDifference,
+        Comparison,
+        DataDifference,
+        Difference,
+        LabelDifference,
+        Reproduction,
+    )
 
 
 @click.group()
@@ -86,6 +95,88 @@ def steps(out: Output, run_id: str) -> None:
             "error": lambda one: one.error,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
+
+
+@runs.command()
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--rows",
+    "limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0),
+    help="At most so many rows a list.",
+)
+@pass_output
+def compare(out: Output, before: str, after: str, limit: int) -> None:
+    """Show what differs between two runs, or the runs of two model versions, down to single answers.
+
+    \b
+    Example: everloop runs compare category@2 category@3
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        found = pipelines.compare(ws, before, after, limit=limit)
+        out.answer(found, "\n".join(_compared(found)))
+
+
+def _compared(found: Comparison) -> Iterator[str]:
+    yield f"{found.before} -> {found.after}"
+    yield _part("code", _counted(found.code, "file") or found.code_problem)
+    for file in found.code:
+        yield from (f"    {line}" for line in file.diff.splitlines())
+    yield from _listed("environment", found.environment)
+    yield from _listed("machine", found.hardware)
+    yield _part("data", "; ".join(_moved(one) for one in found.data))
+    for rows in found.data:
+        yield from (f"    {what}: {', '.join(keys)}" for what, keys in (rows.keys or {}).items() if keys)
+    yield _part("labels", "; ".join(_moved(one) for one in found.labels))
+    for relabelled in found.labels:
+        for row in relabelled.rows:
+            yield f"    {row.key}: {shown(row.before)} -> {shown(row.after)}  (by {', '.join(row.by)})"
+    yield from _listed("parameters", found.parameters)
+    yield _part("metrics", _counted(found.metrics, "number"))
+    for number in found.metrics:
+        yield f"    {number.name}: {shown(number.before)} -> {shown(number.after)}"
+    yield from _answered(found.answers)
+
+
+def _answered(answers: AnswerDifference | None) -> Iterator[str]:
+    if answers is None:
+        yield _part("answers", "not both runs made a model")
+        return
+    yield _part(
+        "answers",
+        f"{answers.differing:,} of {answers.shared:,} rows that both tested differ: {answers.right_before:,} right before "
+        f"alone, {answers.right_after:,} right after alone",
+    )
+    for one in answers.rows:
+        name = one.key if one.key is not None else one.row_id
+        right = "neither is right" if one.right == "neither" else f"right {one.right}"
+        yield f"    {name} (label {shown(one.label)}): {shown(one.before)} -> {shown(one.after)}  {right}"
+
+
+def _listed(part: str, differences: Sequence[Difference]) -> Iterator[str]:
+    yield _part(part, _counted(differences, "difference"))
+    for one in differences:
+        yield f"    {one.sentence}"
+
+
+def _part(name: str, told: str | None) -> str:
+    return f"  {name:<12} {told or 'the same'}"
+
+
+def _counted(found: Sequence[object], what: str) -> str:
+    return f"{len(found):,} {what}{'' if len(found) == 1 else 's'}" if found else ""
+
+
+def _moved(one: DataDifference | LabelDifference) -> str:
+    went = f"{one.name} went from {shown(one.before)} to {shown(one.after)}"
+    if one.added is None:
+        return went
+    return f"{went}: {one.added:,} rows added, {one.removed:,} removed, {one.changed:,} changed"
 
 
 @click.command()

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everloop.pipelines.builtin import best
+    from everloop.pipelines.comparison import (
+        AnswerDifference,
+        Comparison,
+        DataDifference,
+        LabelDifference,
+        compare,
+    )
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
+    from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -56,6 +64,12 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "AnswerDifference": "comparison",
+    "DataDifference": "comparison",
+    "LabelDifference": "comparison",
+    "Difference": "ingredients",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "best": "builtin",
     "Executor": "executors",
     "Inline": "executors",
@@ -102,10 +116,15 @@ _HOMES = {
 __all__ = [
     "DEFAULT_SEED",
     "DEFAULT_TOLERANCE",
+    "AnswerDifference",
     "Change",
+    "Comparison",
+    "DataDifference",
+    "Difference",
     "Executor",
     "Graph",
     "Inline",
+    "LabelDifference",
     "Model",
     "OnProgress",
     "Pinned",
@@ -124,6 +143,7 @@ __all__ = [
     "as_objects",
     "best",
     "cancel",
+    "compare",
     "files_of_model",
     "fit",
     "held_out_answers",

@@ -12,6 +12,12 @@ from pathlib import Path
 from everloop import data, labels, tracking
 from everloop.errors import Invalid, NotFound, NotReady, StepFailed
 from everloop.pipelines import store
+from everloop.pipelines.ingredients import (
+    Difference,
+    differences,
+    hardware_differences,
+    software_differences,
+)
 from everloop.pipelines.place import Place, look_at
 from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import outputs_of, pipeline_run
@@ -19,13 +25,11 @@ from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.run import run_again
 from everloop.pipelines.verdict import (
-    Difference,
     Judged,
     NumberDifference,
     Numbers,
     StepOutputs,
     Verdict,
-    differences,
     judge,
     numbers_in,
 )
@@ -186,9 +190,9 @@ def _made_of(
     recorded = tracking.environment(ws, original.environment)
     return (
         *_code(ws, plan, place),
-        *differences("environment", _software(recorded), _software(place.environment)),
+        *software_differences(recorded, place.environment),
         *_gone(ws, original.pins),
-        *(() if machine is None else differences("hardware", _hardware(machine), _hardware(place.machine))),
+        *hardware_differences(machine, place.machine),
     )
 
 
@@ -202,23 +206,6 @@ def _code(ws: Workspace, plan: Plan, place: Place) -> list[Difference]:
     for parts in place.sources.values():
         after |= parts
     return differences("code", before, after) if place.problem is None else []
-
-
-def _software(found: tracking.Environment) -> dict[str, str]:
-    return {
-        **dict(found.packages),
-        "Python": f"{found.implementation} {found.python}",
-        "platform": found.platform,
-    }
-
-
-def _hardware(machine: tracking.Machine) -> dict[str, str]:
-    return {
-        "processor": machine.processor,
-        "cores": str(machine.cores),
-        **machine.threads,
-        "PYTHONHASHSEED": machine.hash_seed,
-    }
 
 
 def _gone(ws: Workspace, pins: Mapping[str, Pinned]) -> Iterator[Difference]:

@@ -11,26 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Verdict = Literal["identical", "equal", "different"]
-Ingredient = Literal["code", "environment", "data", "labels", "parameter", "seed", "hardware"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that two runs were made of and that differs. None where it was not there or is not known."""
-
-    what: Ingredient
-    name: str
-    before: str | None
-    after: str | None
-
-    @property
-    def sentence(self) -> str:
-        what = f"{self.what} {self.name}".replace(" =", "")
-        if self.before is None or self.after is None:
-            return f"{what} is {'new' if self.before is None else 'gone'}"
-        if self.what == "code" and not self.name.endswith(" ="):
-            return f"{what} is other code"
-        return f"{what} went from {_cut(self.before)} to {_cut(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -98,20 +78,24 @@ def judge(outputs: Sequence[StepOutputs], numbers: Iterable[Numbers], *, toleran
     if not differing:
         return Judged("identical", (), ())
     compared = list(numbers)
-    found = tuple(difference for one in compared for difference in _differences(one, tolerance))
+    found = tuple(
+        difference for one in compared for difference in number_differences(one, tolerance=tolerance)
+    )
     is_comparable = bool(compared) and all(one.is_comparable for one in compared)
     is_whole = all(one.after is not None for one in outputs)
     is_equal = is_whole and is_comparable and all(one.is_within for one in found)
     return Judged("equal" if is_equal else "different", differing, found)
 
 
-def differences(what: Ingredient, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """What differs between two sets of named texts, in order of the names."""
-    return [
-        Difference(what, name, _text(before.get(name)), _text(after.get(name)))
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
+def number_differences(one: Numbers, *, tolerance: float) -> list[NumberDifference]:
+    """The numbers that differ, in order of their names, each with whether it is within the tolerance (see `judge`)."""
+    before, after = one.before or {}, one.after or {}
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if not _is_close(old, new, 0.0):
+            found.append(NumberDifference(one.step, name, old, new, _is_close(old, new, tolerance)))
+    return found
 
 
 def numbers_in(value: Any) -> tuple[dict[str, float], Any]:
@@ -135,27 +119,9 @@ def _without_numbers(value: Any, place: str, found: dict[str, float]) -> Any:
     return value
 
 
-def _differences(one: Numbers, tolerance: float) -> list[NumberDifference]:
-    before, after = one.before or {}, one.after or {}
-    found = []
-    for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name), after.get(name)
-        if not _is_close(old, new, 0.0):
-            found.append(NumberDifference(one.step, name, old, new, _is_close(old, new, tolerance)))
-    return found
-
-
 def _is_close(old: float | None, new: float | None, tolerance: float) -> bool:
     if old is None or new is None:
         return False
     if math.isnan(old) or math.isnan(new):
         return math.isnan(old) and math.isnan(new)
     return math.isclose(old, new, rel_tol=tolerance, abs_tol=tolerance)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."
