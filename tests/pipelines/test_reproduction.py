@@ -13,7 +13,7 @@ import pytest
 from everloop import ledger, registry, tracking
 from everloop.errors import Invalid, NotReady, StepFailed
 from everloop.ledger import Node
-from everloop.pipelines import Inline, PipelineRun, pipeline, pipeline_run, reproduce, run_pipeline, step
+from everloop.pipelines import Inline, PipelineRun, pipeline, pipeline_run, reproduce, run_pipeline, step, why
 from everloop.settings import child_environment
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
@@ -101,6 +101,9 @@ def test_a_rerun_neither_takes_from_the_cache_nor_adds_to_it(ws: Workspace, loop
     original = ran(ws, loop.noisy, by=1.0)
     rerun = pipeline_run(ws, reproduce(ws, original.id).rerun)
     assert [(one.state, one.key) for one in rerun.steps] == [("done", None)] * 2
+    assert (
+        why(ws, rerun.id, "noise").sentence == f"noise ran: its run repeats {original.id}, beside the cache."
+    )
     again = ran(ws, loop.noisy, by=1.0)
     assert [one.made_by for one in again.steps] == [one.id for one in original.steps]
 

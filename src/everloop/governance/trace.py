@@ -192,9 +192,9 @@ def _run(ws: Workspace, run_id: str, steps: _Steps, *, row_key: str | None = Non
         "params": dict(run.params),
     }
     pins: dict[str, str] = {}
-    if run.kind == "pipeline":
+    if run.has_steps:
         pipeline = pipelines.pipeline_run(ws, run_id)
-        facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason}
+        facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason, "seed": pipeline.plan.get("seed")}
         facts["steps"] = {one.node: one.state for one in pipeline.steps}
         pins = {pinned.kind: pinned.ref for pinned in pipeline.pins.values()}
     steps.add("run", Node("run", run_id), **facts)

@@ -72,7 +72,7 @@ def _step_run(ws: Workspace, identifier: str) -> Reason:
 
 def _run(ws: Workspace, identifier: str) -> Reason:
     tracked = tracking.run(ws, identifier)
-    if tracked.kind != "pipeline":
+    if not tracked.has_steps:
         return _tracked(ws, tracked)
     run = pipelines.pipeline_run(ws, identifier)
     ran = [one for one in run.steps if one.state == "done"]

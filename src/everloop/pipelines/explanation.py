@@ -43,6 +43,11 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
                 one.made_by,
                 f"{node} was taken from {one.made_by}: nothing it depends on changed.",
             )
+        repeats = run.plan.get("repeats")
+        if repeats is not None:
+            return Why(
+                node, "repeated", (), None, f"{node} ran: its run repeats {repeats}, beside the cache."
+            )
         planned = next(step for step in run.plan["steps"] if step["name"] == node)
         earlier = store.finished_before(connection, one, run.pipeline)
         if earlier is None:

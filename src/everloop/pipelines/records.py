@@ -162,7 +162,7 @@ class Why:
     """
 
     node: str
-    answer: Literal["cached", "first", "changed", "uncached", "lost"]
+    answer: Literal["cached", "first", "changed", "uncached", "lost", "repeated"]
     changes: tuple[Change, ...]
     compared_with: str | None
     sentence: str

@@ -53,6 +53,11 @@ class Run:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def has_steps(self) -> bool:
+        """Whether it is a pipeline's run, for the first time or again, of which `pipelines` knows the steps."""
+        return self.kind in ("pipeline", "rerun")
+
+    @property
     def mlflow_id(self) -> str:
         """The id that MLflow's clients see: 32 hex digits."""
         return self.id.removeprefix("run_")
