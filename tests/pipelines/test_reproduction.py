@@ -13,8 +13,19 @@ import pytest
 from everloop import ledger, registry, tracking
 from everloop.errors import Invalid, NotReady, StepFailed
 from everloop.ledger import Node
-from everloop.pipelines import Inline, PipelineRun, pipeline, pipeline_run, reproduce, run_pipeline, step, why
+from everloop.pipelines import (
+    Inline,
+    PipelineRun,
+    pipeline,
+    pipeline_run,
+    reproduce,
+    run_pipeline,
+    step,
+    store,
+    why,
+)
 from everloop.settings import child_environment
+from everloop.storage import Tx
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 from tests.pipelines.test_training import train
@@ -263,3 +274,31 @@ def test_a_package_in_another_version_is_named_and_the_answer_is_no(
         {"what": "environment", "name": "steadyhand", "before": "1.0", "after": "2.0"}
     ]
     assert told["sentence"].endswith("On record differ: environment steadyhand went from 1.0 to 2.0.")
+
+
+def test_a_result_of_before_there_were_seeds_is_named(ws: Workspace, loop: Any) -> None:
+    early = ran(ws, loop.noisy, by=1.0)
+    ws.write(lambda tx: forget_seed(tx, early))
+    cached = ran(ws, loop.noisy, by=1.0)
+    found = reproduce(ws, cached.id)
+    assert found.verdict == "different"
+    assert found.sentence.endswith(f"It was made by {early.id}, of before seeds were set.")
+
+
+def forget_seed(tx: Tx, run: PipelineRun) -> None:
+    plan = {name: value for name, value in run.plan.items() if name not in ("seed", "repeats")}
+    store.update_run(tx, run.id, {"plan": plan})
+
+
+def test_data_with_another_content_than_was_pinned_is_named(ws: Workspace, train: Any) -> None:
+    original = ran(ws, train)
+    pins = {name: vars(pinned) for name, pinned in original.pins.items()}
+    pins["listings"] = {**pins["listings"], "digest": "0" * 64}
+    ws.write(lambda tx: store.update_run(tx, original.id, {"pins": pins}))
+    (difference,) = reproduce(ws, original.id).differences
+    assert (difference.what, difference.name, difference.before) == ("data", "listings@1", "0" * 64)
+
+
+def test_a_negative_tolerance_is_refused(ws: Workspace, loop: Any) -> None:
+    with pytest.raises(Invalid, match="a number from 0 on"):
+        reproduce(ws, ran(ws, loop.settled).id, tolerance=-1.0)

@@ -20,7 +20,7 @@ from everloop.pipelines.ingredients import (
 )
 from everloop.pipelines.place import Place, look_at
 from everloop.pipelines.plan import Plan, leaves
-from everloop.pipelines.reading import outputs_of, pipeline_run
+from everloop.pipelines.reading import outputs_of, pipeline_run, step_run
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.run import run_again
@@ -111,7 +111,12 @@ def reproduce(
         rerun=rerun.id,
         verdict=judged.verdict,
         sentence=_sentence(
-            judged, found, failure, _unsettled(plan, machine), tolerance=tolerance, steps=len(outputs)
+            judged,
+            found,
+            failure,
+            _unsettled(ws, original, first, machine),
+            tolerance=tolerance,
+            steps=len(outputs),
         ),
         tolerance=tolerance,
         steps=outputs,
@@ -263,7 +268,7 @@ def _sentence(
     ended: Judged,
     found: Sequence[Difference],
     failure: str | None,
-    machine: str,
+    unsettled: str,
     *,
     tolerance: float,
     steps: int,
@@ -283,14 +288,19 @@ def _sentence(
         return f"{came} On record differ: {_listed(found)}."
     return (
         f"{came} Nothing that is on record differs: step {first} uses something that is not, such as random numbers of its "
-        f"own, the time, a file or the network.{machine}"
+        f"own, the time, a file or the network.{unsettled}"
     )
 
 
-def _unsettled(plan: Plan, machine: tracking.Machine | None) -> str:
-    """What was left to chance in the original, as far as that is known."""
-    if plan.seed is None:
-        return " The run is of before seeds were set."
+def _unsettled(
+    ws: Workspace, original: PipelineRun, first: str | None, machine: tracking.Machine | None
+) -> str:
+    """What was left to chance in the original, as far as that is known of its first step that differs."""
+    made_by = next((one.made_by for one in original.steps if one.node == first and one.made_by), None)
+    if made_by is not None:  # a result from the cache is an earlier run's
+        maker = pipeline_run(ws, step_run(ws, made_by).run)
+        if maker.plan.get("seed") is None:
+            return f" It was made by {maker.id}, of before seeds were set."
     if machine is not None and machine.hash_seed == "random":
         return " PYTHONHASHSEED was not set, so that sets of texts had another order."
     return ""
