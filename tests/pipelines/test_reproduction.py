@@ -16,12 +16,14 @@ from everloop.ledger import Node
 from everloop.pipelines import (
     Inline,
     PipelineRun,
+    Progress,
     pipeline,
     pipeline_run,
     reproduce,
     run_pipeline,
     step,
     store,
+    verdicts_on,
     why,
 )
 from everloop.settings import child_environment
@@ -41,6 +43,7 @@ LOOP = """
 
     from everloop.pipelines import pipeline, step
 
+    print("a loop file that talks when it is imported")
     SCALE = int(os.environ.get("SCALE", "1"))
 
     @step
@@ -104,6 +107,7 @@ def test_a_rerun_is_a_run_of_its_own_kind_with_lineage_and_nothing_comes_of_it(
     assert (rerun.kind, rerun.status) == ("rerun", "finished")
     assert rerun.tags["everloop.verdict"].startswith("identical: ")
     assert Node("run", original.id) in {edge.source for edge in ledger.upstream(ws, Node("run", rerun.id))}
+    assert verdicts_on(ws, original.id) == {rerun.id: rerun.tags["everloop.verdict"]}
     assert registry.models(ws) == []
     assert [one.id for one in tracking.runs(ws, kind="pipeline")] == [original.id]
 
@@ -302,3 +306,16 @@ def test_data_with_another_content_than_was_pinned_is_named(ws: Workspace, train
 def test_a_negative_tolerance_is_refused(ws: Workspace, loop: Any) -> None:
     with pytest.raises(Invalid, match="a number from 0 on"):
         reproduce(ws, ran(ws, loop.settled).id, tolerance=-1.0)
+
+
+def test_a_rerun_that_is_cut_off_is_cancelled(ws: Workspace, loop: Any) -> None:
+    original = ran(ws, loop.settled)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.kind == "step_started":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(ws, original.id, on_progress=interrupt)
+    (rerun,) = tracking.runs(ws, kind="rerun")
+    assert (pipeline_run(ws, rerun.id).state, rerun.status) == ("cancelled", "killed")

@@ -1,10 +1,10 @@
 """Steps and pipelines: what is run in which order, what of it must run again, and what came of it.
 
-Answers: how does a result come about, can a run go on where a dead process left it, why did a step run. A pipeline's
-body is traced into a static graph; a run executes it from a snapshot of the code, journals each step under a fencing
-token, keeps each result by content and takes from the cache what nothing has changed of. Owns the tables
-`pipeline_run`, `step_run` and `step_source`; a run is a tracking run of the same id. Also what steps hand to each other:
-tables, splits and models. May call registry and below.
+Answers: how does a result come about, can a run go on where a dead process left it, why did a step run, does the same
+come of a run that is done again, and what tells two runs apart. A pipeline's body is traced into a static graph; a run
+executes it from a snapshot of the code, journals each step under a fencing token, keeps each result by content and takes
+from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run` and `step_source`; a run is a
+tracking run of the same id. Also what steps hand to each other: tables, splits and models. May call registry and below.
 Names are loaded when they are asked for: a loop file that only declares needs no database and no numpy.
 """
 
@@ -48,7 +48,12 @@ if TYPE_CHECKING:
         Stored,
         Why,
     )
-    from everloop.pipelines.reproduction import DEFAULT_TOLERANCE, Reproduction, reproduce
+    from everloop.pipelines.reproduction import (
+        DEFAULT_TOLERANCE,
+        Reproduction,
+        reproduce,
+        verdicts_on,
+    )
     from everloop.pipelines.run import cancel, resume, run_pipeline
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
@@ -98,6 +103,7 @@ _HOMES = {
     "DEFAULT_TOLERANCE": "reproduction",
     "Reproduction": "reproduction",
     "reproduce": "reproduction",
+    "verdicts_on": "reproduction",
     "cancel": "run",
     "resume": "run",
     "run_pipeline": "run",
@@ -158,6 +164,7 @@ __all__ = [
     "split",
     "step",
     "step_run",
+    "verdicts_on",
     "why",
     "with_facts",
     "with_features",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import EverloopError, Invalid
+from everloop.errors import EverloopError, Invalid, NotReady
 from everloop.pipelines.plan import Plan, plan_run
 from everloop.pipelines.project import file_of, project_of
 from everloop.pipelines.snapshot import import_pipeline, use
@@ -50,6 +51,8 @@ def look_at(ws: Workspace, plan: Plan, code: Path, *, python: str, variables: Ma
     ------
     Invalid
         This Python does not start, or everloop is not installed for it.
+    NotReady
+        Importing the project does not end.
     """
     asked = {
         "code": str(code),
@@ -57,41 +60,50 @@ def look_at(ws: Workspace, plan: Plan, code: Path, *, python: str, variables: Ma
         "entry": plan.entry,
         "params": dict(plan.params),
     }
-    answer = subprocess.run(
-        [python, "-P", "-m", "everloop.pipelines.place"],
-        input=json.dumps(asked).encode(),
-        cwd=code,
-        env=child_environment(ws.settings, **variables),
-        capture_output=True,
-        timeout=_ASKED_S,
-        check=False,
-    )
+    try:
+        answer = subprocess.run(
+            [python, "-P", "-m", "everloop.pipelines.place"],
+            input=json.dumps(asked).encode(),
+            cwd=code,
+            env=child_environment(ws.settings, **variables),
+            capture_output=True,
+            timeout=_ASKED_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotReady(
+            f"importing {plan.entry.partition(':')[0]} took more than {_ASKED_S} s. Importing a loop file only declares; see "
+            "what it does beside that, then try again."
+        ) from error
     if answer.returncode != 0:
         told = answer.stderr.decode(errors="replace").strip().splitlines()
         raise Invalid(
             f"{python} cannot run everloop: {told[-1] if told else f'it exited with {answer.returncode}'}. A run is "
             "repeated by a Python that has the packages of everloop. Leave out --rebuild to use this one."
         )
-    told_json = json.loads(answer.stdout.rpartition(b"\n")[2])  # importing a project may print
+    here = json.loads(answer.stdout)
     return Place(
         code,
         python,
         variables,
-        tracking.Environment.from_json(told_json["environment"]),
-        tracking.Machine(**told_json["machine"]),
-        told_json["sources"],
-        told_json["problem"],
+        tracking.Environment.from_json(here["environment"]),
+        tracking.Machine(**here["machine"]),
+        here["sources"],
+        here["problem"],
     )
 
 
 def main() -> None:
     asked = json.loads(sys.stdin.buffer.read())
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # importing a project may print
     here = {
         "environment": dataclasses.asdict(tracking.installed()),
         "machine": dataclasses.asdict(tracking.machine()),
         **_sources(asked),
     }
-    sys.stdout.write("\n" + json.dumps(here))
+    with answers:
+        answers.write(json.dumps(here))
 
 
 def _sources(asked: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from everloop import data, labels, tracking
 from everloop.errors import Invalid, NotFound, NotReady, StepFailed
+from everloop.ledger import Node, downstream
 from everloop.pipelines import store
 from everloop.pipelines.ingredients import (
     Difference,
@@ -23,7 +24,7 @@ from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import outputs_of, pipeline_run, step_run
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
-from everloop.pipelines.run import run_again
+from everloop.pipelines.run import REPEATED, run_again
 from everloop.pipelines.verdict import (
     Judged,
     NumberDifference,
@@ -128,6 +129,17 @@ def reproduce(
     )
     tracking.log_tags(ws, rerun.id, {_VERDICT_TAG: f"{ended.verdict}: {ended.sentence}"[:_TAG_LENGTH]})
     return ended
+
+
+def verdicts_on(ws: Workspace, run_id: str) -> dict[str, str]:
+    """What reruns of a run said of it, by the rerun's id, oldest first; one that was cut off said nothing."""
+    again = [
+        edge.target.id
+        for edge in downstream(ws, Node("run", run_id))
+        if edge.role == REPEATED and edge.source.id == run_id
+    ]
+    told = {rerun: tracking.run(ws, rerun).tags.get(_VERDICT_TAG) for rerun in again}
+    return {rerun: verdict for rerun, verdict in told.items() if verdict is not None}
 
 
 def _check(original: PipelineRun, tolerance: float) -> None:

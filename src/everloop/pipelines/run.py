@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import Conflict, NotReady
+from everloop.errors import Conflict, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
@@ -29,6 +29,7 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 SEED_TAG = "everloop.seed"
+REPEATED = "repeated"  # the role of a run in the lineage of its reruns
 
 
 def run_pipeline(
@@ -155,8 +156,8 @@ def run_again(
 ) -> PipelineRun:
     """Run what a run ran once more: its plan, with what it was pinned to, in another place and without the cache.
 
-    The rerun is a run of its own kind below no other, with lineage from the original. Cancelled when this process is
-    interrupted: to do it again is to begin a new one.
+    The rerun is a run of its own kind, with lineage from the original. When it is cut off it is cancelled: to try again
+    is to begin a new one.
 
     Raises
     ------
@@ -181,8 +182,10 @@ def run_again(
                 lease_s=LEASE_S,
                 place=place,
             )
-        except (KeyboardInterrupt, SystemExit):
-            cancel(ws, run_id, reason="Interrupted.")
+        except (StepFailed, LostLease):
+            raise
+        except BaseException as error:
+            cancel(ws, run_id, reason=f"The rerun was cut off: {type(error).__name__}.")
             raise
 
 
@@ -293,7 +296,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
     for name, pinned in begun.pins.items():
         link(tx, Node(pinned.kind, pinned.ref), Node("run", run_id), role=name[:60], at=ws.now())
     if plan.repeats is not None:
-        link(tx, Node("run", plan.repeats), Node("run", run_id), role="repeated", at=ws.now())
+        link(tx, Node("run", plan.repeats), Node("run", run_id), role=REPEATED, at=ws.now())
 
 
 def _seed_tag(plan: Plan) -> dict[str, str]:
