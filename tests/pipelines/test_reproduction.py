@@ -112,7 +112,8 @@ def test_a_rerun_is_a_run_of_its_own_kind_with_lineage_and_nothing_comes_of_it(
     assert [one.id for one in tracking.runs(ws, kind="pipeline")] == [original.id]
 
 
-def test_a_rerun_neither_takes_from_the_cache_nor_adds_to_it(ws: Workspace, loop: Any) -> None:
+def test_a_rerun_neither_takes_from_the_cache_nor_adds_to_it(any_ws: Workspace, loop: Any) -> None:
+    ws = any_ws
     original = ran(ws, loop.noisy, by=1.0)
     rerun = pipeline_run(ws, reproduce(ws, original.id).rerun)
     assert [(one.state, one.key) for one in rerun.steps] == [("done", None)] * 2
@@ -319,3 +320,10 @@ def test_a_rerun_that_is_cut_off_is_cancelled(ws: Workspace, loop: Any) -> None:
         reproduce(ws, original.id, on_progress=interrupt)
     (rerun,) = tracking.runs(ws, kind="rerun")
     assert (pipeline_run(ws, rerun.id).state, rerun.status) == ("cancelled", "killed")
+
+
+def test_a_package_that_is_gone_is_named_with_what_it_broke(ws: Workspace, packaged: str) -> None:
+    found = reproduce(ws, packaged)
+    assert found.verdict == "different"
+    assert "'steadyhand'" in (found.failure or "")
+    assert found.sentence.endswith("On record differ: environment steadyhand is gone.")
