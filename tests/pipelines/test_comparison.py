@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from everloop import data, labels, tracking
 from everloop.errors import NotFound
 from everloop.pipelines import Inline, PipelineRun, compare, held_out_answers, run_pipeline
-from everloop.pipelines.comparison import AnswerDifference, _right
+from everloop.pipelines.comparison import AnswerDifference, answer_difference
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 from tests.pipelines.test_training import COLOURS, train
@@ -124,11 +123,44 @@ def test_lists_are_cut_and_counts_are_not(ws: Workspace, train: Any, project: Us
     assert len(found.rows) == 1 < found.differing
 
 
+def answers(row_ids: list[int], label: list[Any], predicted: list[Any]) -> pa.Table:
+    return pa.table({"_row_id": row_ids, "label": label, "predicted": predicted})
+
+
+def compared(before: pa.Table, after: pa.Table) -> AnswerDifference:
+    return answer_difference(before, after, keys=lambda _: {3: "l3"}, limit=10)
+
+
+def test_rows_that_got_worse_are_listed_first_and_by_key() -> None:
+    """Row 1 got better, 2 is wrong in another way, 3 got worse, 4 stayed; 0 and 5 were tested by one alone."""
+    before = answers([0, 1, 2, 3, 4], ["a"] * 5, ["a", "b", "b", "a", "a"])
+    after = answers([1, 2, 3, 4, 5], ["a"] * 5, ["a", "c", "c", "a", "a"])
+    found = compared(before, after)
+    assert [(one.row_id, one.right) for one in found.rows] == [(3, "before"), (2, "neither"), (1, "after")]
+    assert [one.key for one in found.rows] == ["l3", None, None]
+    assert (found.shared, found.only_before, found.only_after) == (4, 1, 1)
+    assert (found.differing, found.right_before, found.right_after) == (3, 1, 1)
+
+
 def test_of_two_numbers_the_nearer_is_right() -> None:
-    truth, was, now = (
-        np.array(one, dtype=object) for one in ([1.0, 1.0, 1.0], [1.5, 1.1, 2.0], [1.1, 1.5, 0.0])
-    )
-    assert _right(truth, was, now).tolist() == ["after", "before", "neither"]
+    before = answers([1, 2, 3], [1.0, 1.0, 1.0], [1.5, 1.1, 2.0])
+    after = answers([1, 2, 3], [1.0, 1.0, 1.0], [1.1, 1.5, 0.0])
+    rights = {one.row_id: one.right for one in compared(before, after).rows}
+    assert rights == {1: "after", 2: "before", 3: "neither"}
+
+
+def test_a_row_that_got_a_label_is_added_one_way_and_removed_the_other(ws: Workspace, train: Any) -> None:
+    before = ran(ws, train)
+    data.ingest(ws, "listings", pa.table({"id": ["l50"], "title": ["green thing 50"]}))
+    told = pa.table({"id": ["l50"], "colour": ["green"]})
+    labels.import_labels(ws, "colour", told, key="id", value="colour", annotator="bob")
+    after = ran(ws, train)
+    (there,), (back,) = compare(ws, before.id, after.id).labels, compare(ws, after.id, before.id).labels
+    assert (there.added, there.removed, back.added, back.removed) == (1, 0, 0, 1)
+    assert [(row.key, row.before, row.after) for row in (*there.rows, *back.rows)] == [
+        ("l50", None, "green"),
+        ("l50", "green", None),
+    ]
 
 
 def test_runs_logged_by_hand_are_compared_by_what_they_have(ws: Workspace) -> None:

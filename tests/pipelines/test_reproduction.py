@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from everloop import ledger, registry, tracking
+from everloop import events, ledger, registry, tracking
 from everloop.errors import Invalid, NotReady, StepFailed
 from everloop.ledger import Node
 from everloop.pipelines import (
@@ -26,6 +27,9 @@ from everloop.pipelines import (
     verdicts_on,
     why,
 )
+from everloop.pipelines.place import look_at
+from everloop.pipelines.plan import Plan
+from everloop.pipelines.run import run_again
 from everloop.settings import child_environment
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -109,6 +113,7 @@ def test_a_rerun_is_a_run_of_its_own_kind_with_lineage_and_nothing_comes_of_it(
     assert Node("run", original.id) in {edge.source for edge in ledger.upstream(ws, Node("run", rerun.id))}
     assert verdicts_on(ws, original.id) == {rerun.id: rerun.tags["everloop.verdict"]}
     assert registry.models(ws) == []
+    assert [one.subject.id for one in events.newest(ws, kind="pipeline.")] == [original.id]
     assert [one.id for one in tracking.runs(ws, kind="pipeline")] == [original.id]
 
 
@@ -122,6 +127,8 @@ def test_a_rerun_neither_takes_from_the_cache_nor_adds_to_it(any_ws: Workspace, 
     )
     again = ran(ws, loop.noisy, by=1.0)
     assert [one.made_by for one in again.steps] == [one.id for one in original.steps]
+    reproduce(ws, again.id)
+    assert why(ws, ran(ws, loop.noisy, by=2.0).id, "noise").compared_with == again.steps[0].id
 
 
 def test_seeded_random_numbers_come_again_in_another_process(ws: Workspace, loop: Any) -> None:
@@ -327,3 +334,16 @@ def test_a_package_that_is_gone_is_named_with_what_it_broke(ws: Workspace, packa
     assert found.verdict == "different"
     assert "'steadyhand'" in (found.failure or "")
     assert found.sentence.endswith("On record differ: environment steadyhand is gone.")
+
+
+def test_the_steps_of_a_rerun_name_the_environment_of_their_place(
+    ws: Workspace, loop: Any, tmp_path: Path
+) -> None:
+    original = ran(ws, loop.settled)
+    code = tracking.check_out(ws, str(original.code), tmp_path / "code")
+    place = look_at(ws, Plan.from_json(original.plan), code, python=sys.executable, variables={})
+    other = replace(place.environment, digest="e" * 64)
+    tracking.keep_environment(ws, other)
+    rerun = run_again(ws, original, replace(place, environment=other))
+    assert rerun.environment == other.digest
+    assert {one.parts["environment"] for one in rerun.steps} == {other.digest}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,13 @@ from everloop.pipelines.reading import held_out_answers, pipeline_run
 from everloop.pipelines.records import PipelineRun
 from everloop.pipelines.verdict import NumberDifference, Numbers, number_differences
 from everloop.workspace import Workspace
+
+Right = Literal["before", "neither", "after"]
+_RIGHT: tuple[Right, ...] = (
+    "before",
+    "neither",
+    "after",
+)  # in the order in which rows are listed: worse first
 
 _LISTED = 20  # rows of each list, unless more are asked for
 
@@ -88,7 +95,7 @@ class AnswerChange:
     label: str | float
     before: str | float
     after: str | float
-    right: Literal["before", "after", "neither"]
+    right: Right
 
 
 @dataclass(frozen=True)
@@ -313,32 +320,45 @@ def _answers(
     old, new = (held_out_answers(ws, run.id) for run in (before, after))
     if old is None or new is None:
         return None
-    both, at_old, at_new = _shared(old, new)
-    truth = _column(new, "label")[at_new]
-    was, now = _column(old, "predicted")[at_old], _column(new, "predicted")[at_new]
+    return answer_difference(old, new, keys=lambda row_ids: _keys(ws, after, row_ids), limit=limit)
+
+
+def answer_difference(
+    before: pa.Table,
+    after: pa.Table,
+    *,
+    keys: Callable[[NDArray[np.int64]], Mapping[int, str]],
+    limit: int,
+) -> AnswerDifference:
+    """Two models' answers on their test rows: tables with `_row_id`, `label` and `predicted`.
+
+    `keys` gives the keys of the rows that are listed, as far as there are any.
+    """
+    both, at_before, at_after = _shared(before, after)
+    truth = _column(after, "label")[at_after]
+    was, now = _column(before, "predicted")[at_before], _column(after, "predicted")[at_after]
     right = _right(truth, was, now)
     at = np.flatnonzero(was != now)
-    worse_first = at[np.argsort([_ORDER[one] for one in right[at]], kind="stable")][:limit]
-    keys = _keys(ws, after, both[worse_first])
+    worse_first = at[np.argsort(right[at], kind="stable")][:limit]
+    named = keys(both[worse_first])
     return AnswerDifference(
         shared=len(both),
-        only_before=old.num_rows - len(both),
-        only_after=new.num_rows - len(both),
+        only_before=before.num_rows - len(both),
+        only_after=after.num_rows - len(both),
         differing=len(at),
-        right_before=int((right[at] == "before").sum()),
-        right_after=int((right[at] == "after").sum()),
+        right_before=int((right[at] == _RIGHT.index("before")).sum()),
+        right_after=int((right[at] == _RIGHT.index("after")).sum()),
         rows=tuple(
-            AnswerChange(int(both[one]), keys.get(int(both[one])), truth[one], was[one], now[one], right[one])
+            AnswerChange(
+                int(both[one]), named.get(int(both[one])), truth[one], was[one], now[one], _RIGHT[right[one]]
+            )
             for one in worse_first
         ),
     )
 
 
-_ORDER = {"before": 0, "neither": 1, "after": 2}
-
-
-def _right(truth: NDArray[Any], was: NDArray[Any], now: NDArray[Any]) -> NDArray[Any]:
-    """For each row which of two answers is right, of two numbers the nearer; `neither` also where they are the same."""
+def _right(truth: NDArray[Any], was: NDArray[Any], now: NDArray[Any]) -> NDArray[np.int64]:
+    """For each row which of two answers is right, as a position in `_RIGHT`; of two numbers the nearer one."""
     if isinstance(truth[0] if len(truth) else None, float):
         old_is_better, new_is_better = (
             abs(was - truth) < abs(now - truth),
@@ -346,7 +366,7 @@ def _right(truth: NDArray[Any], was: NDArray[Any], now: NDArray[Any]) -> NDArray
         )
     else:
         old_is_better, new_is_better = (was == truth) & (now != truth), (now == truth) & (was != truth)
-    return np.select([old_is_better, new_is_better], ["before", "after"], "neither")
+    return np.select([old_is_better, new_is_better], [0, 2], 1)
 
 
 def _keys(ws: Workspace, run: PipelineRun, row_ids: NDArray[np.int64]) -> dict[int, str]:

@@ -152,9 +152,8 @@ class Runner:
             pins=self._pins,
             seed=self._work.plan.seed,
         )
-        is_for_cache = self._work.plan.repeats is None
-        key = cache_key(parts) if is_for_cache else None
-        return Begun(step, self._attempts[step.name], key, parts, look=step.cache and is_for_cache)
+        key = cache_key(parts) if self._work.plan.repeats is None else None
+        return Begun(step, self._attempts[step.name], key, parts, look=step.cache)
 
     def _from_cache(self, one: Begun, known: tuple[str, Stored] | None) -> Begun:
         """The step as taken from the cache; as one that has to run when its result is not known, or gone."""
