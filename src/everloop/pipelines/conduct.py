@@ -46,7 +46,7 @@ def conduct(
     begun = clock.elapsed_s()
     journal = Journal(ws, run.id, run.token)
     plan = Plan.from_json(run.plan)
-    code = place.code if place is not None else None if run.code is None else check_out(ws, run.code)
+    code = _code_of(ws, run, place)
     if graph is None and executor.in_process:
         graph = _traced_here(plan, code)
     runner = Runner(
@@ -85,6 +85,12 @@ def conduct(
             run_id=run.id,
         )
     return pipeline_run(ws, run.id)
+
+
+def _code_of(ws: Workspace, run: PipelineRun, place: Place | None) -> Path | None:
+    if place is not None:
+        return place.code
+    return None if run.code is None else check_out(ws, run.code)
 
 
 def _work(
