@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
     from everloop.registry import people
     from everloop.retraining import contradicted, drifted
     from everloop.rollout import canary
@@ -49,6 +49,7 @@ _HOMES = {
     "retrain": "everloop.loop",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
+    "when": "everloop.pipelines",
 }
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "retrain",
     "split",
     "step",
+    "when",
 ]
 
 

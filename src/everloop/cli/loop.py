@@ -144,6 +144,7 @@ def tell(out: Output, one: Progress) -> None:
         "step_done": "done   ",
         "step_retried": "retry  ",
         "step_failed": "FAILED ",
+        "step_skipped": "skipped",
     }
     if one.kind in words:
         out.say(

@@ -195,7 +195,7 @@ def _run(ws: Workspace, run_id: str, steps: _Steps, *, row_key: str | None = Non
     if run.kind == "pipeline":
         pipeline = pipelines.pipeline_run(ws, run_id)
         facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason}
-        facts["steps"] = {one.node: one.state for one in pipeline.steps}
+        facts["steps"] = {one.node: one.state for one in pipeline.steps if not one.is_call}
         pins = {pinned.kind: pinned.ref for pinned in pipeline.pins.values()}
     steps.add("run", Node("run", run_id), **facts)
     _code(ws, run.code, steps)

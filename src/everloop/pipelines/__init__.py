@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.pipelines.builtin import best
+    from everloop.pipelines.builtin import best, when
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
@@ -58,6 +58,7 @@ _HOMES = {
     "Executor": "executors",
     "Inline": "executors",
     "Processes": "processes",
+    "when": "builtin",
     "why": "explanation",
     "fit": "fitting",
     "Graph": "graph",
@@ -128,6 +129,7 @@ __all__ = [
     "split",
     "step",
     "step_run",
+    "when",
     "why",
     "with_facts",
     "with_features",

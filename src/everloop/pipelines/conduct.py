@@ -54,7 +54,7 @@ def conduct(
         on_progress=on_progress,
     )
     on_progress = on_progress or _unheard
-    on_progress(Progress("run_started", run.id, "", plan.pipeline, len(runner.outputs), len(plan.steps)))
+    on_progress(Progress("run_started", run.id, "", plan.pipeline, runner.told, runner.total))
     try:
         with beating(
             lambda: journal.renew(lambda now: lease_end(now, lease_s)), runner.lose, lease_s=lease_s
@@ -71,7 +71,7 @@ def conduct(
     finally:
         executor.close()
     seconds, failure = clock.elapsed_s() - begun, runner.error
-    done, total = len(runner.outputs), len(plan.steps)
+    done, total = runner.told, runner.total
     on_progress(Progress("run_ended", run.id, "", plan.pipeline, done, total, seconds, failure or ""))
     if failure is not None:
         raise StepFailed(

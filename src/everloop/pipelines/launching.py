@@ -50,7 +50,7 @@ class AttemptFiles:
 
     def __init__(self, work: Work, task: Task) -> None:
         # a node's name is the file's where it is short enough for a file system
-        name = task.node if len(task.node.encode()) <= 150 else digest_of(task.node)[:32]
+        name = task.name if len(task.name.encode()) <= 150 else digest_of(task.name)[:32]
         self.order = work.scratch / f"{name}-{task.attempt}.order.json"
         self.result = work.scratch / f"{name}-{task.attempt}.result.json"
         self.log = work.scratch / f"{name}-{task.attempt}.log"

@@ -9,23 +9,41 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, literal
 from everloop.pipelines.fingerprint import StepSource, source_of
-from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output
+from everloop.pipelines.graph import (
+    Binding,
+    Constant,
+    Declared,
+    Each,
+    Graph,
+    Group,
+    Guard,
+    Mapped,
+    Node,
+    Output,
+)
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.tracing import Pipeline
+
+_CHOICE = "everloop.pipelines.builtin:choice"
+_SHORT = 1_000  # characters up to which what a map goes over is told in a key's parts, item by item
 
 
 @dataclass(frozen=True)
 class PlannedStep:
     """One node. `bindings` are JSON: {"value": literal}, {"node": name}, {"source": name}, {"list": [...]},
-    {"tuple": [...]} or {"dict": [[key, binding], ...]}."""
+    {"tuple": [...]}, {"dict": [[key, binding], ...]} or {"each": binding}, for one call with each item.
+
+    Such a call is a planned step too, made when its turn comes (`call`). An item of what a step made is bound as
+    {"value": literal, "of": name} where it is short, else as {"item": content, "of": name}.
+    """
 
     name: str
     step: str
@@ -35,6 +53,7 @@ class PlannedStep:
     cache: bool
     back_off_s: float
     bindings: Mapping[str, Any]
+    guards: tuple[Guard, ...] = ()
 
     def described(self) -> dict[str, Any]:
         """As `described` of the node that it was planned from."""
@@ -44,6 +63,27 @@ class PlannedStep:
     def needs(self) -> tuple[str, ...]:
         """The nodes whose results it takes."""
         return tuple(dict.fromkeys(leaf["node"] for leaf in leaves(self.bindings.values()) if "node" in leaf))
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The nodes that have to be settled before it can be said whether it runs, and run."""
+        return tuple(dict.fromkeys([*self.needs, *(node for node, _ in self.guards)]))
+
+    @property
+    def over(self) -> str | None:
+        """The parameter that takes one item after the other, of a map."""
+        return next((key for key, binding in self.bindings.items() if "each" in binding), None)
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it joins the branches of a condition."""
+        return self.step == _CHOICE
+
+    def call(self, index: int, item: Mapping[str, Any] | None) -> PlannedStep:
+        """One call of a map; `item` binds what it takes of a list that a step made."""
+        over = self.over or ""
+        binding = item or self.bindings[over]["each"]["list"][index]
+        return replace(self, name=f"{self.name}[{index}]", bindings={**self.bindings, over: binding})
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -92,7 +132,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        steps = tuple(PlannedStep(**one) for one in value["steps"])
+        steps = tuple(
+            PlannedStep(**{**one, "guards": tuple(map(tuple, one.get("guards", ())))})
+            for one in value["steps"]
+        )
         listed = {name: tuple(value[name]) for name in ("folders", "preload")}
         return cls(**{**value, **listed, "steps": steps})
 
@@ -185,11 +228,18 @@ def _preload(graph: Graph, project: Project, module: str) -> tuple[str, ...]:
     return tuple(sorted(slow | ours))
 
 
-def described(node: Node) -> dict[str, Any]:
-    """Which function a node calls with what: the same whichever process traces the pipeline."""
+def described(node: Node, index: int | None = None) -> dict[str, Any]:
+    """Which function a node calls with what: the same whichever process traces the pipeline.
+
+    With `index` one call of a map, at the price of one: of ten thousand items only that one is looked at.
+    """
+    bindings = dict(node.bindings)
+    for key, binding in bindings.items():
+        if index is not None and isinstance(binding, Each) and isinstance(binding.items, Group):
+            bindings[key] = binding.items.items[index]
     return {
         "step": f"{module_name(node.step)}:{node.step.function.__qualname__}",
-        "bindings": {key: _as_json(binding) for key, binding in node.bindings.items()},
+        "bindings": {key: _as_json(binding) for key, binding in bindings.items()},
     }
 
 
@@ -202,6 +252,7 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         timeout_s=step.timeout_s,
         cache=step.cache,
         back_off_s=step.back_off_s,
+        guards=node.guards,
         **described(node),
     )
 
@@ -218,6 +269,8 @@ def _as_json(binding: Binding) -> dict[str, Any]:
             return {"tuple" if is_tuple else "list": [_as_json(item) for item in items]}
         case Mapped(items):
             return {"dict": [[key, _as_json(item)] for key, item in items]}
+        case Each(items):
+            return {"each": _as_json(items)}
 
 
 def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -227,6 +280,8 @@ def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
             yield from leaves(item for _, item in binding["dict"])
         elif "list" in binding or "tuple" in binding:
             yield from leaves(binding.get("list", ()) or binding.get("tuple", ()))
+        elif "each" in binding:
+            yield from leaves([binding["each"]])
         else:
             yield binding
 
@@ -236,6 +291,12 @@ def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: M
     if "node" in binding:
         stored = outputs[binding["node"]]
         return f"{stored.kind} {stored.digest}"
+    if "item" in binding:
+        return binding["item"]
+    if "each" in binding:
+        items = _identity(binding["each"], outputs, pins)
+        text = json.dumps(items)
+        return ["each", items if len(text) <= _SHORT else f"{len(items) - 1} items {digest_of(text)}"]
     if "source" in binding:
         pinned = pins[binding["source"]]
         return f"{pinned.kind} {pinned.digest or pinned.ref}"

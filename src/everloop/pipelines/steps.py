@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -18,7 +18,19 @@ R = TypeVar("R")
 class Recorder(Protocol):
     """What a step tells its call to while a pipeline's body is traced."""
 
-    def record(self, step: Step[..., Any], arguments: dict[str, Any]) -> Any: ...
+    def record(self, step: Step[..., Any], arguments: dict[str, Any], *, over: str | None = None) -> Any:
+        """A call; with `over` one call for each item of that argument."""
+        ...
+
+    def choose(
+        self,
+        choice: Step[..., Any],
+        condition: Any,
+        then: Callable[[], Any],
+        otherwise: Callable[[], Any] | None,
+    ) -> Any:
+        """What one of two branches gives, each traced for itself."""
+        ...
 
 
 recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
@@ -71,6 +83,38 @@ class Step(Generic[P, R]):
             self._refuse_declarations([*args, *kwargs.values()])
             return self.function(*args, **kwargs)
         traced: R = tracing.record(self, self._bind(args, kwargs))
+        return traced
+
+    def map(self, items: Iterable[Any], /, **same: Any) -> list[R]:
+        """One call for each item, in a pipeline's body as many at once as there are places; their results as a list.
+
+        In a body it is one step of the graph, whose calls are journaled, cached and resumed one by one, as
+        `fit[0]`, `fit[1]` and so on. One that fails for good fails the whole, after those that run have ended.
+
+        Parameters
+        ----------
+        items
+            A list, or what a step makes when that is a list. An item goes to the first parameter that `same` does not
+            name.
+        same
+            What is the same for all calls.
+
+        Raises
+        ------
+        Invalid
+            `same` does not fit the step's signature or leaves no parameter for the item.
+        """
+        over = next((name for name in self.signature.parameters if name not in same), None)
+        if over is None:
+            raise Invalid(
+                f"{self.name}.map leaves no parameter for the item: all of {self.name}{self.signature} are given by name. "
+                "Leave out the one that the items are for."
+            )
+        tracing = recorder.get()
+        if tracing is None:
+            self._refuse_declarations([items])
+            return [self(**{over: item}, **same) for item in items]  # type: ignore[call-arg]  # bound when called
+        traced: list[R] = tracing.record(self, self._bind((), {over: items, **same}), over=over)
         return traced
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
