@@ -72,7 +72,7 @@ def _chosen(planned: PlannedStep, parts: Mapping[str, Any]) -> Why:
 
 def _told(node: str, is_cacheable: bool, changes: tuple[Change, ...], earlier: StepRun) -> Why:
     if not is_cacheable:
-        sentence = f"{node} ran: it is declared with cache=False."
+        sentence = f"{node} ran: it is declared with cache=False or always=True."
         return Why(node, "uncached", changes, earlier.id, sentence)
     if not changes:
         sentence = (

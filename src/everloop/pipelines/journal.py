@@ -34,7 +34,7 @@ class TrackedModel:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended; `output` is None when it failed. `members` are the step runs that a map gathers."""
+    """How an attempt ended; `output` is None when it failed and is needed. `anyway`: after the run had failed. `members` are the step runs that a map gathers."""
 
     step_run: str
     output: Stored | None
@@ -43,6 +43,7 @@ class Ended:
     log: str | None = None
     model: TrackedModel | None = None
     members: Sequence[str] = ()
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Journal:
 
     def _end(self, tx: Tx, one: Ended, at: datetime) -> None:
         values = {
-            "state": "failed" if one.output is None else "done",
+            "state": "failed" if one.error is not None else "ran_anyway" if one.anyway else "done",
             "output": store.stored_json(one.output),
             "made_by": None if one.output is None else one.step_run,
             "tracking_run": one.model.run if one.model else None,
@@ -194,7 +195,7 @@ class Journal:
 
 def _inputs_of(binding: Any, made: Mapping[str, str], pins: Mapping[str, Pinned]) -> Iterable[Node]:
     for leaf in leaves([binding]):
-        if "node" in leaf:
+        if "node" in leaf and leaf["node"] in made:
             yield Node("step", made[leaf["node"]])
         elif "of" in leaf:
             yield Node("step", made[leaf["of"]])

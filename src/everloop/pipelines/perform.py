@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Task:
     """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs.
 
-    A node that is not among `inputs` made nothing: it was skipped. `call` is what the plan says will be called. `index`
+    A node that is not among `inputs` made nothing: it was skipped or failed. `call` is what the plan says will be called. `index`
     is that of a map's call, and `item` what it takes of a list that a step made.
     """
 
@@ -85,7 +85,9 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
     try:
         value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
-        return Outcome(error=_told(error), is_final=isinstance(error, Invalid))
+        errors = node.step.retry_on
+        is_final = isinstance(error, Invalid) or (errors is not None and not isinstance(error, errors))
+        return Outcome(error=_told(error), is_final=is_final)
     try:
         return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value))
     except EverloopError as error:

@@ -54,6 +54,8 @@ class PlannedStep:
     back_off_s: float
     bindings: Mapping[str, Any]
     guards: tuple[Guard, ...] = ()
+    optional: bool = False
+    always: bool = False
 
     def described(self) -> dict[str, Any]:
         """As `described` of the node that it was planned from."""
@@ -250,9 +252,11 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         source=source.digest,
         retries=step.retries,
         timeout_s=step.timeout_s,
-        cache=step.cache,
+        cache=step.cache and not step.always,
         back_off_s=step.back_off_s,
         guards=node.guards,
+        optional=step.optional,
+        always=step.always,
         **described(node),
     )
 
@@ -289,8 +293,8 @@ def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]) -> Any:
     """An input by its content: what it is called and which node made it do not matter."""
     if "node" in binding:
-        stored = outputs[binding["node"]]
-        return f"{stored.kind} {stored.digest}"
+        stored = outputs.get(binding["node"])
+        return "nothing" if stored is None else f"{stored.kind} {stored.digest}"
     if "item" in binding:
         return binding["item"]
     if "each" in binding:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 RunState = Literal["running", "done", "failed", "cancelled"]
-StepState = Literal["running", "done", "cached", "failed", "interrupted", "skipped"]
+StepState = Literal["running", "done", "cached", "failed", "interrupted", "skipped", "ran_anyway"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Stored:
 class StepRun:
     """One attempt at a step of a run, its result taken from an earlier run (`cached`), or that it was `skipped`.
 
-    A call of a map is a step run of its own, `fit[3]`, beside that of the map, `fit`.
+    A failed one has an output when it is optional: None. One that always runs and `ran_anyway`, though the run had failed,
+    is not finished: it runs again when the run is resumed. A call of a map is a step run of its own, `fit[3]`, beside that of the map, `fit`.
 
     `made_by` is the step run that made the output: itself, or for a cached one the original. `token` is the run's
     fencing token under which it ran. Times are domain time; `seconds` is what it took.

@@ -77,6 +77,7 @@ class Runner:
         self._retries: list[tuple[float, int, PlannedStep]] = []
         self._lost = threading.Event()
         self._found: list[Begun] = []  # from the cache, or skipped: to be written down
+        self._anyway: set[str] = set()  # begun though the run has failed
         self._closed: list[_End] = []  # what ended without being run by the executor
         self._expects_hits = True
         self.total = len(self._steps)
@@ -100,7 +101,7 @@ class Runner:
         self._repair()
         ended: list[_End] = []
         while True:
-            begun = [] if self.error else self._next()
+            begun = self._wind_up() if self.error else self._next()
             known: dict[str, tuple[str, Stored]] = {}
             if ended or begun:
                 known = self._journal.advance(
@@ -127,7 +128,11 @@ class Runner:
         for one in attempts:
             if one.state == "skipped":
                 self._skipped.add(one.node)
-            elif one.state in store.FINISHED and one.output is not None and one.made_by is not None:
+            elif (
+                one.state in (*store.FINISHED, "failed")
+                and one.output is not None
+                and one.made_by is not None
+            ):
                 if one.node in self._steps:
                     self.outputs[one.node], self.made[one.node] = one.output, one.made_by
                 else:
@@ -166,8 +171,8 @@ class Runner:
                 yield self._steps[follower]
 
     def _truth(self, node: str) -> bool | None:
-        """What a condition came to; None: its step was skipped, or made neither True nor False."""
-        if node in self._skipped:
+        """What a condition came to; None: its step made nothing, or neither True nor False."""
+        if node not in self.outputs:
             return None
         if node not in self._truths:
             stored = self.outputs[node]
@@ -193,6 +198,17 @@ class Runner:
                 begun.append(one)
                 free -= one.cached is None
         return begun
+
+    def _wind_up(self) -> list[Begun]:
+        """The run has failed: when nothing runs any more, the next of the steps that always run."""
+        if self._running or self._closed:
+            return []
+        for step in self._work.plan.steps:
+            is_left = step.always and not self._is_settled(step.name) and step.name not in self._anyway
+            if is_left and all(self._truth(node) is holds for node, holds in step.guards):
+                self._anyway.add(step.name)
+                return [self._prepared(step)]
+        return []
 
     def _next_step(self) -> PlannedStep | None:
         if self._ready:
@@ -257,7 +273,7 @@ class Runner:
             node,
             one.attempt,
             self._work.plan.params,
-            {name: self.outputs[name] for name in one.step.needs},
+            {name: self.outputs[name] for name in one.step.needs if name in self.outputs},
             {name: self._pins[name] for name in one.step.sources},
             one.step.timeout_s,
             call.described(),
@@ -311,8 +327,24 @@ class Runner:
 
     def _close(self, one: Begun, error: str, *, seconds: float) -> None:
         """End as failed what the executor does not run."""
-        self._errors[one.step.name] = error
-        self._closed.append(_End(one, "step_failed", Ended(one.id, None, seconds, error)))
+        output = self._given_up(one, error)
+        if output is None:
+            self._errors[one.step.name] = error  # for a map in place of its first failed item's
+        self._closed.append(_End(one, "step_failed", Ended(one.id, output, seconds, error)))
+
+    def _given_up(self, one: Begun, error: str) -> Stored | None:
+        """What a step that failed for good is taken to have made; None: its failure is the run's."""
+        name = one.step.name
+        if one.step.optional:
+            nothing = self._results.keep(None)
+            self._finished(name, nothing, one.id)
+            return nothing
+        if name in self._calls:
+            fan, index = self._calls.pop(name)
+            fan.failed[index] = error
+            name = fan.step.name
+        self._errors.setdefault(name, error)
+        return None
 
     def _settle(self) -> list[_End]:
         """Wait until something ended or a retry is due."""
@@ -339,30 +371,31 @@ class Runner:
         if fan is not None and index is not None:
             fan.running.discard(index)
         if stored is None:
-            kind = self._failed(one, outcome)
+            error = outcome.error or ""
+            is_retried = self._retry(one, outcome)
+            output = None if is_retried else self._given_up(one, error)
             self._end_failed(fan)
-            return _End(one, kind, Ended(one.id, None, outcome.seconds, outcome.error, log))
-        inputs = {self.outputs[node].digest for node in one.step.needs}
+            kind: ProgressKind = "step_retried" if is_retried else "step_failed"
+            return _End(one, kind, Ended(one.id, output, outcome.seconds, error, log))
+        inputs = {self.outputs[node].digest for node in one.step.needs if node in self.outputs}
         model = None
         if stored.metrics and stored.digest not in inputs:  # else it was only passed on
             model = TrackedModel(new_id("run"), self._work.plan.pipeline, one.step.label)
         self._finished(one.step.name, stored, one.id)
         self._end_failed(fan)
-        return _End(one, "step_done", Ended(one.id, stored, outcome.seconds, None, log, model))
+        is_anyway = one.step.name in self._anyway
+        ended = Ended(one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway)
+        return _End(one, "step_done", ended)
 
-    def _failed(self, one: Begun, outcome: Outcome) -> ProgressKind:
-        name = one.step.name
-        self._failures[name] += 1
-        if not outcome.is_final and self._failures[name] <= one.step.retries:
-            wait_s = one.step.back_off_s * 2 ** (self._failures[name] - 1)
-            heapq.heappush(self._retries, (clock.elapsed_s() + wait_s, self._failures.total(), one.step))
-            return "step_retried"
-        if name in self._calls:
-            fan, index = self._calls.pop(name)
-            fan.failed[index] = outcome.error or ""
-            name = fan.step.name
-        self._errors.setdefault(name, outcome.error or "")
-        return "step_failed"
+    def _retry(self, one: Begun, outcome: Outcome) -> bool:
+        """Put a failed attempt's step on for another try, if it has one left."""
+        self._failures[one.step.name] += 1
+        failures = self._failures[one.step.name]
+        if outcome.is_final or failures > one.step.retries or self.error:
+            return False
+        due_s = clock.elapsed_s() + one.step.back_off_s * 2 ** (failures - 1)
+        heapq.heappush(self._retries, (due_s, self._failures.total(), one.step))
+        return True
 
     def _end_failed(self, fan: Fan | None) -> None:
         """A map of which calls failed ends as soon as none of the others runs any more."""
@@ -396,7 +429,8 @@ class Runner:
         self, kind: ProgressKind, one: Begun, *, seconds: float | None = None, message: str = ""
     ) -> None:
         if self._on_progress is not None:
-            self.told += kind in ("step_cached", "step_done", "step_skipped")
+            has_settled = kind in ("step_cached", "step_done", "step_skipped")
+            self.told += has_settled or (kind == "step_failed" and one.step.optional)
             name, label, done, total = one.step.name, one.step.label, self.told, self.total
             self._on_progress(Progress(kind, self._journal.run, name, label, done, total, seconds, message))
 

@@ -51,6 +51,13 @@ class Step(Generic[P, R]):
         Whether a result may be reused by later runs with the same source, environment, parameters and inputs.
     back_off_s
         Seconds before the second attempt; doubles with each.
+    retry_on
+        The errors after which it is tried again; None: any. A process that died or took too long is tried again
+        whatever is said here.
+    optional
+        When it fails for good the run goes on, and what takes its result is given None.
+    always
+        It runs though the run has failed, as the last thing, with None for what was not made; never from the cache.
     """
 
     function: Callable[P, R]
@@ -58,6 +65,9 @@ class Step(Generic[P, R]):
     timeout_s: float | None = None
     cache: bool = True
     back_off_s: float = 1.0
+    retry_on: tuple[type[Exception], ...] | None = None
+    optional: bool = False
+    always: bool = False
     signature: inspect.Signature = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,13 +112,19 @@ class Step(Generic[P, R]):
         Raises
         ------
         Invalid
-            `same` does not fit the step's signature or leaves no parameter for the item.
+            `same` does not fit the step's signature or leaves no parameter for the item, or the step is declared with
+            `always`.
         """
         over = next((name for name in self.signature.parameters if name not in same), None)
         if over is None:
             raise Invalid(
                 f"{self.name}.map leaves no parameter for the item: all of {self.name}{self.signature} are given by name. "
                 "Leave out the one that the items are for."
+            )
+        if self.always:
+            raise Invalid(
+                f"step {self.name} is declared with always=True and mapped; what it goes over may never be made. Let one "
+                "call of it take the whole list."
             )
         tracing = recorder.get()
         if tracing is None:
@@ -140,7 +156,14 @@ class Step(Generic[P, R]):
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, retries: int = 0, timeout_s: float | None = None, cache: bool = True, back_off_s: float = 1.0
+    *,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    cache: bool = True,
+    back_off_s: float = 1.0,
+    retry_on: tuple[type[Exception], ...] | None = None,
+    optional: bool = False,
+    always: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -150,6 +173,9 @@ def step(
     timeout_s: float | None = None,
     cache: bool = True,
     back_off_s: float = 1.0,
+    retry_on: tuple[type[Exception], ...] | None = None,
+    optional: bool = False,
+    always: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step; see `Step` for the options.
 
@@ -160,7 +186,16 @@ def step(
     """
 
     def make(plain: Callable[P, R]) -> Step[P, R]:
-        return Step(plain, retries=retries, timeout_s=timeout_s, cache=cache, back_off_s=back_off_s)
+        return Step(
+            plain,
+            retries=retries,
+            timeout_s=timeout_s,
+            cache=cache,
+            back_off_s=back_off_s,
+            retry_on=retry_on,
+            optional=optional,
+            always=always,
+        )
 
     return make if function is None else make(function)
 
@@ -182,4 +217,14 @@ def _check(made: Step[..., Any]) -> None:
     if made.timeout_s is not None and made.timeout_s <= 0:
         raise Invalid(
             f"step {function.__name__} has timeout_s={made.timeout_s}; give seconds above zero, or None."
+        )
+    errors: Any = made.retry_on
+    if errors is not None and not (
+        made.retries
+        and type(errors) is tuple
+        and all(isinstance(one, type) and issubclass(one, Exception) for one in errors)
+    ):
+        raise Invalid(
+            f"step {function.__name__} has retry_on={errors!r} and retries={made.retries}; retry_on is a tuple of errors, "
+            "such as (ConnectionError,), for a step with retries of one or more."
         )
