@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from everloop import clock, tracking
@@ -377,15 +378,20 @@ class Runner:
             self._end_failed(fan)
             kind: ProgressKind = "step_retried" if is_retried else "step_failed"
             return _End(one, kind, Ended(one.id, output, outcome.seconds, error, log))
-        inputs = {self.outputs[node].digest for node in one.step.needs if node in self.outputs}
         model = None
-        if stored.metrics and stored.digest not in inputs:  # else it was only passed on
+        if stored.metrics and not self._is_passed_on(one, stored):
             model = TrackedModel(new_id("run"), self._work.plan.pipeline, one.step.label)
         self._finished(one.step.name, stored, one.id)
         self._end_failed(fan)
         is_anyway = one.step.name in self._anyway
         ended = Ended(one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway)
         return _End(one, "step_done", ended)
+
+    def _is_passed_on(self, one: Begun, stored: Stored) -> bool:
+        """Whether a step returned what it was given, itself or in a list."""
+        given = [self.outputs[node] for node in one.step.needs if node in self.outputs]
+        lists = [self._results.items(other).kept for other in given if other.kind == "list"]
+        return any(other.digest == stored.digest for other in chain(given, *lists))
 
     def _retry(self, one: Begun, outcome: Outcome) -> bool:
         """Put a failed attempt's step on for another try, if it has one left."""
