@@ -144,7 +144,7 @@ def tell(out: Output, one: Progress) -> None:
         "step_done": "done   ",
         "step_retried": "retry  ",
         "step_failed": "FAILED ",
-        "step_skipped": "skipped",
+        "step_skipped": "skip   ",
     }
     if one.kind in words:
         out.say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from everloop.errors import Invalid, LostLease
 from everloop.ids import new_id
 from everloop.pipelines import store
 from everloop.pipelines.executors import Executor, Work
+from everloop.pipelines.flow import Flow
 from everloop.pipelines.journal import Begun, Ended, Journal, TrackedModel
 from everloop.pipelines.mapping import Fan
 from everloop.pipelines.perform import Outcome, Task
@@ -52,13 +53,13 @@ class Runner:
         attempts: Sequence[StepRun],
         on_progress: OnProgress | None,
     ) -> None:
-        self.outputs: dict[str, Stored] = {}
-        self.made: dict[str, str] = {}
         self._journal = journal
         self._work = work
         self._executor = executor
         self._environment = environment
         self._results = Results(journal.ws.blobs, work.scratch)
+        self._flow = Flow(work.plan, self._results)
+        self.outputs, self.made = self._flow.outputs, self._flow.made
         self._pins = pins
         self._on_progress = on_progress
         self._earlier = attempts
@@ -66,24 +67,20 @@ class Runner:
         self._attempts = Counter(one.node for one in attempts)
         self._failures: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by step, in the order in which they failed for good
-        self._ready: deque[PlannedStep] = deque()
         self._fans: deque[Fan] = deque()  # maps of which some calls were not made yet, or not looked whether
         self._calls: dict[str, tuple[Fan, int]] = {}  # calls of maps that are under way, by name
         self._known_calls: dict[str, tuple[Stored, str]] = {}  # finished by an earlier runner
-        self._skipped: set[str] = set()
-        self._truths: dict[str, bool | None] = {}
-        self._missing: dict[str, int] = {}
-        self._followers: dict[str, list[str]] = {}
         self._running: dict[Future[Outcome], Begun] = {}
         self._retries: list[tuple[float, int, PlannedStep]] = []
         self._lost = threading.Event()
-        self._found: list[Begun] = []  # from the cache, or skipped: to be written down
+        self._found: list[Begun] = []  # taken from the cache: to be written down
         self._anyway: set[str] = set()  # begun though the run has failed
         self._closed: list[_End] = []  # what ended without being run by the executor
         self._expects_hits = True
+        self._take_over(attempts)
         self.total = len(self._steps)
-        self._arrange(attempts)
-        self.told = len(self.outputs) + len(self._skipped)  # steps of which it was told that they ended
+        self.told = self._flow.settled  # steps of which it was told that they ended
+        self._flow.arrange()
 
     @property
     def error(self) -> str | None:
@@ -124,62 +121,17 @@ class Runner:
         self._lost.set()
         self._executor.stop()
 
-    def _arrange(self, attempts: Sequence[StepRun]) -> None:
-        """Take over what is finished, and find out what waits for what."""
+    def _take_over(self, attempts: Sequence[StepRun]) -> None:
+        """Take over what earlier runners of the run settled."""
         for one in attempts:
             if one.state == "skipped":
-                self._skipped.add(one.node)
-            elif (
-                one.state in (*store.FINISHED, "failed")
-                and one.output is not None
-                and one.made_by is not None
-            ):
-                if one.node in self._steps:
-                    self.outputs[one.node], self.made[one.node] = one.output, one.made_by
-                else:
-                    self._known_calls[one.node] = one.output, one.made_by
-        unsettled = [step for step in self._work.plan.steps if not self._is_settled(step.name)]
-        for step in unsettled:
-            missing = [node for node in step.waits_for if not self._is_settled(node)]
-            self._missing[step.name] = len(missing)
-            for node in missing:
-                self._followers.setdefault(node, []).append(step.name)
-        self._admit([step for step in unsettled if self._missing[step.name] == 0])
-
-    def _is_settled(self, node: str) -> bool:
-        return node in self.outputs or node in self._skipped
-
-    def _admit(self, steps: Iterable[PlannedStep]) -> None:
-        """All that these wait for is settled: each can begin, or it is in a branch that is not taken."""
-        waiting = deque(steps)
-        while waiting:
-            step = waiting.popleft()
-            failing = next((guard for guard in step.guards if self._truth(guard[0]) is not guard[1]), None)
-            if failing is None:
-                self._ready.append(step)
+                self._flow.pass_over(one.node)
+            elif one.state not in (*store.FINISHED, "failed") or one.output is None or one.made_by is None:
                 continue
-            self._attempts[step.name] += 1
-            parts = {"condition": failing[0], "was": self._truth(failing[0])}
-            self._found.append(Begun(step, self._attempts[step.name], None, parts, is_skipped=True))
-            self._skipped.add(step.name)
-            waiting.extend(self._freed_by(step.name))
-
-    def _freed_by(self, node: str) -> Iterator[PlannedStep]:
-        """The steps that waited for nothing but this node, which is settled now."""
-        for follower in self._followers.get(node, ()):
-            self._missing[follower] -= 1
-            if self._missing[follower] == 0:
-                yield self._steps[follower]
-
-    def _truth(self, node: str) -> bool | None:
-        """What a condition came to; None: its step made nothing, or neither True nor False."""
-        if node not in self.outputs:
-            return None
-        if node not in self._truths:
-            stored = self.outputs[node]
-            value = self._results.bring(stored) if stored.kind == "json" else None
-            self._truths[node] = value if type(value) is bool else None
-        return self._truths[node]
+            elif one.node in self._steps:
+                self._flow.take_over(one.node, one.output, one.made_by)
+            else:
+                self._known_calls[one.node] = one.output, one.made_by
 
     def _next(self) -> list[Begun]:
         """What can begin now, as far as there are free slots; results from the cache need none.
@@ -188,9 +140,10 @@ class Runner:
         miss it is read in the transaction in which the step begins, which costs a third less.
         """
         while self._retries and self._retries[0][0] <= clock.elapsed_s():
-            self._ready.appendleft(heapq.heappop(self._retries)[-1])
+            self._flow.ready.appendleft(heapq.heappop(self._retries)[-1])
         begun, self._found = self._found, []
         free = self._executor.slots - len(self._running) - sum(one.cached is None for one in begun)
+        begun += self._skips()
         with self._journal.ws.read() if self._expects_hits else nullcontext() as connection:
             while len(begun) < _BATCH and free > 0 and (step := self._next_step()) is not None:
                 one = self._prepared(step)
@@ -205,15 +158,25 @@ class Runner:
         if self._running or self._closed:
             return []
         for step in self._work.plan.steps:
-            is_left = step.always and not self._is_settled(step.name) and step.name not in self._anyway
-            if is_left and all(self._truth(node) is holds for node, holds in step.guards):
+            is_left = step.always and not self._flow.is_settled(step.name) and step.name not in self._anyway
+            if is_left and self._flow.holds(step):
                 self._anyway.add(step.name)
                 return [self._prepared(step)]
         return []
 
+    def _skips(self) -> list[Begun]:
+        """What is to be written down as skipped."""
+        found = []
+        while self._flow.skipped:
+            step, condition, was = self._flow.skipped.popleft()
+            self._attempts[step.name] += 1
+            parts = {"condition": condition, "was": was}
+            found.append(Begun(step, self._attempts[step.name], None, parts, is_skipped=True))
+        return found
+
     def _next_step(self) -> PlannedStep | None:
-        if self._ready:
-            return self._ready.popleft()
+        if self._flow.ready:
+            return self._flow.ready.popleft()
         while self._fans:
             call = self._fans[0].next_call()
             if call is not None:
@@ -225,7 +188,7 @@ class Runner:
     def _prepared(self, step: PlannedStep) -> Begun:
         self._attempts[step.name] += 1
         if step.is_choice:  # what the other branch gives is no part of it
-            is_met = self._truth(step.bindings["condition"]["node"])
+            is_met = self._flow.truth(step.bindings["condition"]["node"])
             other = {True: ("otherwise",), False: ("then",), None: ("then", "otherwise")}[is_met]
             bindings = {key: one for key, one in step.bindings.items() if key not in other}
             step = replace(step, bindings=bindings)
@@ -248,8 +211,7 @@ class Runner:
             if fan.is_complete:
                 self._gather(fan)
             return
-        self.outputs[name], self.made[name] = output, made_by
-        self._admit(self._freed_by(name))
+        self._flow.finish(name, output, made_by)
 
     def _begin(self, one: Begun) -> None:
         if one.is_skipped or one.cached is not None:
@@ -310,7 +272,7 @@ class Runner:
     def _chose(self, one: Begun) -> bool:
         """Join two branches by passing on what the taken one made; False: the executor has to, as it is more than that."""
         condition = one.step.bindings["condition"]["node"]
-        is_met = self._truth(condition)
+        is_met = self._flow.truth(condition)
         if is_met is None:
             self._close(
                 one,
