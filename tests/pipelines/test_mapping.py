@@ -28,9 +28,10 @@ from everloop.pipelines import (
     why,
 )
 from everloop.pipelines.graph import Constant, Each, Group, Output
-from everloop.pipelines.plan import Plan, plan_run
+from everloop.pipelines.plan import Plan, key_parts, plan_run
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
+from tests.pipelines.test_runner import Threads
 
 LOOP = """
     import os
@@ -231,6 +232,21 @@ def test_a_failed_item_fails_the_map_and_says_which(
     assert states(failed)["square"] == states(failed)["square[1]"] == "failed"
 
 
+def test_items_in_flight_are_waited_for_and_all_that_failed_are_named(ws: Workspace) -> None:
+    @step
+    def fails(number: int) -> int:
+        raise ValueError(f"no {number}")
+
+    @pipeline
+    def failing() -> Any:
+        return fails.map(range(100))
+
+    with pytest.raises(StepFailed, match=r"2 of 100 items failed: fails\[0\], fails\[1\]\. ") as caught:
+        run(ws, failing, Threads(2))
+    told = states(pipeline_run(ws, caught.value.run_id))
+    assert told == {"fails": "failed", "fails[0]": "failed", "fails[1]": "failed"}
+
+
 def test_resuming_runs_only_what_is_missing(
     any_ws: Workspace, loop: ModuleType, project: UserProject, executor: Executor
 ) -> None:
@@ -308,6 +324,26 @@ def test_a_planned_map_comes_back_from_json(loop: ModuleType) -> None:
     assert plan.by_name["square"].over == "number"
 
 
+def test_a_long_list_in_the_body_counts_in_the_maps_key_by_its_digest(loop: ModuleType) -> None:
+    def parts(count: int) -> str:
+        planned = plan_run(loop.written, {"count": count}, None).plan.by_name["square"]
+        return json.dumps(key_parts(planned, environment="here", outputs={}, pins={}))
+
+    assert parts(3) != parts(4)
+    assert parts(3_000) != parts(3_001)
+    assert "3000 items" in parts(3_000)
+    assert len(parts(3_000)) < 1_000
+
+
+def test_a_list_of_which_a_part_is_gone_is_made_again(ws: Workspace, loop: ModuleType) -> None:
+    done = run(ws, loop.of_tables, count=2)
+    lost = next(one.output for one in done.steps if one.node == "doubled[1]")
+    assert lost is not None
+    ws.blobs.delete(lost.files["table.parquet"])
+    again = states(run(ws, loop.of_tables, count=2))
+    assert (again["doubled"], again["doubled[0]"], again["doubled[1]"]) == ("done", "cached", "done")
+
+
 def test_thousands_of_items_are_copied_neither_into_the_plan_nor_into_the_journal(ws: Workspace) -> None:
     done = run(ws, of_many, count=3_000)
     assert result(ws, done.id) == 3_000
@@ -322,7 +358,7 @@ def test_thousands_of_items_are_copied_neither_into_the_plan_nor_into_the_journa
 
 @step
 def many(count: int) -> list[str]:
-    return [f"{number} {'x' * 300}" for number in range(count)]
+    return [f"{number} {'x' * 2_000}" for number in range(count)]
 
 
 @step
