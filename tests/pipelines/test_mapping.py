@@ -136,6 +136,11 @@ def power(number: int, exponent: int = 2) -> int:
     return int(number**exponent)
 
 
+@step
+def sum_of(*numbers: int) -> int:
+    return sum(numbers)
+
+
 def test_a_map_is_one_node_of_the_graph() -> None:
     graph = pipeline(lambda: power.map(listed(), exponent=3)).trace()
     assert [node.name for node in graph.nodes] == ["listed", "power"]
@@ -158,6 +163,7 @@ def test_outside_a_pipeline_a_map_is_a_list_of_calls() -> None:
     [
         (lambda: power.map([1], number=1, exponent=2), "no parameter for the item"),
         (lambda: power.map([1], exponant=2), "called wrongly.*exponant"),
+        (lambda: sum_of.map([1]), "no parameter for the item"),
         (lambda: power.map("abc"), "mapped over 'abc', a str"),
         (lambda: power.map([{1, 2}]), "set is no type of a parameter"),
     ],

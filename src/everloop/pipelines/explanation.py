@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from everloop import tracking
 from everloop.errors import NotFound
 from everloop.pipelines import store
-from everloop.pipelines.plan import Plan, PlannedStep
+from everloop.pipelines.plan import PlannedStep
 from everloop.pipelines.reading import unknown
 from everloop.pipelines.records import Change, Part, StepRun, Why
 from everloop.workspace import Workspace
@@ -46,8 +46,8 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
                 f"{node} was taken from {one.made_by}: nothing it depends on changed.",
             )
         name = node.partition("[")[0]  # a map's call is planned with the map
-        planned = next(step for step in Plan.from_json(run.plan).steps if step.name == name)
-        if planned.is_choice:
+        planned = PlannedStep.from_json(next(step for step in run.plan["steps"] if step["name"] == name))
+        if planned.is_choice and one.state == "done":
             return _chosen(planned, one.parts)
         earlier = store.finished_before(connection, one, run.pipeline)
         if earlier is None:

@@ -57,8 +57,7 @@ class Each:
 
 
 Binding = Constant | Output | Declared | Group | Mapped | Each
-Guard = tuple[str, bool]
-"""A node that makes a condition, and what it has to be."""
+Guard = tuple[str, bool]  # a node that makes a condition, and what it has to be
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ class TrackedModel:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended; `output` is None when it failed and is needed. `anyway`: after the run had failed. `members` are the step runs that a map gathers."""
+    """How an attempt ended; `output` is None when it failed, unless it is optional.
+
+    `members` are the step runs that a map gathers. `anyway` says that it began after the run had failed.
+    """
 
     step_run: str
     output: Stored | None

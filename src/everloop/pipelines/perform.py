@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Task:
     """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs.
 
-    A node that is not among `inputs` made nothing: it was skipped or failed. `call` is what the plan says will be called. `index`
-    is that of a map's call, and `item` what it takes of a list that a step made.
+    A node that is not among `inputs` made nothing: it was skipped or failed. `call` is what the plan says will be called.
+    `index` is that of a map's call, and `item` what it takes of a list that a step made.
     """
 
     run: str

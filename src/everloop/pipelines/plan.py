@@ -57,6 +57,10 @@ class PlannedStep:
     optional: bool = False
     always: bool = False
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
+        return cls(**{**value, "guards": tuple((node, holds) for node, holds in value.get("guards", ()))})
+
     def described(self) -> dict[str, Any]:
         """As `described` of the node that it was planned from."""
         return {"step": self.step, "bindings": dict(self.bindings)}
@@ -134,10 +138,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        steps = tuple(
-            PlannedStep(**{**one, "guards": tuple(map(tuple, one.get("guards", ())))})
-            for one in value["steps"]
-        )
+        steps = tuple(PlannedStep.from_json(one) for one in value["steps"])
         listed = {name: tuple(value[name]) for name in ("folders", "preload")}
         return cls(**{**value, **listed, "steps": steps})
 

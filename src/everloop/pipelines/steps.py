@@ -87,6 +87,12 @@ class Step(Generic[P, R]):
         """Where it is found: `module:function`."""
         return f"{self.function.__module__}:{self.function.__qualname__}"
 
+    @property
+    def _named(self) -> list[str]:
+        """The parameters that can be given by name."""
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return [name for name, one in self.signature.parameters.items() if one.kind in kinds]
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         tracing = recorder.get()
         if tracing is None:
@@ -115,7 +121,7 @@ class Step(Generic[P, R]):
             `same` does not fit the step's signature or leaves no parameter for the item, or the step is declared with
             `always`.
         """
-        over = next((name for name in self.signature.parameters if name not in same), None)
+        over = next((name for name in self._named if name not in same), None)
         if over is None:
             raise Invalid(
                 f"{self.name}.map leaves no parameter for the item: all of {self.name}{self.signature} are given by name. "
