@@ -38,6 +38,18 @@ LOOP = """
     @pipeline
     def fan_out(count: int, salt: int) -> list:
         return [add(number, salt) for number in range(count)]
+
+    @step
+    def numbers(count: int, salt: int) -> list:
+        return list(range(salt, salt + count))
+
+    @step
+    def total(values: list) -> int:
+        return sum(values)
+
+    @pipeline
+    def mapped(count: int, salt: int) -> int:
+        return total(add.map(numbers(count, salt), salt=0))
 """
 
 
@@ -89,6 +101,19 @@ def measure_runs(folder: Path, url: str) -> None:
         shown("resume, 1 of 100 steps left", timed_resume(ws, loop))
         with_processes = timed(lambda salt: run(loop.fan_out, Processes(2), 100, 20_000 + salt), rounds=3)
         shown("100 steps side by side in 2 processes, forked, start included", with_processes)
+        for count in (1_000, 10_000):
+            before_mb, salt = resident_mb(), 1_000_000 * count
+            mapped = timed(lambda _, n=count, s=salt: run(loop.mapped, Inline(), n, s), rounds=1)
+            shown(f"a map over {count} items, inline", mapped)
+            print(f"  memory: {before_mb:.0f} MB before, {resident_mb():.0f} MB after")
+            shown("  again", timed(lambda _, n=count, s=salt: run(loop.mapped, Inline(), n, s), rounds=1))
+            more = timed(lambda _, n=count, s=salt: run(loop.mapped, Inline(), n + 1, s), rounds=1)
+            shown("  again with one item more", more)
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def timed_resume(ws: Any, loop: Any) -> tuple[float, float]:

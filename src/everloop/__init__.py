@@ -10,18 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.checks import check, gate
+    from everloop.checks import CheckInput, CheckResult, check, gate
     from everloop.features.images import ImageFeatures
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
     from everloop.registry import people
     from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
     from everloop.rollout import canary
     from everloop.workspace import open_workspace
 
 _HOMES = {
+    "CheckInput": "everloop.checks",
+    "CheckResult": "everloop.checks",
     "FilledText": "everloop.features.text",
     "ImageFeatures": "everloop.features.images",
     "Model": "everloop.pipelines",
@@ -52,9 +54,12 @@ _HOMES = {
     "retrain": "everloop.loop",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
+    "when": "everloop.pipelines",
 }
 
 __all__ = [
+    "CheckInput",
+    "CheckResult",
     "FilledText",
     "ImageFeatures",
     "Model",
@@ -85,6 +90,7 @@ __all__ = [
     "retrain",
     "split",
     "step",
+    "when",
 ]
 
 

@@ -11,7 +11,7 @@ import difflib
 import getpass
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -111,6 +111,12 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         "EVERLOOP_ACTOR": settings.actor,
         **extra,
     }
+
+
+def library_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of the named environment variables that are set: they are read by libraries, and set nothing of everloop."""
+    found = {name: os.environ.get(name) for name in names}  # noqa: TID251  (this is the one place)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _read_file(path: Path) -> dict[str, Any]:

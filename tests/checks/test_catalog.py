@@ -47,23 +47,6 @@ def test_a_check_may_be_defined_again_but_not_over_a_built_in_one(few_rows: Chec
         check(leakage)
 
 
-def test_a_users_check_that_raises_or_answers_nonsense_has_failed() -> None:
-    def careless(given: CheckInput) -> CheckResult:
-        """Does it raise?"""
-        raise KeyError("secret value")
-
-    def nonsense(given: CheckInput) -> CheckResult:
-        return 3  # type: ignore[return-value]  # what a user may get wrong
-
-    try:
-        found = run_checks(shop(), [gate(check(careless)), gate(check(nonsense))])[-2:]
-    finally:
-        del CHECKS["careless"], CHECKS["nonsense"]
-    assert [one.verdict for one in found] == ["failed", "failed"]
-    assert "KeyError" in found[0].found
-    assert "secret value" not in found[0].message
-
-
 def test_a_gate_about_a_default_check_sets_its_options() -> None:
     results = [
         one for one in run_checks(shop(), [gate("leakage", trusted=["text"])]) if one.name == "leakage"
@@ -127,3 +110,4 @@ def test_the_example_of_an_own_check_runs(tmp_path: Path) -> None:
         assert (result.name, result.verdict, result.numbers) == ("merchants", "passed", {"merchants": 300})
     finally:
         CHECKS.pop("merchants", None)
+        CHECKS.pop("known_merchants", None)

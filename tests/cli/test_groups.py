@@ -60,6 +60,7 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("labels quality kind", lambda one: one["labelled"], 240),
     ("labels snapshots kind", lambda one: names(one, "count"), [240]),
     ("runs list --kind pipeline", len, 2),
+    ("runs compare kind@1 kind@2", lambda one: one["answers"]["shared"] > 0, True),
     ("models list kind", lambda one: names(one, "number"), [2, 1]),
     ("models show kind@2", lambda one: one["gate_report"]["verdict"], "passed"),
     ("models history kind", lambda one: set(names(one)), {"production"}),
@@ -96,6 +97,8 @@ MISTAKES = [
     ("labels snapshot kinds", 2, "kinds"),
     ("runs show run_none", 2, "run_none"),
     ("runs steps run_none", 2, "everloop runs list"),
+    ("runs compare kind@1 run_none", 2, "run_none"),
+    ("reproduce run_none", 2, "everloop runs list"),
     ("models show kind@9", 2, "kind@9"),
     ("models approve kind@2 --reason=", 2, "reason"),
     ("models release kind@2", 3, "approve"),
@@ -175,6 +178,38 @@ def test_runs_show_their_steps(everloop: Shell) -> None:
     assert run is not None
     assert {one["state"] for one in everloop("runs", "steps", run)} == {"done"}
     assert everloop("runs", "show", run)["status"]
+
+
+def test_a_run_of_the_shop_gives_the_same_bits_again(everloop: Shell) -> None:
+    run = registry.version(everloop.shop.ws, "kind@1").run
+    assert run is not None
+    found = everloop("reproduce", run)
+    assert (found["verdict"], found["run"]) == ("identical", run)
+    assert [one["id"] for one in everloop("runs", "list", "--kind", "rerun")] == [found["rerun"]]
+
+
+def test_a_run_keeps_the_seed_that_it_was_given(everloop: Shell) -> None:
+    run = everloop("run", "train", "--seed", "7")["run"]
+    assert everloop("runs", "show", run)["tags"]["everloop.seed"] == "7"
+    before = registry.version(everloop.shop.ws, "kind@2").run
+    differing = everloop("runs", "compare", str(before), run)["parameters"]
+    assert {"what": "seed", "name": "of the run", "before": "0", "after": "7"} in differing
+
+
+def test_a_comparison_is_told_part_by_part(everloop: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    home = str(everloop.shop.ws.home)
+    main(["runs", "compare", "kind@1", "kind@2", "--home", home])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told[1:] if line.startswith("  ") and line[2] != " "] == [
+        "code",
+        "environment",
+        "machine",
+        "data",
+        "labels",
+        "parameters",
+        "metrics",
+        "answers",
+    ]
 
 
 def test_a_file_is_scored_as_it_would_be_served(everloop: Shell, tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ from everloop.checks import (
     Live,
     gate,
 )
+from everloop.checks.calibration import calibration
+from everloop.checks.fairness import fairness
 from everloop.checks.feature_tests import feature_check
+from everloop.checks.robustness import robustness
 from everloop.checks.thresholds import metric_gate
 from tests.checks.tables import labels, predictions, shop, with_column, without_rows
 
@@ -35,6 +38,14 @@ RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
     "drift with a limit": lambda given: BUILT_IN[4](given, at_most=0.1),
     "slices with a limit": lambda given: BUILT_IN[5](given, at_least=0.9, by=["shade"], min_rows=1),
+    "fairness of a column": lambda given: fairness(given, by=["shade", "price"], min_rows=1),
+    "fairness by odds": lambda given: fairness(
+        given, by=["shade"], measure="equalised_odds", at_most=0.1, positive="drink", confidence=0.9
+    ),
+    "calibration with a limit": lambda given: calibration(given, at_most=0.1, confidence=0.9),
+    "calibration by the Brier score": lambda given: calibration(given, measure="brier", at_most=0.1),
+    "robustness with a limit": lambda given: robustness(given, at_most=0.1, confidence=0.9),
+    "robustness to noise": lambda given: robustness(given, measure="noise"),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),
@@ -140,12 +151,17 @@ def _completed(given: CheckInput) -> list[CheckInput]:
     """The rows alone, with predictions and a live version, and with those of other rows."""
     if {"_row_id", "label"} <= set(given.test.column_names):
         own = predictions(given, given.test["label"].to_pylist())
+        own = own.append_column(
+            "score", pa.array([one % 11 / 10 for one in range(own.num_rows)], pa.float64())
+        )
     else:
         own = pa.table({"predicted": ["x"]})
     foreign = pa.table({"_row_id": [-5, -6], "label": ["drink", None], "predicted": [None, "unknown"]})
     return [
         given,
-        replace(given, predictions=own, reference=given.train, live=Live("shop@1", own)),
+        replace(
+            given, predictions=own, reference=given.train, live=Live("shop@1", own), answer=_by_first_input
+        ),
         replace(
             given,
             predictions=foreign,
@@ -153,6 +169,11 @@ def _completed(given: CheckInput) -> list[CheckInput]:
             live=Live("shop@1", foreign.slice(1)),
         ),
     ]
+
+
+def _by_first_input(rows: pa.Table) -> list[str]:
+    """A model whose answers depend on a text or number, and which raises without columns."""
+    return ["drink" if len(str(one)) % 2 or str(one).isupper() else "other" for one in rows[1].to_pylist()]
 
 
 @pytest.fixture(params=ROWS)

@@ -33,7 +33,7 @@ LOOP = '''
     import os
     import time
 
-    from everloop.pipelines import pipeline, step
+    from everloop.pipelines import pipeline, step, when
 
     def note(what):
         """One line, whole, whoever writes beside it."""
@@ -49,6 +49,12 @@ LOOP = '''
         return seed
 
     @step
+    def is_possible(value: int) -> bool:
+        note("begin is_possible")
+        note("end is_possible")
+        return value < 1_000_000
+
+    @step
     def square(value: int, number: int) -> int:
         note(f"begin square {number}")
         time.sleep(0.005)
@@ -60,18 +66,27 @@ LOOP = '''
         note("begin total")
         time.sleep(0.005)
         note("end total")
-        return sum(values)
+        return sum(values[:-1]) + sum(values[-1])
 
     @pipeline
     def train(seed: int) -> int:
         one = first(seed)
-        return total([square(one, number) for number in range(6)])
+
+        def possible() -> int:
+            singly = [square(one, number) for number in range(2)]
+            return total([*singly, square.map(range(2, 6), value=one)])
+
+        return when(is_possible(one), possible, lambda: square(one, 99))
 '''
 NODES = {
     "first": "first",
-    **{f"square-{n + 1}" if n else "square": f"square {n}" for n in range(6)},
+    "is_possible": "is_possible",
+    "square": "square 0",
+    "square-2": "square 1",
+    **{f"square-3[{n}]": f"square {n + 2}" for n in range(4)},
     "total": "total",
 }
+JOINS = ("square-3", "choice")  # the map and the condition: they run nothing themselves
 KILLS = 20  # for each executor on each database
 ENOUGH_S = 40  # on a busy machine fewer have to do
 
@@ -147,8 +162,8 @@ class Runners:
         begun = Counter(self.notes(run_id))
         for node, count in self.seen.get(run_id, Counter()).items():
             assert node in finished, f"{node} was finished and is not any more"
-            assert begun[f"begin {NODES[node]}"] == count, f"{node} was finished and ran again"
-        self.seen[run_id] = Counter({node: begun[f"begin {NODES[node]}"] for node in finished})
+            assert begun[f"begin {NODES.get(node)}"] == count, f"{node} was finished and ran again"
+        self.seen[run_id] = Counter({node: begun[f"begin {NODES.get(node)}"] for node in finished})
 
     def finished(self, run_id: str) -> list[str]:
         try:
@@ -236,13 +251,16 @@ def check_ended_well(runners: Runners, run_id: str, seed: int) -> None:
 
 def check_attempts(run: PipelineRun, notes: Counter[str]) -> None:
     """Each node is finished once; each time it began was written down before; tokens only rise."""
-    for node, word in NODES.items():
+    assert [one.node for one in run.steps if one.state == "skipped"] == ["square-4"]
+    assert notes["begin square 99"] == 0
+    for node in (*NODES, *JOINS):
         attempts = [one for one in run.steps if one.node == node]
         assert [one.state for one in attempts].count("done") == 1
         assert [one.attempt for one in attempts] == list(range(1, len(attempts) + 1))
         assert [one.token for one in attempts] == sorted({one.token for one in attempts})
-        assert 1 <= notes[f"begin {word}"] <= len(attempts)
-        assert notes[f"end {word}"] >= 1
+        if node in NODES:
+            assert 1 <= notes[f"begin {NODES[node]}"] <= len(attempts)
+            assert notes[f"end {NODES[node]}"] >= 1
         assert {one.state for one in attempts[:-1]} <= {"interrupted"}
 
 

@@ -182,7 +182,7 @@ class Bench:
         kept = {name: self.results.keep(value) for name, value in (inputs or {}).items()}
         step = self.work.plan.by_name[node]
         pins = {"rows": Pinned("dataset_version", "rows@1")}
-        task = Task("run_1", node, 1, self.work.plan.params, kept, pins, step.timeout_s)
+        task = Task("run_1", node, 1, self.work.plan.params, kept, pins, step.timeout_s, step.described())
         return self.executor.start(self.work, task).result
 
     def do(self, node: str, **options: Any) -> Outcome:
@@ -370,9 +370,9 @@ def test_a_process_ends_when_nobody_waits_for_it(ws: Workspace, project: UserPro
     note = project.root / "note"
     project.write({"loop": LOOP})
     work = work_of(ws, project)
+    call = work.plan.by_name["sleeps"].described()
     order = {
-        "task": asdict(Task("run_1", "sleeps", 1, {}, {}, {}, None)),
-        "expected": work.plan.by_name["sleeps"].described(),
+        "task": asdict(Task("run_1", "sleeps", 1, {}, {}, {}, None, call)),
         "result": str(work.scratch / "result.json"),
     }
     file = work.scratch / "order.json"

@@ -60,6 +60,51 @@ def test_a_missing_blob_is_noticed(results: Results) -> None:
     assert not results.is_there(stored)
 
 
+def test_a_list_of_kept_values_comes_back(results: Results) -> None:
+    stored = results.keep([pa.table({"x": [1]}), 5, [b"bytes"]])
+    assert stored.kind == "list"
+    assert results.bring(stored) == [pa.table({"x": [1]}), 5, [b"bytes"]]
+
+
+def test_a_list_is_the_same_whether_kept_whole_or_gathered(results: Results) -> None:
+    for value in ([1, "ü", [None]], [b"a", b"b"], []):
+        assert results.gathered([results.keep(item) for item in value]) == results.keep(value)
+
+
+def test_long_json_values_are_gathered_by_reference(results: Results) -> None:
+    stored = results.gathered([results.keep("x" * 5_000), results.keep("y" * 5_000)])
+    assert stored.size_bytes > 10_000
+    assert stored.note is not None
+    assert len(stored.note) < 1_000
+    assert results.bring(stored) == ["x" * 5_000, "y" * 5_000]
+
+
+@pytest.mark.parametrize("value", [[1, "ü"], [b"a", 5], ["x" * 5_000], []])
+def test_an_item_of_a_list_is_what_it_is_by_itself(results: Results, value: list[Any]) -> None:
+    items = results.items(results.keep(value))
+    assert [results.bring(items[index]) for index in range(len(items))] == value
+    assert [items[index].digest for index in range(len(items))] == [results.keep(one).digest for one in value]
+
+
+def test_short_items_are_named_by_value_and_long_ones_by_content(results: Results) -> None:
+    items = results.items(results.keep([4, "x" * 500]))
+    assert items.binding(0) == {"value": "4"}
+    assert items.binding(1) == {"item": f"json {results.keep('x' * 500).digest}"}
+
+
+@pytest.mark.parametrize("value", [5, {"a": 1}, b"bytes"])
+def test_only_lists_have_items(results: Results, value: Any) -> None:
+    with pytest.raises(Invalid, match="a map goes over a list"):
+        results.items(results.keep(value))
+
+
+def test_a_missing_blob_of_an_item_is_noticed(results: Results) -> None:
+    stored = results.keep([1, b"bytes"])
+    (digest,) = results.keep(b"bytes").files.values()
+    results.blobs.delete(digest)  # type: ignore[attr-defined]  # of the real store
+    assert not results.is_there(stored)
+
+
 def test_a_path_comes_back_as_a_copy_of_ones_own(results: Results, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "a.txt").write_text("first")

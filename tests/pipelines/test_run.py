@@ -310,7 +310,8 @@ def test_a_run_is_a_tracking_run(ws: Workspace, loop: ModuleType, project: UserP
     tracked = tracking.run(ws, done.id)
     assert (tracked.kind, tracked.status, tracked.experiment) == ("pipeline", "finished", "train")
     assert tracked.params == {"value": "4"}
-    assert tracked.tags == {"reason": "test"}
+    assert (tracked.tags["reason"], tracked.tags["everloop.seed"]) == ("test", "0")
+    assert tracking.machine_of(tracked) == tracking.machine()
     assert (tracked.code, tracked.environment) == (done.code, done.environment)
     assert done.code is not None
     captured = tracking.code(ws, done.code)

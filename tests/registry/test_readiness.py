@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from everloop import checks, registry
-from everloop.checks import Evidence, evaluate, gate
+from everloop.checks import CheckInput, Evidence, evaluate, gate
 from everloop.clock import SimulatedClock
 from everloop.errors import GateFailed
 from everloop.registry import ModelVersion
@@ -147,3 +148,20 @@ def test_only_what_lacks_nothing_but_approval_waits_for_it(ws: Workspace) -> Non
     registry.approve(ws.acting_as("alice"), ready.ref, reason="good")
     assert registry.waiting_for_approval(ws) == []
     assert unchecked.ref not in {one.ref for one in registry.waiting_for_approval(ws)}
+
+
+def test_a_gate_whose_check_was_changed_has_not_been_run(ws: Workspace) -> None:
+    def always(given: CheckInput) -> bool:
+        return True
+
+    old = gate(checks.check(always))
+    try:
+        version = register(ws, gates=[old])
+        check(ws, version, gates=(old,))
+        assert kinds(ws, version) == []
+        registry.define(ws, version.model, gates=[replace(old, source="0" * 64)])
+    finally:
+        del checks.CHECKS["always"]
+    (obstacle,) = registry.readiness(ws, version.ref).obstacles
+    assert obstacle.kind == "gate_not_run"
+    assert "its check as it is written now" in obstacle.message

@@ -9,7 +9,7 @@ from everloop.api.routes import Call, Route
 
 
 def list_runs(call: Call) -> Any:
-    """Runs, newest first; `kind` pipeline, step or run, `before` a run's id to page on."""
+    """Runs, newest first; `kind` pipeline, rerun, step or run, `before` a run's id to page on."""
     kind = call.query.get("kind")
     return tracking.runs(
         call.ws,
@@ -23,7 +23,7 @@ def list_runs(call: Call) -> Any:
 def show_run(call: Call) -> Any:
     """One run with its parameters, metrics and files; for a pipeline's run also its steps."""
     found = tracking.run(call.ws, call.path["id"])
-    steps = pipelines.pipeline_run(call.ws, found.id) if found.kind == "pipeline" else None
+    steps = pipelines.pipeline_run(call.ws, found.id) if found.has_steps else None
     return {"run": found, "artifacts": tracking.artifacts(call.ws, found.id), "pipeline": steps}
 
 

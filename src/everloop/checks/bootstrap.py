@@ -52,11 +52,32 @@ def bootstrap(
     groups
         (n_distinct,) the group of each; -1 is a group of its own. `rows` are then all 1.
     """
-    value = float(statistic(rows[None, :].astype(np.float64))[0])
+    (estimate,) = bootstrap_all(
+        lambda weights: statistic(weights)[:, None], rows=rows, groups=groups, seed=seed
+    )
+    return estimate
+
+
+def bootstrap_all(
+    statistics: Callable[[npt.NDArray[np.float64]], Floats],
+    *,
+    rows: npt.NDArray[np.int64],
+    groups: Codes | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """As `bootstrap`, for several statistics of the same drawn rows: values are (n_samples, n_statistics)."""
+    values = statistics(rows[None, :].astype(np.float64))[0]
     random = np.random.default_rng(seed)
     draw = _rows_drawn(rows, random) if groups is None else _groups_drawn(groups, random)
-    samples = np.concatenate([statistic(weights) for weights in draw]) if rows.sum() > 1 else np.empty(0)
-    return Estimate(value, np.sort(samples[np.isfinite(samples)]))
+    samples = (
+        np.concatenate([statistics(weights) for weights in draw])
+        if rows.sum() > 1
+        else np.empty((0, len(values)))
+    )
+    return [
+        Estimate(float(value), np.sort(own[np.isfinite(own)]))
+        for value, own in zip(values, samples.T, strict=True)
+    ]
 
 
 def _rows_drawn(

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import overload
 
-from everloop.checks import classes, duplicates, leakage, schema, shift, slices
-from everloop.checks.records import Check, CheckFunction, Gate
+from everloop.checks import (
+    calibration,
+    classes,
+    duplicates,
+    fairness,
+    leakage,
+    robustness,
+    schema,
+    shift,
+    slices,
+)
+from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
+from everloop.checks.own import own_check
+from everloop.checks.records import Check, Gate, OwnFunction
 from everloop.errors import Conflict, Invalid
 
 BUILT_IN = (
@@ -103,37 +115,71 @@ BUILT_IN = (
         options=("at_least", "by", "min_rows"),
         is_default=True,
     ),
+    Check(
+        name="fairness",
+        question="Do the groups of a protected column get the model's answers alike?",
+        rule=fairness.RULE,
+        remedy=fairness.REMEDY,
+        function=fairness.fairness,
+        numbers=fairness.NUMBERS,
+        options=("by", "measure", "positive", "at_least", "at_most", "confidence", "min_rows"),
+        refused=fairness.refused,
+    ),
+    Check(
+        name="calibration",
+        question="Do the model's probabilities say how often it is right?",
+        rule=calibration.RULE,
+        remedy=calibration.REMEDY,
+        function=calibration.calibration,
+        numbers=calibration.NUMBERS,
+        options=("measure", "at_most", "confidence"),
+        refused=calibration.refused,
+    ),
+    Check(
+        name="robustness",
+        question="Does the model still answer well when its inputs are written badly, incomplete or measured roughly?",
+        rule=robustness.RULE,
+        remedy=robustness.REMEDY,
+        function=robustness.robustness,
+        numbers=robustness.NUMBERS,
+        options=("measure", "at_most", "confidence"),
+        refused=robustness.refused,
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
+_OPTIONS = frozenset(field.name for field in fields(Gate)) - {"about", "source"}
 
 
 @overload
-def check(function: CheckFunction) -> Check: ...
+def check(function: OwnFunction) -> Check: ...
 @overload
-def check(*, question: str, rule: str = ..., remedy: str = ...) -> Callable[[CheckFunction], Check]: ...
+def check(*, question: str = ..., rule: str = ..., remedy: str = ...) -> Callable[[OwnFunction], Check]: ...
 def check(
-    function: CheckFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
-) -> Check | Callable[[CheckFunction], Check]:
-    """Make a function `(CheckInput) -> CheckResult` a check that gates may name.
+    function: OwnFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
+) -> Check | Callable[[OwnFunction], Check]:
+    """Make a function of a `CheckInput` a check that gates may name.
 
-    It is named as the function; its first line of documentation is the question unless one is given. Defining it
-    again, as a notebook does, replaces it. Raises Conflict for the name of a built-in check.
+    It returns whether it holds, or a `CheckResult` with numbers and rows, or it asserts. One that raises has failed. It
+    is named as the function; its first line of documentation is the question unless one is given. It runs where the
+    model is trained, in a command or a job, never in the process that answers the API. Defining it again, as a
+    notebook does, replaces it.
+
+    Raises
+    ------
+    Conflict
+        The name is that of a built-in check or of a metric.
+    Invalid
+        It is not a plain function of one value, with defaults for the options of its gate.
     """
 
-    def registered(function: CheckFunction) -> Check:
-        made = Check(
-            name=function.__name__,
-            question=question or (inspect.getdoc(function) or function.__name__).splitlines()[0],
-            rule=rule,
-            remedy=remedy,
-            function=function,
-            options=tuple(_options(function)),
-            is_users=True,
-        )
-        if made.name in CHECKS and not CHECKS[made.name].is_users:
+    def registered(function: OwnFunction) -> Check:
+        made = own_check(function, _OPTIONS, {"question": question, "rule": rule, "remedy": remedy})
+        if made.name in (*CLASS_METRICS, *NUMBER_METRICS) or (
+            made.name in CHECKS and not CHECKS[made.name].is_users
+        ):
             raise Conflict(
-                f"{made.name!r} is a built-in check; a check's name is its own. Rename the function."
+                f"{made.name!r} is a built-in check or metric; a check's name is its own. Rename the function."
             )
         CHECKS[made.name] = made
         return made
@@ -151,6 +197,8 @@ def gate(
     min_rows: int | None = None,
     trusted: Sequence[str] = (),
     by: Sequence[str] = (),
+    measure: str | None = None,
+    positive: str | None = None,
 ) -> Gate:
     """A condition that a model version must meet before it is promoted or released.
 
@@ -172,18 +220,36 @@ def gate(
     trusted
         Inputs that `leakage` may find strong.
     by
-        Columns that `slices` looks at.
+        Columns that `slices` looks at; the protected ones of `fairness`.
+    measure
+        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing or noise.
+    positive
+        The class that is the favourable answer.
 
     Raises
     ------
     Invalid
-        An option that this check does not have, a metric without exactly one limit, or a confidence outside
-        0.5 to 1.
+        An option that this check does not have or that makes no sense for it, a metric without exactly one limit, or
+        a confidence outside 0.5 to 1.
     """
     name = about if isinstance(about, str) else about.name
     made = Gate(
-        name, at_least, at_most, below_live_by_at_most, confidence, min_rows, tuple(trusted), tuple(by)
+        about=name,
+        at_least=at_least,
+        at_most=at_most,
+        below_live_by_at_most=below_live_by_at_most,
+        confidence=confidence,
+        min_rows=min_rows,
+        trusted=tuple(trusted),
+        by=tuple(by),
+        measure=measure,
+        positive=positive,
     )
+    if confidence is not None and not 0.5 <= confidence < 1:
+        raise Invalid(
+            f"the gate on {name!r} has confidence {confidence}; it lies from 0.5 up to, but without, 1. 0.95 is usual."
+        )
     known = CHECKS.get(name)
     if known is None:
         _require_metric(made)
@@ -192,12 +258,14 @@ def gate(
         raise Invalid(
             f"the check {name!r} has no option {', '.join(others)}; it takes {takes}. Leave it out."
         )
-    return made
+    elif known.refused is not None and (problem := known.refused(made)):
+        raise Invalid(f"the gate on {name!r} {problem}")
+    return made if known is None else replace(made, source=known.source)
 
 
 def is_metric(gate: Gate) -> bool:
     """Whether a gate is about a metric, not about a check."""
-    return gate.about not in CHECKS
+    return gate.source is None and gate.about not in CHECKS
 
 
 def _require_metric(gate: Gate) -> None:
@@ -213,20 +281,7 @@ def _require_metric(gate: Gate) -> None:
             f"the gate on the metric {gate.about!r} has {len(limits)} limits; it has one of at_least, at_most and "
             f"below_live_by_at_most. {hint}"
         )
-    if others := [name for name in ("trusted", "by") if name in gate.options]:
+    if others := [name for name in ("trusted", "by", "measure", "positive") if name in gate.options]:
         raise Invalid(
             f"a metric's gate has no option {', '.join(others)}; those belong to checks. Leave it out."
         )
-    if gate.confidence is not None and not 0.5 <= gate.confidence < 1:
-        raise Invalid(
-            f"the gate on {gate.about!r} has confidence {gate.confidence}; it lies from 0.5 up to, but without, 1. "
-            "0.95 is usual."
-        )
-
-
-def _options(function: CheckFunction) -> list[str]:
-    known = {"at_least", "at_most", "below_live_by_at_most", "confidence", "min_rows", "trusted", "by"}
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return sorted(known)
-    return [one.name for one in parameters if one.name in known]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from everloop.checks.source import source_digest
 from everloop.errors import Invalid
 from everloop.serving import Signature
 
@@ -28,13 +30,14 @@ class CheckResult:
     `found`, `rule` and `remedy` are the three parts of its message. `numbers` are finite or None and are
     explained in the check's description. `evidence` are `_row_id`s of rows to look at, at most 20, and
     `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them.
+    A user's check may leave out `rule` and `remedy`: those that `check` was told are filled in.
     """
 
     name: str
     verdict: Verdict
     found: str
-    rule: str
-    remedy: str
+    rule: str = ""
+    remedy: str = ""
     numbers: Numbers = field(default_factory=dict)
     evidence: tuple[int, ...] = ()
     details: tuple[dict[str, Any], ...] = ()
@@ -100,6 +103,8 @@ class CheckInput:
         The rows of the last snapshot, with the same columns.
     shifts
         Distances (0 to 1) per column between the last snapshot and this one, when they are measured already.
+    answer
+        The model itself: from rows with all `columns` to its answers, one a row; None when it is not at hand.
     """
 
     train: pa.Table
@@ -118,6 +123,7 @@ class CheckInput:
     shifts: Mapping[str, float] | None = None
     live: Live | None = None
     feature_tests: tuple[FeatureTest, ...] = ()
+    answer: Callable[[pa.Table], Sequence[Any]] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -133,7 +139,7 @@ class CheckInput:
         return "class"
 
 
-CheckFunction = Callable[..., CheckResult]
+OwnFunction = Callable[..., CheckResult | bool | None]
 
 
 @dataclass(frozen=True)
@@ -147,19 +153,32 @@ class Check:
     question: str
     rule: str
     remedy: str
-    function: CheckFunction
+    function: Callable[..., Any]
     numbers: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     is_default: bool = False
     is_users: bool = False
+    refused: Callable[[Gate], str] | None = None  # why a gate about it makes no sense, if it makes none
 
-    def __call__(self, given: CheckInput, **options: Any) -> CheckResult:
+    def __call__(self, given: CheckInput, **options: Any) -> Any:
         return self.function(given, **options)
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.function
+
+    @cached_property
+    def source(self) -> str | None:
+        """The digest of a user's check as it was when a gate first named it; None for a built-in one."""
+        return source_digest(self.function) if self.is_users else None
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition on a model version: a check that must not fail, or a rule for a metric. See `gate`."""
+    """One condition on a model version: a check that must not fail, or a rule for a metric. See `gate`.
+
+    `source` is the digest of a user's check: a gate whose check was changed is another gate, which has not been run.
+    """
 
     about: str
     at_least: float | None = None
@@ -169,16 +188,17 @@ class Gate:
     min_rows: int | None = None
     trusted: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    measure: str | None = None
+    positive: str | None = None
+    source: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that were given, by name."""
-        return {
-            name: value for name, value in asdict(self).items() if name != "about" and value not in (None, ())
-        }
+        return {name: value for name, value in self.as_json().items() if name not in ("about", "source")}
 
     def as_json(self) -> dict[str, Any]:
-        return {"about": self.about, **self.options}
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Gate:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from everloop.checks.catalog import CHECKS, is_metric
 from everloop.checks.feature_tests import feature_check
-from everloop.checks.records import Check, CheckInput, CheckResult, Gate
+from everloop.checks.own import own_result
+from everloop.checks.records import CheckInput, CheckResult, Gate
 from everloop.checks.thresholds import metric_gate
 
 
@@ -18,33 +19,45 @@ def run_checks(given: CheckInput, gates: Sequence[Gate] = ()) -> tuple[CheckResu
     A gate about a default check sets its options instead of running it twice. A user's check that raises has
     failed; a built-in one does not raise, whatever the rows.
     """
-    told = {one.about: one for one in gates if not is_metric(one)}
-    names = [one.name for one in CHECKS.values() if one.is_default and not one.is_users]
-    names += [name for name in told if name not in names]
-    results = [_result(CHECKS[name], given, told.get(name)) for name in names]
+    told = [one for one in gates if not is_metric(one)]
+    defaults = [one.name for one in CHECKS.values() if one.is_default and not one.is_users]
+    order = [*defaults, *(one.about for one in told if one.about not in defaults)]
+    asked = [one for name in dict.fromkeys(order) for one in _about(name, told)]
+    results = [
+        replace(_result(given, one), name=name) for one, name in zip(asked, _names(asked), strict=True)
+    ]
     results += [feature_check(test)(given) for test in given.feature_tests]
     results += [metric_gate(given, one) for one in gates if is_metric(one)]
     return tuple(results)
 
 
-def _result(check: Check, given: CheckInput, gate: Gate | None) -> CheckResult:
-    options = gate.options if gate is not None else {}
-    if not check.is_users:
-        return check(given, **options)
-    try:
-        result: Any = check(given, **options)  # whatever a user's function returns
-    except Exception as error:  # noqa: BLE001  (a user's check may raise anything: that is the finding)
-        return _raised(check, f"It raised {type(error).__name__}.")
-    if not isinstance(result, CheckResult):
-        return _raised(check, f"It returned {type(result).__name__}.")
-    return replace(result, name=check.name)
+def _about(name: str, gates: Sequence[Gate]) -> Sequence[Gate]:
+    return list(dict.fromkeys(one for one in gates if one.about == name)) or [Gate(name)]
 
 
-def _raised(check: Check, found: str) -> CheckResult:
-    return CheckResult(
-        name=check.name,
-        verdict="failed",
-        found=found,
-        rule=check.rule or "A check returns a CheckResult.",
-        remedy=check.remedy or "Mend the check; it must cope with empty tables, nulls and unseen classes.",
-    )
+def _names(gates: Sequence[Gate]) -> Iterator[str]:
+    """What the results are called: as their check, and with its columns or a number where it has several gates."""
+    several = Counter(one.about for one in gates)
+    by_columns = Counter((one.about, one.by) for one in gates)
+    seen = Counter[str]()
+    for one in gates:
+        seen[one.about] += 1
+        own = "+".join(one.by) if by_columns[one.about, one.by] == 1 else ""
+        yield one.about if several[one.about] == 1 else f"{one.about}:{own or seen[one.about]}"
+
+
+def _result(given: CheckInput, gate: Gate) -> CheckResult:
+    check = CHECKS.get(gate.about)
+    if check is None or (gate.source is not None and gate.source != check.source):
+        state = "is not defined" if check is None else "is another one now"
+        return CheckResult(
+            name=gate.about,
+            verdict="failed",
+            found=f"The check {gate.about!r} of a gate {state} in the process that evaluates.",
+            rule="A check of your own runs as it was written when its gate was declared.",
+            remedy="Apply the project that defines it (everloop apply loop.py), then train again (everloop run PIPELINE).",
+        )
+    if check.is_users:
+        return own_result(check, given, gate.options)
+    found: CheckResult = check(given, **gate.options)
+    return found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.classes import THIN
-from everloop.checks.columns import NULL, Codes, as_text, class_codes, codes, compute, floats, plain
+from everloop.checks.columns import NULL, Codes, Floats, as_text, class_codes, codes, compute, floats, plain
 from everloop.checks.metrics import Scored, present
-from everloop.checks.records import ROW_ID, CheckInput
+from everloop.checks.records import ROW_ID, CheckInput, Task
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def paired_rows(given: CheckInput, live: pa.Table | None) -> ScoredRows | None:
 
 
 def _scored(given: CheckInput, table: pa.Table, answers: list[str], *, thin: int) -> ScoredRows | None:
-    groups = _groups(given, table)
+    groups = groups_of(given, table)
     if given.task == "number":
         return _scored_numbers(table, answers, groups)
     columns = [as_text(plain(table[name])) for name in ("label", *answers)]
@@ -110,7 +111,41 @@ def places(rows: pa.Table, among: pa.Table) -> npt.NDArray[np.int64]:
     return np.where((ids[found] == wanted) & (wanted != NULL), found, NULL)
 
 
-def _groups(given: CheckInput, rows: pa.Table) -> Codes | None:
+def qualities(table: pa.Table, task: Task) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(n_rows,) each: whether a row can be judged, and its share of quality, whose mean is that of the rows.
+
+    Quality is accuracy for classes; for numbers it is 1 - mean absolute error / that of answering the median, NaN where
+    all labels are equal.
+    """
+    if task == "class":
+        return hits(table)
+    label, answer = (floats(plain(table[name])) for name in ("label", "predicted"))
+    known = np.isfinite(label) & np.isfinite(answer)
+    spread = np.abs(label[known] - np.median(label[known])).mean() if known.any() else 0.0
+    return known, 1 - np.abs(label - answer) / spread if spread > 0 else np.full(len(label), np.nan)
+
+
+def hits(table: pa.Table) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """(n_rows,) each: whether a row has a label, and 1.0 where it is answered with it, else 0.0."""
+    sides = [as_text(plain(table[name])) for name in ("label", "predicted")]
+    both = class_codes(
+        pa.chunked_array([chunk for side in sides for chunk in side.chunks], type=pa.large_string())
+    )[0]
+    label, answer = both[: len(table)], both[len(table) :]
+    return label != NULL, (label == answer).astype(np.float64)
+
+
+def with_test_columns(table: pa.Table, test: pa.Table) -> pa.Table:
+    """The predictions with the other columns of their test rows; null where the row is not among them."""
+    found = places(table, test)
+    rows: Any = pa.array(found, mask=found == NULL)
+    for name in test.column_names:
+        if name not in table.column_names:
+            table = table.append_column(name, test[name].take(rows))
+    return table
+
+
+def groups_of(given: CheckInput, rows: pa.Table) -> Codes | None:
     """The group of each row, looked up among the test rows; -1 where it has none. None when there are no groups."""
     if given.group is None or given.group not in given.test.column_names or given.test.num_rows == 0:
         return None

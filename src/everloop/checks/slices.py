@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.bounds import wilson
-from everloop.checks.columns import NULL, Floats, as_text, class_codes, codes, floats, plain, row_ids
+from everloop.checks.columns import Floats, codes, row_ids
 from everloop.checks.records import CheckInput, CheckResult, Verdict
-from everloop.checks.scored import places
+from everloop.checks.scored import qualities, with_test_columns
 
 MIN_ROWS = 30
 _VALUES = 20  # distinct values, up to which a column is sliced without being named
@@ -78,35 +77,10 @@ def _quality(given: CheckInput) -> tuple[pa.Table, Floats] | None:
     table = given.predictions
     if table is None or not {"label", "predicted"} <= set(table.column_names) or table.num_rows == 0:
         return None
-    table = _with_test_columns(table, given.test)
-    if given.task == "number":
-        label, answer = (floats(plain(table[name])) for name in ("label", "predicted"))
-        known = np.isfinite(label) & np.isfinite(answer)
-        spread = np.abs(label[known] - np.median(label[known])).mean() if known.any() else 0.0
-        share = 1 - np.abs(label - answer) / spread if spread > 0 else np.full(len(label), np.nan)
-    else:
-        known, share = _hits(table)
-    table, share = table.filter(pa.array(known)), share[known]
+    known, share = qualities(table, given.task)
+    table = with_test_columns(table, given.test).filter(pa.array(known))
+    share = share[known]
     return (table, share) if len(share) and np.isfinite(share).all() else None
-
-
-def _with_test_columns(table: pa.Table, test: pa.Table) -> pa.Table:
-    """The predictions with the other columns of their test rows; null where the row is not among them."""
-    found = places(table, test)
-    rows: Any = pa.array(found, mask=found == NULL)
-    for name in test.column_names:
-        if name not in table.column_names:
-            table = table.append_column(name, test[name].take(rows))
-    return table
-
-
-def _hits(table: pa.Table) -> tuple[npt.NDArray[np.bool_], Floats]:
-    sides = [as_text(plain(table[name])) for name in ("label", "predicted")]
-    both = class_codes(
-        pa.chunked_array([chunk for side in sides for chunk in side.chunks], type=pa.large_string())
-    )[0]
-    label, answer = both[: len(table)], both[len(table) :]
-    return label != NULL, (label == answer).astype(np.float64)
 
 
 def _slices(

@@ -58,14 +58,18 @@ def apply(out: Output, file: Path, dry_run: bool) -> None:
     help="Run from this loop file as it stands, instead of the applied one.",
 )
 @click.option("--reason", default="asked for on the command line", show_default=True)
+@click.option("--seed", type=int, help="What random numbers begin with [0]; another one runs all steps anew.")
 @pass_output
-def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str) -> None:
+def run(
+    out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str, seed: int | None
+) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
     \b
     Example: everloop run train --reason "new labels"
     """
     from everloop import loop as room
+    from everloop import pipelines
 
     with out.workspace() as ws:
         found = room.load(file) if file is not None else room.loaded(ws)
@@ -76,6 +80,7 @@ def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, 
             params=dict(map(_param, params)),
             reason=reason,
             on_progress=lambda one: tell(out, one),
+            seed=pipelines.DEFAULT_SEED if seed is None else seed,
         )
         if ended.version is None:
             out.answer(ended, f"{ended.run} done.")
@@ -95,11 +100,12 @@ def run(out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, 
 @click.option("--output", type=click.Path(path_type=Path), help="Write a Parquet file instead of printing.")
 @pass_output
 def score(out: Output, version: str, source: str, key: str | None, output: Path | None) -> None:
-    """Score a file (Parquet, CSV, JSONL) or a dataset version with a released version, by the predictor that serves it.
+    """Score a file (Parquet, CSV, JSONL) or a dataset version such as listings@18 with a released model version.
+
+    The predictor that serves the version answers.
 
     \b
     Example: everloop score category@2 october.parquet --output answers.parquet
-             everloop score category@2 listings@18
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -144,6 +150,7 @@ def tell(out: Output, one: Progress) -> None:
         "step_done": "done   ",
         "step_retried": "retry  ",
         "step_failed": "FAILED ",
+        "step_skipped": "skip   ",
     }
     if one.kind in words:
         out.say(

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from everloop.cli.output import Output, pass_output
+from everloop.cli.loop import tell
+from everloop.cli.output import Output, pass_output, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from everloop.pipelines import (
+        AnswerDifference,
+        Comparison,
+        DataDifference,
+        Difference,
+        LabelDifference,
+        Reproduction,
+    )
 
 
 @click.group()
@@ -17,7 +34,9 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--kind", type=click.Choice(["run", "pipeline", "step"]), help="Only runs of this kind.")
+@click.option(
+    "--kind", type=click.Choice(["run", "pipeline", "step", "rerun"]), help="Only runs of this kind."
+)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
 def list_(out: Output, kind: str | None, limit: int) -> None:
@@ -76,3 +95,137 @@ def steps(out: Output, run_id: str) -> None:
             "error": lambda one: one.error,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
+
+
+@runs.command()
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--rows",
+    "limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0),
+    help="At most so many rows a list.",
+)
+@pass_output
+def compare(out: Output, before: str, after: str, limit: int) -> None:
+    """Show what differs between two runs, or the runs of two model versions, down to single answers.
+
+    \b
+    Example: everloop runs compare category@2 category@3
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        found = pipelines.compare(ws, before, after, limit=limit)
+        out.answer(found, "\n".join(_compared(found)))
+
+
+def _compared(found: Comparison) -> Iterator[str]:
+    yield f"{found.before} -> {found.after}"
+    yield _part("code", _counted(found.code, "file") or found.code_problem)
+    for file in found.code:
+        yield from (f"    {line}" for line in file.diff.splitlines())
+    yield from _listed("environment", found.environment)
+    yield from _listed("machine", found.hardware)
+    yield _part("data", "; ".join(_moved(one) for one in found.data))
+    for rows in found.data:
+        yield from (f"    {what}: {', '.join(keys)}" for what, keys in (rows.keys or {}).items() if keys)
+    yield _part("labels", "; ".join(_moved(one) for one in found.labels))
+    for relabelled in found.labels:
+        for row in relabelled.rows:
+            yield f"    {row.key}: {shown(row.before)} -> {shown(row.after)}  (by {', '.join(row.by)})"
+    yield from _listed("parameters", found.parameters)
+    yield _part("metrics", _counted(found.metrics, "number"))
+    for number in found.metrics:
+        yield f"    {number.name}: {shown(number.before)} -> {shown(number.after)}"
+    yield from _answered(found.answers)
+
+
+def _answered(answers: AnswerDifference | None) -> Iterator[str]:
+    if answers is None:
+        yield _part("answers", "not both runs made a model")
+        return
+    yield _part(
+        "answers",
+        f"{answers.differing:,} of {answers.shared:,} rows that both tested differ: {answers.right_before:,} right before "
+        f"alone, {answers.right_after:,} right after alone",
+    )
+    for one in answers.rows:
+        name = one.key if one.key is not None else one.row_id
+        right = "neither is right" if one.right == "neither" else f"right {one.right}"
+        yield f"    {name} (label {shown(one.label)}): {shown(one.before)} -> {shown(one.after)}  {right}"
+
+
+def _listed(part: str, differences: Sequence[Difference]) -> Iterator[str]:
+    yield _part(part, _counted(differences, "difference"))
+    for one in differences:
+        yield f"    {one.sentence}"
+
+
+def _part(name: str, told: str | None) -> str:
+    return f"  {name:<12} {told or 'the same'}"
+
+
+def _counted(found: Sequence[object], what: str) -> str:
+    return f"{len(found):,} {what}{'' if len(found) == 1 else 's'}" if found else ""
+
+
+def _moved(one: DataDifference | LabelDifference) -> str:
+    went = f"{one.name} went from {shown(one.before)} to {shown(one.after)}"
+    if one.added is None:
+        return went
+    return f"{went}: {one.added:,} rows added, {one.removed:,} removed, {one.changed:,} changed"
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="How far numbers may be apart to count as equal, in themselves or as a part [0.001].",
+)
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="If other packages are installed now, build an environment with the run's, with uv or pip.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Leave the code and the environment in this new folder.",
+)
+@pass_output
+def reproduce(out: Output, run_id: str, tolerance: float | None, rebuild: bool, keep: Path | None) -> None:
+    """Run a run's code once more in a fresh place, beside the cache, and say whether the same comes of it.
+
+    Exits with 0 when all bits are the same or all numbers are within the tolerance, with 3 when results differ.
+
+    \b
+    Example: everloop reproduce run_0198... --rebuild
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        found = pipelines.reproduce(
+            ws,
+            run_id,
+            tolerance=pipelines.DEFAULT_TOLERANCE if tolerance is None else tolerance,
+            rebuild=rebuild,
+            keep=keep,
+            on_progress=lambda one: tell(out, one),
+        )
+    out.answer(found, _told(found))
+    if found.verdict == "different":
+        sys.exit(3)
+
+
+def _told(found: Reproduction) -> str:
+    lines = [f"{found.verdict.upper()}: {found.sentence}"]
+    lines += [
+        f"  {one.step} {one.name}: {shown(one.before)} -> {shown(one.after)}{'' if one.is_within else '  beyond the tolerance'}"
+        for one in found.numbers
+    ]
+    return "\n".join([*lines, f"The rerun is {found.rerun}, of {found.run}."])

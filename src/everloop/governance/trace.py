@@ -192,10 +192,13 @@ def _run(ws: Workspace, run_id: str, steps: _Steps, *, row_key: str | None = Non
         "params": dict(run.params),
     }
     pins: dict[str, str] = {}
-    if run.kind == "pipeline":
+    if run.has_steps:
         pipeline = pipelines.pipeline_run(ws, run_id)
-        facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason}
-        facts["steps"] = {one.node: one.state for one in pipeline.steps}
+        facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason, "seed": pipeline.plan.get("seed")}
+        facts["steps"] = {one.node: one.state for one in pipeline.steps if not one.is_call}
+        facts["done_again"] = [
+            f"{again}: {said}" for again, said in pipelines.verdicts_on(ws, run_id).items()
+        ]
         pins = {pinned.kind: pinned.ref for pinned in pipeline.pins.values()}
     steps.add("run", Node("run", run_id), **facts)
     _code(ws, run.code, steps)

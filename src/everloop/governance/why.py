@@ -72,19 +72,19 @@ def _step_run(ws: Workspace, identifier: str) -> Reason:
 
 def _run(ws: Workspace, identifier: str) -> Reason:
     tracked = tracking.run(ws, identifier)
-    if tracked.kind != "pipeline":
+    if not tracked.has_steps:
         return _tracked(ws, tracked)
     run = pipelines.pipeline_run(ws, identifier)
     ran = [one for one in run.steps if one.state == "done"]
     cached = [one for one in run.steps if one.state == "cached"]
     answer = f"{identifier} began because: {run.reason}. It is {run.state}: {len(ran)} steps ran, {len(cached)} were cached."
     because = [f"{name} was {pinned.ref}" for name, pinned in run.pins.items()]
-    finished = dict.fromkeys(one.node for one in (*ran, *cached))
+    finished = dict.fromkeys(one.node for one in (*ran, *cached) if not one.is_call)
     because += [pipelines.why(ws, identifier, node).sentence for node in finished]
     because += [f"{one.node} failed: {one.error}" for one in run.steps if one.state == "failed" and one.error]
     if run.error:
         because.append(f"the run failed: {run.error}")
-    go_on = {f"{identifier}/{one.node}": "a step" for one in run.steps}
+    go_on = {f"{identifier}/{one.node}": "a step" for one in run.steps if not one.is_call}
     go_on |= _beginning(ws, identifier)
     for model in registry.models(ws):
         if (made := registry.version_of_run(ws, model.name, identifier)) is not None:

@@ -19,6 +19,8 @@ from everloop.errors import Conflict, EverloopError, Invalid, NotFound
 from everloop.loop.declare import Collection, collecting
 from everloop.pipelines import Pipeline
 
+_roots: set[Path] = set()  # of the loop files that this process has loaded
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -80,6 +82,7 @@ def load(file: Path) -> Loop:
 @contextmanager
 def _importable(file: Path, module: ModuleType) -> Iterator[None]:
     """The file's folder is searched first, and its module is known under its name, as `python FILE` would have it."""
+    _forget_other_versions(file.parent)
     sys.path.insert(0, str(file.parent))
     sys.modules[file.stem] = module
     try:
@@ -89,6 +92,20 @@ def _importable(file: Path, module: ModuleType) -> Iterator[None]:
         raise
     finally:
         sys.path.remove(str(file.parent))
+
+
+def _forget_other_versions(root: Path) -> None:
+    """Let modules beside the file be imported anew where another loop file's folder has lent them: a worker that
+    stays for several jobs loads one code snapshot after the other.
+    """
+    others = _roots - {root}
+    for name, module in list(sys.modules.items()):
+        file, top = getattr(module, "__file__", None), root / name.partition(".")[0]
+        if file is None or not (top.with_suffix(".py").is_file() or top.is_dir()):
+            continue
+        if not Path(file).is_relative_to(root) and any(Path(file).is_relative_to(one) for one in others):
+            del sys.modules[name]
+    _roots.add(root)
 
 
 def _place(error: BaseException, file: Path) -> str:

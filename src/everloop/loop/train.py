@@ -70,6 +70,7 @@ def train(
     reason: str,
     run_id: str | None = None,
     on_progress: OnProgress | None = None,
+    seed: int = pipelines.DEFAULT_SEED,
 ) -> Trained:
     """Run a pipeline; when a model is declared on it, gate and register what it returns.
 
@@ -89,7 +90,14 @@ def train(
             f"{loop.file.name} has no pipeline {pipeline!r}; it has {', '.join(loop.pipelines) or 'none'}."
         )
     run = pipelines.run_pipeline(
-        ws, found, params=params, reason=reason, run_id=run_id, executor=Inline(), on_progress=on_progress
+        ws,
+        found,
+        params=params,
+        reason=reason,
+        run_id=run_id,
+        executor=Inline(),
+        on_progress=on_progress,
+        seed=seed,
     )
     declared = _model_on(loop, found)
     if declared is None:
@@ -195,6 +203,7 @@ def _check_input(
         metrics=made.metrics,
         reference=None if before is None else _rows_of(ws, before),
         live=_live(ws, declared, split),
+        answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
     )
 
 

@@ -1,10 +1,10 @@
 """Steps and pipelines: what is run in which order, what of it must run again, and what came of it.
 
-Answers: how does a result come about, can a run go on where a dead process left it, why did a step run. A pipeline's
-body is traced into a static graph; a run executes it from a snapshot of the code, journals each step under a fencing
-token, keeps each result by content and takes from the cache what nothing has changed of. Owns the tables
-`pipeline_run`, `step_run` and `step_source`; a run is a tracking run of the same id. Also what steps hand to each other:
-tables, splits and models. May call registry and below.
+Answers: how does a result come about, can a run go on where a dead process left it, why did a step run, does the same
+come of a run that is done again, and what tells two runs apart. A pipeline's body is traced into a static graph; a run
+executes it from a snapshot of the code, journals each step under a fencing token, keeps each result by content and takes
+from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run` and `step_source`; a run is a
+tracking run of the same id. Also what steps hand to each other: tables, splits and models. May call registry and below.
 Names are loaded when they are asked for: a loop file that only declares needs no database and no numpy.
 """
 
@@ -14,11 +14,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.pipelines.builtin import best
+    from everloop.pipelines.builtin import best, when
+    from everloop.pipelines.comparison import (
+        AnswerDifference,
+        Comparison,
+        DataDifference,
+        LabelDifference,
+        compare,
+    )
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
+    from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -40,7 +48,14 @@ if TYPE_CHECKING:
         Stored,
         Why,
     )
+    from everloop.pipelines.reproduction import (
+        DEFAULT_TOLERANCE,
+        Reproduction,
+        reproduce,
+        verdicts_on,
+    )
     from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
@@ -54,10 +69,17 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "AnswerDifference": "comparison",
+    "DataDifference": "comparison",
+    "LabelDifference": "comparison",
+    "Difference": "ingredients",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "best": "builtin",
     "Executor": "executors",
     "Inline": "executors",
     "Processes": "processes",
+    "when": "builtin",
     "why": "explanation",
     "fit": "fitting",
     "Graph": "graph",
@@ -79,9 +101,14 @@ _HOMES = {
     "StepRun": "records",
     "Stored": "records",
     "Why": "records",
+    "DEFAULT_TOLERANCE": "reproduction",
+    "Reproduction": "reproduction",
+    "reproduce": "reproduction",
+    "verdicts_on": "reproduction",
     "cancel": "run",
     "resume": "run",
     "run_pipeline": "run",
+    "DEFAULT_SEED": "seeds",
     "Step": "steps",
     "step": "steps",
     "Model": "values",
@@ -94,10 +121,17 @@ _HOMES = {
 }
 
 __all__ = [
+    "DEFAULT_SEED",
+    "DEFAULT_TOLERANCE",
+    "AnswerDifference",
     "Change",
+    "Comparison",
+    "DataDifference",
+    "Difference",
     "Executor",
     "Graph",
     "Inline",
+    "LabelDifference",
     "Model",
     "OnProgress",
     "Pinned",
@@ -105,6 +139,7 @@ __all__ = [
     "PipelineRun",
     "Processes",
     "Progress",
+    "Reproduction",
     "Source",
     "Split",
     "Step",
@@ -115,6 +150,7 @@ __all__ = [
     "as_objects",
     "best",
     "cancel",
+    "compare",
     "files_of_model",
     "fit",
     "held_out_answers",
@@ -122,12 +158,15 @@ __all__ = [
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "reproduce",
     "result",
     "resume",
     "run_pipeline",
     "split",
     "step",
     "step_run",
+    "verdicts_on",
+    "when",
     "why",
     "with_facts",
     "with_features",

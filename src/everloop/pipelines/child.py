@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -74,7 +75,7 @@ def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) ->
     home = Path(spec["home"])
     task = _task(order["task"])
     try:
-        _check_same(described(graph.node(task.node)), order["expected"], task.node)
+        _check_same(described(graph.node(task.node), task.index), task.call, task.name)
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
@@ -88,7 +89,7 @@ def _opened(home: Path) -> Workspace:
     return open_workspace(home)
 
 
-def _check_same(here: dict[str, Any], planned: dict[str, Any], node: str) -> None:
+def _check_same(here: dict[str, Any], planned: Mapping[str, Any], node: str) -> None:
     if here != planned:
         raise Invalid(
             f"the pipeline's body gives another step {node} here than when the run was planned: {here} instead of "
@@ -100,7 +101,8 @@ def _check_same(here: dict[str, Any], planned: dict[str, Any], node: str) -> Non
 def _task(told: dict[str, Any]) -> Task:
     inputs = {node: Stored(**stored) for node, stored in told["inputs"].items()}
     pins = {name: Pinned(**pinned) for name, pinned in told["pins"].items()}
-    return Task(**{**told, "inputs": inputs, "pins": pins})
+    item = None if told["item"] is None else Stored(**told["item"])
+    return Task(**{**told, "inputs": inputs, "pins": pins, "item": item})
 
 
 def _tell(outcome: Outcome, place: Path) -> None:

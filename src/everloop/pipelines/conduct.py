@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from everloop import clock, events, tracking
@@ -12,6 +13,7 @@ from everloop.pipelines.claim import beating, lease_end
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.journal import Journal
+from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import pipeline_run
 from everloop.pipelines.records import OnProgress, PipelineRun, Progress
@@ -30,8 +32,11 @@ def conduct(
     graph: Graph | None,
     on_progress: OnProgress | None,
     lease_s: float,
+    place: Place | None = None,
 ) -> PipelineRun:
     """Run what is left of a run and write its end; `graph` is None when this process did not trace it.
+
+    With a `place` its steps run there, in processes of their own.
 
     Raises
     ------
@@ -41,20 +46,20 @@ def conduct(
     begun = clock.elapsed_s()
     journal = Journal(ws, run.id, run.token)
     plan = Plan.from_json(run.plan)
-    code = None if run.code is None else check_out(ws, run.code)
+    code = _code_of(ws, run, place)
     if graph is None and executor.in_process:
         graph = _traced_here(plan, code)
     runner = Runner(
         journal,
-        Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token)),
+        _work(ws, run, plan, graph, code, place),
         executor,
-        environment=tracking.capture_environment(ws).digest,
+        environment=run.environment if place is not None else tracking.capture_environment(ws).digest,
         pins=run.pins,
         attempts=run.steps,
         on_progress=on_progress,
     )
     on_progress = on_progress or _unheard
-    on_progress(Progress("run_started", run.id, "", plan.pipeline, len(runner.outputs), len(plan.steps)))
+    on_progress(Progress("run_started", run.id, "", plan.pipeline, runner.told, runner.total))
     try:
         with beating(
             lambda: journal.renew(lambda now: lease_end(now, lease_s)), runner.lose, lease_s=lease_s
@@ -71,7 +76,7 @@ def conduct(
     finally:
         executor.close()
     seconds, failure = clock.elapsed_s() - begun, runner.error
-    done, total = len(runner.outputs), len(plan.steps)
+    done, total = runner.told, runner.total
     on_progress(Progress("run_ended", run.id, "", plan.pipeline, done, total, seconds, failure or ""))
     if failure is not None:
         raise StepFailed(
@@ -80,6 +85,19 @@ def conduct(
             run_id=run.id,
         )
     return pipeline_run(ws, run.id)
+
+
+def _code_of(ws: Workspace, run: PipelineRun, place: Place | None) -> Path | None:
+    if place is not None:
+        return place.code
+    return None if run.code is None else check_out(ws, run.code)
+
+
+def _work(
+    ws: Workspace, run: PipelineRun, plan: Plan, graph: Graph | None, code: Path | None, place: Place | None
+) -> Work:
+    work = Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token))
+    return work if place is None else replace(work, python=place.python, variables=place.variables)
 
 
 def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
@@ -98,14 +116,16 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
         if error is not None:
             tracking.finish_run_in(ws, tx, journal.run, "failed", error=error)
             message = f"{plan.pipeline}: {error.splitlines()[0]}"
-            events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
+            if plan.repeats is None:
+                events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
             return
         tracking.finish_run_in(ws, tx, journal.run)
         for leaf in leaves([plan.output]):
             if "node" in leaf:
                 link(tx, Node("step", runner.made[leaf["node"]]), target, role="result", at=ws.now())
         message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
-        events.emit(ws, tx, "pipeline.done", target, message=message)
+        if plan.repeats is None:  # nobody is to act on a rerun's end
+            events.emit(ws, tx, "pipeline.done", target, message=message)
 
     journal.finish(then=then, state="done" if error is None else "failed", error=error)
 

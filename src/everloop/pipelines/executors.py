@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +22,8 @@ class Work:
     """A run as an executor sees it.
 
     `graph` is what this process traced, None when it took the run over. `code` is the folder of the code's snapshot,
-    None when no other process can import it. `scratch` is a folder for the run's logs and messages.
+    None when no other process can import it. `scratch` is a folder for the run's logs and messages. `python` runs steps
+    that have a process of their own, with `variables` added to its environment.
     """
 
     ws: Workspace
@@ -28,6 +31,8 @@ class Work:
     graph: Graph | None
     code: Path | None
     scratch: Path
+    python: str = sys.executable
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(Protocol):

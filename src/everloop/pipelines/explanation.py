@@ -11,8 +11,10 @@ from sqlalchemy.engine import Connection
 from everloop import tracking
 from everloop.errors import NotFound
 from everloop.pipelines import store
+from everloop.pipelines.plan import PlannedStep
 from everloop.pipelines.reading import unknown
 from everloop.pipelines.records import Change, Part, StepRun, Why
+from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.workspace import Workspace
 
 
@@ -34,6 +36,8 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
         if not attempts:
             raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {_names(run.steps)}.")
         one = attempts[-1]
+        if one.state == "skipped":
+            return _skipped(node, one.parts)
         if one.state == "cached":
             return Why(
                 node,
@@ -42,17 +46,39 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
                 one.made_by,
                 f"{node} was taken from {one.made_by}: nothing it depends on changed.",
             )
-        planned = next(step for step in run.plan["steps"] if step["name"] == node)
+        repeats = run.plan.get("repeats")
+        if repeats is not None:
+            return Why(
+                node, "repeated", (), None, f"{node} ran: its run repeats {repeats}, beside the cache."
+            )
+        name = node.partition("[")[0]  # a map's call is planned with the map
+        planned = PlannedStep.from_json(next(step for step in run.plan["steps"] if step["name"] == name))
+        if planned.is_choice and one.state == "done":
+            return _chosen(planned, one.parts)
         earlier = store.finished_before(connection, one, run.pipeline)
         if earlier is None:
             return Why(node, "first", (), None, f"{node} ran: no earlier run of {run.pipeline} finished it.")
         changes = _changes(ws, connection, earlier, one)
-    return _told(node, planned["cache"], changes, earlier)
+    return _told(node, planned.cache, changes, earlier)
+
+
+def _skipped(node: str, parts: Mapping[str, Any]) -> Why:
+    was = "" if parts["was"] is None else f": {parts['condition']} was {str(parts['was']).lower()}"
+    sentence = f"{node} was skipped, as it is in a branch that was not taken{was}."
+    return Why(node, "skipped", (), None, sentence)
+
+
+def _chosen(planned: PlannedStep, parts: Mapping[str, Any]) -> Why:
+    condition = planned.bindings["condition"]["node"]
+    is_met = "then" in parts["inputs"] or "then" in parts["parameters"]
+    taken = "then" if is_met else "otherwise"
+    sentence = f"{planned.name} took what {taken} gives: {condition} was {str(is_met).lower()}."
+    return Why(planned.name, "chosen", (), None, sentence)
 
 
 def _told(node: str, is_cacheable: bool, changes: tuple[Change, ...], earlier: StepRun) -> Why:
     if not is_cacheable:
-        sentence = f"{node} ran: it is declared with cache=False."
+        sentence = f"{node} ran: it is declared with cache=False or always=True."
         return Why(node, "uncached", changes, earlier.id, sentence)
     if not changes:
         sentence = (
@@ -74,6 +100,9 @@ def _changes(ws: Workspace, connection: Connection, earlier: StepRun, one: StepR
         old, new = (_environment(ws, parts["environment"]) for parts in (before, after))
         found += _differences("environment", old, new)
     found += _differences("parameter", before["parameters"], after["parameters"])
+    found += _differences(
+        "seed", *({"of the run": str(parts.get("seed", DEFAULT_SEED))} for parts in (before, after))
+    )
     refs = {**_refs(connection, earlier.run), **_refs(connection, one.run)}
     old, new = (
         {key: _shown(value, refs) for key, value in parts["inputs"].items()} for parts in (before, after)

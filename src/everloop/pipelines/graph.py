@@ -49,16 +49,29 @@ class Mapped:
     items: tuple[tuple[str, Binding], ...]
 
 
-Binding = Constant | Output | Declared | Group | Mapped
+@dataclass(frozen=True)
+class Each:
+    """One item after the other of a list: the node that takes it is called once for each."""
+
+    items: Output | Group
+
+
+Binding = Constant | Output | Declared | Group | Mapped | Each
+Guard = tuple[str, bool]  # a node that makes a condition, and what it has to be
 
 
 @dataclass(frozen=True)
 class Node:
-    """One call of a step. `name` is unique in the graph; `bindings` say by parameter where each value comes from."""
+    """One call of a step, or with `Each` among its bindings one for each item.
+
+    `name` is unique in the graph; `bindings` say by parameter where each value comes from; `guards` are the conditions
+    under which it runs, from the outermost branch to the innermost.
+    """
 
     name: str
     step: Step[..., Any]
     bindings: Mapping[str, Binding]
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,5 +109,7 @@ def leaves_of(binding: Binding) -> Iterator[Binding]:
     elif isinstance(binding, Mapped):
         for _, item in binding.items:
             yield from leaves_of(item)
+    elif isinstance(binding, Each):
+        yield from leaves_of(binding.items)
     else:
         yield binding

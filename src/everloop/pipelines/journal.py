@@ -34,7 +34,10 @@ class TrackedModel:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended; `output` is None when it failed."""
+    """How an attempt ended; `output` is None when it failed, unless it is optional.
+
+    `members` are the step runs that a map gathers. `anyway` says that it began after the run had failed.
+    """
 
     step_run: str
     output: Stored | None
@@ -42,22 +45,25 @@ class Ended:
     error: str | None = None
     log: str | None = None
     model: TrackedModel | None = None
+    members: Sequence[str] = ()
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
 class Begun:
-    """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`.
+    """An attempt that begins, or (with `cached`) a result taken over from the step run `made_by`, or a step skipped.
 
-    `look` says that nobody has looked yet whether its result is known.
+    `key` is None when its result is not for the cache. `look` says that nobody has looked yet whether it is known.
     """
 
     step: PlannedStep
     attempt: int
-    key: str
+    key: str | None
     parts: Mapping[str, Any]
     cached: Stored | None = None
     made_by: str | None = None
     look: bool = False
+    is_skipped: bool = False
     id: str = field(default_factory=lambda: new_id("step"))
 
 
@@ -93,22 +99,28 @@ class Journal:
             at = self.ws.now()
             for attempt in ended:
                 self._end(tx, attempt, at)
-            looked = {one.id: store.made_under(tx.connection, one.key) for one in begun if one.look}
+            looked = {
+                one.id: store.made_under(tx.connection, one.key) for one in begun if one.look and one.key
+            }
             known = {name: found for name, found in looked.items() if found is not None}
             really = [one for one in begun if one.id not in known]
             store.insert_step_runs(tx, [self._row(one, at) for one in really])
             for one in really:
-                if one.cached is None:
+                if one.cached is None and not one.is_skipped:
                     self._link_inputs(tx, one, made, pins, at)
             return known
 
         return self.ws.write(change, power_safe=False)
 
     def finish(self, *, then: Callable[[Tx], None], **values: Any) -> None:
-        """Write the run's end, power-safe, and whatever `then` adds in the same transaction. Raises LostLease."""
+        """Write the run's end, power-safe, and whatever `then` adds in the same transaction. Raises LostLease.
+
+        A map that another step's failure kept from ending ends as interrupted.
+        """
 
         def change(tx: Tx) -> None:
             self._hold(tx)
+            store.interrupt(tx, self.run, ended_at=self.ws.now())
             store.update_run(tx, self.run, {**values, "ended_at": self.ws.now(), "lease_until": None})
             then(tx)
 
@@ -138,7 +150,7 @@ class Journal:
 
     def _end(self, tx: Tx, one: Ended, at: datetime) -> None:
         values = {
-            "state": "failed" if one.output is None else "done",
+            "state": "failed" if one.error is not None else "ran_anyway" if one.anyway else "done",
             "output": store.stored_json(one.output),
             "made_by": None if one.output is None else one.step_run,
             "tracking_run": one.model.run if one.model else None,
@@ -151,24 +163,27 @@ class Journal:
             track_in(self.ws, tx, model.run, parent=self.run, experiment=model.experiment, name=model.name)
         if not store.end_step_run(tx, one.step_run, token=self.token, values=values):
             raise LostLease(f"step run {one.step_run} does not run under token {self.token} any more.")
+        for member in one.members:
+            link(tx, Node("step", member), Node("step", one.step_run), role="item", at=at)
 
     def _row(self, one: Begun, at: datetime) -> dict[str, Any]:
         is_cached = one.cached is not None
+        has_ended = is_cached or one.is_skipped
         return {
             "id": one.id,
             "run": self.run,
             "node": one.step.name,
             "attempt": one.attempt,
             "step": one.step.step,
-            "state": "cached" if is_cached else "running",
+            "state": "skipped" if one.is_skipped else "cached" if is_cached else "running",
             "token": self.token,
             "key": one.key,
             "parts": dict(one.parts),
             "output": store.stored_json(one.cached),
             "made_by": one.made_by,
             "started_at": at,
-            "ended_at": at if is_cached else None,
-            "seconds": 0.0 if is_cached else None,
+            "ended_at": at if has_ended else None,
+            "seconds": 0.0 if has_ended else None,
         }
 
     def _link_inputs(
@@ -183,8 +198,10 @@ class Journal:
 
 def _inputs_of(binding: Any, made: Mapping[str, str], pins: Mapping[str, Pinned]) -> Iterable[Node]:
     for leaf in leaves([binding]):
-        if "node" in leaf:
+        if "node" in leaf and leaf["node"] in made:
             yield Node("step", made[leaf["node"]])
+        elif "of" in leaf:
+            yield Node("step", made[leaf["of"]])
         elif "source" in leaf:
             pinned = pins[leaf["source"]]
             yield Node(pinned.kind, pinned.ref)

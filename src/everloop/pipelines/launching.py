@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -50,7 +49,7 @@ class AttemptFiles:
 
     def __init__(self, work: Work, task: Task) -> None:
         # a node's name is the file's where it is short enough for a file system
-        name = task.node if len(task.node.encode()) <= 150 else digest_of(task.node)[:32]
+        name = task.name if len(task.name.encode()) <= 150 else digest_of(task.name)[:32]
         self.order = work.scratch / f"{name}-{task.attempt}.order.json"
         self.result = work.scratch / f"{name}-{task.attempt}.result.json"
         self.log = work.scratch / f"{name}-{task.attempt}.log"
@@ -213,12 +212,12 @@ def _python(
 ) -> subprocess.Popen[bytes]:
     """A process of ours in a group of its own, in the project's folder, from which it does not import (-P)."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", f"everloop.pipelines.{module}", str(file)],
+        [work.python, "-P", "-m", f"everloop.pipelines.{module}", str(file)],
         stdin=told,
         stdout=answers,
         stderr=printed,
         cwd=work.plan.root if Path(work.plan.root).is_dir() else work.code,
-        env=child_environment(work.ws.settings, PYTHONUNBUFFERED="1"),
+        env=child_environment(work.ws.settings, PYTHONUNBUFFERED="1", **work.variables),
         start_new_session=True,
     )
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from everloop import clock
 from everloop.errors import EverloopError, Invalid
-from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Output
+from everloop.pipelines.graph import Binding, Constant, Declared, Each, Graph, Group, Mapped, Output
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
+from everloop.pipelines.seeds import seeded
 from everloop.pipelines.steps import Step
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs."""
+    """One attempt at one step, as data. `inputs` are the results by node that it takes, `pins` the declared inputs.
+
+    A node that is not among `inputs` made nothing: it was skipped or failed. `call` is what the plan says will be called.
+    `seed` is what its random numbers begin with; None: whatever comes. `index` is that of a map's call, and `item` what
+    it takes of a list that a step made.
+    """
 
     run: str
     node: str
@@ -32,6 +38,15 @@ class Task:
     inputs: Mapping[str, Stored]
     pins: Mapping[str, Pinned]
     timeout_s: float | None
+    call: Mapping[str, Any]
+    seed: int | None = None
+    index: int | None = None
+    item: Stored | None = None
+
+    @property
+    def name(self) -> str:
+        """As the journal calls it."""
+        return self.node if self.index is None else f"{self.node}[{self.index}]"
 
 
 @dataclass(frozen=True)
@@ -71,9 +86,12 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     try:
-        value = node.step.function(*bound.args, **bound.kwargs)
+        with seeded(task.seed):
+            value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
-        return Outcome(error=_told(error), is_final=isinstance(error, Invalid))
+        errors = node.step.retry_on
+        is_final = isinstance(error, Invalid) or (errors is not None and not isinstance(error, errors))
+        return Outcome(error=_told(error), is_final=is_final)
     try:
         return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value))
     except EverloopError as error:
@@ -97,7 +115,7 @@ class _Inputs:
             case Constant(value):
                 return value
             case Output(node):
-                return self._result(self._task.inputs[node])
+                return self._result(self._task.inputs[node]) if node in self._task.inputs else None
             case Declared(name):
                 return self._graph.sources[name].load(self._workspace(), self._task.pins[name].ref)
             case Group(items, is_tuple):
@@ -105,6 +123,10 @@ class _Inputs:
                 return tuple(values) if is_tuple else values
             case Mapped(items):
                 return {key: self.value(item) for key, item in items}
+            case Each(Group(items)) if self._task.index is not None:
+                return self.value(items[self._task.index])
+            case Each():
+                return None if self._task.item is None else self._result(self._task.item)
 
     def passed_on(self, step: Step[..., Any], value: Any) -> Stored | None:
         """The stored input that a step of our own, such as `best`, returned untouched: it is not kept a second time.
@@ -116,6 +138,9 @@ class _Inputs:
         return next((stored for loaded, stored in self._loaded if loaded is value), None)
 
     def _result(self, stored: Stored) -> Any:
+        if stored.kind == "list":  # one by one: each may be passed on
+            items = self.results.items(stored)
+            return [self._result(items[index]) for index in range(len(items))]
         loaded = self.results.bring(stored)
         self._loaded.append((loaded, stored))
         return loaded

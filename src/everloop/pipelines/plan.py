@@ -9,23 +9,42 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, literal
 from everloop.pipelines.fingerprint import StepSource, source_of
-from everloop.pipelines.graph import Binding, Constant, Declared, Graph, Group, Mapped, Node, Output
+from everloop.pipelines.graph import (
+    Binding,
+    Constant,
+    Declared,
+    Each,
+    Graph,
+    Group,
+    Guard,
+    Mapped,
+    Node,
+    Output,
+)
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.tracing import Pipeline
+
+_CHOICE = "everloop.pipelines.builtin:choice"
+_SHORT = 1_000  # characters up to which what a map goes over is told in a key's parts, item by item
 
 
 @dataclass(frozen=True)
 class PlannedStep:
     """One node. `bindings` are JSON: {"value": literal}, {"node": name}, {"source": name}, {"list": [...]},
-    {"tuple": [...]} or {"dict": [[key, binding], ...]}."""
+    {"tuple": [...]}, {"dict": [[key, binding], ...]} or {"each": binding}, for one call with each item.
+
+    Such a call is a planned step too, made when its turn comes (`call`). An item of what a step made is bound as
+    {"value": literal, "of": name} where it is short, else as {"item": content, "of": name}.
+    """
 
     name: str
     step: str
@@ -35,6 +54,13 @@ class PlannedStep:
     cache: bool
     back_off_s: float
     bindings: Mapping[str, Any]
+    guards: tuple[Guard, ...] = ()
+    optional: bool = False
+    always: bool = False
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
+        return cls(**{**value, "guards": tuple((node, holds) for node, holds in value.get("guards", ()))})
 
     def described(self) -> dict[str, Any]:
         """As `described` of the node that it was planned from."""
@@ -44,6 +70,27 @@ class PlannedStep:
     def needs(self) -> tuple[str, ...]:
         """The nodes whose results it takes."""
         return tuple(dict.fromkeys(leaf["node"] for leaf in leaves(self.bindings.values()) if "node" in leaf))
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The nodes that have to be settled before it can be said whether it runs, and run."""
+        return tuple(dict.fromkeys([*self.needs, *(node for node, _ in self.guards)]))
+
+    @property
+    def over(self) -> str | None:
+        """The parameter that takes one item after the other, of a map."""
+        return next((key for key, binding in self.bindings.items() if "each" in binding), None)
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it joins the branches of a condition."""
+        return self.step == _CHOICE
+
+    def call(self, index: int, item: Mapping[str, Any] | None) -> PlannedStep:
+        """One call of a map; `item` binds what it takes of a list that a step made."""
+        over = self.over or ""
+        binding = item or self.bindings[over]["each"]["list"][index]
+        return replace(self, name=f"{self.name}[{index}]", bindings={**self.bindings, over: binding})
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -69,7 +116,8 @@ class Plan:
     """A run of a pipeline before it happens.
 
     `entry` is `module:function`, to be imported from `folders` below `root`, the project's folder. `preload` are
-    installed modules that steps need and that take long to import.
+    installed modules that steps need and that take long to import. `seed` is the run's; None in plans of before there were
+    seeds. `repeats` names the run that this one does again, beside the cache: it takes nothing from it and adds nothing.
     """
 
     pipeline: str
@@ -80,6 +128,8 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     output: Mapping[str, Any]
     preload: tuple[str, ...] = ()
+    seed: int | None = None
+    repeats: str | None = None
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, PlannedStep]:
@@ -92,7 +142,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        steps = tuple(PlannedStep(**one) for one in value["steps"])
+        steps = tuple(PlannedStep.from_json(one) for one in value["steps"])
         listed = {name: tuple(value[name]) for name in ("folders", "preload")}
         return cls(**{**value, **listed, "steps": steps})
 
@@ -106,7 +156,13 @@ class Planned:
     sources: Mapping[str, Mapping[str, str]]
 
 
-def plan_run(pipeline: Pipeline[..., Any], params: Mapping[str, Any], project: Project | None) -> Planned:
+def plan_run(
+    pipeline: Pipeline[..., Any],
+    params: Mapping[str, Any],
+    project: Project | None,
+    *,
+    seed: int = DEFAULT_SEED,
+) -> Planned:
     """Trace a pipeline and fingerprint its steps; nothing is run and nothing is stored.
 
     Raises
@@ -128,15 +184,25 @@ def plan_run(pipeline: Pipeline[..., Any], params: Mapping[str, Any], project: P
         tuple(_planned(node, sources[node.step]) for node in graph.nodes),
         _as_json(graph.output),
         _preload(graph, project, module_name(pipeline)) if project else (),
+        seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
 
 
 def key_parts(
-    step: PlannedStep, *, environment: str, outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]
+    step: PlannedStep,
+    *,
+    environment: str,
+    outputs: Mapping[str, Stored],
+    pins: Mapping[str, Pinned],
+    seed: int | None = None,
 ) -> dict[str, Any]:
-    """What a step's result depends on, part by part; the digest of it is its cache key."""
-    return {
+    """What a step's result depends on, part by part; the digest of it is its cache key.
+
+    The default seed is no part: it is what every run has that asks for no other, and results of before there were seeds
+    are a draw as good as any.
+    """
+    parts = {
         "source": step.source,
         "environment": environment,
         "parameters": step.parameters,
@@ -144,6 +210,7 @@ def key_parts(
             key: _identity(one, outputs, pins) for key, one in step.bindings.items() if "value" not in one
         },
     }
+    return parts if seed in (None, DEFAULT_SEED) else {**parts, "seed": seed}
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
@@ -180,16 +247,25 @@ def _preload(graph: Graph, project: Project, module: str) -> tuple[str, ...]:
     ours = {"everloop.storage"}
     if graph.sources or slow:
         ours |= {"everloop.pipelines.value_files", "everloop.workspace"}
+    if slow:
+        ours.add("numpy.random")  # numpy imports it when it is used, and each step sets its seed
     if any(name.startswith("sklearn") for name in slow):
         ours |= {"everloop.pipelines.fitting", "sklearn.base", "skops.io"}
     return tuple(sorted(slow | ours))
 
 
-def described(node: Node) -> dict[str, Any]:
-    """Which function a node calls with what: the same whichever process traces the pipeline."""
+def described(node: Node, index: int | None = None) -> dict[str, Any]:
+    """Which function a node calls with what: the same whichever process traces the pipeline.
+
+    With `index` one call of a map, at the price of one: of ten thousand items only that one is looked at.
+    """
+    bindings = dict(node.bindings)
+    for key, binding in bindings.items():
+        if index is not None and isinstance(binding, Each) and isinstance(binding.items, Group):
+            bindings[key] = binding.items.items[index]
     return {
         "step": f"{module_name(node.step)}:{node.step.function.__qualname__}",
-        "bindings": {key: _as_json(binding) for key, binding in node.bindings.items()},
+        "bindings": {key: _as_json(binding) for key, binding in bindings.items()},
     }
 
 
@@ -200,8 +276,11 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         source=source.digest,
         retries=step.retries,
         timeout_s=step.timeout_s,
-        cache=step.cache,
+        cache=step.cache and not step.always,
         back_off_s=step.back_off_s,
+        guards=node.guards,
+        optional=step.optional,
+        always=step.always,
         **described(node),
     )
 
@@ -218,6 +297,8 @@ def _as_json(binding: Binding) -> dict[str, Any]:
             return {"tuple" if is_tuple else "list": [_as_json(item) for item in items]}
         case Mapped(items):
             return {"dict": [[key, _as_json(item)] for key, item in items]}
+        case Each(items):
+            return {"each": _as_json(items)}
 
 
 def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -227,6 +308,8 @@ def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
             yield from leaves(item for _, item in binding["dict"])
         elif "list" in binding or "tuple" in binding:
             yield from leaves(binding.get("list", ()) or binding.get("tuple", ()))
+        elif "each" in binding:
+            yield from leaves([binding["each"]])
         else:
             yield binding
 
@@ -234,8 +317,14 @@ def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: Mapping[str, Pinned]) -> Any:
     """An input by its content: what it is called and which node made it do not matter."""
     if "node" in binding:
-        stored = outputs[binding["node"]]
-        return f"{stored.kind} {stored.digest}"
+        stored = outputs.get(binding["node"])
+        return "nothing" if stored is None else f"{stored.kind} {stored.digest}"
+    if "item" in binding:
+        return binding["item"]
+    if "each" in binding:
+        items = _identity(binding["each"], outputs, pins)
+        text = json.dumps(items)
+        return ["each", items if len(text) <= _SHORT else f"{len(items) - 1} items {digest_of(text)}"]
     if "source" in binding:
         pinned = pins[binding["source"]]
         return f"{pinned.kind} {pinned.digest or pinned.ref}"

@@ -104,11 +104,7 @@ class Processes:
         return Outcome(seconds=seconds, error=text, log=str(files.log))
 
     def _launched(self, work: Work, task: Task, files: AttemptFiles) -> StepProcess:
-        order = {
-            "task": asdict(task),
-            "expected": work.plan.by_name[task.node].described(),
-            "result": str(files.result),
-        }
+        order = {"task": asdict(task), "result": str(files.result)}
         if not self._forked:
             return Fresh(work, {"order": order, "spec": spec_of(work)}, files)
         if self._nursery is not None and self._nursery.is_dead:

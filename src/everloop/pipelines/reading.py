@@ -99,10 +99,8 @@ def files_of_model(ws: Workspace, run_id: str) -> dict[str, str]:
 
 
 def outputs_of(run: PipelineRun) -> dict[str, Stored]:
-    """The stored results of a run's finished steps, by node."""
-    return {
-        one.node: one.output for one in run.steps if one.state in store.FINISHED and one.output is not None
-    }
+    """The stored results of a run's steps, by node: of one that failed and is optional, None."""
+    return {one.node: one.output for one in run.steps if one.output is not None}
 
 
 def _returned_model(run: PipelineRun) -> Stored | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 RunState = Literal["running", "done", "failed", "cancelled"]
-StepState = Literal["running", "done", "cached", "failed", "interrupted"]
+StepState = Literal["running", "done", "cached", "failed", "interrupted", "skipped", "ran_anyway"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class StepRun:
-    """One attempt at a step of a run, or its result taken from an earlier run (`cached`).
+    """One attempt at a step of a run, its result taken from an earlier run (`cached`), or that it was `skipped`.
+
+    A failed one has an output when it is optional: None. One that always runs and `ran_anyway`, though the run had failed,
+    is not finished: it runs again when the run is resumed. A call of a map is a step run of its own, `fit[3]`, beside that of the map, `fit`.
 
     `made_by` is the step run that made the output: itself, or for a cached one the original. `token` is the run's
     fencing token under which it ran. Times are domain time; `seconds` is what it took.
@@ -86,6 +89,11 @@ class StepRun:
     started_at: datetime
     ended_at: datetime | None
     seconds: float | None
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is one of the calls of a map, of which there may be thousands."""
+        return self.node.endswith("]")
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,14 @@ class PipelineRun:
 
 
 ProgressKind = Literal[
-    "run_started", "step_started", "step_cached", "step_done", "step_retried", "step_failed", "run_ended"
+    "run_started",
+    "step_started",
+    "step_cached",
+    "step_done",
+    "step_retried",
+    "step_failed",
+    "step_skipped",
+    "run_ended",
 ]
 
 
@@ -123,7 +138,8 @@ ProgressKind = Literal[
 class Progress:
     """Something that a run tells while it goes on.
 
-    `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended; `seconds` is
+    `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended, the calls of a map
+    counted from when it begins; `seconds` is
     what the step or, at the end, the run took; `message` is an error's or the retry's first line.
     """
 
@@ -140,7 +156,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-Part = Literal["source", "environment", "parameter", "input"]
+Part = Literal["source", "environment", "parameter", "input", "seed"]
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,7 @@ class Why:
     """
 
     node: str
-    answer: Literal["cached", "first", "changed", "uncached", "lost"]
+    answer: Literal["cached", "first", "changed", "uncached", "lost", "repeated", "skipped", "chosen"]
     changes: tuple[Change, ...]
     compared_with: str | None
     sentence: str

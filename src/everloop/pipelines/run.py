@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import Conflict, NotReady
+from everloop.errors import Conflict, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
 from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
-from everloop.pipelines.plan import Planned, plan_run
+from everloop.pipelines.graph import Graph
+from everloop.pipelines.place import Place
+from everloop.pipelines.plan import Plan, plan_run
 from everloop.pipelines.processes import Processes
 from everloop.pipelines.project import Project, file_of, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
+from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import capture
 from everloop.pipelines.tracing import Pipeline
 from everloop.storage import Tx
 from everloop.workspace import Workspace
+
+SEED_TAG = "everloop.seed"
+REPEATED = "repeated"  # the role of a run in the lineage of its reruns
 
 
 def run_pipeline(
@@ -38,6 +44,7 @@ def run_pipeline(
     root: Path | None = None,
     code: tracking.Code | None = None,
     lease_s: float = LEASE_S,
+    seed: int = DEFAULT_SEED,
 ) -> PipelineRun:
     """Run a pipeline to its end.
 
@@ -63,6 +70,8 @@ def run_pipeline(
         The project's folder; None: see `project_of`.
     code
         What was captured of `root` before and the pipeline was imported from; None: its modules are captured now.
+    seed
+        What the random numbers of its steps begin with; another than the default is part of each step's cache key.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def run_pipeline(
     """
     if run_id is not None and _is_known(ws, run_id):
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
-    begun = _prepared(ws, pipeline, params or {}, root=root, code=code)
+    begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
     run_id = run_id or new_id("run")
     with claimed(scratch_of(ws, run_id, token=1)):
         ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
@@ -85,7 +94,7 @@ def run_pipeline(
             ws,
             pipeline_run(ws, run_id),
             executor or _default_executor(begun.code is not None),
-            graph=begun.planned.graph,
+            graph=begun.graph,
             on_progress=on_progress,
             lease_s=lease_s,
         )
@@ -142,6 +151,44 @@ def resume(
         )
 
 
+def run_again(
+    ws: Workspace, original: PipelineRun, place: Place, *, on_progress: OnProgress | None = None
+) -> PipelineRun:
+    """Run what a run ran once more: its plan, with what it was pinned to, in another place and without the cache.
+
+    The rerun is a run of its own kind, with lineage from the original. When it is cut off it is cancelled: to try again
+    is to begin a new one.
+
+    Raises
+    ------
+    StepFailed
+        A step failed; the rerun is kept as failed.
+    """
+    plan = Plan.from_json(original.plan)
+    plan = replace(plan, root=str(place.code), repeats=original.id)
+    code = None if original.code is None else tracking.code(ws, original.code)
+    begun = _Prepared(plan, None, {}, original.pins, code, place.environment, place.machine)
+    run_id = new_id("run")
+    reason = f"to reproduce {original.id}"
+    with claimed(scratch_of(ws, run_id, token=1)):
+        ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=LEASE_S), power_safe=False)
+        try:
+            return conduct(
+                ws,
+                pipeline_run(ws, run_id),
+                Processes(),
+                graph=None,
+                on_progress=on_progress,
+                lease_s=LEASE_S,
+                place=place,
+            )
+        except (StepFailed, LostLease):
+            raise
+        except BaseException as error:
+            cancel(ws, run_id, reason=f"The rerun was cut off: {type(error).__name__}.")
+            raise
+
+
 def cancel(ws: Workspace, run_id: str, *, reason: str) -> None:
     """End a run for good. Its runner notices within two seconds and kills what runs; nothing more of it is kept.
 
@@ -170,10 +217,13 @@ def cancel(ws: Workspace, run_id: str, *, reason: str) -> None:
 class _Prepared:
     """All that a run depends on, settled."""
 
-    planned: Planned
+    plan: Plan
+    graph: Graph | None
+    sources: Mapping[str, Mapping[str, str]]
     pins: Mapping[str, Pinned]
     code: tracking.Code | None
     environment: tracking.Environment
+    machine: tracking.Machine
 
 
 def _prepared(
@@ -183,13 +233,22 @@ def _prepared(
     *,
     root: Path | None,
     code: tracking.Code | None,
+    seed: int,
 ) -> _Prepared:
     project = _project(pipeline, root)
-    planned = plan_run(pipeline, params, project)
+    planned = plan_run(pipeline, params, project, seed=seed)
     if project is not None:
         code = capture(ws, project, planned.plan.entry.partition(":")[0], known=code)
     pins = {name: source.pin(ws) for name, source in planned.graph.sources.items()}
-    return _Prepared(planned, pins, code, tracking.capture_environment(ws))
+    return _Prepared(
+        planned.plan,
+        planned.graph,
+        planned.sources,
+        pins,
+        code,
+        tracking.capture_environment(ws),
+        tracking.machine(),
+    )
 
 
 def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
@@ -205,18 +264,18 @@ def _default_executor(can_be_imported: bool) -> Executor:
 
 
 def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:
-    plan = begun.planned.plan
+    plan = begun.plan
     tracking.start_run_in(
         ws,
         tx,
         experiment=plan.pipeline,
-        kind="pipeline",
+        kind="pipeline" if plan.repeats is None else "rerun",
         code=begun.code,
         environment=begun.environment,
-        tags={"reason": reason},
+        tags={"reason": reason, **_seed_tag(plan), **tracking.machine_tags(begun.machine)},
         run_id=run_id,
     )
-    store.keep_sources(tx, begun.planned.sources)
+    store.keep_sources(tx, begun.sources)
     values = {
         "id": run_id,
         "pipeline": plan.pipeline,
@@ -236,6 +295,12 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
     store.insert_run(tx, values)
     for name, pinned in begun.pins.items():
         link(tx, Node(pinned.kind, pinned.ref), Node("run", run_id), role=name[:60], at=ws.now())
+    if plan.repeats is not None:
+        link(tx, Node("run", plan.repeats), Node("run", run_id), role=REPEATED, at=ws.now())
+
+
+def _seed_tag(plan: Plan) -> dict[str, str]:
+    return {} if plan.seed is None else {SEED_TAG: str(plan.seed)}
 
 
 def _take(ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, lease_s: float) -> None:

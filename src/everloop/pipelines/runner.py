@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from everloop import clock, tracking
-from everloop.errors import LostLease
+from everloop.errors import Invalid, LostLease
 from everloop.ids import new_id
 from everloop.pipelines import store
 from everloop.pipelines.executors import Executor, Work
+from everloop.pipelines.flow import Flow
 from everloop.pipelines.journal import Begun, Ended, Journal, TrackedModel
+from everloop.pipelines.mapping import Fan
 from everloop.pipelines.perform import Outcome, Task
 from everloop.pipelines.plan import PlannedStep, cache_key, key_parts
 from everloop.pipelines.records import OnProgress, Pinned, Progress, ProgressKind, StepRun, Stored
 from everloop.pipelines.results import Results
+from everloop.pipelines.seeds import step_seed
 from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
@@ -50,30 +54,40 @@ class Runner:
         attempts: Sequence[StepRun],
         on_progress: OnProgress | None,
     ) -> None:
-        self.outputs: dict[str, Stored] = {}
-        self.made: dict[str, str] = {}
-        self.error: str | None = None
         self._journal = journal
         self._work = work
         self._executor = executor
         self._environment = environment
         self._results = Results(journal.ws.blobs, work.scratch)
+        self._flow = Flow(work.plan, self._results)
+        self.outputs, self.made = self._flow.outputs, self._flow.made
         self._pins = pins
         self._on_progress = on_progress
         self._earlier = attempts
         self._steps = work.plan.by_name
         self._attempts = Counter(one.node for one in attempts)
         self._failures: Counter[str] = Counter()
-        self._ready: deque[str] = deque()
-        self._missing: dict[str, int] = {}
-        self._followers: dict[str, list[str]] = {}
+        self._errors: dict[str, str] = {}  # by step, in the order in which they failed for good
+        self._fans: deque[Fan] = deque()  # maps of which some calls were not made yet, or not looked whether
+        self._calls: dict[str, tuple[Fan, int]] = {}  # calls of maps that are under way, by name
+        self._known_calls: dict[str, tuple[Stored, str]] = {}  # finished by an earlier runner
         self._running: dict[Future[Outcome], Begun] = {}
-        self._retries: list[tuple[float, str]] = []
+        self._retries: list[tuple[float, int, PlannedStep]] = []
         self._lost = threading.Event()
-        self._found: list[Begun] = []
+        self._found: list[Begun] = []  # taken from the cache: to be written down
+        self._anyway: set[str] = set()  # begun though the run has failed
+        self._closed: list[_End] = []  # what ended without being run by the executor
         self._expects_hits = True
-        self._arrange(attempts)
-        self._told = len(self.outputs)  # steps of which it was told that they ended
+        self._take_over(attempts)
+        self.total = len(self._steps)
+        self.told = self._flow.settled  # steps of which it was told that they ended
+        self._flow.arrange()
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed: its first step that did."""
+        name = next(iter(self._errors), None)
+        return None if name is None else f"step {self._steps[name].label} failed: {self._errors[name]}"
 
     def run(self) -> None:
         """Go on until all steps are finished, or one failed for good (`error`) and those beside it ended.
@@ -86,7 +100,7 @@ class Runner:
         self._repair()
         ended: list[_End] = []
         while True:
-            begun = [] if self.error else self._next()
+            begun = self._wind_up() if self.error else self._next()
             known: dict[str, tuple[str, Stored]] = {}
             if ended or begun:
                 known = self._journal.advance(
@@ -108,20 +122,17 @@ class Runner:
         self._lost.set()
         self._executor.stop()
 
-    def _arrange(self, attempts: Sequence[StepRun]) -> None:
-        """Take over what is finished, and find out what waits for what."""
+    def _take_over(self, attempts: Sequence[StepRun]) -> None:
+        """Take over what earlier runners of the run settled."""
         for one in attempts:
-            if one.state in store.FINISHED and one.output is not None and one.made_by is not None:
-                self.outputs[one.node], self.made[one.node] = one.output, one.made_by
-        for step in self._work.plan.steps:
-            if step.name in self.outputs:
+            if one.state == "skipped":
+                self._flow.pass_over(one.node)
+            elif one.state not in (*store.FINISHED, "failed") or one.output is None or one.made_by is None:
                 continue
-            missing = [node for node in step.needs if node not in self.outputs]
-            self._missing[step.name] = len(missing)
-            for node in missing:
-                self._followers.setdefault(node, []).append(step.name)
-            if not missing:
-                self._ready.append(step.name)
+            elif one.node in self._steps:
+                self._flow.take_over(one.node, one.output, one.made_by)
+            else:
+                self._known_calls[one.node] = one.output, one.made_by
 
     def _next(self) -> list[Begun]:
         """What can begin now, as far as there are free slots; results from the cache need none.
@@ -130,22 +141,67 @@ class Runner:
         miss it is read in the transaction in which the step begins, which costs a third less.
         """
         while self._retries and self._retries[0][0] <= clock.elapsed_s():
-            self._ready.appendleft(heapq.heappop(self._retries)[1])
+            self._flow.ready.appendleft(heapq.heappop(self._retries)[-1])
         begun, self._found = self._found, []
         free = self._executor.slots - len(self._running) - sum(one.cached is None for one in begun)
+        begun += self._skips()
         with self._journal.ws.read() if self._expects_hits else nullcontext() as connection:
-            while self._ready and len(begun) < _BATCH and free > 0:
-                one = self._prepared(self._steps[self._ready.popleft()])
-                if one.look and self._expects_hits and connection is not None:
+            while len(begun) < _BATCH and free > 0 and (step := self._next_step()) is not None:
+                one = self._prepared(step)
+                if one.look and one.key and self._expects_hits and connection is not None:
                     one = self._from_cache(one, store.made_under(connection, one.key))
                 begun.append(one)
                 free -= one.cached is None
         return begun
 
+    def _wind_up(self) -> list[Begun]:
+        """The run has failed: when nothing runs any more, the next of the steps that always run."""
+        if self._running or self._closed:
+            return []
+        for step in self._work.plan.steps:
+            is_left = step.always and not self._flow.is_settled(step.name) and step.name not in self._anyway
+            if is_left and self._flow.holds(step):
+                self._anyway.add(step.name)
+                return [self._prepared(step)]
+        return []
+
+    def _skips(self) -> list[Begun]:
+        """What is to be written down as skipped."""
+        found = []
+        while self._flow.skipped:
+            step, condition, was = self._flow.skipped.popleft()
+            self._attempts[step.name] += 1
+            parts = {"condition": condition, "was": was}
+            found.append(Begun(step, self._attempts[step.name], None, parts, is_skipped=True))
+        return found
+
+    def _next_step(self) -> PlannedStep | None:
+        if self._flow.ready:
+            return self._flow.ready.popleft()
+        while self._fans:
+            call = self._fans[0].next_call()
+            if call is not None:
+                self._calls[call[1].name] = self._fans[0], call[0]
+                return call[1]
+            self._fans.popleft()
+        return None
+
     def _prepared(self, step: PlannedStep) -> Begun:
         self._attempts[step.name] += 1
-        parts = key_parts(step, environment=self._environment, outputs=self.outputs, pins=self._pins)
-        return Begun(step, self._attempts[step.name], cache_key(parts), parts, look=step.cache)
+        if step.is_choice:  # what the other branch gives is no part of it
+            is_met = self._flow.truth(step.bindings["condition"]["node"])
+            other = {True: ("otherwise",), False: ("then",), None: ("then", "otherwise")}[is_met]
+            bindings = {key: one for key, one in step.bindings.items() if key not in other}
+            step = replace(step, bindings=bindings)
+        parts = key_parts(
+            step,
+            environment=self._environment,
+            outputs=self.outputs,
+            pins=self._pins,
+            seed=self._work.plan.seed,
+        )
+        key = cache_key(parts) if self._work.plan.repeats is None else None
+        return Begun(step, self._attempts[step.name], key, parts, look=step.cache)
 
     def _from_cache(self, one: Begun, known: tuple[str, Stored] | None) -> Begun:
         """The step as taken from the cache; as one that has to run when its result is not known, or gone."""
@@ -156,34 +212,119 @@ class Runner:
         self._finished(one.step.name, stored, made_by)
         return replace(one, look=False, cached=stored, made_by=made_by)
 
-    def _finished(self, node: str, output: Stored, made_by: str) -> None:
-        self.outputs[node], self.made[node] = output, made_by
-        for follower in self._followers.get(node, ()):
-            self._missing[follower] -= 1
-            if self._missing[follower] == 0:
-                self._ready.append(follower)
+    def _finished(self, name: str, output: Stored, made_by: str) -> None:
+        if name in self._calls:
+            fan, index = self._calls.pop(name)
+            fan.finish(index, output, made_by)
+            if fan.is_complete:
+                self._gather(fan)
+            return
+        self._flow.finish(name, output, made_by)
 
     def _begin(self, one: Begun) -> None:
-        if one.cached is not None:
-            self._tell("step_cached", one)
+        if one.is_skipped or one.cached is not None:
+            self._tell("step_skipped" if one.is_skipped else "step_cached", one)
             return
         self._tell("step_started", one)
-        task = Task(
+        if one.step.over is not None:
+            self._fan_out(one)
+        elif not (one.step.is_choice and self._chose(one)):
+            self._running[self._executor.start(self._work, self._task(one))] = one
+
+    def _task(self, one: Begun) -> Task:
+        fan, index = self._calls.get(one.step.name, (None, None))
+        node, call = one.step.name, one.step
+        if fan is not None and index is not None:
+            fan.running.add(index)
+            node = fan.step.name
+        if fan is None or fan.items is not None:
+            call = self._steps[node]
+        return Task(
             self._journal.run,
-            one.step.name,
+            node,
             one.attempt,
             self._work.plan.params,
-            {node: self.outputs[node] for node in one.step.needs},
+            {name: self.outputs[name] for name in one.step.needs if name in self.outputs},
             {name: self._pins[name] for name in one.step.sources},
             one.step.timeout_s,
+            call=call.described(),
+            seed=None if self._work.plan.seed is None else step_seed(self._work.plan.seed, call.step),
+            index=index,
+            item=None if fan is None or index is None else fan.item(index),
         )
-        self._running[self._executor.start(self._work, task)] = one
+
+    def _fan_out(self, one: Begun) -> None:
+        """Begin a map: from now on its calls are made as there are free slots."""
+        each = one.step.bindings[one.step.over or ""]["each"]
+        try:
+            items = self._results.items(self.outputs[each["node"]]) if "node" in each else None
+        except Invalid as error:
+            self._close(one, str(error), seconds=0.0)
+            return
+        fan = Fan(one, items)
+        self.total += len(fan.results)
+        fan.take_over(self._known_calls)
+        self.told += len(fan.results) - fan.left
+        if fan.is_complete:
+            self._gather(fan)
+        else:
+            self._fans.append(fan)
+
+    def _gather(self, fan: Fan) -> None:
+        """All calls of a map have ended well: their results are its own, as a list."""
+        seconds = clock.elapsed_s() - fan.begun_s
+        output = self._results.gathered(fan.gathered())
+        ended = Ended(fan.begun.id, output, seconds, members=fan.made)
+        self._closed.append(_End(fan.begun, "step_done", ended))
+        self._finished(fan.step.name, output, fan.begun.id)
+
+    def _chose(self, one: Begun) -> bool:
+        """Join two branches by passing on what the taken one made; False: the executor has to, as it is more than that."""
+        condition = one.step.bindings["condition"]["node"]
+        is_met = self._flow.truth(condition)
+        if is_met is None:
+            self._close(
+                one,
+                f"its condition, what {condition} made, is neither True nor False. Let that step return a comparison.",
+                seconds=0.0,
+            )
+            return True
+        taken = one.step.bindings["then" if is_met else "otherwise"]
+        if "node" not in taken:
+            return False
+        output = self.outputs[taken["node"]]
+        self._closed.append(_End(one, "step_done", Ended(one.id, output, 0.0)))
+        self._finished(one.step.name, output, one.id)
+        return True
+
+    def _close(self, one: Begun, error: str, *, seconds: float) -> None:
+        """End as failed what the executor does not run."""
+        output = self._given_up(one, error)
+        if output is None:
+            self._errors[one.step.name] = error  # for a map in place of its first failed item's
+        self._closed.append(_End(one, "step_failed", Ended(one.id, output, seconds, error)))
+
+    def _given_up(self, one: Begun, error: str) -> Stored | None:
+        """What a step that failed for good is taken to have made; None: its failure is the run's."""
+        name = one.step.name
+        if one.step.optional:
+            nothing = self._results.keep(None)
+            self._finished(name, nothing, one.id)
+            return nothing
+        if name in self._calls:
+            fan, index = self._calls.pop(name)
+            fan.failed[index] = error
+            name = fan.step.name
+        self._errors.setdefault(name, error)
+        return None
 
     def _settle(self) -> list[_End]:
         """Wait until something ended or a retry is due."""
         due_s = (
             max(0.0, self._retries[0][0] - clock.elapsed_s()) if self._retries and not self.error else None
         )
+        if self._closed:
+            due_s = 0.0
         if self._running:
             done, _ = wait(self._running, timeout=due_s, return_when=FIRST_COMPLETED)
         else:
@@ -191,30 +332,52 @@ class Runner:
             self._lost.wait(due_s or 0.0)
         if self._lost.is_set():
             raise LostLease(f"run {self._journal.run} was taken over or cancelled; its steps were ended.")
-        return [self._end(self._running.pop(future), future.result()) for future in done]
+        ended = [self._end(self._running.pop(future), future.result()) for future in done]
+        ended, self._closed = [*ended, *self._closed], []
+        return ended
 
     def _end(self, one: Begun, outcome: Outcome) -> _End:
         log = self._keep_log(one, outcome.log)
         stored = outcome.stored
+        fan, index = self._calls.get(one.step.name, (None, None))
+        if fan is not None and index is not None:
+            fan.running.discard(index)
         if stored is None:
-            kind = self._failed(one, outcome)
-            return _End(one, kind, Ended(one.id, None, outcome.seconds, outcome.error, log))
-        inputs = {self.outputs[node].digest for node in one.step.needs}
+            error = outcome.error or ""
+            is_retried = self._retry(one, outcome)
+            output = None if is_retried else self._given_up(one, error)
+            self._end_failed(fan)
+            kind: ProgressKind = "step_retried" if is_retried else "step_failed"
+            return _End(one, kind, Ended(one.id, output, outcome.seconds, error, log))
         model = None
-        if stored.metrics and stored.digest not in inputs:  # else it was only passed on
+        if stored.metrics and not self._is_passed_on(one, stored):
             model = TrackedModel(new_id("run"), self._work.plan.pipeline, one.step.label)
         self._finished(one.step.name, stored, one.id)
-        return _End(one, "step_done", Ended(one.id, stored, outcome.seconds, None, log, model))
+        self._end_failed(fan)
+        is_anyway = one.step.name in self._anyway
+        ended = Ended(one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway)
+        return _End(one, "step_done", ended)
 
-    def _failed(self, one: Begun, outcome: Outcome) -> ProgressKind:
-        name = one.step.name
-        self._failures[name] += 1
-        if not outcome.is_final and self._failures[name] <= one.step.retries:
-            wait_s = one.step.back_off_s * 2 ** (self._failures[name] - 1)
-            heapq.heappush(self._retries, (clock.elapsed_s() + wait_s, name))
-            return "step_retried"
-        self.error = self.error or f"step {one.step.label} failed: {outcome.error}"
-        return "step_failed"
+    def _is_passed_on(self, one: Begun, stored: Stored) -> bool:
+        """Whether a step returned what it was given, itself or in a list."""
+        given = [self.outputs[node] for node in one.step.needs if node in self.outputs]
+        lists = [self._results.items(other).kept for other in given if other.kind == "list"]
+        return any(other.digest == stored.digest for other in chain(given, *lists))
+
+    def _retry(self, one: Begun, outcome: Outcome) -> bool:
+        """Put a failed attempt's step on for another try, if it has one left."""
+        self._failures[one.step.name] += 1
+        failures = self._failures[one.step.name]
+        if outcome.is_final or failures > one.step.retries or self.error:
+            return False
+        due_s = clock.elapsed_s() + one.step.back_off_s * 2 ** (failures - 1)
+        heapq.heappush(self._retries, (due_s, self._failures.total(), one.step))
+        return True
+
+    def _end_failed(self, fan: Fan | None) -> None:
+        """A map of which calls failed ends as soon as none of the others runs any more."""
+        if fan is not None and fan.failed and not fan.running:
+            self._close(fan.begun, fan.failure(), seconds=clock.elapsed_s() - fan.begun_s)
 
     def _committed(self, end: _End) -> None:
         """What follows once an attempt's end is written down."""
@@ -229,9 +392,7 @@ class Runner:
         """Do again what a kill may have cut off behind a commit."""
         for one in self._earlier:
             if one.tracking_run is not None and one.output is not None:
-                describe(
-                    self._journal.ws, one.tracking_run, one.output, params=self._steps[one.node].parameters
-                )
+                describe(self._journal.ws, one.tracking_run, one.output, params=one.parts["parameters"])
 
     def _keep_log(self, one: Begun, file: str | None) -> str | None:
         """Keep what a step printed as an artifact of the run, a long one without its middle."""
@@ -245,11 +406,10 @@ class Runner:
         self, kind: ProgressKind, one: Begun, *, seconds: float | None = None, message: str = ""
     ) -> None:
         if self._on_progress is not None:
-            self._told += kind in ("step_cached", "step_done")
-            step, done, total = one.step, self._told, len(self._steps)
-            self._on_progress(
-                Progress(kind, self._journal.run, step.name, step.label, done, total, seconds, message)
-            )
+            has_settled = kind in ("step_cached", "step_done", "step_skipped")
+            self.told += has_settled or (kind == "step_failed" and one.step.optional)
+            name, label, done, total = one.step.name, one.step.label, self.told, self.total
+            self._on_progress(Progress(kind, self._journal.run, name, label, done, total, seconds, message))
 
 
 def _shortened(file: Path) -> bytes:

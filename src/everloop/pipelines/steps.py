@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -18,7 +18,19 @@ R = TypeVar("R")
 class Recorder(Protocol):
     """What a step tells its call to while a pipeline's body is traced."""
 
-    def record(self, step: Step[..., Any], arguments: dict[str, Any]) -> Any: ...
+    def record(self, step: Step[..., Any], arguments: dict[str, Any], *, over: str | None = None) -> Any:
+        """A call; with `over` one call for each item of that argument."""
+        ...
+
+    def choose(
+        self,
+        choice: Step[..., Any],
+        condition: Any,
+        then: Callable[[], Any],
+        otherwise: Callable[[], Any] | None,
+    ) -> Any:
+        """What one of two branches gives, each traced for itself."""
+        ...
 
 
 recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
@@ -39,6 +51,13 @@ class Step(Generic[P, R]):
         Whether a result may be reused by later runs with the same source, environment, parameters and inputs.
     back_off_s
         Seconds before the second attempt; doubles with each.
+    retry_on
+        The errors after which it is tried again; None: any. A process that died or took too long is tried again
+        whatever is said here.
+    optional
+        When it fails for good the run goes on, and what takes its result is given None.
+    always
+        It runs though the run has failed, as the last thing, with None for what was not made; never from the cache.
     """
 
     function: Callable[P, R]
@@ -46,6 +65,9 @@ class Step(Generic[P, R]):
     timeout_s: float | None = None
     cache: bool = True
     back_off_s: float = 1.0
+    retry_on: tuple[type[Exception], ...] | None = None
+    optional: bool = False
+    always: bool = False
     signature: inspect.Signature = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,12 +87,56 @@ class Step(Generic[P, R]):
         """Where it is found: `module:function`."""
         return f"{self.function.__module__}:{self.function.__qualname__}"
 
+    @property
+    def _named(self) -> list[str]:
+        """The parameters that can be given by name."""
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return [name for name, one in self.signature.parameters.items() if one.kind in kinds]
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         tracing = recorder.get()
         if tracing is None:
             self._refuse_declarations([*args, *kwargs.values()])
             return self.function(*args, **kwargs)
         traced: R = tracing.record(self, self._bind(args, kwargs))
+        return traced
+
+    def map(self, items: Iterable[Any], /, **same: Any) -> list[R]:
+        """One call for each item, in a pipeline's body as many at once as there are places; their results as a list.
+
+        In a body it is one step of the graph, whose calls are journaled, cached and resumed one by one, as
+        `fit[0]`, `fit[1]` and so on. One that fails for good fails the whole, after those that run have ended.
+
+        Parameters
+        ----------
+        items
+            A list, or what a step makes when that is a list. An item goes to the first parameter that `same` does not
+            name.
+        same
+            What is the same for all calls.
+
+        Raises
+        ------
+        Invalid
+            `same` does not fit the step's signature or leaves no parameter for the item, or the step is declared with
+            `always`.
+        """
+        over = next((name for name in self._named if name not in same), None)
+        if over is None:
+            raise Invalid(
+                f"{self.name}.map leaves no parameter for the item: all of {self.name}{self.signature} are given by name. "
+                "Leave out the one that the items are for."
+            )
+        if self.always:
+            raise Invalid(
+                f"step {self.name} is declared with always=True and mapped; what it goes over may never be made. Let one "
+                "call of it take the whole list."
+            )
+        tracing = recorder.get()
+        if tracing is None:
+            self._refuse_declarations([items])
+            return [self(**{over: item}, **same) for item in items]  # type: ignore[call-arg]  # bound when called
+        traced: list[R] = tracing.record(self, self._bind((), {over: items, **same}), over=over)
         return traced
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +162,14 @@ class Step(Generic[P, R]):
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, retries: int = 0, timeout_s: float | None = None, cache: bool = True, back_off_s: float = 1.0
+    *,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    cache: bool = True,
+    back_off_s: float = 1.0,
+    retry_on: tuple[type[Exception], ...] | None = None,
+    optional: bool = False,
+    always: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -106,6 +179,9 @@ def step(
     timeout_s: float | None = None,
     cache: bool = True,
     back_off_s: float = 1.0,
+    retry_on: tuple[type[Exception], ...] | None = None,
+    optional: bool = False,
+    always: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step; see `Step` for the options.
 
@@ -116,7 +192,16 @@ def step(
     """
 
     def make(plain: Callable[P, R]) -> Step[P, R]:
-        return Step(plain, retries=retries, timeout_s=timeout_s, cache=cache, back_off_s=back_off_s)
+        return Step(
+            plain,
+            retries=retries,
+            timeout_s=timeout_s,
+            cache=cache,
+            back_off_s=back_off_s,
+            retry_on=retry_on,
+            optional=optional,
+            always=always,
+        )
 
     return make if function is None else make(function)
 
@@ -138,4 +223,14 @@ def _check(made: Step[..., Any]) -> None:
     if made.timeout_s is not None and made.timeout_s <= 0:
         raise Invalid(
             f"step {function.__name__} has timeout_s={made.timeout_s}; give seconds above zero, or None."
+        )
+    errors: Any = made.retry_on
+    if errors is not None and not (
+        made.retries
+        and type(errors) is tuple
+        and all(isinstance(one, type) and issubclass(one, Exception) for one in errors)
+    ):
+        raise Invalid(
+            f"step {function.__name__} has retry_on={errors!r} and retries={made.retries}; retry_on is a tuple of errors, "
+            "such as (ConnectionError,), for a step with retries of one or more."
         )

@@ -192,6 +192,7 @@ def finished_before(connection: Connection, attempt: StepRun, pipeline: str) -> 
             step_runs.c.node == attempt.node,
             step_runs.c.run < attempt.run,
             step_runs.c.state.in_(FINISHED),
+            step_runs.c.key.is_not(None),  # a rerun has none: it is beside the history
         )
         .order_by(step_runs.c.id.desc())
         .limit(1)

@@ -17,8 +17,10 @@ from everloop.pipelines.graph import (
     Binding,
     Constant,
     Declared,
+    Each,
     Graph,
     Group,
+    Guard,
     Mapped,
     Node,
     Output,
@@ -100,12 +102,40 @@ class Trace:
         self._source_names = _Names()
         self._sources: dict[str, Source] = {}
         self._within = ""
+        self._guards: tuple[Guard, ...] = ()
+        self._guards_of: dict[str, tuple[Guard, ...]] = {}
 
-    def record(self, step: Step[..., Any], arguments: dict[str, Any]) -> Traced:
-        bindings = {key: self._bind(value, f"{step.name}({key}=)") for key, value in arguments.items()}
-        name = self._names.new(self._within + step.name)
-        self._nodes.append(Node(name, step, MappingProxyType(bindings)))
-        return Traced(name, self)
+    def record(self, step: Step[..., Any], arguments: dict[str, Any], *, over: str | None = None) -> Traced:
+        bindings: dict[str, Binding] = {}
+        for key, value in arguments.items():
+            where = f"{step.name}({key}=)"
+            bindings[key] = self._each(value, where) if key == over else self._bind(value, where)
+        return self._add(step, bindings)
+
+    def choose(
+        self,
+        choice: Step[..., Any],
+        condition: Any,
+        then: Callable[[], Any],
+        otherwise: Callable[[], Any] | None,
+    ) -> Traced:
+        if not isinstance(condition, Traced):
+            raise Invalid(
+                f"the condition of el.when in pipeline {self.name} is {condition!r}; it is what a step makes, or True or "
+                "False. Put the comparison into a step and pass its result."
+            )
+        test = self._output(condition, "the condition of el.when")
+        bindings: dict[str, Binding] = {"condition": test}
+        for word, branch, holds in (("then", then, True), ("otherwise", otherwise, False)):
+            if branch is not None and (isinstance(branch, Traced) or not callable(branch)):
+                raise Invalid(
+                    f"{word} of el.when in pipeline {self.name} is {branch!r}; it is a function without parameters, so that "
+                    f"its steps run only when they are asked for. Write {word}=lambda: ..."
+                )
+            with self._guarded((test.node, holds)):
+                given = None if branch is None else branch()
+                bindings[word] = self._bind(given, f"what {word} of el.when gives")
+        return self._add(choice, bindings)
 
     @contextmanager
     def inside(self, pipeline: str) -> Iterator[None]:
@@ -115,6 +145,20 @@ class Trace:
             yield
         finally:
             self._within = before
+
+    @contextmanager
+    def _guarded(self, guard: Guard) -> Iterator[None]:
+        before, self._guards = self._guards, (*self._guards, guard)
+        try:
+            yield
+        finally:
+            self._guards = before
+
+    def _add(self, step: Step[..., Any], bindings: dict[str, Binding]) -> Traced:
+        name = self._names.new(self._within + step.name)
+        self._nodes.append(Node(name, step, MappingProxyType(bindings), self._guards))
+        self._guards_of[name] = self._guards
+        return Traced(name, self)
 
     def finish(self, result: object) -> Graph:
         output = self._bind(result, "the pipeline's result")
@@ -141,11 +185,27 @@ class Trace:
             return Mapped(pairs) if _has_nodes(item for _, item in pairs) else self._constant(value, where)
         return self._constant(value, where)
 
+    def _each(self, items: Any, where: str) -> Each:
+        if isinstance(items, Traced):
+            return Each(self._output(items, where))
+        if type(items) not in (list, tuple, range):
+            raise Invalid(
+                f"{where} in pipeline {self.name} is mapped over {items!r}, a {type(items).__name__}; that takes a list, or "
+                "what a step makes when that is a list. Make the list in a step."
+            )
+        return Each(Group(tuple(self._bind(item, where) for item in items), is_tuple=False))
+
     def _output(self, value: Traced, where: str) -> Output:
         if value._trace is not self:
             raise Invalid(
                 f"{where} got {value!r} of another tracing, of pipeline {value._trace.name}. "
                 "Results do not outlive the pipeline's body: call that step, or the other pipeline, in this body."
+            )
+        guards = self._guards_of[value._node]
+        if guards != self._guards[: len(guards)]:
+            raise Invalid(
+                f"{where} in pipeline {self.name} takes {value!r} from inside a branch of el.when, which may not have run. "
+                "Let the branch's function return it and take what el.when gives."
             )
         return Output(value._node)
 

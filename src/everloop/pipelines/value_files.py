@@ -45,7 +45,7 @@ def kind_of(value: Any) -> str:
             return kind
     raise Invalid(
         f"a {type(value).__module__}.{type(value).__qualname__} cannot be kept: steps hand on JSON values (with text as keys, "
-        "without tuples), tables, splits, models, arrays without objects, bytes and paths; pickle is not used. "
+        "without tuples), tables, splits, models, arrays without objects, bytes, paths, and lists of these; pickle is not used. "
         "Return one of these."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -106,9 +107,11 @@ def _gate_obstacles(
         )
     for gate in model.gates:
         if gate not in report.gates:
+            is_changed = any(replace(one, source=gate.source) == gate for one in report.gates)
+            told = f"{_options(gate)}, its check as it is written now" if is_changed else _options(gate)
             yield Obstacle(
                 "gate_not_run",
-                f"The gate on {gate.about} ({_options(gate)}) is not in gate report {report.id}; all gates of the model "
+                f"The gate on {gate.about} ({told}) is not in gate report {report.id}; all gates of the model "
                 f"must have been run. Train again (everloop run PIPELINE), or evaluate {version.ref} with all of them.",
             )
     for result in standing.blocking:

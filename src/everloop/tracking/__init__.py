@@ -10,6 +10,7 @@ May call ledger and below.
 """
 
 from everloop.tracking.files import artifacts, log_artifact, log_artifacts, read_artifact
+from everloop.tracking.hardware import machine, machine_of, machine_tags
 from everloop.tracking.lifecycle import (
     experiments,
     finish_run,
@@ -21,18 +22,20 @@ from everloop.tracking.lifecycle import (
     start_run_in,
 )
 from everloop.tracking.measurements import log_metrics, log_params, log_points, log_tags, metric_history
+from everloop.tracking.rebuilding import rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
     Artifact,
     Code,
     Environment,
     Experiment,
+    Machine,
     MetricPoint,
     Run,
     RunKind,
     RunStatus,
 )
-from everloop.tracking.software import capture_environment, environment
+from everloop.tracking.software import capture_environment, environment, installed, keep_environment
 from everloop.tracking.source_code import capture_code, check_out, code
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "Code",
     "Environment",
     "Experiment",
+    "Machine",
     "MetricPoint",
     "Run",
     "RunKind",
@@ -54,14 +58,20 @@ __all__ = [
     "experiments",
     "finish_run",
     "finish_run_in",
+    "installed",
+    "keep_environment",
     "log_artifact",
     "log_artifacts",
     "log_metrics",
     "log_params",
     "log_points",
     "log_tags",
+    "machine",
+    "machine_of",
+    "machine_tags",
     "metric_history",
     "read_artifact",
+    "rebuild",
     "resume_run",
     "run",
     "runs",

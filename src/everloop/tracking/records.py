@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from everloop.errors import Invalid
 
-RunKind = Literal["run", "pipeline", "step"]
+RunKind = Literal["run", "pipeline", "step", "rerun"]
 RunStatus = Literal["running", "finished", "failed", "killed"]
 
 DEFAULT_EXPERIMENT = "Default"
@@ -51,6 +51,11 @@ class Run:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether it is a pipeline's run, for the first time or again, of which `pipelines` knows the steps."""
+        return self.kind in ("pipeline", "rerun")
 
     @property
     def mlflow_id(self) -> str:
@@ -111,9 +116,29 @@ class Environment:
     packages: tuple[tuple[str, str], ...]
     editable: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Environment:
+        """An environment from its fields as JSON holds them."""
+        packages = tuple((name, version) for name, version in told["packages"])
+        return cls(**{**told, "packages": packages, "editable": tuple(told["editable"])})
+
     def version_of(self, package: str) -> str | None:
         """The version of an installed package, None when it is not installed."""
         return dict(self.packages).get(package)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was computed on, as far as it can move a result's last digits.
+
+    `cores` are those that the process might use, `threads` the variables that limit libraries to fewer; `hash_seed` is
+    PYTHONHASHSEED, or "random": then the order of sets of texts differs between processes.
+    """
+
+    processor: str
+    cores: int
+    threads: Mapping[str, str]
+    hash_seed: str
 
 
 def check_texts(what: str, values: Mapping[str, Any], *, length: int) -> dict[str, str]:

@@ -25,11 +25,16 @@ def capture_environment(ws: Workspace) -> Environment:
     Packages are read once a process: one installed later, while it runs, is not seen.
     """
     here = installed()
-    with ws.read() as connection:
-        is_known = store.environment_by_digest(connection, here.digest) is not None
-    if not is_known:
-        ws.write(lambda tx: store.put_environment(tx, here))
+    keep_environment(ws, here)
     return here
+
+
+def keep_environment(ws: Workspace, found: Environment) -> None:
+    """Record an environment; one row per content."""
+    with ws.read() as connection:
+        is_known = store.environment_by_digest(connection, found.digest) is not None
+    if not is_known:
+        ws.write(lambda tx: store.put_environment(tx, found))
 
 
 def environment(ws: Workspace, digest: str) -> Environment:

@@ -315,9 +315,7 @@ def environment_by_digest(connection: Connection, digest: str) -> Environment | 
     row = connection.execute(sa.select(environments).where(environments.c.digest == digest)).first()
     if row is None:
         return None
-    values = dict(row._mapping)
-    packages = tuple((name, version) for name, version in values.pop("packages"))
-    return Environment(**{**values, "packages": packages, "editable": tuple(values["editable"])})
+    return Environment.from_json(dict(row._mapping))
 
 
 def put_environment(tx: Tx, environment: Environment) -> None:
