@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from everloop import labels
+from everloop import data, labels
+from everloop.clock import SimulatedClock
 from everloop.labels import LabelSchema, NewLabel, store
 from everloop.workspace import Workspace
 from tests.conftest import START
@@ -39,3 +43,19 @@ def test_a_long_reading_goes_page_by_page(ws: Workspace, kind: LabelSchema) -> N
     assert whole == paged
     assert [one.row_id for one in whole] == sorted(one.row_id for one in whole)
     assert len(whole) == 10
+
+
+def test_newly_labelled_rows_are_counted_over_many_events(any_ws: Workspace) -> None:
+    ws = any_ws
+    rows = pa.table({"id": range(1_300), "title": [f"thing {i}" for i in range(1_300)]})
+    data.define(ws, "things", key="id", inputs=["title"])
+    data.ingest(ws, "things", rows)
+    labels.define(ws, "thing", dataset="things", classes=["a", "b"])
+    first = [NewLabel(i, "a", "ann") for i in range(100)]
+    labels.record(ws, "thing", first)
+    assert isinstance(ws.clock, SimulatedClock)
+    since = ws.now()
+    ws.clock.advance(timedelta(minutes=1))
+    assert labels.count_labelled(ws, "thing", since=since) == 0
+    labels.record(ws, "thing", [NewLabel(i % 1_250, "b", "bea") for i in range(2_300)])
+    assert labels.count_labelled(ws, "thing", since=since) == 1_250

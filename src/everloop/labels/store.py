@@ -16,6 +16,7 @@ from everloop.storage import Json, Tx, Utc, metadata
 
 _PAGE = 20_000  # statements held at a time while a snapshot is resolved
 _IN = 500  # values in one IN list: SQLite's limit on parameters is far above, its parser's patience is not
+_COUNTED = 1_000  # events that are looked at together when new ones are counted
 
 schemas = sa.Table(
     "label_schema",
@@ -54,7 +55,6 @@ events = sa.Table(
     ),
     sa.Index("ix_label_event_row", "label_set", "row_id", "id"),
     sa.Index("ix_label_event_newest", "label_set", "id"),
-    sa.Index("ix_label_event_recorded", "label_set", "recorded_at"),
     sa.Index("ix_label_event_prediction", "prediction_id"),
 )
 
@@ -162,11 +162,17 @@ def events_of_row(connection: Connection, name: str, row_id: int) -> list[LabelE
 
 
 def count_labelled(connection: Connection, name: str, *, since: datetime) -> int:
-    """How many rows was something said about that was recorded after `since`?"""
-    statement = sa.select(sa.func.count(sa.distinct(events.c.row_id))).where(
-        events.c.label_set == name, events.c.recorded_at > since
-    )
-    return int(connection.execute(statement).scalar_one())
+    """How many rows was something said about that was recorded after `since`? Reads the newest events, back to then."""
+    rows: set[int] = set()
+    before = None
+    while True:
+        page = sa.select(events.c.id, events.c.row_id, events.c.recorded_at).where(events.c.label_set == name)
+        page = page if before is None else page.where(events.c.id < before)
+        found = connection.execute(page.order_by(events.c.id.desc()).limit(_COUNTED)).all()
+        rows.update(one.row_id for one in found if one.recorded_at > since)
+        if len(found) < _COUNTED or found[-1].recorded_at <= since:
+            return len(rows)
+        before = found[-1].id
 
 
 def events_by_id(connection: Connection, ids: Sequence[str]) -> list[LabelEvent]:
