@@ -4,7 +4,6 @@ import logging
 
 import pytest
 
-from everloop import background
 from everloop.background import Tick, Ticker
 from everloop.errors import StorageFailed
 from everloop.workspace import Workspace
@@ -32,15 +31,14 @@ def elapsed_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_tick_that_fails_rests_longer_each_time_and_the_others_go_on(
-    ws: Workspace, monkeypatch: pytest.MonkeyPatch, elapsed_s: list[float], caplog: pytest.LogCaptureFixture
+    ws: Workspace, elapsed_s: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Broken()
     ticks = (
         Tick("break", "jobs", lambda _ws: True, broken.verb),
         Tick("go on", "jobs", lambda _ws: True, lambda _ws: 1),
     )
-    monkeypatch.setattr(background, "TICKS", ticks)
-    ticker = Ticker(ws)
+    ticker = Ticker(ws, ticks)
     with caplog.at_level(logging.ERROR):
         for tenth in range(700):
             elapsed_s[0] = tenth / 10
@@ -49,12 +47,9 @@ def test_a_tick_that_fails_rests_longer_each_time_and_the_others_go_on(
     assert len(caplog.messages) == 7
 
 
-def test_a_tick_that_works_again_runs_each_turn(
-    ws: Workspace, monkeypatch: pytest.MonkeyPatch, elapsed_s: list[float]
-) -> None:
+def test_a_tick_that_works_again_runs_each_turn(ws: Workspace, elapsed_s: list[float]) -> None:
     broken = Broken()
-    monkeypatch.setattr(background, "TICKS", (Tick("break", "jobs", lambda _ws: True, broken.verb),))
-    ticker = Ticker(ws)
+    ticker = Ticker(ws, [Tick("break", "jobs", lambda _ws: True, broken.verb)])
     assert ticker.turn() == 0
     broken.is_mended = True
     assert ticker.turn() == 0
@@ -62,15 +57,12 @@ def test_a_tick_that_works_again_runs_each_turn(
     assert [ticker.turn() for _ in range(3)] == [1, 1, 1]
 
 
-def test_what_a_tick_does_is_recorded_as_done_by_the_system(
-    ws: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_tick_does_is_recorded_as_done_by_the_system(ws: Workspace) -> None:
     actors: list[str] = []
 
     def verb(acting: Workspace) -> int:
         actors.append(acting.actor)
         return 1
 
-    monkeypatch.setattr(background, "TICKS", (Tick("go on", "rollout", lambda _ws: True, verb),))
-    assert background.turn(ws) == 1
+    assert Ticker(ws, [Tick("go on", "rollout", lambda _ws: True, verb)]).turn() == 1
     assert actors == ["system:rollout"]

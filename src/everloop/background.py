@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from everloop import clock, events, jobs, loop, monitoring, retraining, rollout, serving
@@ -77,14 +77,17 @@ def run_jobs(ws: Workspace) -> int:
 class Ticker:
     """Runs the ticks turn after turn. One that failed rests for 1, 2, 4, ... up to 60 seconds."""
 
-    def __init__(self, ws: Workspace) -> None:
+    def __init__(self, ws: Workspace, ticks: Sequence[Tick] = TICKS) -> None:
         self._ws = ws
+        self._ticks = ticks
         self._failures: Counter[str] = Counter()
         self._rests_until_s: dict[str, float] = {}
 
     def turn(self) -> int:
         """As `turn`, but for ticks that rest."""
-        rested = (tick for tick in TICKS if clock.elapsed_s() >= self._rests_until_s.get(tick.name, 0.0))
+        rested = (
+            tick for tick in self._ticks if clock.elapsed_s() >= self._rests_until_s.get(tick.name, 0.0)
+        )
         return sum(self._run(tick) for tick in rested if tick.look(self._ws))
 
     def _run(self, tick: Tick) -> int:
