@@ -101,6 +101,8 @@ def measure_runs(folder: Path, url: str) -> None:
         shown("resume, 1 of 100 steps left", timed_resume(ws, loop))
         with_processes = timed(lambda salt: run(loop.fan_out, Processes(2), 100, 20_000 + salt), rounds=3)
         shown("100 steps side by side in 2 processes, forked, start included", with_processes)
+        for what, took in timed_map(ws, loop).items():
+            shown(f"a map over 100 items in 2 processes, {what}", took)
         for count in (1_000, 10_000):
             before_mb, salt = resident_mb(), 1_000_000 * count
             mapped = timed(lambda _, n=count, s=salt: run(loop.mapped, Inline(), n, s), rounds=1)
@@ -144,6 +146,33 @@ def timed_resume(ws: Any, loop: Any) -> tuple[float, float]:
         except Stop:
             pass
     return timed(lambda _: resume(ws, left.pop(), executor=Inline()))
+
+
+def timed_map(ws: Any, loop: Any) -> dict[str, tuple[float, float]]:
+    """The map alone, once the pool is warm as the step before it ran there, and the run as a whole."""
+    from everloop.pipelines import Processes, run_pipeline
+
+    marks: dict[str, list[tuple[float, float]]] = {
+        "with a warm pool": [],
+        "start of run and pool included": [],
+    }
+    for salt in range(ROUNDS):
+        told: dict[str, tuple[float, float]] = {}
+
+        def hear(progress: Any, told: dict[str, tuple[float, float]] = told) -> None:
+            if progress.kind in ("step_done", "run_ended"):
+                told[progress.node] = time.perf_counter(), time.process_time()
+
+        begun = time.perf_counter(), time.process_time()
+        params = {"count": 100, "salt": 50_000 + 1_000 * salt}
+        run_pipeline(ws, loop.mapped, params=params, reason="", executor=Processes(2), on_progress=hear)
+        for what, start, end in zip(marks, (told["numbers"], begun), (told["add"], told[""]), strict=True):
+            marks[what].append((end[0] - start[0], end[1] - start[1]))
+    return {
+        what: (statistics.median(wall), statistics.median(cpu))
+        for what, taken in marks.items()
+        for wall, cpu in [zip(*taken, strict=True)]
+    }
 
 
 def timed(act: Callable[[int], object], *, rounds: int = ROUNDS) -> tuple[float, float]:

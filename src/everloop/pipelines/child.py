@@ -41,13 +41,14 @@ def traced(spec: dict[str, Any]) -> Graph | str:
         return str(error)
 
 
-def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> NoReturn:
-    """Do one step, tell what came of it and end this process."""
+def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> bool:
+    """Do one step and tell what came of it; whether it made something."""
     faulthandler.enable()  # a crash in native code then shows the Python lines that led there, in the log
-    _tell(_outcome(order, spec, graph), Path(order["result"]))
+    outcome = _outcome(order, spec, graph)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(0)  # whatever the step left running, threads included, ends here
+    _tell(outcome, Path(order["result"]))
+    return outcome.error is None
 
 
 def end_with(pipe: int) -> None:
@@ -116,6 +117,7 @@ def main(file: str) -> NoReturn:
     without_input()
     told = json.loads(Path(file).read_bytes())
     carry_out(told["order"], told["spec"], traced(told["spec"]))
+    os._exit(0)  # whatever the step left running, threads included, ends here
 
 
 if __name__ == "__main__":

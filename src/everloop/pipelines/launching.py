@@ -121,7 +121,8 @@ class Nursery:
         self.is_dead = False
         threading.Thread(target=self._hear, name="everloop-nursery", daemon=True).start()
 
-    def fork(self, order: dict[str, Any], files: AttemptFiles) -> Forked:
+    def fork(self, order: dict[str, Any], files: AttemptFiles, *, of_map: str | None) -> Forked:
+        """Begin an attempt; a call `of_map` may be done by a process that did another call of it."""
         files.order.write_text(json.dumps(order))
         with self._lock:
             self._count += 1
@@ -129,7 +130,7 @@ class Nursery:
             if self.is_dead:
                 child.end(None)
             self._children[child.name] = child
-        self.tell({"id": child.name, "order": str(files.order), "log": str(files.log)})
+        self.tell({"id": child.name, "order": str(files.order), "log": str(files.log), "map": of_map})
         return child
 
     def tell(self, what: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from everloop.pipelines.perform import Outcome, Task
 
 
 class Processes:
-    """Runs each attempt in a process of its own.
+    """Runs each attempt in a process of its own; calls of one map that end well may take over the process of another.
 
     A step that crashes, hangs or exits takes nothing with it. What it prints is kept as the run's log. When this
     process dies its children do too. A time limit counts from the start of the process, imports included.
@@ -111,7 +111,7 @@ class Processes:
             self._nursery.close()
             self._nursery = None
         self._nursery = self._nursery or Nursery(work)
-        return self._nursery.fork(order, files)
+        return self._nursery.fork(order, files, of_map=None if task.index is None else task.node)
 
     def _end(self, process: StepProcess) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

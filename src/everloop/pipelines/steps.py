@@ -105,7 +105,8 @@ class Step(Generic[P, R]):
         """One call for each item, in a pipeline's body as many at once as there are places; their results as a list.
 
         In a body it is one step of the graph, whose calls are journaled, cached and resumed one by one, as
-        `fit[0]`, `fit[1]` and so on. One that fails for good fails the whole, after those that run have ended.
+        `fit[0]`, `fit[1]` and so on. One that fails for good fails the whole, after those that run have ended. Calls may
+        share a process, one after the other.
 
         Parameters
         ----------
