@@ -64,8 +64,6 @@ def conduct(
         with beating(
             lambda: journal.renew(lambda now: lease_end(now, lease_s)), runner.lose, lease_s=lease_s
         ):
-            if run.params:
-                tracking.log_params(ws, run.id, run.params)
             runner.run()
             _end(ws, journal, plan, runner)
     except BaseException as error:

@@ -272,6 +272,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
         kind="pipeline" if plan.repeats is None else "rerun",
         code=begun.code,
         environment=begun.environment,
+        params=plan.params,
         tags={"reason": reason, **_seed_tag(plan), **tracking.machine_tags(begun.machine)},
         run_id=run_id,
     )

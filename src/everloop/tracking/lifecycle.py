@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from everloop.errors import Conflict, Invalid, NotFound
 from everloop.ids import new_id, prefix_of
@@ -11,6 +12,7 @@ from everloop.storage import Tx
 from everloop.tracking import store
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
+    PARAM_LENGTH,
     TAG_LENGTH,
     Code,
     Environment,
@@ -35,6 +37,7 @@ def start_run(
     kind: RunKind = "run",
     code: Code | None = None,
     environment: Environment | None = None,
+    params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
 ) -> Run:
@@ -49,6 +52,7 @@ def start_run(
             kind=kind,
             code=code,
             environment=environment,
+            params=params,
             tags=tags,
             run_id=run_id,
         )
@@ -65,10 +69,11 @@ def start_run_in(
     kind: RunKind = "run",
     code: Code | None = None,
     environment: Environment | None = None,
+    params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
 ) -> Run:
-    """Begin a run in the caller's transaction; writes `run`, `run_tag` and its lineage.
+    """Begin a run in the caller's transaction; writes `run`, `run_param`, `run_tag` and its lineage.
 
     Parameters
     ----------
@@ -80,13 +85,15 @@ def start_run_in(
         Id of the run that this one is part of.
     code, environment
         As captured before.
+    params
+        What it is told to do; see `log_params`.
     run_id
         An id made with `ids.new_id("run")`; None makes one.
 
     Raises
     ------
     Invalid
-        A name or a tag is too long, or `run_id` is no run's id.
+        A name, a parameter or a tag is too long, or `run_id` is no run's id.
     NotFound
         There is no run `parent`.
     Conflict
@@ -109,8 +116,11 @@ def start_run_in(
         code=code.digest if code else None,
         environment=environment.digest if environment else None,
         tags=check_texts("a tag", tags or {}, length=TAG_LENGTH),
+        params=check_texts("a parameter", params or {}, length=PARAM_LENGTH),
     )
     store.insert_run(tx, begun, experiment=_experiment(ws, tx, experiment))
+    if begun.params:
+        store.add_texts(tx, store.params, run_id, begun.params)
     if begun.tags:
         store.put_texts(tx, store.tags, run_id, begun.tags)
     _link_sources(tx, begun)

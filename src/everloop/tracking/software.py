@@ -32,7 +32,7 @@ def capture_environment(ws: Workspace) -> Environment:
 def keep_environment(ws: Workspace, found: Environment) -> None:
     """Record an environment; one row per content."""
     with ws.read() as connection:
-        is_known = store.environment_by_digest(connection, found.digest) is not None
+        is_known = store.has_environment(connection, found.digest)
     if not is_known:
         ws.write(lambda tx: store.put_environment(tx, found))
 

@@ -62,7 +62,10 @@ def capture_code(ws: Workspace, root: Path, files: Iterable[Path] | None = None)
     identity = to_json({"commit": state.commit, "folder": state.folder, "diff": diff, "files": kept})
     digest = blake3(identity.encode()).hexdigest()
     found = Code(digest, state.commit, is_dirty, diff, state.folder, kept, state.problem)
-    ws.write(lambda tx: store.put_code(tx, found))
+    with ws.read() as connection:
+        is_known = store.has_code(connection, digest)
+    if not is_known:
+        ws.write(lambda tx: store.put_code(tx, found))
     return found
 
 
@@ -80,9 +83,9 @@ def check_out(ws: Workspace, digest: str, folder: Path) -> Path:
 
     The name of `folder` should hold the digest: what is in a folder that is there already is not looked at.
     """
-    found = code(ws, digest)
     if folder.exists():
         return folder
+    found = code(ws, digest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     half_done = folder.with_name(f".{folder.name[:40]}-{secrets.token_hex(8)}")
     try:
@@ -114,13 +117,13 @@ class _GitState:
 
 
 def _git_state(root: Path) -> _GitState:
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return _GitState()
     git = shutil.which("git")
     if git is None:
         return _GitState(problem="git is not installed")
     inside = _run_git(git, root, "rev-parse", "--show-prefix")
     if inside.returncode != 0:
-        if not any((folder / ".git").exists() for folder in (root, *root.parents)):
-            return _GitState()
         told = inside.stderr.decode(errors="replace").strip().splitlines()
         return _GitState(problem=told[0] if told else f"git ended with {inside.returncode}")
     tracked = _listed(git, root, "--cached")

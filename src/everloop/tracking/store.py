@@ -302,9 +302,18 @@ def artifact_at(connection: Connection, run_id: str, path: str) -> Artifact | No
     return None if row is None else _artifact(row)
 
 
+# Asked at the start of each run, so built once and without reading the lists they hold.
+_HAS_CODE = sa.select(codes.c.digest).where(codes.c.digest == sa.bindparam("digest"))
+_HAS_ENVIRONMENT = sa.select(environments.c.digest).where(environments.c.digest == sa.bindparam("digest"))
+
+
 def code_by_digest(connection: Connection, digest: str) -> Code | None:
     row = connection.execute(sa.select(codes).where(codes.c.digest == digest)).first()
     return None if row is None else Code(**row._mapping)
+
+
+def has_code(connection: Connection, digest: str) -> bool:
+    return connection.execute(_HAS_CODE, {"digest": digest}).first() is not None
 
 
 def put_code(tx: Tx, code: Code) -> None:
@@ -316,6 +325,10 @@ def environment_by_digest(connection: Connection, digest: str) -> Environment | 
     if row is None:
         return None
     return Environment.from_json(dict(row._mapping))
+
+
+def has_environment(connection: Connection, digest: str) -> bool:
+    return connection.execute(_HAS_ENVIRONMENT, {"digest": digest}).first() is not None
 
 
 def put_environment(tx: Tx, environment: Environment) -> None:
