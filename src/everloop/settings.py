@@ -49,6 +49,9 @@ class Settings:
     webhook_allow_private: bool = _setting(
         False, "Whether the webhook may be on a private or loopback address."
     )
+    resources: str = _setting(
+        "", "What pipeline steps may use of this machine besides cores and memory, such as gpus=1,license=2."
+    )
     log_fsync: bool = _setting(
         False, "Force the prediction log to disk before each answer, in groups: survives a power cut."
     )

@@ -15,6 +15,7 @@ from everloop.workspace import Workspace
 class Threads:
     """Runs steps in threads of this process and counts how many at once: a third implementation of the port."""
 
+    capacity = None
     in_process = True
 
     def __init__(self, slots: int) -> None:

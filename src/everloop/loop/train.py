@@ -17,7 +17,7 @@ from everloop.loop.apply import loaded, newest
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop
 from everloop.loop.sources import view_of
-from everloop.pipelines import Inline, Model, OnProgress, Pipeline, PipelineRun, Split
+from everloop.pipelines import Lean, Model, OnProgress, Pipeline, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -95,7 +95,7 @@ def train(
         params=params,
         reason=reason,
         run_id=run_id,
-        executor=Inline(),
+        executor=Lean(pipelines.resources_of(ws.settings.resources)),
         on_progress=on_progress,
         seed=seed,
     )

@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from everloop.pipelines.admission import resources_of
     from everloop.pipelines.builtin import best, when
     from everloop.pipelines.comparison import (
         AnswerDifference,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.lean import Lean
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -78,7 +80,9 @@ _HOMES = {
     "best": "builtin",
     "Executor": "executors",
     "Inline": "executors",
+    "Lean": "lean",
     "Processes": "processes",
+    "resources_of": "admission",
     "when": "builtin",
     "why": "explanation",
     "fit": "fitting",
@@ -132,6 +136,7 @@ __all__ = [
     "Graph",
     "Inline",
     "LabelDifference",
+    "Lean",
     "Model",
     "OnProgress",
     "Pinned",
@@ -159,6 +164,7 @@ __all__ = [
     "pipeline_run",
     "pipeline_runs",
     "reproduce",
+    "resources_of",
     "result",
     "resume",
     "run_pipeline",

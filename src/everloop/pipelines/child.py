@@ -12,6 +12,7 @@ import faulthandler
 import functools
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ from everloop.pipelines.snapshot import import_pipeline, use
 
 if TYPE_CHECKING:
     from everloop.workspace import Workspace
+
+OVER_MEMORY = 79  # what a process ends with that used more memory than its step may
+_MEMORY_LOOK_S = 0.1
 
 
 def traced(spec: dict[str, Any]) -> Graph | str:
@@ -51,14 +55,25 @@ def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -
     return outcome.error is None
 
 
-def end_with(pipe: int) -> None:
-    """Watch a pipe whose other end is held by who waits for this process; when it closes, end the process's group."""
+def end_with(pipe: int, *, memory_gb: float | None = None) -> None:
+    """Watch a pipe whose other end is held by who waits for this process; when it closes, end the process's group.
+
+    The process is also ended, with OVER_MEMORY, when it uses more memory than it may; looked at ten times a second.
+    """
 
     def watch() -> None:
-        os.read(pipe, 1)
+        while not select.select([pipe], [], [], None if memory_gb is None else _MEMORY_LOOK_S)[0]:
+            if memory_gb is not None and resident_gb() > memory_gb:
+                os._exit(OVER_MEMORY)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="everloop-watch", daemon=True).start()
+
+
+def resident_gb() -> float:
+    """Memory that this process has now, in 10^9 bytes; zero where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9 if statm.exists() else 0.0
 
 
 def without_input() -> None:
@@ -113,9 +128,9 @@ def _tell(outcome: Outcome, place: Path) -> None:
 
 
 def main(file: str) -> NoReturn:
-    end_with(os.dup(0))
-    without_input()
     told = json.loads(Path(file).read_bytes())
+    end_with(os.dup(0), memory_gb=told["order"]["task"]["memory_gb"])
+    without_input()
     carry_out(told["order"], told["spec"], traced(told["spec"]))
     os._exit(0)  # whatever the step left running, threads included, ends here
 

@@ -44,6 +44,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def capacity(self) -> Mapping[str, float] | None:
+        """What it has besides places, by name, for the steps that ask for some; None: whatever they ask for."""
+        ...
+
+    @property
     def in_process(self) -> bool:
         """Whether steps run in this process, which then has to import the pipeline."""
         ...
@@ -68,6 +73,7 @@ class Inline:
     """
 
     slots = 1
+    capacity = None
     in_process = True
 
     def start(self, work: Work, task: Task) -> Future[Outcome]:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +56,10 @@ class AttemptFiles:
         self.log = work.scratch / f"{name}-{task.attempt}.log"
         self.log.touch()
 
+    def told(self, task: Task) -> dict[str, Any]:
+        """The order: what to do and where to answer."""
+        return {"task": asdict(task), "result": str(self.result)}
+
     def outcome(self, seconds: float) -> Outcome:
         told = json.loads(self.result.read_bytes())
         stored = told.pop("stored")
@@ -65,8 +70,8 @@ class AttemptFiles:
 class Fresh:
     """A process that starts from nothing."""
 
-    def __init__(self, work: Work, told: dict[str, Any], files: AttemptFiles) -> None:
-        files.order.write_text(json.dumps(told))
+    def __init__(self, work: Work, task: Task, files: AttemptFiles) -> None:
+        files.order.write_text(json.dumps({"order": files.told(task), "spec": spec_of(work)}))
         theirs, self._held = os.pipe()  # the end that we hold closes when we die, and then it ends itself
         try:
             with files.log.open("ab") as printed:
@@ -121,16 +126,18 @@ class Nursery:
         self.is_dead = False
         threading.Thread(target=self._hear, name="everloop-nursery", daemon=True).start()
 
-    def fork(self, order: dict[str, Any], files: AttemptFiles, *, of_map: str | None) -> Forked:
-        """Begin an attempt; a call `of_map` may be done by a process that did another call of it."""
-        files.order.write_text(json.dumps(order))
+    def fork(self, task: Task, files: AttemptFiles) -> Forked:
+        """Begin an attempt; a call of a map may be done by a process that did another call of it."""
+        files.order.write_text(json.dumps(files.told(task)))
         with self._lock:
             self._count += 1
             child = Forked(self, str(self._count))
             if self.is_dead:
                 child.end(None)
             self._children[child.name] = child
-        self.tell({"id": child.name, "order": str(files.order), "log": str(files.log), "map": of_map})
+        of_map = None if task.index is None else task.node
+        told = {"id": child.name, "order": str(files.order), "log": str(files.log)}
+        self.tell({**told, "map": of_map, "memory_gb": task.memory_gb})
         return child
 
     def tell(self, what: dict[str, Any]) -> None:

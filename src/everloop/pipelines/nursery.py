@@ -7,8 +7,8 @@ thread and does not use the libraries it imports, so that what it forks is as go
 The calls of a map, of which there may be thousands, share processes: one that ended its call well and is as it was
 before takes the next. A call that fails in any way has its process to itself, as the process ends with it.
 
-It is told what to do on standard input, in lines of JSON: {"id", "order", "log", "map"} begins an attempt, with the map
-that it is a call of or null; {"id", "signal"} signals its processes. It answers on standard output: {"id", "returncode"}
+It is told what to do on standard input, in lines of JSON: {"id", "order", "log", "map", "memory_gb"} begins an attempt, with
+the map that it is a call of or null, and the memory it may use or null; {"id", "signal"} signals its processes. It answers on standard output: {"id", "returncode"}
 when one ended. When standard input closes, its parent is gone: it kills what runs and ends; its children watch it in the
 same way.
 """
@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from everloop.pipelines.child import carry_out, end_with, traced, without_input
+from everloop.pipelines.child import carry_out, end_with, resident_gb, traced, without_input
 from everloop.pipelines.graph import Graph
 
-_GROWTH_MB = 256.0  # of memory that a call leaves behind, and its process then takes no other
+_GROWTH_GB = 0.25  # of memory that a call leaves behind, and its process then takes no other
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Nursery:
             ours = (self._answers, self._held, self._woken, self._wake, self._done)
             for descriptor in (*ours, *others, *(() if tell is None else (tell,))):
                 os.close(descriptor)
-            end_with(self._alive)
+            end_with(self._alive, memory_gb=told["memory_gb"])
             _reseed()
             self._take_calls(told, orders)
         finally:
@@ -142,11 +142,11 @@ class Nursery:
 
     def _take_calls(self, told: dict[str, Any], orders: int | None) -> None:
         """Do what was told, and then what is told further, as long as this process stays as it is."""
-        before, memory_mb = _surroundings(), _resident_mb()
+        before, memory_gb = _surroundings(), resident_gb()
         lines = None if orders is None else _Lines(orders)
         while True:
             went_well = carry_out(json.loads(Path(told["order"]).read_bytes()), self._spec, self._graph)
-            is_as_before = _surroundings() == before and _resident_mb() < memory_mb + _GROWTH_MB
+            is_as_before = _surroundings() == before and resident_gb() < memory_gb + _GROWTH_GB
             if lines is None or not went_well or not is_as_before:
                 os._exit(0)  # whatever the step left running, threads included, ends here
             os.write(self._tell_done, f"{os.getpid()}\n".encode())
@@ -213,12 +213,6 @@ def _surroundings() -> tuple[object, ...]:
         handlers,
         signal.getitimer(signal.ITIMER_REAL)[0] > 0,
     )
-
-
-def _resident_mb() -> float:
-    """Memory that this process has; zero where the system has no such file."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if statm.exists() else 0.0
 
 
 def _has_children() -> bool:

@@ -28,7 +28,7 @@ class Task:
 
     A node that is not among `inputs` made nothing: it was skipped or failed. `call` is what the plan says will be called.
     `seed` is what its random numbers begin with; None: whatever comes. `index` is that of a map's call, and `item` what
-    it takes of a list that a step made.
+    it takes of a list that a step made. It may use `memory_gb`; None: what there is.
     """
 
     run: str
@@ -42,6 +42,7 @@ class Task:
     seed: int | None = None
     index: int | None = None
     item: Stored | None = None
+    memory_gb: float | None = None
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class PlannedStep:
     guards: tuple[Guard, ...] = ()
     optional: bool = False
     always: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
@@ -281,6 +282,7 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         guards=node.guards,
         optional=step.optional,
         always=step.always,
+        resources=dict(step.resources),
         **described(node),
     )
 

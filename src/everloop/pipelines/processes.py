@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 
 from everloop import clock
 from everloop.errors import Invalid
+from everloop.pipelines.admission import capacity_here
+from everloop.pipelines.child import OVER_MEMORY
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import (
     GRACE_S,
@@ -18,7 +20,6 @@ from everloop.pipelines.launching import (
     Fresh,
     Nursery,
     StepProcess,
-    spec_of,
     tail_of,
 )
 from everloop.pipelines.perform import Outcome, Task
@@ -39,16 +40,24 @@ class Processes:
         importing it anew. None: where forking is safe after imports, which is Linux.
     grace_s
         Seconds between asking a step over its time limit to end (SIGTERM) and killing it.
+    resources
+        What there is for steps that ask for it besides cores and this machine's memory, such as {"gpus": 1}.
     """
 
     in_process = False
 
     def __init__(
-        self, slots: int | None = None, *, forked: bool | None = None, grace_s: float = GRACE_S
+        self,
+        slots: int | None = None,
+        *,
+        forked: bool | None = None,
+        grace_s: float = GRACE_S,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self.slots = slots or os.cpu_count() or 1
         self._forked = sys.platform == "linux" if forked is None else forked
         self._grace_s = grace_s
+        self.capacity = {**capacity_here(), **(resources or {})}
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._nursery: Nursery | None = None
@@ -100,18 +109,17 @@ class Processes:
         printed = tail_of(files.log)
         if returncode is None and self._nursery is not None:
             printed = self._nursery.last_words() + printed
-        text = _end_of(returncode, None if in_time else task.timeout_s) + printed
+        text = _end_of(returncode, task, in_time=in_time) + printed
         return Outcome(seconds=seconds, error=text, log=str(files.log))
 
     def _launched(self, work: Work, task: Task, files: AttemptFiles) -> StepProcess:
-        order = {"task": asdict(task), "result": str(files.result)}
         if not self._forked:
-            return Fresh(work, {"order": order, "spec": spec_of(work)}, files)
+            return Fresh(work, task, files)
         if self._nursery is not None and self._nursery.is_dead:
             self._nursery.close()
             self._nursery = None
         self._nursery = self._nursery or Nursery(work)
-        return self._nursery.fork(order, files, of_map=None if task.index is None else task.node)
+        return self._nursery.fork(task, files)
 
     def _end(self, process: StepProcess) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -121,10 +129,18 @@ class Processes:
         process.give_up()
 
 
-def _end_of(returncode: int | None, timeout_s: float | None) -> str:
+def _end_of(returncode: int | None, task: Task, *, in_time: bool) -> str:
     """How a process ended without telling what came of its step, in words."""
-    if timeout_s is not None:
-        return f"the step took longer than its timeout_s={timeout_s:g} and was killed. Raise the limit or give it less to do."
+    if not in_time:
+        return (
+            f"the step took longer than its timeout_s={task.timeout_s:g} and was killed. Raise the limit or give it less to "
+            "do."
+        )
+    if returncode == OVER_MEMORY and task.memory_gb is not None:
+        return (
+            f"the step used more than the memory_gb={task.memory_gb:g} that it asks for and was killed. Ask for more, or give "
+            "it less data at a time."
+        )
     if returncode is None:
         return (
             "the process that steps are forked from died, and this step with it: killed by hand, or by the system for want "

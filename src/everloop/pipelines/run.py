@@ -12,6 +12,7 @@ from everloop.errors import Conflict, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
+from everloop.pipelines.admission import check_fits, resources_of
 from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
 from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
@@ -87,13 +88,15 @@ def run_pipeline(
     if run_id is not None and _is_known(ws, run_id):
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
     begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
+    executor = executor or _default_executor(ws, can_be_imported=begun.code is not None)
+    check_fits(begun.plan.steps, executor)
     run_id = run_id or new_id("run")
     with claimed(scratch_of(ws, run_id, token=1)):
         ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
         return conduct(
             ws,
             pipeline_run(ws, run_id),
-            executor or _default_executor(begun.code is not None),
+            executor,
             graph=begun.graph,
             on_progress=on_progress,
             lease_s=lease_s,
@@ -133,6 +136,8 @@ def resume(
     known = pipeline_run(ws, run_id)
     if known.state == "done":
         return known
+    executor = executor or _default_executor(ws, can_be_imported=known.code is not None)
+    check_fits(Plan.from_json(known.plan).steps, executor)
     token = known.token + 1
     is_dead = is_here(known.worker) and is_free(scratch_of(ws, run_id, token=known.token))
     with claimed(scratch_of(ws, run_id, token=token)) as is_ours:
@@ -144,7 +149,7 @@ def resume(
         return conduct(
             ws,
             pipeline_run(ws, run_id),
-            executor or _default_executor(known.code is not None),
+            executor,
             graph=None,
             on_progress=on_progress,
             lease_s=lease_s,
@@ -259,8 +264,8 @@ def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
     return project_of(pipeline.function.__module__, file, root=root)
 
 
-def _default_executor(can_be_imported: bool) -> Executor:
-    return Processes() if can_be_imported else Inline()
+def _default_executor(ws: Workspace, *, can_be_imported: bool) -> Executor:
+    return Processes(resources=resources_of(ws.settings.resources)) if can_be_imported else Inline()
 
 
 def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:

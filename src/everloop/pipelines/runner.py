@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from everloop import clock, tracking
 from everloop.errors import Invalid, LostLease
 from everloop.ids import new_id
 from everloop.pipelines import store
+from everloop.pipelines.admission import MEMORY, Room
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.flow import Flow
 from everloop.pipelines.journal import Begun, Ended, Journal, TrackedModel
@@ -28,6 +29,7 @@ from everloop.pipelines.seeds import step_seed
 from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
+_LOOK_AHEAD = 100  # ready steps among which one is looked for that there is room for
 _LOG_BYTES = 1_000_000  # kept of the beginning and of the end of what a step printed
 
 
@@ -143,15 +145,17 @@ class Runner:
         while self._retries and self._retries[0][0] <= clock.elapsed_s():
             self._flow.ready.appendleft(heapq.heappop(self._retries)[-1])
         begun, self._found = self._found, []
-        free = self._executor.slots - len(self._running) - sum(one.cached is None for one in begun)
+        taking = [*self._running.values(), *(one for one in begun if one.cached is None)]
+        room = Room(self._executor.slots, self._executor.capacity, [one.step for one in taking])
         begun += self._skips()
         with self._journal.ws.read() if self._expects_hits else nullcontext() as connection:
-            while len(begun) < _BATCH and free > 0 and (step := self._next_step()) is not None:
+            while len(begun) < _BATCH and (step := self._next_step(room)) is not None:
                 one = self._prepared(step)
                 if one.look and one.key and self._expects_hits and connection is not None:
                     one = self._from_cache(one, store.made_under(connection, one.key))
                 begun.append(one)
-                free -= one.cached is None
+                if one.cached is None:
+                    room.take(step)
         return begun
 
     def _wind_up(self) -> list[Begun]:
@@ -175,10 +179,15 @@ class Runner:
             found.append(Begun(step, self._attempts[step.name], None, parts, is_skipped=True))
         return found
 
-    def _next_step(self) -> PlannedStep | None:
-        if self._flow.ready:
-            return self._flow.ready.popleft()
-        while self._fans:
+    def _next_step(self, room: Room) -> PlannedStep | None:
+        """The first step that is ready and that there is room for."""
+        if room.is_full:
+            return None
+        for index, step in enumerate(islice(self._flow.ready, _LOOK_AHEAD)):
+            if room.admits(step):
+                del self._flow.ready[index]
+                return step
+        while self._fans and room.admits(self._fans[0].step):
             call = self._fans[0].next_call()
             if call is not None:
                 self._calls[call[1].name] = self._fans[0], call[0]
@@ -251,6 +260,7 @@ class Runner:
             seed=None if self._work.plan.seed is None else step_seed(self._work.plan.seed, call.step),
             index=index,
             item=None if fan is None or index is None else fan.item(index),
+            memory_gb=one.step.resources.get(MEMORY),
         )
 
     def _fan_out(self, one: Begun) -> None:

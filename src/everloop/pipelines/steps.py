@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from everloop.errors import Invalid
+from everloop.pipelines.admission import asked_for
 from everloop.pipelines.records import Source
 
 P = ParamSpec("P")
@@ -58,6 +59,9 @@ class Step(Generic[P, R]):
         When it fails for good the run goes on, and what takes its result is given None.
     always
         It runs though the run has failed, as the last thing, with None for what was not made; never from the cache.
+    resources
+        What it takes of the machine while it runs, by name: `cpus` above one, `memory_gb`, `gpus` and others of the
+        machine's own. It waits until that is free. One that uses more memory than it asked for is killed.
     """
 
     function: Callable[P, R]
@@ -68,6 +72,7 @@ class Step(Generic[P, R]):
     retry_on: tuple[type[Exception], ...] | None = None
     optional: bool = False
     always: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     signature: inspect.Signature = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -171,6 +176,10 @@ def step(
     retry_on: tuple[type[Exception], ...] | None = None,
     optional: bool = False,
     always: bool = False,
+    cpus: int = 1,
+    memory_gb: float | None = None,
+    gpus: int = 0,
+    resources: Mapping[str, float] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -183,8 +192,14 @@ def step(
     retry_on: tuple[type[Exception], ...] | None = None,
     optional: bool = False,
     always: bool = False,
+    cpus: int = 1,
+    memory_gb: float | None = None,
+    gpus: int = 0,
+    resources: Mapping[str, float] | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step; see `Step` for the options.
+
+    `cpus`, `memory_gb`, `gpus` and `resources`, which names others, are what it asks for of the machine.
 
     Raises
     ------
@@ -202,6 +217,7 @@ def step(
             retry_on=retry_on,
             optional=optional,
             always=always,
+            resources=asked_for(plain.__name__, cpus=cpus, memory_gb=memory_gb, gpus=gpus, others=resources),
         )
 
     return make if function is None else make(function)
