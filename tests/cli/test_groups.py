@@ -99,6 +99,11 @@ MISTAKES = [
     ("runs steps run_none", 2, "everloop runs list"),
     ("runs compare kind@1 run_none", 2, "run_none"),
     ("reproduce run_none", 2, "everloop runs list"),
+    ("runs logs run_none", 2, "everloop runs list"),
+    ("runs pause run_none", 2, "everloop runs list"),
+    ("runs resume run_none", 2, "everloop runs list"),
+    ("runs cancel run_none --reason test", 2, "everloop runs list"),
+    ("runs fork run_none --from fit", 2, "everloop runs list"),
     ("models show kind@9", 2, "kind@9"),
     ("models approve kind@2 --reason=", 2, "reason"),
     ("models release kind@2", 3, "approve"),
@@ -194,6 +199,19 @@ def test_a_run_keeps_the_seed_that_it_was_given(everloop: Shell) -> None:
     before = registry.version(everloop.shop.ws, "kind@2").run
     differing = everloop("runs", "compare", str(before), run)["parameters"]
     assert {"what": "seed", "name": "of the run", "before": "0", "after": "7"} in differing
+
+
+def test_a_run_is_forked_from_a_step_and_its_model_gated(everloop: Shell) -> None:
+    run = str(registry.version(everloop.shop.ws, "kind@1").run)
+    forked = everloop("runs", "fork", run, "--from", "fit", "--param", "picky=true")
+    assert forked["version"] == "kind@3"
+    assert forked["gate_report"]
+    states = {one["node"]: one["state"] for one in everloop("runs", "steps", forked["run"])}
+    assert (states["split"], states["fit"]) == ("cached", "done")
+    assert everloop("runs", "show", forked["run"])["params"] == {"picky": "true"}
+    assert everloop("runs", "resume", forked["run"])["version"] == "kind@3"  # it is done already
+    assert everloop("runs", "logs", forked["run"]) == []
+    assert "is done; only a running one can be paused" in everloop("runs", "pause", forked["run"], code=2)
 
 
 def test_a_comparison_is_told_part_by_part(everloop: Shell, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,7 +230,7 @@ def test_a_cancelled_run_is_over(any_ws: Workspace) -> None:
     assert CALLS == ["one", "two"]
     with pytest.raises(Conflict, match=r"was cancelled: the data was wrong\. Start a new one"):
         resume(any_ws, run.id, executor=Inline())
-    with pytest.raises(Conflict, match="only a running one can be cancelled"):
+    with pytest.raises(Conflict, match="only one that has not ended can be cancelled"):
         cancel(any_ws, run.id, reason="again")
 
 

@@ -54,7 +54,7 @@ LOOP = """
         return os.getpid()
 
 
-    @step(timeout_s=0.5)
+    @step(timeout_s=3)
     def goes_wrong(number: int, how: str) -> int:
         if number == 3 and how == "raises":
             raise ValueError("three")

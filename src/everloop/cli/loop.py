@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 from everloop.cli.output import Output, pass_output
 
 if TYPE_CHECKING:
+    from everloop.loop import Trained
     from everloop.pipelines import Progress
 
 _SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
@@ -73,22 +76,17 @@ def run(
 
     with out.workspace() as ws:
         found = room.load(file) if file is not None else room.loaded(ws)
-        ended = room.train(
-            ws,
-            found,
-            pipeline,
-            params=dict(map(_param, params)),
-            reason=reason,
-            on_progress=lambda one: tell(out, one),
-            seed=pipelines.DEFAULT_SEED if seed is None else seed,
-        )
-        if ended.version is None:
-            out.answer(ended, f"{ended.run} done.")
-        else:
-            verdict = "passed its gates" if ended.passed else "FAILED its gates"
-            out.answer(
-                ended, f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
+        with redirect_stdout(sys.stderr):  # what steps print is no part of the answer
+            ended = room.train(
+                ws,
+                found,
+                pipeline,
+                params=dict(map(param, params)),
+                reason=reason,
+                on_progress=lambda one: tell(out, one),
+                seed=pipelines.DEFAULT_SEED if seed is None else seed,
             )
+        out.answer(ended, told_of(ended))
 
 
 @click.command()
@@ -131,10 +129,25 @@ def score(out: Output, version: str, source: str, key: str | None, output: Path 
     out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
 
 
-def _param(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
+def told_of(ended: Trained) -> str:
+    """How a run ended, and what its model's gates say."""
+    if ended.version is None:
+        return f"{ended.run} done."
+    verdict = "passed its gates" if ended.passed else "FAILED its gates"
+    return f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
+
+
+def text(given: str) -> tuple[str, str]:
+    """A parameter's name and value, as text."""
+    name, separator, value = given.partition("=")
     if not separator:
-        raise click.UsageError(f"--param {text!r} has no value; write NAME=VALUE, such as c=4.")
+        raise click.UsageError(f"the parameter {given!r} has no value; write NAME=VALUE, such as c=4.")
+    return name, value
+
+
+def param(given: str) -> tuple[str, Any]:
+    """A parameter's name and value, which is JSON where it can be read so."""
+    name, value = text(given)
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:

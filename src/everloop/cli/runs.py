@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.loop import tell
+from everloop.cli.loop import param, tell, told_of
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
@@ -95,6 +96,108 @@ def steps(out: Output, run_id: str) -> None:
             "error": lambda one: one.error,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("step", required=False)
+@click.option("--follow", is_flag=True, help="Go on as more is printed, until the run ends.")
+@pass_output
+def logs(out: Output, run_id: str, step: str | None, follow: bool) -> None:
+    """Show what the steps of a run printed, or one STEP such as fit-2, or one call of a map such as fit[3].
+
+    What runs on this machine is shown as far as it got.
+
+    \b
+    Example: everloop runs logs run_0198... fit --follow
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        found = pipelines.follow(ws, run_id, node=step, to_the_end=follow)
+        if out.as_json:
+            out.answer([{"step": name, "text": text} for name, text in found])
+            return
+        for name, text in found:
+            sys.stdout.write("".join(f"{name} | {line}" for line in text.splitlines(keepends=True)))
+            sys.stdout.flush()
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@pass_output
+def pause(out: Output, run_id: str) -> None:
+    """Let a running pipeline begin no further step; what runs is finished.
+
+    \b
+    Example: everloop runs pause run_0198...
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        pipelines.pause(ws, run_id)
+        out.answer({"run": run_id}, f"{run_id} begins nothing more. Go on: everloop runs resume {run_id}")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--reason", required=True, help="Why; kept with the run.")
+@pass_output
+def cancel(out: Output, run_id: str, reason: str) -> None:
+    """End a run for good: what runs is killed, what was finished stays in the cache.
+
+    \b
+    Example: everloop runs cancel run_0198... --reason "wrong labels"
+    """
+    from everloop import pipelines
+
+    with out.workspace() as ws:
+        pipelines.cancel(ws, run_id, reason=reason)
+        out.answer({"run": run_id}, f"{run_id} is cancelled.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@pass_output
+def resume(out: Output, run_id: str) -> None:
+    """Go on with a run that was paused, that failed or whose process died. Finished steps do not run again.
+
+    \b
+    Example: everloop runs resume run_0198...
+    """
+    from everloop import loop as room
+
+    with out.workspace() as ws, redirect_stdout(sys.stderr):
+        ended = room.go_on(ws, run_id, on_progress=lambda one: tell(out, one))
+    out.answer(ended, told_of(ended))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--from", "start", required=True, metavar="STEP", help="The step to begin with, such as fit-2.")
+@click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter's other value, from there on."
+)
+@click.option("--reason", default="asked for on the command line", show_default=True)
+@pass_output
+def fork(out: Output, run_id: str, start: str, params: tuple[str, ...], reason: str) -> None:
+    """Run a run again from one step, with its code, data and labels; what came before is taken over.
+
+    \b
+    Example: everloop runs fork run_0198... --from fit --param c=4
+    """
+    from everloop import loop as room
+
+    with out.workspace() as ws, redirect_stdout(sys.stderr):
+        ended = room.fork(
+            ws,
+            run_id,
+            start=start,
+            params=dict(map(param, params)),
+            reason=reason,
+            on_progress=lambda one: tell(out, one),
+        )
+    out.answer(ended, told_of(ended))
 
 
 @runs.command()

@@ -31,7 +31,7 @@ from everloop.loop.plan import Change, plan
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
-from everloop.loop.train import Trained, train, train_job
+from everloop.loop.train import Trained, fork, go_on, train, train_job
 
 __all__ = [
     "LOOP_FILE",
@@ -61,6 +61,8 @@ __all__ = [
     "deliver",
     "endpoint",
     "feature",
+    "fork",
+    "go_on",
     "has_approved",
     "label_set",
     "load",

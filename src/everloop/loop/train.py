@@ -113,6 +113,35 @@ def train(
     return Trained(run.id, version.ref, report.id, checks.standing(ws, report.id).is_clear)
 
 
+def go_on(ws: Workspace, run_id: str, *, on_progress: OnProgress | None = None) -> Trained:
+    """Go on with a run that was paused, failed or lost its process; then as `train`. Raises as `pipelines.resume`."""
+    run = pipelines.resume(ws, run_id, paused=True, on_progress=on_progress)
+    return _delivered(ws, run, on_progress)
+
+
+def fork(
+    ws: Workspace,
+    run_id: str,
+    *,
+    start: str,
+    params: Mapping[str, Any] | None = None,
+    reason: str,
+    on_progress: OnProgress | None = None,
+) -> Trained:
+    """Run a run again from one of its steps; then as `train`. Raises as `pipelines.fork`."""
+    run = pipelines.fork(ws, run_id, start=start, params=params, reason=reason, on_progress=on_progress)
+    return _delivered(ws, run, on_progress)
+
+
+def _delivered(ws: Workspace, run: PipelineRun, on_progress: OnProgress | None) -> Trained:
+    """What follows on a run's end when its pipeline is one of the applied loop's."""
+    applied = newest(ws)
+    loop = None if applied is None else loaded(ws)
+    if loop is None or run.pipeline not in loop.pipelines:
+        return Trained(run.id)
+    return train(ws, loop, run.pipeline, reason=run.reason, run_id=run.id, on_progress=on_progress)
+
+
 def _model_on(loop: Loop, pipeline: Pipeline[..., Any]) -> DeclaredModel | None:
     return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline.name), None)
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
+    from everloop.pipelines.forking import fork
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.lean import Lean
+    from everloop.pipelines.logs import follow, printed
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
         reproduce,
         verdicts_on,
     )
-    from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.run import cancel, pause, resume, run_pipeline
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.tracing import Pipeline, pipeline
@@ -81,6 +83,8 @@ _HOMES = {
     "Executor": "executors",
     "Inline": "executors",
     "Lean": "lean",
+    "follow": "logs",
+    "printed": "logs",
     "Processes": "processes",
     "resources_of": "admission",
     "when": "builtin",
@@ -109,7 +113,9 @@ _HOMES = {
     "Reproduction": "reproduction",
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
+    "fork": "forking",
     "cancel": "run",
+    "pause": "run",
     "resume": "run",
     "run_pipeline": "run",
     "DEFAULT_SEED": "seeds",
@@ -158,11 +164,15 @@ __all__ = [
     "compare",
     "files_of_model",
     "fit",
+    "follow",
+    "fork",
     "held_out_answers",
     "output_of",
+    "pause",
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "printed",
     "reproduce",
     "resources_of",
     "result",

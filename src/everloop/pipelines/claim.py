@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from everloop.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from everloop.workspace import Workspace
 
 LEASE_S = 30.0
 _BEAT_S = 2.0  # how soon a replaced or cancelled runner notices at the latest
@@ -35,6 +38,11 @@ def is_here(worker: str) -> bool:
 
 def lease_end(now: datetime, lease_s: float) -> datetime:
     return now + timedelta(seconds=lease_s)
+
+
+def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
+    """Where the runner under a token keeps its lock, and the logs and messages of its steps while it goes on."""
+    return ws.home.absolute() / "runs" / run_id / str(token)
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from everloop import clock, events, tracking
-from everloop.errors import Conflict, Invalid, LostLease, StepFailed
+from everloop.errors import Invalid, LostLease, NotReady, StepFailed
 from everloop.ledger import Node, link
-from everloop.pipelines.claim import beating, lease_end
+from everloop.pipelines.claim import beating, lease_end, scratch_of
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.journal import Journal
@@ -18,7 +17,7 @@ from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import pipeline_run
 from everloop.pipelines.records import OnProgress, PipelineRun, Progress
 from everloop.pipelines.runner import Runner
-from everloop.pipelines.snapshot import check_out, import_pipeline, is_imported_from, use
+from everloop.pipelines.snapshot import check_out, imported_from
 from everloop.pipelines.tracked import describe
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -40,7 +39,7 @@ def conduct(
 
     Raises
     ------
-    StepFailed, LostLease
+    StepFailed, LostLease, NotReady
         As `run_pipeline`.
     """
     begun = clock.elapsed_s()
@@ -58,14 +57,22 @@ def conduct(
         attempts=run.steps,
         on_progress=on_progress,
     )
+
+    def beat() -> bool:
+        state = journal.renew(lambda now: lease_end(now, lease_s))
+        if state == "pausing":
+            runner.pause()
+        return state is not None
+
     on_progress = on_progress or _unheard
     on_progress(Progress("run_started", run.id, "", plan.pipeline, runner.told, runner.total))
     try:
-        with beating(
-            lambda: journal.renew(lambda now: lease_end(now, lease_s)), runner.lose, lease_s=lease_s
-        ):
+        with beating(beat, runner.lose, lease_s=lease_s):
             runner.run()
-            _end(ws, journal, plan, runner)
+            if runner.is_paused:
+                journal.pause()
+            else:
+                _end(ws, journal, plan, runner)
     except BaseException as error:
         executor.stop()
         if not isinstance(error, LostLease):
@@ -75,6 +82,10 @@ def conduct(
         executor.close()
     seconds, failure = clock.elapsed_s() - begun, runner.error
     done, total = runner.told, runner.total
+    if runner.is_paused:
+        raise NotReady(
+            f"run {run.id} of pipeline {plan.pipeline} is paused. Go on: everloop runs resume {run.id}"
+        )
     on_progress(Progress("run_ended", run.id, "", plan.pipeline, done, total, seconds, failure or ""))
     if failure is not None:
         raise StepFailed(
@@ -96,11 +107,6 @@ def _work(
 ) -> Work:
     work = Work(ws, plan, graph, code, scratch_of(ws, run.id, token=run.token))
     return work if place is None else replace(work, python=place.python, variables=place.variables)
-
-
-def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
-    """Where the runner under a token keeps its lock, and the logs and messages of its steps while it goes on."""
-    return ws.home.absolute() / "runs" / run_id / str(token)
 
 
 def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
@@ -130,19 +136,12 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
 
 def _traced_here(plan: Plan, code: Path | None) -> Graph:
     """The graph, from the run's code imported into this process."""
-    module = plan.entry.partition(":")[0]
     if code is None:
         raise Invalid(
             f"{plan.entry} is not in a file, so its run cannot be taken over by another process. Run it again: finished "
             "steps come from the cache."
         )
-    if module not in sys.modules:
-        use(code, root=Path(plan.root), folders=plan.folders)
-    elif not is_imported_from(code, plan.folders, module):
-        raise Conflict(
-            f"this process has another {module} imported than the run's. Resume it with executor=Processes()."
-        )
-    return import_pipeline(plan.entry).trace(plan.params)
+    return imported_from(code, plan).trace(plan.params)
 
 
 def _unheard(_progress: Progress) -> None:

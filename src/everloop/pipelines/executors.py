@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from everloop.errors import Invalid
 from everloop.pipelines.graph import Graph
+from everloop.pipelines.logs import kept_as_printed, log_place
 from everloop.pipelines.perform import Outcome, Task, perform
 from everloop.pipelines.plan import Plan
 from everloop.pipelines.results import Results
@@ -69,7 +70,8 @@ class Executor(Protocol):
 class Inline:
     """Runs steps in this process, one at a time: no start-up cost, and no protection from what a step does to it.
 
-    A time limit cannot be kept here, and what a step prints goes where this process prints.
+    A time limit cannot be kept here. What a step prints goes where this process prints, and into the run's log as far as
+    Python prints it.
     """
 
     slots = 1
@@ -80,8 +82,11 @@ class Inline:
         if work.graph is None:
             raise Invalid("the inline executor needs the traced pipeline. Use Processes for this run.")
         results = Results(work.ws.blobs, work.scratch)
+        log = log_place(work.scratch, task.name, task.attempt)
+        with kept_as_printed(log):
+            outcome = perform(work.graph, task, results=results, workspace=lambda: work.ws)
         done: Future[Outcome] = Future()
-        done.set_result(perform(work.graph, task, results=results, workspace=lambda: work.ws))
+        done.set_result(replace(outcome, log=str(log)) if log.exists() else outcome)
         return done
 
     def stop(self) -> None:

@@ -135,8 +135,18 @@ class Journal:
 
         self.ws.write(change, power_safe=False)
 
-    def renew(self, until: Callable[[datetime], datetime]) -> bool:
-        """Push the lease's end out; False when the run is no longer ours."""
+    def pause(self) -> None:
+        """Write that nothing runs any more of a run that was to be paused, and give the lease back. Raises LostLease."""
+
+        def change(tx: Tx) -> None:
+            self._hold(tx)
+            store.interrupt(tx, self.run, ended_at=self.ws.now())  # maps that are open
+            store.update_run(tx, self.run, {"state": "paused", "lease_until": None})
+
+        self.ws.write(change)
+
+    def renew(self, until: Callable[[datetime], datetime]) -> str | None:
+        """Push the lease's end out; the run's state, None when it is no longer ours."""
         return self.ws.write(
             lambda tx: store.renew(tx, self.run, token=self.token, until=until(tx.wall())), power_safe=False
         )

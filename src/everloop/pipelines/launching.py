@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from everloop import clock
-from everloop.pipelines.canonical import digest_of
 from everloop.pipelines.executors import Work
+from everloop.pipelines.logs import attempt_name, log_place
 from everloop.pipelines.perform import Outcome, Task
 from everloop.pipelines.records import Stored
 from everloop.settings import child_environment
@@ -49,11 +49,10 @@ class AttemptFiles:
     """The files of one attempt: what it is told, what it prints, what it answers."""
 
     def __init__(self, work: Work, task: Task) -> None:
-        # a node's name is the file's where it is short enough for a file system
-        name = task.name if len(task.name.encode()) <= 150 else digest_of(task.name)[:32]
-        self.order = work.scratch / f"{name}-{task.attempt}.order.json"
-        self.result = work.scratch / f"{name}-{task.attempt}.result.json"
-        self.log = work.scratch / f"{name}-{task.attempt}.log"
+        name = attempt_name(task.name, task.attempt)
+        self.order = work.scratch / f"{name}.order.json"
+        self.result = work.scratch / f"{name}.result.json"
+        self.log = log_place(work.scratch, task.name, task.attempt)
         self.log.touch()
 
     def told(self, task: Task) -> dict[str, Any]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from everloop.workspace import Workspace
 
-RunState = Literal["running", "done", "failed", "cancelled"]
+# A run is `pausing` while what runs of it ends.
+RunState = Literal["running", "pausing", "paused", "done", "failed", "cancelled"]
 StepState = Literal["running", "done", "cached", "failed", "interrupted", "skipped", "ran_anyway"]
 
 

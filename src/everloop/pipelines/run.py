@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import Conflict, LostLease, NotReady, StepFailed
+from everloop.errors import Conflict, Invalid, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.admission import check_fits, resources_of
-from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
-from everloop.pipelines.conduct import conduct, scratch_of
+from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end, scratch_of
+from everloop.pipelines.conduct import conduct
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.place import Place
@@ -22,7 +22,7 @@ from everloop.pipelines.plan import Plan, plan_run
 from everloop.pipelines.processes import Processes
 from everloop.pipelines.project import Project, file_of, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
-from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
+from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, StepRun
 from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import capture
 from everloop.pipelines.tracing import Pipeline
@@ -30,7 +30,8 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 SEED_TAG = "everloop.seed"
-REPEATED = "repeated"  # the role of a run in the lineage of its reruns
+REPEATED = "repeated"  # the role of a run in the lineage of what shows that it can be reproduced
+FORKED = "forked"  # and of those that were begun from one of its steps
 
 
 def run_pipeline(
@@ -84,6 +85,8 @@ def run_pipeline(
         The code in memory is not the code in the files.
     LostLease
         Another process took the run over, or it was cancelled.
+    NotReady
+        It was paused.
     """
     if run_id is not None and _is_known(ws, run_id):
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
@@ -110,6 +113,7 @@ def resume(
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
     take_over: bool = False,
+    paused: bool = False,
     lease_s: float = LEASE_S,
 ) -> PipelineRun:
     """Go on with a run that was interrupted or that failed; a run that is done is returned as it is.
@@ -122,12 +126,14 @@ def resume(
     ----------
     take_over
         Do not wait for a runner that may still live: for a worker to whom the run's job was given anew.
+    paused
+        Also go on with a run that somebody paused.
 
     Raises
     ------
     NotFound
     NotReady
-        Its runner is alive, or on another machine and its lease has not ended.
+        Its runner is alive, or on another machine and its lease has not ended; or it is paused.
     Conflict
         The run was cancelled.
     StepFailed, LostLease
@@ -144,7 +150,9 @@ def resume(
         if not is_ours:
             raise NotReady(f"run {run_id} is being taken over by another process. Wait for it.")
         may_take = take_over or is_dead
-        ws.write(lambda tx: _take(ws, tx, run_id, token=token, may_take=may_take, lease_s=lease_s))
+        ws.write(
+            lambda tx: _take(ws, tx, run_id, token=token, may_take=may_take, paused=paused, lease_s=lease_s)
+        )
         tracking.resume_run(ws, run_id)
         return conduct(
             ws,
@@ -194,6 +202,74 @@ def run_again(
             raise
 
 
+def run_from(
+    ws: Workspace,
+    original: PipelineRun,
+    plan: Plan,
+    kept: Sequence[StepRun],
+    *,
+    reason: str,
+    executor: Executor | None,
+    on_progress: OnProgress | None,
+) -> PipelineRun:
+    """Run a plan with the code and the pinned inputs of an earlier run, of which the attempts `kept` are taken over."""
+    code = None if original.code is None else tracking.code(ws, original.code)
+    if code is None:
+        raise Invalid(
+            f"{original.entry} is not in a file, so it cannot be run from its code again. Run the pipeline."
+        )
+    begun = _Prepared(
+        plan, None, {}, original.pins, code, tracking.capture_environment(ws), tracking.machine()
+    )
+    executor = executor or _default_executor(ws, can_be_imported=True)
+    check_fits(plan.steps, executor)
+    run_id = new_id("run")
+
+    def begin(tx: Tx) -> None:
+        _begin(ws, tx, run_id, begun, reason=reason, lease_s=LEASE_S)
+        link(tx, Node("run", original.id), Node("run", run_id), role=FORKED, at=ws.now())
+        rows = [{**vars(one), "id": new_id("step"), "run": run_id, "attempt": 1, "token": 1} for one in kept]
+        for row in rows:
+            ended = {"log": None, "tracking_run": None, "error": None, "seconds": 0.0}
+            state = "skipped" if row["state"] == "skipped" else "cached"
+            at = {"started_at": ws.now(), "ended_at": ws.now()}
+            row.update(**ended, **at, state=state, output=store.stored_json(row["output"]))
+        store.insert_step_runs(tx, rows)
+
+    with claimed(scratch_of(ws, run_id, token=1)):
+        ws.write(begin, power_safe=False)
+        return conduct(
+            ws,
+            pipeline_run(ws, run_id),
+            executor,
+            graph=None,
+            on_progress=on_progress,
+            lease_s=LEASE_S,
+        )
+
+
+def pause(ws: Workspace, run_id: str) -> None:
+    """Let a run begin no further step. Its runner notices within two seconds; what runs is finished first.
+
+    Raises
+    ------
+    NotFound
+    Conflict
+        The run is not running.
+    """
+
+    def change(tx: Tx) -> None:
+        run = store.locked_run(tx, run_id)
+        if run is None:
+            raise unknown(run_id)
+        if run.state != "running":
+            raise Conflict(f"run {run_id} is {run.state}; only a running one can be paused.")
+        is_left = run.lease_until is None or run.lease_until < tx.wall()
+        store.update_run(tx, run_id, {"state": "paused" if is_left else "pausing"})
+
+    ws.write(change)
+
+
 def cancel(ws: Workspace, run_id: str, *, reason: str) -> None:
     """End a run for good. Its runner notices within two seconds and kills what runs; nothing more of it is kept.
 
@@ -208,8 +284,8 @@ def cancel(ws: Workspace, run_id: str, *, reason: str) -> None:
         run = store.locked_run(tx, run_id)
         if run is None:
             raise unknown(run_id)
-        if run.state != "running":
-            raise Conflict(f"run {run_id} is {run.state}; only a running one can be cancelled.")
+        if run.state not in (*store.UNDER_WAY, "paused"):
+            raise Conflict(f"run {run_id} is {run.state}; only one that has not ended can be cancelled.")
         store.interrupt(tx, run_id, ended_at=ws.now())
         values = {"state": "cancelled", "token": run.token + 1, "error": reason, "ended_at": ws.now()}
         store.update_run(tx, run_id, {**values, "lease_until": None})
@@ -309,7 +385,9 @@ def _seed_tag(plan: Plan) -> dict[str, str]:
     return {} if plan.seed is None else {SEED_TAG: str(plan.seed)}
 
 
-def _take(ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, lease_s: float) -> None:
+def _take(
+    ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, paused: bool, lease_s: float
+) -> None:
     """Make a run this process's, under the next token.
 
     `may_take` says that its runner is dead, or that it does not matter whether it is.
@@ -319,6 +397,8 @@ def _take(ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, lea
         raise unknown(run_id)
     if run.state == "cancelled":
         raise Conflict(f"run {run_id} was cancelled: {run.error} Start a new one.")
+    if run.state in ("pausing", "paused") and not paused:
+        raise NotReady(f"run {run_id} is {run.state}. Go on with it: everloop runs resume {run_id}")
     now = tx.wall()
     is_open = run.token == token - 1 and run.state != "done"
     if not is_open or not (may_take or run.lease_until is None or run.lease_until < now):

@@ -75,7 +75,9 @@ class Runner:
         self._known_calls: dict[str, tuple[Stored, str]] = {}  # finished by an earlier runner
         self._running: dict[Future[Outcome], Begun] = {}
         self._retries: list[tuple[float, int, PlannedStep]] = []
-        self._lost = threading.Event()
+        self._told = threading.Event()  # from beside, about the run as a whole: one of the next two
+        self._is_lost = False
+        self._is_pausing = False
         self._found: list[Begun] = []  # taken from the cache: to be written down
         self._anyway: set[str] = set()  # begun though the run has failed
         self._closed: list[_End] = []  # what ended without being run by the executor
@@ -91,8 +93,13 @@ class Runner:
         name = next(iter(self._errors), None)
         return None if name is None else f"step {self._steps[name].label} failed: {self._errors[name]}"
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it began nothing more because it was told so."""
+        return self._is_pausing and self.error is None and self._flow.settled < len(self._steps)
+
     def run(self) -> None:
-        """Go on until all steps are finished, or one failed for good (`error`) and those beside it ended.
+        """Go on until all steps are finished, or one failed for good (`error`) and those beside it ended, or it is paused.
 
         Raises
         ------
@@ -102,7 +109,7 @@ class Runner:
         self._repair()
         ended: list[_End] = []
         while True:
-            begun = self._wind_up() if self.error else self._next()
+            begun = self._wind_up() if self.error else [] if self._is_pausing else self._next()
             known: dict[str, tuple[str, Stored]] = {}
             if ended or begun:
                 known = self._journal.advance(
@@ -110,7 +117,7 @@ class Runner:
                 )
             for end in ended:
                 self._committed(end)
-            if not begun and not self._running and (self.error or not self._retries):
+            if not begun and not self._running and (self._is_pausing or self.error or not self._retries):
                 return
             for one in begun:
                 if one.id in known:
@@ -121,8 +128,14 @@ class Runner:
 
     def lose(self) -> None:
         """Told from beside that the run is no longer ours: end what runs."""
-        self._lost.set()
+        self._is_lost = True
+        self._told.set()
         self._executor.stop()
+
+    def pause(self) -> None:
+        """Told from beside to begin nothing more: `run` returns when what runs has ended."""
+        self._is_pausing = True
+        self._told.set()
 
     def _take_over(self, attempts: Sequence[StepRun]) -> None:
         """Take over what earlier runners of the run settled."""
@@ -339,8 +352,8 @@ class Runner:
             done, _ = wait(self._running, timeout=due_s, return_when=FIRST_COMPLETED)
         else:
             done = set()
-            self._lost.wait(due_s or 0.0)
-        if self._lost.is_set():
+            self._told.wait(due_s or 0.0)
+        if self._is_lost:
             raise LostLease(f"run {self._journal.run} was taken over or cancelled; its steps were ended.")
         ended = [self._end(self._running.pop(future), future.result()) for future in done]
         ended, self._closed = [*ended, *self._closed], []

@@ -12,6 +12,7 @@ from everloop.errors import Conflict, EverloopError, Invalid, NotFound
 from everloop.pipelines.tracing import Pipeline
 
 if TYPE_CHECKING:
+    from everloop.pipelines.plan import Plan
     from everloop.pipelines.project import Project
     from everloop.tracking import Code
     from everloop.workspace import Workspace
@@ -94,7 +95,25 @@ def import_pipeline(entry: str) -> Pipeline[..., Any]:
     return found
 
 
-def is_imported_from(code: Path, folders: Sequence[str], module: str) -> bool:
+def imported_from(code: Path, plan: Plan) -> Pipeline[..., Any]:
+    """A plan's pipeline, from the snapshot in `code`, in this process.
+
+    Raises
+    ------
+    Conflict
+        Another form of its module was imported here before.
+    """
+    module = plan.entry.partition(":")[0]
+    if module not in sys.modules:
+        use(code, root=Path(plan.root), folders=plan.folders)
+    elif not _is_imported_from(code, plan.folders, module):
+        raise Conflict(
+            f"this process has another {module} imported than the run's. Use executor=Processes(), or another process."
+        )
+    return import_pipeline(plan.entry)
+
+
+def _is_imported_from(code: Path, folders: Sequence[str], module: str) -> bool:
     """Whether the module in this process was made from the snapshot's files, wherever it was imported from."""
     loaded = sys.modules.get(module)
     file = getattr(loaded, "__file__", None)

@@ -13,6 +13,7 @@ from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
 from everloop.storage import Json, Tx, Utc, metadata
 
 FINISHED = ("done", "cached")
+UNDER_WAY = ("running", "pausing")  # the states in which somebody runs a run
 # As text, not as bound values: only then can a planner see that a partial index serves a question.
 _IS_DONE = sa.text("state = 'done'")
 _IS_FINISHED = sa.text("state IN ('done', 'cached')")
@@ -87,7 +88,7 @@ _IS_HELD = (
     .where(
         pipeline_runs.c.id == sa.bindparam("of_run"),
         pipeline_runs.c.token == sa.bindparam("under"),
-        pipeline_runs.c.state == "running",
+        pipeline_runs.c.state.in_(UNDER_WAY),
     )
     .with_for_update()
 )
@@ -154,10 +155,15 @@ def update_run(tx: Tx, run_id: str, values: dict[str, Any]) -> None:
     tx.execute(sa.update(pipeline_runs).where(pipeline_runs.c.id == run_id).values(**values))
 
 
-def renew(tx: Tx, run_id: str, *, token: int, until: datetime) -> bool:
-    """Push the lease's end out if `token` is still in force; whether it was."""
-    held = (pipeline_runs.c.id == run_id, pipeline_runs.c.token == token, pipeline_runs.c.state == "running")
-    return tx.execute(sa.update(pipeline_runs).where(*held).values(lease_until=until)).rowcount == 1
+def renew(tx: Tx, run_id: str, *, token: int, until: datetime) -> str | None:
+    """Push the lease's end out if `token` is still in force; the run's state, None: it is not."""
+    held = (
+        pipeline_runs.c.id == run_id,
+        pipeline_runs.c.token == token,
+        pipeline_runs.c.state.in_(UNDER_WAY),
+    )
+    statement = sa.update(pipeline_runs).where(*held).values(lease_until=until)
+    return tx.execute(statement.returning(pipeline_runs.c.state)).scalar()
 
 
 def insert_step_runs(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
