@@ -68,26 +68,40 @@ def is_free(folder: Path) -> bool:
 
 def _locked(folder: Path) -> TextIO | None:
     """The runner's lock, which the system lets go of when its holder dies."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / "lock").open("w")
+        except FileNotFoundError:  # who had it removed the folder between the two
+            continue
+        except OSError as error:
+            raise StorageFailed(
+                f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if _is_named(file, folder / "lock"):
+            return file
+        file.close()  # who had it removed it between the two: what was locked is no lock for anybody else
+
+
+def _is_named(file: TextIO, path: Path) -> bool:
+    """Whether an open file is the one that is found under a path."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise StorageFailed(
-            f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sweep(folder: Path) -> None:
     """Remove what dead runners left, and the run's folder when nothing is in it any more."""
     for left in folder.glob("*/"):
-        if is_free(left):
-            shutil.rmtree(left, ignore_errors=True)
+        if (lock := _locked(left)) is not None:
+            with lock:  # as long as it is removed: nobody is to begin in it
+                shutil.rmtree(left, ignore_errors=True)
     with suppress(OSError):  # somebody alive is in it, or it is gone already
         folder.rmdir()
 

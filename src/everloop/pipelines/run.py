@@ -81,6 +81,8 @@ def run_pipeline(
         A step failed for good. The run is kept as failed; what was finished stays, for `resume` and for the cache.
     Conflict
         The code in memory is not the code in the files.
+    NotReady
+        Another process runs this `run_id`.
     LostLease
         Another process took the run over, or it was cancelled.
     """
@@ -88,8 +90,11 @@ def run_pipeline(
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
     begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
     run_id = run_id or new_id("run")
-    with claimed(scratch_of(ws, run_id, token=1)):
-        ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
+    with claimed(scratch_of(ws, run_id, token=1)) as is_ours:
+        if not is_ours or not ws.write(
+            lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False
+        ):
+            raise NotReady(f"run {run_id} is being begun by another process. Wait for it.")
         return conduct(
             ws,
             pipeline_run(ws, run_id),
@@ -263,8 +268,12 @@ def _default_executor(can_be_imported: bool) -> Executor:
     return Processes() if can_be_imported else Inline()
 
 
-def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:
+def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> bool:
+    """Write a run down; False when another process was quicker with the same id."""
     plan = begun.plan
+    tx.lock(run_id)
+    if store.run_by_id(tx.connection, run_id) is not None:
+        return False
     tracking.start_run_in(
         ws,
         tx,
@@ -298,6 +307,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
         link(tx, Node(pinned.kind, pinned.ref), Node("run", run_id), role=name[:60], at=ws.now())
     if plan.repeats is not None:
         link(tx, Node("run", plan.repeats), Node("run", run_id), role=REPEATED, at=ws.now())
+    return True
 
 
 def _seed_tag(plan: Plan) -> dict[str, str]:
