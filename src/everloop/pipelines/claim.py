@@ -20,6 +20,7 @@ from typing import TextIO
 from everloop.errors import StorageFailed
 
 LEASE_S = 30.0
+_TRIES = 100  # at a folder that others make and remove meanwhile
 _BEAT_S = 2.0  # how soon a replaced or cancelled runner notices at the latest
 
 
@@ -68,13 +69,14 @@ def is_free(folder: Path) -> bool:
 
 def _locked(folder: Path) -> TextIO | None:
     """The runner's lock, which the system lets go of when its holder dies."""
-    while True:
+    for tries_left in reversed(range(_TRIES)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = (folder / "lock").open("w")
-        except FileNotFoundError:  # who had it removed the folder between the two
-            continue
         except OSError as error:
+            # who had it may have removed it between two of our calls; then the next try makes it anew
+            if tries_left and isinstance(error, FileExistsError | FileNotFoundError):
+                continue
             raise StorageFailed(
                 f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
             ) from error
@@ -85,7 +87,8 @@ def _locked(folder: Path) -> TextIO | None:
             return None
         if _is_named(file, folder / "lock"):
             return file
-        file.close()  # who had it removed it between the two: what was locked is no lock for anybody else
+        file.close()  # removed before it was locked: it is no lock for anybody else
+    return None
 
 
 def _is_named(file: TextIO, path: Path) -> bool:

@@ -97,7 +97,7 @@ def run_pipeline(
             raise NotReady(f"run {run_id} is being begun by another process. Wait for it.")
         return conduct(
             ws,
-            pipeline_run(ws, run_id),
+            _under(ws, run_id, token=1),
             executor or _default_executor(begun.code is not None),
             graph=begun.graph,
             on_progress=on_progress,
@@ -148,7 +148,7 @@ def resume(
         tracking.resume_run(ws, run_id)
         return conduct(
             ws,
-            pipeline_run(ws, run_id),
+            _under(ws, run_id, token=token),
             executor or _default_executor(known.code is not None),
             graph=None,
             on_progress=on_progress,
@@ -180,7 +180,7 @@ def run_again(
         try:
             return conduct(
                 ws,
-                pipeline_run(ws, run_id),
+                _under(ws, run_id, token=1),
                 Processes(),
                 graph=None,
                 on_progress=on_progress,
@@ -334,6 +334,11 @@ def _take(ws: Workspace, tx: Tx, run_id: str, *, token: int, may_take: bool, lea
     store.interrupt(tx, run_id, ended_at=ws.now())
     values = {"state": "running", "token": token, "worker": here(), "error": None, "ended_at": None}
     store.update_run(tx, run_id, {**values, "lease_until": lease_end(now, lease_s)})
+
+
+def _under(ws: Workspace, run_id: str, *, token: int) -> PipelineRun:
+    """A run under the token that this process took; whoever took it over since has a higher one, which is not ours."""
+    return replace(pipeline_run(ws, run_id), token=token)
 
 
 def _is_known(ws: Workspace, run_id: str) -> bool:
