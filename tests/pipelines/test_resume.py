@@ -212,7 +212,7 @@ def test_of_two_that_begin_a_run_under_one_id_one_waits(any_ws: Workspace) -> No
     def takes_it() -> int:
         return two(Begun())  # type: ignore[arg-type]  # a declaration stands for its rows
 
-    with pytest.raises(NotReady, match="is being begun by another process. Wait for it"):
+    with pytest.raises(NotReady, match="is being begun by another process"):
         run_pipeline(any_ws, takes_it, reason="test", run_id=run_id, executor=Inline())
     assert pipeline_run(any_ws, run_id).state == "done"
     second = new_id("run")

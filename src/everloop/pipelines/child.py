@@ -31,6 +31,8 @@ from everloop.pipelines.snapshot import import_pipeline, use
 if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
+UNTOLD = os.EX_IOERR  # exit code of a process that could not write what came of its step
+
 
 def traced(spec: dict[str, Any]) -> Graph | str:
     """Import the project from its snapshot and trace the pipeline: its graph, or why there is none."""
@@ -42,12 +44,18 @@ def traced(spec: dict[str, Any]) -> Graph | str:
 
 
 def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> bool:
-    """Do one step and tell what came of it; whether it made something."""
+    """Do one step and tell what came of it; whether it made something.
+
+    Ends the process with UNTOLD when the disk does not take even that.
+    """
     faulthandler.enable()  # a crash in native code then shows the Python lines that led there, in the log
     outcome = _outcome(order, spec, graph)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    _tell(outcome, Path(order["result"]))
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        _tell(outcome, Path(order["result"]))
+    except OSError:
+        os._exit(UNTOLD)
     return outcome.error is None
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from everloop import clock
-from everloop.errors import EverloopError, Invalid
+from everloop.errors import EverloopError, Invalid, StorageFailed
 from everloop.pipelines.graph import Binding, Constant, Declared, Each, Graph, Group, Mapped, Output
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
@@ -85,6 +85,8 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
         bound.arguments.update({key: inputs.value(binding) for key, binding in node.bindings.items()})
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
+    except Exception as error:  # noqa: BLE001  (a declaration's own code, or the disk that inputs are laid out on)
+        return Outcome(error=f"what step {task.name} takes could not be loaded: {_cause(error)}")
     try:
         with seeded(task.seed):
             value = node.step.function(*bound.args, **bound.kwargs)
@@ -94,8 +96,16 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
         return Outcome(error=_told(error), is_final=is_final)
     try:
         return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value))
+    except (StorageFailed, OSError) as error:
+        return Outcome(error=f"what step {node.step.name} returned was not kept: {_cause(error)}")
     except EverloopError as error:
         return Outcome(error=f"step {node.step.name} returned what cannot be kept: {error}", is_final=True)
+    except Exception as error:  # noqa: BLE001  (libraries that write values raise anything over odd ones)
+        return Outcome(
+            error=f"step {node.step.name} returned a {type(value).__name__} that cannot be kept: {type(error).__name__}: "
+            f"{error}. Return tables, arrays, models, paths, bytes and JSON values that hold nothing odd.",
+            is_final=True,
+        )
 
 
 class _Inputs:
@@ -144,6 +154,14 @@ class _Inputs:
         loaded = self.results.bring(stored)
         self._loaded.append((loaded, stored))
         return loaded
+
+
+def _cause(error: Exception) -> str:
+    """An error by its kind and words, one of the disk with what to do about it; our own say all that themselves."""
+    if isinstance(error, EverloopError):
+        return str(error)
+    remedy = " Free space or make the folder writable, then resume the run." if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}: {error}.{remedy}"
 
 
 def _told(error: BaseException) -> str:

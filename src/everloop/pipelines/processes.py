@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from everloop import clock
-from everloop.errors import Invalid
+from everloop.errors import Invalid, StorageFailed
+from everloop.pipelines.child import UNTOLD
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import (
     GRACE_S,
@@ -63,7 +66,9 @@ class Processes:
             )
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="everloop-step")
-        return self._threads.submit(self._attend, work, task, AttemptFiles(work, task), self._stops)
+        with _begins(task):
+            files = AttemptFiles(work, task)
+        return self._threads.submit(self._attend, work, task, files, self._stops)
 
     def stop(self) -> None:
         with self._lock:
@@ -86,7 +91,8 @@ class Processes:
         with self._lock:
             if self._stops != stops:
                 return Outcome(error="the run was stopped before this step began", is_final=True)
-            process = self._launched(work, task, files)
+            with _begins(task):
+                process = self._launched(work, task, files)
             self._running.add(process)
         in_time = process.ended(task.timeout_s)
         if not in_time:
@@ -121,6 +127,18 @@ class Processes:
         process.give_up()
 
 
+@contextmanager
+def _begins(task: Task) -> Iterator[None]:
+    """What the system refuses while a step's process is begun ends the run, which can be resumed."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(
+            f"step {task.name} could not be begun: {error.strerror or error} ({error.filename or 'starting its process'}). "
+            "What was finished is kept. Free space, or end other processes, then resume the run."
+        ) from error
+
+
 def _end_of(returncode: int | None, timeout_s: float | None) -> str:
     """How a process ended without telling what came of its step, in words."""
     if timeout_s is not None:
@@ -134,6 +152,11 @@ def _end_of(returncode: int | None, timeout_s: float | None) -> str:
         return (
             "the step's process was killed (SIGKILL): by hand, or by the system for want of memory. Give the step less data "
             "at a time, or the machine more memory."
+        )
+    if returncode == UNTOLD:
+        return (
+            "what came of the step could not be written below the workspace's home. Free space or make it writable, then "
+            "resume the run."
         )
     if returncode < 0:
         name = signal.Signals(-returncode).name
