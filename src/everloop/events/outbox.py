@@ -66,18 +66,21 @@ def emit(
     """Write an event in the transaction of what it tells; `message` is one sentence for a person."""
     event_id = new_id("ev")
     tx.execute(
-        sa.insert(events).values(
-            id=event_id,
-            kind=kind,
-            level=level,
-            subject_kind=subject.kind,
-            subject_id=subject.id,
-            message=message,
-            payload=payload or {},
-            at=ws.now(),
-            attempts=0,
-            due_at=tx.wall(),
-        )
+        sa.insert(
+            events
+        ),  # beside it, what is written need not become part of a statement that is built anew
+        {
+            "id": event_id,
+            "kind": kind,
+            "level": level,
+            "subject_kind": subject.kind,
+            "subject_id": subject.id,
+            "message": message,
+            "payload": payload or {},
+            "at": ws.now(),
+            "attempts": 0,
+            "due_at": tx.wall(),
+        },
     )
     return event_id
 

@@ -160,7 +160,9 @@ def _cause(error: Exception) -> str:
     """An error by its kind and words, one of the disk with what to do about it; our own say all that themselves."""
     if isinstance(error, EverloopError):
         return str(error)
-    remedy = " Free space or make the folder writable, then resume the run." if isinstance(error, OSError) else ""
+    remedy = (
+        " Free space or make the folder writable, then resume the run." if isinstance(error, OSError) else ""
+    )
     return f"{type(error).__name__}: {error}.{remedy}"
 
 

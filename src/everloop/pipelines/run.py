@@ -272,7 +272,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
     """Write a run down; False when another process was quicker with the same id."""
     plan = begun.plan
     tx.lock(run_id)
-    if store.run_by_id(tx.connection, run_id) is not None:
+    if store.has_run(tx.connection, run_id):
         return False
     tracking.start_run_in(
         ws,
@@ -343,4 +343,4 @@ def _under(ws: Workspace, run_id: str, *, token: int) -> PipelineRun:
 
 def _is_known(ws: Workspace, run_id: str) -> bool:
     with ws.read() as connection:
-        return store.run_by_id(connection, run_id) is not None
+        return store.has_run(connection, run_id)

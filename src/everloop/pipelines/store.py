@@ -81,7 +81,13 @@ step_sources = sa.Table(
 )
 
 
-# Statements of the path that each step takes, built once: building one takes longer than running it.
+# Statements of the path that each run and each step takes, built once: building one takes longer than running it. What
+# is written is given beside the statement, as values inside of it would be.
+_A_RUN = sa.select(sa.literal(1)).where(pipeline_runs.c.id == sa.bindparam("of_run"))
+_RUN = sa.select(pipeline_runs).where(pipeline_runs.c.id == sa.bindparam("of_run"))
+_ATTEMPTS = sa.select(step_runs).where(step_runs.c.run == sa.bindparam("of_run")).order_by(step_runs.c.id)
+_INSERT_RUN = sa.insert(pipeline_runs)
+_UPDATE_RUN = sa.update(pipeline_runs).where(pipeline_runs.c.id == sa.bindparam("of_run"))
 _IS_HELD = (
     sa.select(pipeline_runs.c.id)
     .where(
@@ -111,12 +117,16 @@ _MADE_UNDER = (
 
 
 def insert_run(tx: Tx, values: dict[str, Any]) -> None:
-    tx.execute(sa.insert(pipeline_runs).values(**values))
+    tx.execute(_INSERT_RUN, values)
+
+
+def has_run(connection: Connection, run_id: str) -> bool:
+    return connection.execute(_A_RUN, {"of_run": run_id}).first() is not None
 
 
 def run_by_id(connection: Connection, run_id: str) -> PipelineRun | None:
     """A run with its attempts."""
-    row = connection.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id)).first()
+    row = connection.execute(_RUN, {"of_run": run_id}).first()
     return None if row is None else _run(row, attempts_of(connection, run_id))
 
 
@@ -130,8 +140,7 @@ def newest_runs(connection: Connection, *, pipeline: str | None, limit: int) -> 
 
 def attempts_of(connection: Connection, run_id: str) -> tuple[StepRun, ...]:
     """All attempts at steps of a run, in the order in which they began."""
-    statement = sa.select(step_runs).where(step_runs.c.run == run_id).order_by(step_runs.c.id)
-    return tuple(_step(row) for row in connection.execute(statement))
+    return tuple(_step(row) for row in connection.execute(_ATTEMPTS, {"of_run": run_id}))
 
 
 def step_run_by_id(connection: Connection, step_run_id: str) -> StepRun | None:
@@ -146,12 +155,12 @@ def is_held(tx: Tx, run_id: str, *, token: int) -> bool:
 
 def locked_run(tx: Tx, run_id: str) -> PipelineRun | None:
     """A run that nobody else can change until the transaction ends."""
-    row = tx.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id).with_for_update()).first()
+    row = tx.execute(_RUN.with_for_update(), {"of_run": run_id}).first()
     return None if row is None else _run(row, ())
 
 
 def update_run(tx: Tx, run_id: str, values: dict[str, Any]) -> None:
-    tx.execute(sa.update(pipeline_runs).where(pipeline_runs.c.id == run_id).values(**values))
+    tx.execute(_UPDATE_RUN, {**values, "of_run": run_id})
 
 
 def renew(tx: Tx, run_id: str, *, token: int, until: datetime) -> bool:
