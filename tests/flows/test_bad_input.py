@@ -323,7 +323,7 @@ def in_mount(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode
     ):
         pytest.skip("this machine gives no mounts of one's own: unshare -m")
-    text = script.replace("EVERLOOP", f"{sys.executable} -m everloop")
+    text = script.replace("EVERLOOP", f"{sys.executable} -m everloop").replace("PYTHON", sys.executable)
     command = [unshare, "-m", "bash", "-c", text]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 

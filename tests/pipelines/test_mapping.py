@@ -283,9 +283,13 @@ def test_another_steps_failure_leaves_no_map_running(ws: Workspace) -> None:
 
 
 def test_what_is_no_list_fails_the_map(ws: Workspace) -> None:
+    @step
+    def two() -> Any:
+        return 2
+
     @pipeline
     def of_a_number() -> Any:
-        return power.map(power(2))  # type: ignore[arg-type]  # that is the mistake
+        return power.map(two())
 
     with pytest.raises(StepFailed, match="goes over a list, and it was given a json value, int"):
         run(ws, of_a_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -87,10 +88,13 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
         return Outcome(error=str(error), is_final=True)
     except Exception as error:  # noqa: BLE001  (a declaration's own code, or the disk that inputs are laid out on)
         return Outcome(error=f"what step {task.name} takes could not be loaded: {_cause(error)}")
+    process = os.getpid()
     try:
         with seeded(task.seed):
             value = node.step.function(*bound.args, **bound.kwargs)
+        _end_copy(process)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
+        _end_copy(process)
         errors = node.step.retry_on
         is_final = isinstance(error, Invalid) or (errors is not None and not isinstance(error, errors))
         return Outcome(error=_told(error), is_final=is_final)
@@ -106,6 +110,12 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
             f"{error}. Return tables, arrays, models, paths, bytes and JSON values that hold nothing odd.",
             is_final=True,
         )
+
+
+def _end_copy(process: int) -> None:
+    """End a copy of this process that a step made by forking and let come back: what it returns is nobody's."""
+    if os.getpid() != process:
+        os._exit(0)
 
 
 class _Inputs:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from everloop.errors import Invalid
+from everloop.pipelines.annotations import can_fit, hints_of, told
 from everloop.pipelines.canonical import literal
 from everloop.pipelines.graph import (
     Binding,
@@ -104,13 +105,28 @@ class Trace:
         self._within = ""
         self._guards: tuple[Guard, ...] = ()
         self._guards_of: dict[str, tuple[Guard, ...]] = {}
+        self._gives: dict[str, Any] = {}  # by node how its result is annotated, None where it is not
 
     def record(self, step: Step[..., Any], arguments: dict[str, Any], *, over: str | None = None) -> Traced:
         bindings: dict[str, Binding] = {}
         for key, value in arguments.items():
             where = f"{step.name}({key}=)"
             bindings[key] = self._each(value, where) if key == over else self._bind(value, where)
-        return self._add(step, bindings)
+            if isinstance(value, Traced):
+                self._check_fit(value, step, key, is_mapped=key == over)
+        return self._add(step, bindings, gives=list if over is not None else hints_of(step).get("return"))
+
+    def _check_fit(self, value: Traced, step: Step[..., Any], key: str, *, is_mapped: bool) -> None:
+        """Refuse what a step makes where another can take it in no case, by what both are annotated with."""
+        gives, takes = self._gives.get(value._node), hints_of(step).get(key)
+        if is_mapped:
+            takes = list if takes is None else list[takes]  # type: ignore[valid-type]  # made while tracing
+        if can_fit(gives, takes):
+            return
+        raise Invalid(
+            f"{step.name}({key}=) in pipeline {self.name} takes {told(takes)} and got {value!r}, which gives {told(gives)}. "
+            "Connect another result, or correct the annotation that is wrong."
+        )
 
     def choose(
         self,
@@ -154,10 +170,11 @@ class Trace:
         finally:
             self._guards = before
 
-    def _add(self, step: Step[..., Any], bindings: dict[str, Binding]) -> Traced:
+    def _add(self, step: Step[..., Any], bindings: dict[str, Binding], *, gives: Any = None) -> Traced:
         name = self._names.new(self._within + step.name)
         self._nodes.append(Node(name, step, MappingProxyType(bindings), self._guards))
         self._guards_of[name] = self._guards
+        self._gives[name] = gives
         return Traced(name, self)
 
     def finish(self, result: object) -> Graph:
@@ -265,6 +282,11 @@ class Pipeline(Generic[P, R]):
         token = recorder.set(trace)
         try:
             return trace.finish(self.function(**self._parameters(params or {})))  # type: ignore[call-arg]  # checked there
+        except RecursionError as error:
+            raise Invalid(
+                f"the body of pipeline {self.name} calls itself, or gives a step a value that holds itself, without an end; a "
+                "graph of steps has no circle. Let a parameter end it, or loop inside a step."
+            ) from error
         finally:
             recorder.reset(token)
 
