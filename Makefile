@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
 JOBS ?= 2
+KILLS ?= 1000
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 HAS_UV := $(if $(UV),$(shell $(UV) --version 2>/dev/null))
@@ -22,7 +23,7 @@ FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
 FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs lock clean
+.PHONY: help demo test check kills lint docs lock clean
 
 help:  ## this list
 	@echo "make TARGET (targets that run something prepare the environment first)"
@@ -36,6 +37,9 @@ test: lint  ## all checks, then all tests, slow ones and those in the browser in
 
 check: lint  ## the same without the slow tests, for while you work
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
+
+kills: $(FOR_TESTING)  ## 1,000 kills of pipeline workers at random moments, a quarter of an hour; KILLS=N for another number
+	TEST_KILLS=$(KILLS) $(BIN)/pytest tests/flows/test_pipeline_kills.py -n $(JOBS) -rP --timeout 0 $(PYTEST_ARGS)
 
 lint: $(FOR_TESTING)  ## format, lint rules, import contracts, types
 	$(BIN)/ruff format --check .

@@ -101,11 +101,11 @@ def _is_named(file: TextIO, path: Path) -> bool:
 
 def _sweep(folder: Path) -> None:
     """Remove what dead runners left, and the run's folder when nothing is in it any more."""
-    for left in folder.glob("*/"):
-        if (lock := _locked(left)) is not None:
-            with lock:  # as long as it is removed: nobody is to begin in it
-                shutil.rmtree(left, ignore_errors=True)
-    with suppress(OSError):  # somebody alive is in it, or it is gone already
+    with suppress(OSError):  # somebody alive is in it, or another removed it meanwhile
+        for left in folder.glob("*/"):
+            if (lock := _locked(left)) is not None:
+                with lock:  # as long as it is removed: nobody is to begin in it
+                    shutil.rmtree(left, ignore_errors=True)
         folder.rmdir()
 
 
