@@ -49,6 +49,7 @@ def main(rounds: int, folder: Path) -> None:
             "fsyncs of 10 steps": fsyncs(engine, python),
             **run(engine, python, rounds, "all"),
         }
+        print(engine, json.dumps(figures[engine]), file=sys.stderr, flush=True)  # the slow ones take minutes
     about = f"Python {platform.python_version()}, {os.cpu_count()} cores, {rounds} rounds"
     print(f"{about}, load {load:.1f} before and {os.getloadavg()[0]:.1f} after; in brackets: times ours")
     print(f"{'':28}" + "".join(f"{engine:>20}" for engine in ENGINES))

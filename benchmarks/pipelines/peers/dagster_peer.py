@@ -117,7 +117,7 @@ class Dagster:
         import dagster_peer
 
         known = reconstructable(getattr(dagster_peer, name))
-        with execute_job(known, self.instance, run_config=config, **options) as done:
+        with execute_job(known, self.instance, run_config=config, raise_on_error=succeeds, **options) as done:
             assert done.success is succeeds
             return str(done.run_id)
 
