@@ -31,30 +31,26 @@ class Engine(Protocol):
 
 
 def measure(engine: Engine, rounds: int, what: str) -> None:
-    """Print the figures as JSON; with `what` of `fsyncs` only run so many chains, to be counted from outside."""
+    """Print each figure as a line of JSON; with `what` of `fsyncs` only run so many chains, to be counted from outside."""
     engine.chain(3, -1)
     if what == "fsyncs":
         for salt in range(rounds):
             engine.chain(STEPS, salt)
-        told({})
-    idle_mb = resident_mb()
+        told("", None)
+    told("idle memory, MB", resident_mb())
     short = [timed(lambda n=salt: engine.chain(STEPS, n)) for salt in range(rounds)]
+    told("10 steps, ms", median_ms(short))
     long = [timed(lambda n=salt: engine.chain(MORE, 1_000 + n)) for salt in range(rounds)]
     more = [(b - a) / (MORE - STEPS) for a, b in zip(short, long, strict=True)]
-    figures: dict[str, float | None] = {
-        "10 steps, ms": statistics.median(short) * 1e3,
-        "a further step, ms": statistics.median(more) * 1e3,
-        "idle memory, MB": idle_mb,
-    }
+    told("a further step, ms", median_ms(more))
     few = max(1, rounds // 3)  # what takes some engines minutes
+    told("resume, 1 of 100 left, ms", median_ms([engine.resume(3_000 + n) for n in range(few)]))
+    told("100 steps from the cache, ms", median_ms([engine.again(4_000 + n) for n in range(few)]))
     first = engine.fan_out(2_000)
     is_quick = first is not None and first < 5  # else nothing in it is warmed by doing it once
-    figures["100 side by side, ms"] = median_ms(
-        [engine.fan_out(2_001 + n) for n in range(few)] if is_quick else [first]
-    )
-    figures["resume, 1 of 100 left, ms"] = median_ms([engine.resume(3_000 + n) for n in range(few)])
-    figures["100 steps from the cache, ms"] = median_ms([engine.again(4_000 + n) for n in range(few)])
-    told(figures)
+    wide = [engine.fan_out(2_001 + n) for n in range(few)] if is_quick else [first]
+    told("100 side by side, ms", median_ms(wide))
+    told("", None)
 
 
 def timed(act: Callable[[], object]) -> float:
@@ -80,8 +76,7 @@ def resident_mb() -> float:
     return total * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def told(figures: dict[str, float | None]) -> None:
-    """Say it and be gone: what some engines leave running is not waited for."""
-    sys.stdout.write(json.dumps(figures) + "\n")
+def told(what: str, value: float | None) -> None:
+    """Say one figure; an empty name says that there are no more."""
+    sys.stdout.write(json.dumps([what, value]) + "\n")
     sys.stdout.flush()
-    os._exit(0)
