@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -100,7 +101,7 @@ def fsyncs(engine: str, python: Path) -> float | None:
     with tempfile.TemporaryDirectory() as name:
         for chains in (1, 1 + COUNTED):
             trace = Path(name) / "trace"
-            strace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
+            strace = ["strace", "-f", "-qq", "-I", "2", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
             run(engine, python, chains, "fsyncs", before=strace)
             counts.append(trace.read_text().count("sync("))
     return (counts[1] - counts[0]) / COUNTED
@@ -126,6 +127,9 @@ def run(
             if not name:
                 break
             figures[name] = value
+        process.terminate()  # first, so that strace writes down what it saw
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         for pid in session_of(process.pid):
             os.kill(pid, signal.SIGKILL)
     return figures
