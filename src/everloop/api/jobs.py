@@ -30,7 +30,7 @@ def list_schedules(call: Call) -> Any:
 def show_background(call: Call) -> Any:
     """Whether a look is due, and whether jobs wait or run; neither means that everything known was dealt with."""
     running = jobs.jobs_of(call.ws, states=["running"], limit=1)
-    return {"is_due": background.is_due(call.ws), "has_jobs": jobs.waiting(call.ws) > 0 or bool(running)}
+    return {"is_due": background.is_due(call.ws), "has_jobs": jobs.is_waiting(call.ws) or bool(running)}
 
 
 def move_clock(call: Call) -> Any:

@@ -177,5 +177,5 @@ class _Children:
         self.data_plane.keep_running(settings)
         if not self.ticks.runs and background.is_due(self.ws):
             self.ticks.start(settings)
-        if not self.jobs.runs and jobs.waiting(self.ws):
+        if not self.jobs.runs and jobs.is_waiting(self.ws):
             self.jobs.start(settings)

@@ -38,12 +38,16 @@ TRAIN = "train"  # the kind of job that a decision puts
 
 @dataclass(frozen=True)
 class Policy:
-    """When one model is trained again beyond its schedule. `condition` None: by schedule alone."""
+    """When one model is trained again beyond its schedule. `condition` None: by schedule alone.
+
+    The jobs that it puts count against the limit of their `lane`.
+    """
 
     model: str
     condition: Condition | None
     cooldown: timedelta
     since: datetime
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Decision:
 
 
 def set_policy(
-    ws: Workspace, tx: Tx, model: str, *, condition: Condition | None, cooldown: timedelta
+    ws: Workspace, tx: Tx, model: str, *, condition: Condition | None, cooldown: timedelta, lane: str = ""
 ) -> None:
     """Create or change a model's policy."""
     values = {
@@ -78,6 +82,7 @@ def set_policy(
         "condition": None if condition is None else to_value(condition),
         "cooldown_s": int(cooldown.total_seconds()),
         "since": ws.now(),
+        "lane": lane,
     }
     store.upsert_policy(tx, values)
 
@@ -91,6 +96,7 @@ def policies(ws: Workspace) -> list[Policy]:
             None if row.condition is None else from_value(row.condition),
             timedelta(seconds=row.cooldown_s),
             row.since,
+            row.lane,
         )
         for row in rows
     ]
@@ -248,6 +254,7 @@ def _start(
         {"model": policy.model, "decision": decision_id},
         reason=verdict.reason,
         once_key=decision_id,
+        lane=policy.lane,
     )
     known = {
         f"{type(one).__name__.lower()} {next(iter(vars(one).values()))}": {

@@ -17,6 +17,7 @@ policies = sa.Table(
     sa.Column("condition", Json),
     sa.Column("cooldown_s", sa.BigInteger, nullable=False),
     sa.Column("since", Utc, nullable=False),
+    sa.Column("lane", sa.String(120), nullable=False, server_default=""),
 )
 
 decisions = sa.Table(
