@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -34,6 +36,7 @@ events = sa.Table(
     sa.Column("failure", sa.Text),
     sa.Index("ix_event_undelivered", "delivered_at", "due_at"),
     sa.Index("ix_event_subject", "subject_kind", "subject_id"),
+    sa.Index("ix_event_kind_at", "kind", "at"),
 )
 
 
@@ -117,6 +120,35 @@ def newest(
         statement = statement.where(events.c.id < before)
     with ws.read() as connection:
         return [_event(row) for row in connection.execute(statement)]
+
+
+def since(
+    ws: Workspace,
+    kinds: Sequence[str],
+    start: datetime,
+    *,
+    about: str = "",
+    payload: Mapping[str, Any] | None = None,
+    limit: int = 1_000,
+) -> list[Event]:
+    """Events of some kinds from a time on, oldest first.
+
+    Parameters
+    ----------
+    about
+        Their subject's id, or its beginning where this ends with `@`: `category@` for all versions of that model.
+    payload
+        What their payload says.
+    """
+    statement = sa.select(events).where(events.c.kind.in_(kinds), events.c.at >= start).order_by(events.c.id)
+    if about.endswith("@"):
+        statement = statement.where(events.c.subject_id.startswith(about, autoescape=True))
+    elif about:
+        statement = statement.where(events.c.subject_id == about)
+    wanted = (payload or {}).items()
+    with ws.read() as connection:
+        found = (_event(row) for row in connection.execute(statement))
+        return list(itertools.islice((one for one in found if wanted <= one.payload.items()), limit))
 
 
 def undelivered(connection: Connection, now: datetime, *, limit: int) -> list[Event]:

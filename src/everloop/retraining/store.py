@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -68,3 +69,14 @@ def last_decision_at(connection: Connection, model: str) -> datetime | None:
         sa.select(decisions.c.at).where(decisions.c.model == model).order_by(decisions.c.at.desc()).limit(1)
     ).scalar()
     return at
+
+
+def evidence_since(connection: Connection, model: str, start: datetime) -> list[dict[str, Any]]:
+    """What a model's decisions from a time on were made on."""
+    statement = sa.select(decisions.c.evidence).where(decisions.c.model == model, decisions.c.at >= start)
+    return list(connection.execute(statement).scalars())
+
+
+def drop_policies(tx: Tx, *, but: Sequence[str]) -> None:
+    """Forget the policies of models that nobody states one for any more; their decisions stay."""
+    tx.execute(sa.delete(policies).where(policies.c.model.not_in(but)))

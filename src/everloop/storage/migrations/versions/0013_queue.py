@@ -1,9 +1,9 @@
-"""Lanes, pools and priorities of jobs; catching up, jitter and pauses of schedules."""
+"""Lanes, pools and priorities of jobs; catching up, jitter and pauses of schedules; triggers."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from everloop.storage.columns import Utc
+from everloop.storage.columns import Json, Utc
 
 revision = "0013"
 down_revision = "0012"
@@ -50,3 +50,55 @@ def upgrade() -> None:
     op.drop_index("ix_schedule_next_at", "schedule")
     op.create_index("ix_schedule_due_at", "schedule", ["due_at"])
     op.add_column("retraining_policy", sa.Column("lane", sa.String(120), nullable=False, server_default=""))
+    op.create_index("ix_event_kind_at", "event", ["kind", "at"])
+    op.create_table(
+        "trigger",
+        sa.Column("name", sa.String(60), nullable=False),
+        sa.Column("pipeline", sa.String(120), nullable=False),
+        sa.Column("params", Json(), nullable=False),
+        sa.Column("takes", Json(), nullable=False),
+        sa.Column("condition", Json(), nullable=True),
+        sa.Column("quiet_s", sa.BigInteger(), nullable=False),
+        sa.Column("longest_wait_s", sa.BigInteger(), nullable=True),
+        sa.Column("cooldown_s", sa.BigInteger(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("lane", sa.String(120), nullable=False),
+        sa.Column("since", Utc(), nullable=False),
+        sa.Column("holds_since", Utc(), nullable=True),
+        sa.Column("changed_at", Utc(), nullable=True),
+        sa.Column("seen", Json(), nullable=True),
+        sa.Column("paused_at", Utc(), nullable=True),
+        sa.Column("paused_by", sa.String(120), nullable=True),
+        sa.Column("pause_reason", sa.Text(), nullable=True),
+        sa.Column("secret", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_trigger")),
+    )
+    op.create_table(
+        "trigger_firing",
+        sa.Column("id", sa.String(40), nullable=False),
+        sa.Column("trigger", sa.String(60), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("by", sa.String(120), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evidence", Json(), nullable=False),
+        sa.Column("params", Json(), nullable=False),
+        sa.Column("job", sa.String(40), nullable=True),
+        sa.Column("refused", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trigger_firing")),
+    )
+    op.create_index("ix_trigger_firing_trigger", "trigger_firing", ["trigger", "at", "id"])
+    op.create_table(
+        "trigger_call",
+        sa.Column("id", sa.String(40), nullable=False),
+        sa.Column("trigger", sa.String(60), nullable=False),
+        sa.Column("at", Utc(), nullable=False),
+        sa.Column("by", sa.String(120), nullable=False),
+        sa.Column("once_key", sa.String(200), nullable=True),
+        sa.Column("signature", sa.String(64), nullable=True),
+        sa.Column("params", Json(), nullable=False),
+        sa.Column("firing", sa.String(40), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trigger_call")),
+        sa.UniqueConstraint("trigger", "once_key", name=op.f("uq_trigger_call_trigger_once_key")),
+        sa.UniqueConstraint("trigger", "signature", name=op.f("uq_trigger_call_trigger_signature")),
+    )
+    op.create_index("ix_trigger_call_pending", "trigger_call", ["trigger", "firing", "id"])
