@@ -13,11 +13,34 @@ if TYPE_CHECKING:
     from everloop.checks import CheckInput, CheckResult, check, gate
     from everloop.features.images import ImageFeatures
     from everloop.features.text import FilledText
-    from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
+    from everloop.loop import (
+        all_missed,
+        dataset,
+        endpoint,
+        feature,
+        label_set,
+        limit,
+        model,
+        pool,
+        retrain,
+        trigger,
+    )
     from everloop.monitoring import accuracy, drift, kpi, latency
     from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
     from everloop.registry import people
-    from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
+    from everloop.retraining import (
+        alarmed,
+        arrived,
+        called,
+        contradicted,
+        drifted,
+        finished,
+        labelled,
+        promoted,
+        registered,
+        released,
+        rolled_back,
+    )
     from everloop.rollout import canary
     from everloop.workspace import open_workspace
 
@@ -31,8 +54,10 @@ _HOMES = {
     "Table": "everloop.pipelines",
     "accuracy": "everloop.monitoring",
     "alarmed": "everloop.retraining",
+    "all_missed": "everloop.loop",
     "arrived": "everloop.retraining",
     "best": "everloop.pipelines",
+    "called": "everloop.retraining",
     "canary": "everloop.rollout",
     "check": "everloop.checks",
     "contradicted": "everloop.retraining",
@@ -41,19 +66,27 @@ _HOMES = {
     "drifted": "everloop.retraining",
     "endpoint": "everloop.loop",
     "feature": "everloop.loop",
+    "finished": "everloop.retraining",
     "fit": "everloop.pipelines",
     "gate": "everloop.checks",
     "kpi": "everloop.monitoring",
     "label_set": "everloop.loop",
     "labelled": "everloop.retraining",
     "latency": "everloop.monitoring",
+    "limit": "everloop.loop",
     "model": "everloop.loop",
     "open_workspace": "everloop.workspace",
     "people": "everloop.registry",
     "pipeline": "everloop.pipelines",
+    "pool": "everloop.loop",
+    "promoted": "everloop.retraining",
+    "registered": "everloop.retraining",
+    "released": "everloop.retraining",
     "retrain": "everloop.loop",
+    "rolled_back": "everloop.retraining",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
+    "trigger": "everloop.loop",
     "when": "everloop.pipelines",
 }
 
@@ -67,8 +100,10 @@ __all__ = [
     "Table",
     "accuracy",
     "alarmed",
+    "all_missed",
     "arrived",
     "best",
+    "called",
     "canary",
     "check",
     "contradicted",
@@ -77,19 +112,27 @@ __all__ = [
     "drifted",
     "endpoint",
     "feature",
+    "finished",
     "fit",
     "gate",
     "kpi",
     "label_set",
     "labelled",
     "latency",
+    "limit",
     "model",
     "open_workspace",
     "people",
     "pipeline",
+    "pool",
+    "promoted",
+    "registered",
+    "released",
     "retrain",
+    "rolled_back",
     "split",
     "step",
+    "trigger",
     "when",
 ]
 

@@ -37,6 +37,8 @@ Prefix = Literal[
     "find",  # finding
     "alert",
     "ret",  # retraining decision
+    "fire",  # a trigger's firing
+    "call",  # of a trigger
     "ev",  # event in the outbox
     "tok",  # access token
     "rev",  # review item

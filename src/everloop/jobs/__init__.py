@@ -12,6 +12,7 @@ from everloop.jobs.lanes import ahead, all_lanes, pools, refusal, set_limits, wh
 from everloop.jobs.queue import cancel, check_priority, find, is_waiting, job, jobs_of, put
 from everloop.jobs.records import LATEST, CatchUp, Handler, Job, Lane, Lease, Schedule, WhenFull
 from everloop.jobs.schedules import (
+    check_cron,
     find_schedule,
     fire_due,
     forget_schedule,
@@ -23,6 +24,7 @@ from everloop.jobs.schedules import (
     resume_in,
     resume_schedule,
     schedule,
+    schedule_in,
     schedules_due,
 )
 from everloop.jobs.worker import Worker, hold
@@ -40,6 +42,7 @@ __all__ = [
     "ahead",
     "all_lanes",
     "cancel",
+    "check_cron",
     "check_priority",
     "find",
     "find_schedule",
@@ -60,6 +63,7 @@ __all__ = [
     "resume_in",
     "resume_schedule",
     "schedule",
+    "schedule_in",
     "schedules_due",
     "set_limits",
     "why_waiting",

@@ -84,6 +84,11 @@ def schedule(
     store.upsert_schedule(tx, values)
 
 
+def check_cron(cron: str, time_zone: str) -> None:
+    """Raises Invalid for an expression or a time zone that is none."""
+    next_instant(cron, time_zone, after=datetime(2000, 1, 1, tzinfo=UTC))
+
+
 def remove_schedule(ws: Workspace, name: str) -> None:
     """Raises NotFound."""
     if not ws.write(lambda tx: store.delete_schedule(tx, name)):
@@ -140,6 +145,11 @@ def list_schedules(ws: Workspace) -> list[Schedule]:
 def find_schedule(ws: Workspace, name: str) -> Schedule | None:
     with ws.read() as connection:
         return store.schedule_by_name(connection, name)
+
+
+def schedule_in(tx: Tx, name: str) -> Schedule | None:
+    """As `find_schedule`, in a transaction that is there already."""
+    return store.schedule_by_name(tx.connection, name)
 
 
 def schedules_due(ws: Workspace) -> bool:

@@ -14,15 +14,22 @@ from everloop.loop.declare import (
     DeclaredEndpoint,
     DeclaredFeature,
     DeclaredLabels,
+    DeclaredLimit,
     DeclaredModel,
+    DeclaredPool,
     DeclaredRetraining,
+    DeclaredTrigger,
+    all_missed,
     collecting,
     dataset,
     endpoint,
     feature,
     label_set,
+    limit,
     model,
+    pool,
     retrain,
+    trigger,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
@@ -31,7 +38,7 @@ from everloop.loop.plan import Change, plan
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
-from everloop.loop.train import Trained, train, train_job
+from everloop.loop.train import Trained, pipeline_job, train, train_job
 
 __all__ = [
     "LOOP_FILE",
@@ -43,8 +50,11 @@ __all__ = [
     "DeclaredEndpoint",
     "DeclaredFeature",
     "DeclaredLabels",
+    "DeclaredLimit",
     "DeclaredModel",
+    "DeclaredPool",
     "DeclaredRetraining",
+    "DeclaredTrigger",
     "Guess",
     "Look",
     "Loop",
@@ -52,6 +62,7 @@ __all__ = [
     "Names",
     "Trained",
     "Wanted",
+    "all_missed",
     "apply",
     "begin",
     "check_free",
@@ -63,19 +74,23 @@ __all__ = [
     "feature",
     "has_approved",
     "label_set",
+    "limit",
     "load",
     "loaded",
     "look",
     "minimal_loop_file",
     "model",
     "newest",
+    "pipeline_job",
     "plan",
+    "pool",
     "prepare_release",
     "restore",
     "retrain",
     "score",
     "train",
     "train_job",
+    "trigger",
     "write",
     "write_project",
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from everloop.checks import Gate
     from everloop.data import Column
+    from everloop.jobs import CatchUp, WhenFull
     from everloop.monitoring import Watch
     from everloop.pipelines import Pinned, Pipeline
     from everloop.registry import ApprovalRule
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Kind = Literal["dataset", "labels", "feature", "pipeline", "model", "endpoint", "retraining"]
+Kind = Literal[
+    "dataset", "labels", "feature", "pipeline", "model", "endpoint", "retraining", "trigger", "limit", "pool"
+]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 _WINDOW = re.compile(r"(\d+)\s*([smhdw])")
@@ -149,6 +152,40 @@ class DeclaredRetraining:
     cooldown: timedelta
 
 
+@dataclass(frozen=True)
+class DeclaredTrigger:
+    kind = "trigger"
+    name: str
+    pipeline: Pipeline[..., Any]
+    params: Mapping[str, Any]
+    cron: str | None
+    time_zone: str
+    catch_up: CatchUp
+    jitter_s: int
+    when: Condition | None
+    quiet: timedelta
+    longest_wait: timedelta | None
+    cooldown: timedelta
+    priority: int
+
+
+@dataclass(frozen=True)
+class DeclaredPool:
+    kind = "pool"
+    name: str
+    at_most: int
+
+
+@dataclass(frozen=True)
+class DeclaredLimit:
+    kind = "limit"
+    name: str
+    pipeline: Pipeline[..., Any]
+    at_most: int | None
+    when_full: WhenFull
+    pool: DeclaredPool | None
+
+
 Declared = (
     DeclaredDataset
     | DeclaredLabels
@@ -156,6 +193,9 @@ Declared = (
     | DeclaredModel
     | DeclaredEndpoint
     | DeclaredRetraining
+    | DeclaredTrigger
+    | DeclaredPool
+    | DeclaredLimit
 )
 D = TypeVar("D", bound=Declared)
 
@@ -317,7 +357,106 @@ def retrain(
         raise Invalid(
             f"retraining of {model.name!r} states neither cron= nor when=; it would never happen. State one."
         )
+    from everloop.retraining import Called, singles_of  # noqa: PLC0415  (loaded already by whoever stated a condition)
+
+    if when is not None and Called() in singles_of(when):
+        raise Invalid(
+            f"retraining of {model.name!r} waits for called(), but only a trigger can be called. Declare one on its pipeline: "
+            "el.trigger(train, when=el.called())."
+        )
     return _declare(DeclaredRetraining(model.name, model, cron, time_zone, when, timedelta(hours=cooldown_h)))
+
+
+def trigger(
+    pipeline: Pipeline[..., Any],
+    *,
+    name: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cron: str | None = None,
+    time_zone: str = "UTC",
+    catch_up: Literal["skip", "latest"] | CatchUp = "latest",
+    jitter_s: int = 0,
+    when: Condition | None = None,
+    quiet_s: float = 0.0,
+    longest_wait_s: float | None = None,
+    cooldown_h: float = 0.0,
+    priority: int = 0,
+) -> DeclaredTrigger:
+    """Run a pipeline by itself: at fixed times, when something was found or told, when it is called, or by hand.
+
+    Parameters
+    ----------
+    name
+        What it is called by; the pipeline's name when left out.
+    params
+        Values for the pipeline's parameters. The text `{instant}` stands for the schedule's instant.
+    catch_up
+        What becomes of instants that passed while nothing ran: `skip`, the `latest` alone, or `el.all_missed(at_most=10)`.
+    jitter_s
+        Fire up to so many seconds after the instant, so that not everything starts at once.
+    quiet_s, longest_wait_s
+        Fire when the condition has held and nothing more has come for so long, but wait no longer than that.
+    cooldown_h
+        After a firing, nothing fires for so long; what comes meanwhile counts afterwards.
+    priority
+        Higher ones run first when more waits than can run.
+    """
+    from everloop.jobs import CatchUp  # noqa: PLC0415  (a file that declares no trigger loads no jobs)
+
+    return _declare(
+        DeclaredTrigger(
+            _name(name or pipeline.name),
+            pipeline,
+            dict(params or {}),
+            cron,
+            time_zone,
+            catch_up if isinstance(catch_up, CatchUp) else CatchUp(catch_up),
+            jitter_s,
+            when,
+            timedelta(seconds=quiet_s),
+            None if longest_wait_s is None else timedelta(seconds=longest_wait_s),
+            timedelta(hours=cooldown_h),
+            priority,
+        )
+    )
+
+
+def all_missed(*, at_most: int) -> CatchUp:
+    """For `catch_up`: run every missed instant, oldest first, of the newest `at_most`."""
+    from everloop.jobs import CatchUp  # noqa: PLC0415  (as above)
+
+    return CatchUp("all", at_most)
+
+
+def pool(name: str, at_most: int) -> DeclaredPool:
+    """Places that the pipelines share whose limits name it: a GPU, a licence, a source that bears one reader."""
+    return _declare(DeclaredPool(_name(name), at_most))
+
+
+def limit(
+    pipeline: Pipeline[..., Any],
+    at_most: int | None = None,
+    *,
+    when_full: WhenFull = "queue",
+    pool: DeclaredPool | None = None,
+) -> DeclaredLimit:
+    """How often a pipeline may run at once by background work, whatever starts it.
+
+    Parameters
+    ----------
+    when_full
+        What becomes of a further run: it waits (`queue`), it is refused (`refuse`), or the oldest that waits or runs is
+        cancelled for it (`cancel_oldest`).
+    pool
+        Whose places its runs take.
+    """
+    if when_full not in ("queue", "refuse", "cancel_oldest"):
+        raise Invalid(f"when_full is {when_full!r}; it is 'queue', 'refuse' or 'cancel_oldest'.")
+    if at_most is None and pool is None:
+        raise Invalid(
+            f"the limit of pipeline {pipeline.name!r} states neither at_most= nor pool=; it limits nothing. State one."
+        )
+    return _declare(DeclaredLimit(pipeline.name, pipeline, at_most, when_full, pool))
 
 
 def duration(text: str | timedelta) -> timedelta:

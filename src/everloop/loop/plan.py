@@ -14,8 +14,11 @@ from everloop.loop.declare import (
     DeclaredEndpoint,
     DeclaredFeature,
     DeclaredLabels,
+    DeclaredLimit,
     DeclaredModel,
+    DeclaredPool,
     DeclaredRetraining,
+    DeclaredTrigger,
 )
 
 
@@ -95,3 +98,27 @@ def _value(one: Declared) -> dict[str, Any]:
                 "when": None if one.when is None else retraining.to_value(one.when),
                 "cooldown_s": one.cooldown.total_seconds(),
             }
+        case DeclaredTrigger():
+            return _trigger(one)
+        case DeclaredPool():
+            return {"at_most": one.at_most}
+        case DeclaredLimit():
+            pool = None if one.pool is None else one.pool.name
+            return {"at_most": one.at_most, "when_full": one.when_full, "pool": pool}
+
+
+def _trigger(one: DeclaredTrigger) -> dict[str, Any]:
+    longest = one.longest_wait
+    return {
+        "pipeline": one.pipeline.name,
+        "params": dict(one.params),
+        "cron": one.cron,
+        "time_zone": one.time_zone,
+        "catch_up": asdict(one.catch_up),
+        "jitter_s": one.jitter_s,
+        "when": None if one.when is None else retraining.to_value(one.when),
+        "quiet_s": one.quiet.total_seconds(),
+        "longest_wait_s": None if longest is None else longest.total_seconds(),
+        "cooldown_s": one.cooldown.total_seconds(),
+        "priority": one.priority,
+    }

@@ -17,6 +17,7 @@ from everloop.loop.apply import loaded, newest
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop
 from everloop.loop.sources import view_of
+from everloop.loop.start import ending_with, params_of
 from everloop.pipelines import Inline, Model, OnProgress, Pipeline, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -41,13 +42,21 @@ def train_job(ws: Workspace, lease: Lease) -> Any:
         raise NotFound(f"the applied loop file declares no model {model!r} any more; nothing is trained.")
     if "decision" not in lease.job.payload and (known := _nothing_new(ws, loop, declared)):
         return {"skipped": f"labels and code are those of {known}: training again would make the same model"}
-    ended = train(
-        ws.acting_as("system:retraining"),
-        loop,
-        declared.pipeline.name,
-        reason=lease.job.reason,
-        run_id=lease.job.id.replace("job_", "run_"),
+    return _run(ws.acting_as("system:retraining"), lease, loop, declared.pipeline.name, {})
+
+
+def pipeline_job(ws: Workspace, lease: Lease) -> Any:
+    """The job behind triggers; repeated after a kill, it goes on with the run that it had begun."""
+    payload = lease.job.payload
+    return _run(
+        ws.acting_as("system:triggers"), lease, loaded(ws), str(payload["pipeline"]), params_of(payload)
     )
+
+
+def _run(ws: Workspace, lease: Lease, loop: Loop, pipeline: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    run_id = lease.job.id.replace("job_", "run_")
+    with ending_with(ws, lease, run_id):
+        ended = train(ws, loop, pipeline, params=params, reason=lease.job.reason, run_id=run_id)
     return {"run": ended.run, "version": ended.version, "passed": ended.passed}
 
 

@@ -73,9 +73,9 @@ def set_policy(
     store.upsert_policy(tx, values)
 
 
-def keep_policies(tx: Tx, models: Sequence[str]) -> None:
-    """Forget the policies of all other models."""
-    store.drop_policies(tx, but=models)
+def keep_policies(tx: Tx, models: Sequence[str]) -> list[str]:
+    """Forget the policies of all models but these and return the names of those."""
+    return store.drop_policies(tx, but=models)
 
 
 def policies(ws: Workspace) -> list[Policy]:

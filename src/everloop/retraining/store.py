@@ -77,6 +77,8 @@ def evidence_since(connection: Connection, model: str, start: datetime) -> list[
     return list(connection.execute(statement).scalars())
 
 
-def drop_policies(tx: Tx, *, but: Sequence[str]) -> None:
-    """Forget the policies of models that nobody states one for any more; their decisions stay."""
-    tx.execute(sa.delete(policies).where(policies.c.model.not_in(but)))
+def drop_policies(tx: Tx, *, but: Sequence[str]) -> list[str]:
+    """Forget the policies of all models but these and return the names of those; their decisions stay."""
+    gone = list(tx.execute(sa.select(policies.c.model).where(policies.c.model.not_in(but))).scalars())
+    tx.execute(sa.delete(policies).where(policies.c.model.in_(gone)))
+    return gone
