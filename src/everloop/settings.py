@@ -56,6 +56,11 @@ class Settings:
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
 
+    job_workers: int = _setting(
+        1,
+        "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",
+    )
+
     @property
     def database(self) -> str:
         """The database URL in force."""

@@ -14,10 +14,11 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, jobs, registry, rollout
+from everloop import access, jobs, registry, rollout, triggers
 from everloop.access import Role
 from everloop.access.permissions import ROLES
 from everloop.api import all_routes
+from everloop.triggers import Trigger
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
 from tests.conftest import simulation
@@ -89,6 +90,12 @@ def a_prediction(api: Api) -> str:
     return api.shop.ask(1)[0].id
 
 
+def trigger_of(api: Api) -> str:
+    ws = api.shop.ws
+    ws.write(lambda tx: triggers.set_triggers(ws, tx, [Trigger("nightly", "train", {}, {})]))
+    return "nightly"
+
+
 LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any]] = [
     # path, what stands for {it}, what of the answer is looked at, what it is
     ("/health", None, lambda one: one["live"], True),
@@ -126,6 +133,9 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/jobs?state=failed", None, list, []),
     ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
     ("/api/schedules", None, list, []),
+    ("/api/limits", None, lambda one: one["pools"], {}),
+    ("/api/triggers/{it}/firings", trigger_of, list, []),
+    ("/api/triggers", None, lambda one: {each["pipeline"] for each in one} <= {"train"}, True),
     ("/api/background", None, lambda one: one["has_jobs"], True),
     ("/api/why/kind@1", None, lambda one: "kind@1" in one["answer"], True),
     ("/api/trace/{it}", a_prediction, lambda one: one["gaps"], []),
@@ -239,6 +249,34 @@ def test_a_simulations_time_moves_forward_only(api: Api) -> None:
     assert (
         "cannot go back"
         in api.post("/api/simulation/clock", status=422, to="2026-09-01T00:00:00Z")["error"]["message"]
+    )
+
+
+def test_a_trigger_is_called_paused_and_resumed_and_its_job_cancelled(api: Api) -> None:
+    trigger_of(api)
+    made = api.post("/api/triggers/nightly")
+    assert api.get("/api/triggers/nightly/firings")[0]["job"] == made["job"]
+    (waiting,) = api.get("/api/jobs?state=waiting")
+    assert waiting["waits"].startswith("waits for a worker")
+    assert api.post(f"/api/jobs/{made['job']}/cancel", reason="a test") == {"cancelled": made["job"]}
+    assert api.get(f"/api/jobs/{made['job']}")["waits"] is None
+    assert api.post("/api/triggers/nightly/pause", reason="moving") == {"paused": "nightly"}
+    assert "by tester: moving" in api.post("/api/triggers/nightly", status=409)["error"]["message"]
+    assert api.post("/api/triggers/nightly/resume") == {"resumed": "nightly"}
+    assert "is not paused" in api.post("/api/triggers/nightly/resume", status=409)["error"]["message"]
+
+
+def test_a_schedule_is_paused_and_resumed(api: Api) -> None:
+    ws = api.shop.ws
+    ws.write(lambda tx: jobs.schedule(ws, tx, "train kind", cron="0 3 * * *", kind="train", payload={}))
+    api.post("/api/schedules/train kind/pause", reason="moving")
+    (paused,) = api.get("/api/schedules")
+    assert (paused["paused_by"], paused["pause_reason"]) == ("tester", "moving")
+    api.post("/api/schedules/train kind/resume")
+    assert api.get("/api/schedules")[0]["paused_at"] is None
+    assert (
+        "there is no schedule"
+        in api.post("/api/schedules/x/pause", status=404, reason="y")["error"]["message"]
     )
 
 

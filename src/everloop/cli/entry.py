@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "score": ("loop", "score", "Score a file or dataset with a released version."),
     "serve": ("server", "serve", "The data plane alone: predictions."),
     "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
+    "triggers": ("triggers", "triggers", "What starts pipelines by itself: conditions, calls, schedules."),
     "up": ("server", "up", "API, pages, predictions and background work."),
     "why": ("governance", "why", "Why something happened, on which numbers."),
     "work": ("server", "work", "Run due background jobs and stop."),

@@ -77,7 +77,7 @@ def run(
             ws,
             found,
             pipeline,
-            params=dict(map(_param, params)),
+            params=parameters(params),
             reason=reason,
             on_progress=lambda one: tell(out, one),
             seed=pipelines.DEFAULT_SEED if seed is None else seed,
@@ -129,6 +129,11 @@ def score(out: Output, version: str, source: str, key: str | None, output: Path 
         return
     pairs = dict(zip(map(str, rows[name].to_pylist()), answers["output"].to_pylist(), strict=True))
     out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
+
+
+def parameters(texts: tuple[str, ...]) -> dict[str, Any]:
+    """What was given as NAME=VALUE."""
+    return dict(map(_param, texts))
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -389,7 +389,7 @@ def trigger(
     name
         What it is called by; the pipeline's name when left out.
     params
-        Values for the pipeline's parameters. The text `{instant}` stands for the schedule's instant.
+        Values for the pipeline's parameters. The text `{instant}` stands for the schedule's instant, or for when it fired.
     catch_up
         What becomes of instants that passed while nothing ran: `skip`, the `latest` alone, or `el.all_missed(at_most=10)`.
     jitter_s

@@ -145,11 +145,9 @@ def _set_schedule(ws: Workspace, tx: Tx, declared: DeclaredTrigger) -> None:
 
 
 def params_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a job runs its pipeline with, the schedule's instant in its place."""
-    instant = payload.get("instant")
-    return {
-        name: instant if value == triggers.INSTANT else value for name, value in payload["params"].items()
-    }
+    """The parameters that a job runs its pipeline with, with the instant in its place."""
+    params = payload["params"].items()
+    return {name: payload["instant"] if value == triggers.INSTANT else value for name, value in params}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from everloop.pipelines import Pipeline
 Takes = Mapping[str, Mapping[str, Any]]
 """By the parameter's name: its `type`, where that is one of the simple ones, and whether it is `required`."""
 
-INSTANT = "{instant}"  # stands for the schedule's instant in declared parameters
+INSTANT = "{instant}"  # stands in parameters for the schedule's instant, or for when the trigger fired
 
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
