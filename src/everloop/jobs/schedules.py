@@ -184,8 +184,15 @@ def _fire(ws: Workspace, tx: Tx, due: Schedule, now: datetime) -> list[str]:
     instants = fired(due, now)
     note = None if instants else f"missed until {now:%Y-%m-%d %H:%M} UTC and skipped, as catch_up says"
     next_at = next_instant(due.cron, due.time_zone, after=now)
-    values = {"next_at": next_at, "due_at": _due(due.name, next_at, due.jitter_s), "note": note}
-    if not store.advance_schedule(tx, due, values | ({"last_at": instants[-1]} if instants else {})):
+    is_ours = store.advance_schedule(
+        tx,
+        due,
+        fired_at=instants[-1] if instants else None,
+        next_at=next_at,
+        due_at=_due(due.name, next_at, due.jitter_s),
+        note=note,
+    )
+    if not is_ours:
         return []
     put: list[str] = []
     for instant in instants:

@@ -78,8 +78,27 @@ schedules = sa.Table(
 )
 
 
+# Built once: many jobs are put at once when schedules fire together, and building a statement takes longer than running it.
+_INSERT = sa.insert(jobs)
+_BY_KEY = sa.select(jobs).where(jobs.c.once_key == sa.bindparam("once_key"))
+_ADVANCE = (
+    sa.update(schedules)
+    .where(
+        schedules.c.name == sa.bindparam("of_name"),
+        schedules.c.next_at == sa.bindparam("of_next_at"),
+        schedules.c.due_at == sa.bindparam("of_due_at"),
+    )
+    .values(
+        next_at=sa.bindparam("next_at"),
+        due_at=sa.bindparam("due_at"),
+        last_at=sa.bindparam("last_at"),
+        note=sa.bindparam("note"),
+    )
+)
+
+
 def insert_job(tx: Tx, values: dict[str, Any]) -> None:
-    tx.execute(sa.insert(jobs).values(**values))
+    tx.execute(_INSERT, values)
 
 
 def job_by_id(connection: Connection, job_id: str) -> Job | None:
@@ -88,7 +107,7 @@ def job_by_id(connection: Connection, job_id: str) -> Job | None:
 
 
 def job_by_key(connection: Connection, once_key: str) -> Job | None:
-    row = connection.execute(sa.select(jobs).where(jobs.c.once_key == once_key)).first()
+    row = connection.execute(_BY_KEY, {"once_key": once_key}).first()
     return None if row is None else _job(row)
 
 
@@ -277,18 +296,19 @@ def due_schedules(connection: Connection, now: datetime, *, limit: int) -> list[
     return [_schedule(row) for row in connection.execute(statement.limit(limit))]
 
 
-def advance_schedule(tx: Tx, schedule: Schedule, values: dict[str, Any]) -> bool:
+def advance_schedule(
+    tx: Tx,
+    schedule: Schedule,
+    *,
+    fired_at: datetime | None,
+    next_at: datetime,
+    due_at: datetime,
+    note: str | None,
+) -> bool:
     """Move a schedule on if nobody else did meanwhile, nor paused it; whether it was ours to move."""
-    changed = tx.execute(
-        sa.update(schedules)
-        .where(
-            schedules.c.name == schedule.name,
-            schedules.c.next_at == schedule.next_at,
-            schedules.c.due_at == schedule.due_at,
-        )
-        .values(**values)
-    )
-    return changed.rowcount == 1
+    known = {"of_name": schedule.name, "of_next_at": schedule.next_at, "of_due_at": schedule.due_at}
+    new = {"next_at": next_at, "due_at": due_at, "last_at": fired_at or schedule.last_at, "note": note}
+    return tx.execute(_ADVANCE, known | new).rowcount == 1
 
 
 def lease_end(now: datetime, lease_s: float) -> datetime:
