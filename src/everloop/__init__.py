@@ -23,10 +23,11 @@ if TYPE_CHECKING:
         model,
         pool,
         retrain,
+        search,
         trigger,
     )
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, report, split, step, when
     from everloop.registry import people
     from everloop.retraining import (
         alarmed,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         rolled_back,
     )
     from everloop.rollout import canary
+    from everloop.searches import between, choice, halving, median
     from everloop.workspace import open_workspace
 
 _HOMES = {
@@ -57,9 +59,11 @@ _HOMES = {
     "all_missed": "everloop.loop",
     "arrived": "everloop.retraining",
     "best": "everloop.pipelines",
+    "between": "everloop.searches",
     "called": "everloop.retraining",
     "canary": "everloop.rollout",
     "check": "everloop.checks",
+    "choice": "everloop.searches",
     "contradicted": "everloop.retraining",
     "dataset": "everloop.loop",
     "drift": "everloop.monitoring",
@@ -69,11 +73,13 @@ _HOMES = {
     "finished": "everloop.retraining",
     "fit": "everloop.pipelines",
     "gate": "everloop.checks",
+    "halving": "everloop.searches",
     "kpi": "everloop.monitoring",
     "label_set": "everloop.loop",
     "labelled": "everloop.retraining",
     "latency": "everloop.monitoring",
     "limit": "everloop.loop",
+    "median": "everloop.searches",
     "model": "everloop.loop",
     "open_workspace": "everloop.workspace",
     "people": "everloop.registry",
@@ -82,8 +88,10 @@ _HOMES = {
     "promoted": "everloop.retraining",
     "registered": "everloop.retraining",
     "released": "everloop.retraining",
+    "report": "everloop.pipelines",
     "retrain": "everloop.loop",
     "rolled_back": "everloop.retraining",
+    "search": "everloop.loop",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
     "trigger": "everloop.loop",
@@ -103,9 +111,11 @@ __all__ = [
     "all_missed",
     "arrived",
     "best",
+    "between",
     "called",
     "canary",
     "check",
+    "choice",
     "contradicted",
     "dataset",
     "drift",
@@ -115,11 +125,13 @@ __all__ = [
     "finished",
     "fit",
     "gate",
+    "halving",
     "kpi",
     "label_set",
     "labelled",
     "latency",
     "limit",
+    "median",
     "model",
     "open_workspace",
     "people",
@@ -128,8 +140,10 @@ __all__ = [
     "promoted",
     "registered",
     "released",
+    "report",
     "retrain",
     "rolled_back",
+    "search",
     "split",
     "step",
     "trigger",

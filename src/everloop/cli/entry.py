@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("loop", "run", "Run a pipeline now."),
     "runs": ("runs", "runs", "Training runs: parameters, metrics, artifacts."),
     "score": ("loop", "score", "Score a file or dataset with a released version."),
+    "search": ("search", "search", "Search for parameters: each trial a run of the pipeline."),
     "serve": ("server", "serve", "The data plane alone: predictions."),
     "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
     "triggers": ("triggers", "triggers", "What starts pipelines by itself: conditions, calls, schedules."),

@@ -18,6 +18,7 @@ from everloop.loop.declare import (
     DeclaredModel,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredSearch,
     DeclaredTrigger,
     all_missed,
     collecting,
@@ -29,6 +30,7 @@ from everloop.loop.declare import (
     model,
     pool,
     retrain,
+    search,
     trigger,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
@@ -54,6 +56,7 @@ __all__ = [
     "DeclaredModel",
     "DeclaredPool",
     "DeclaredRetraining",
+    "DeclaredSearch",
     "DeclaredTrigger",
     "Guess",
     "Look",
@@ -88,6 +91,7 @@ __all__ = [
     "restore",
     "retrain",
     "score",
+    "search",
     "train",
     "train_job",
     "trigger",

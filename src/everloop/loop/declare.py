@@ -28,12 +28,24 @@ if TYPE_CHECKING:
     from everloop.registry import ApprovalRule
     from everloop.retraining import Condition
     from everloop.rollout import Canary
+    from everloop.searches import Plan as SearchPlan
+    from everloop.searches import Rule, Space
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Kind = Literal[
-    "dataset", "labels", "feature", "pipeline", "model", "endpoint", "retraining", "trigger", "limit", "pool"
+    "dataset",
+    "labels",
+    "feature",
+    "pipeline",
+    "model",
+    "endpoint",
+    "retraining",
+    "trigger",
+    "limit",
+    "pool",
+    "search",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
@@ -186,6 +198,14 @@ class DeclaredLimit:
     pool: DeclaredPool | None
 
 
+@dataclass(frozen=True)
+class DeclaredSearch:
+    kind = "search"
+    name: str
+    pipeline: Pipeline[..., Any]
+    plan: SearchPlan
+
+
 Declared = (
     DeclaredDataset
     | DeclaredLabels
@@ -196,6 +216,7 @@ Declared = (
     | DeclaredTrigger
     | DeclaredPool
     | DeclaredLimit
+    | DeclaredSearch
 )
 D = TypeVar("D", bound=Declared)
 
@@ -457,6 +478,47 @@ def limit(
             f"the limit of pipeline {pipeline.name!r} states neither at_most= nor pool=; it limits nothing. State one."
         )
     return _declare(DeclaredLimit(pipeline.name, pipeline, at_most, when_full, pool))
+
+
+def search(
+    pipeline: Pipeline[..., Any],
+    *,
+    space: Space,
+    by: str,
+    method: str = "random",
+    trials: int | None = None,
+    highest: bool = True,
+    parallel: int = 1,
+    stop: Rule | None = None,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> DeclaredSearch:
+    """Try parameters of a pipeline, each trial a run of it: `everloop search run NAME` begins.
+
+    Parameters
+    ----------
+    space
+        What may be tried, by parameter: `el.choice("a", "b")`, `el.between(0.01, 100, log=True)`, `el.between(1, 9)`.
+    by
+        What the best is told by: a metric of the model that the pipeline returns, or what it returns under this name.
+    method
+        `random`; `grid`, every combination; or `optuna`, which learns from the trials so far (the extra `optuna`).
+    trials
+        How many; a grid has an end of its own.
+    highest
+        Whether more is better.
+    parallel
+        How many run at once.
+    stop
+        Which trials are stopped early: `el.median()` or `el.halving()`, by what their steps tell with `el.report`.
+    params
+        Parameters that all trials have.
+    """
+    from everloop.searches import Plan  # noqa: PLC0415  (a file that declares no search loads none)
+
+    plan = Plan(space, by, method, trials, highest, parallel, seed, stop, params)
+    return _declare(DeclaredSearch(_name(name or pipeline.name), pipeline, plan))
 
 
 def duration(text: str | timedelta) -> timedelta:

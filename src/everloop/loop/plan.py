@@ -18,6 +18,7 @@ from everloop.loop.declare import (
     DeclaredModel,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredSearch,
     DeclaredTrigger,
 )
 
@@ -98,6 +99,13 @@ def _value(one: Declared) -> dict[str, Any]:
                 "when": None if one.when is None else retraining.to_value(one.when),
                 "cooldown_s": one.cooldown.total_seconds(),
             }
+        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch():
+            return _of_runs(one)
+
+
+def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch) -> dict[str, Any]:
+    """What says when, how often and with what pipelines are run."""
+    match one:
         case DeclaredTrigger():
             return _trigger(one)
         case DeclaredPool():
@@ -105,6 +113,8 @@ def _value(one: Declared) -> dict[str, Any]:
         case DeclaredLimit():
             pool = None if one.pool is None else one.pool.name
             return {"at_most": one.at_most, "when_full": one.when_full, "pool": pool}
+        case DeclaredSearch():
+            return {"pipeline": one.pipeline.name, **one.plan.as_json()}
 
 
 def _trigger(one: DeclaredTrigger) -> dict[str, Any]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Stored,
         Why,
     )
+    from everloop.pipelines.reports import Report, report, reports_of
     from everloop.pipelines.reproduction import (
         DEFAULT_TOLERANCE,
         Reproduction,
@@ -101,6 +102,9 @@ _HOMES = {
     "StepRun": "records",
     "Stored": "records",
     "Why": "records",
+    "Report": "reports",
+    "report": "reports",
+    "reports_of": "reports",
     "DEFAULT_TOLERANCE": "reproduction",
     "Reproduction": "reproduction",
     "reproduce": "reproduction",
@@ -139,6 +143,7 @@ __all__ = [
     "PipelineRun",
     "Processes",
     "Progress",
+    "Report",
     "Reproduction",
     "Source",
     "Split",
@@ -158,6 +163,8 @@ __all__ = [
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "report",
+    "reports_of",
     "reproduce",
     "result",
     "resume",

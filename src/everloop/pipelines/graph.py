@@ -73,6 +73,12 @@ class Node:
     bindings: Mapping[str, Binding]
     guards: tuple[Guard, ...] = ()
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The nodes whose results it takes."""
+        leaves = (leaf for binding in self.bindings.values() for leaf in leaves_of(binding))
+        return frozenset(leaf.node for leaf in leaves if isinstance(leaf, Output))
+
 
 @dataclass(frozen=True)
 class Graph:

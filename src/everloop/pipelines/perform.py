@@ -12,6 +12,7 @@ from everloop import clock
 from everloop.errors import EverloopError, Invalid
 from everloop.pipelines.graph import Binding, Constant, Declared, Each, Graph, Group, Mapped, Output
 from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.reports import reporting
 from everloop.pipelines.results import Results
 from everloop.pipelines.seeds import seeded
 from everloop.pipelines.steps import Step
@@ -86,7 +87,7 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     try:
-        with seeded(task.seed):
+        with seeded(task.seed), reporting(inputs.results.scratch):
             value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
         errors = node.step.retry_on

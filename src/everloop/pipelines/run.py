@@ -45,6 +45,7 @@ def run_pipeline(
     code: tracking.Code | None = None,
     lease_s: float = LEASE_S,
     seed: int = DEFAULT_SEED,
+    parent: str | None = None,
 ) -> PipelineRun:
     """Run a pipeline to its end.
 
@@ -72,6 +73,8 @@ def run_pipeline(
         What was captured of `root` before and the pipeline was imported from; None: its modules are captured now.
     seed
         What the random numbers of its steps begin with; another than the default is part of each step's cache key.
+    parent
+        The tracking run that this one is part of, such as a search.
 
     Raises
     ------
@@ -89,7 +92,10 @@ def run_pipeline(
     begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
     run_id = run_id or new_id("run")
     with claimed(scratch_of(ws, run_id, token=1)):
-        ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
+        ws.write(
+            lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s, parent=parent),
+            power_safe=False,
+        )
         return conduct(
             ws,
             pipeline_run(ws, run_id),
@@ -263,13 +269,23 @@ def _default_executor(can_be_imported: bool) -> Executor:
     return Processes() if can_be_imported else Inline()
 
 
-def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:
+def _begin(
+    ws: Workspace,
+    tx: Tx,
+    run_id: str,
+    begun: _Prepared,
+    *,
+    reason: str,
+    lease_s: float,
+    parent: str | None = None,
+) -> None:
     plan = begun.plan
     tracking.start_run_in(
         ws,
         tx,
         experiment=plan.pipeline,
         kind="pipeline" if plan.repeats is None else "rerun",
+        parent=parent,
         code=begun.code,
         environment=begun.environment,
         tags={"reason": reason, **_seed_tag(plan), **tracking.machine_tags(begun.machine)},

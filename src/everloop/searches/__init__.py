@@ -1,0 +1,37 @@
+"""Which parameters of a pipeline give the best result: many runs of it, in parallel, the hopeless ones stopped early.
+
+Answers: what was tried, what came of each, which is best. Owns the tables `search` and `search_trial`. Each trial is a
+run of the pipeline below the search's own tracking run; what trials share comes from the cache. What is tried next is a
+pure function of the space, the seed and the trials that were told, so a search that was killed goes on where it was. May
+call pipelines and below; other ways to propose trials register under the entry point `everloop.searchers`.
+"""
+
+from everloop.searches.conduct import resume, run_search
+from everloop.searches.find import find, searches, trials
+from everloop.searches.propose import Searcher, searcher_of
+from everloop.searches.records import Plan, Search, Trial
+from everloop.searches.space import Between, Choice, Space, between, choice
+from everloop.searches.stopping import Halving, Median, Rule, halving, median
+
+__all__ = [
+    "Between",
+    "Choice",
+    "Halving",
+    "Median",
+    "Plan",
+    "Rule",
+    "Search",
+    "Searcher",
+    "Space",
+    "Trial",
+    "between",
+    "choice",
+    "find",
+    "halving",
+    "median",
+    "resume",
+    "run_search",
+    "searcher_of",
+    "searches",
+    "trials",
+]
