@@ -55,13 +55,16 @@ def later(ws: Workspace, **by: float) -> None:
     ws.clock.advance(timedelta(**by))
 
 
-def tell(ws: Workspace, kind: str, subject: Node, **payload: str) -> str:
+def tell(ws: Workspace, kind: str, topic: str, **payload: str) -> str:
     """As a room does when something happens in it."""
-    return ws.write(lambda tx: events.emit(ws, tx, kind, subject, message="it happened", payload=payload))
+    node = Node("endpoint", topic)
+    return ws.write(
+        lambda tx: events.emit(ws, tx, kind, node, message="it happened", payload=payload, topic=topic)
+    )
 
 
 def ended(ws: Workspace, pipeline: str, state: str = "done") -> str:
-    return tell(ws, f"pipeline.{state}", Node("run", "run_1"), pipeline=pipeline)
+    return tell(ws, f"pipeline.{state}", pipeline)
 
 
 def look(ws: Workspace) -> list[Firing]:

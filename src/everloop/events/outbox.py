@@ -34,9 +34,10 @@ events = sa.Table(
     sa.Column("due_at", Utc, nullable=False),
     sa.Column("delivered_at", Utc),
     sa.Column("failure", sa.Text),
+    sa.Column("topic", sa.String(120)),
     sa.Index("ix_event_undelivered", "delivered_at", "due_at"),
     sa.Index("ix_event_subject", "subject_kind", "subject_id"),
-    sa.Index("ix_event_kind_at", "kind", "at"),
+    sa.Index("ix_event_topic", "kind", "topic", "at"),
 )
 
 
@@ -65,8 +66,12 @@ def emit(
     message: str,
     level: Level = "info",
     payload: dict[str, Any] | None = None,
+    topic: str | None = None,
 ) -> str:
-    """Write an event in the transaction of what it tells; `message` is one sentence for a person."""
+    """Write an event in the transaction of what it tells; `message` is one sentence for a person.
+
+    `topic` is the name of the model, pipeline or endpoint that it is about, for those who wait for such events.
+    """
     event_id = new_id("ev")
     tx.execute(
         sa.insert(events).values(
@@ -80,6 +85,7 @@ def emit(
             at=ws.now(),
             attempts=0,
             due_at=tx.wall(),
+            topic=topic,
         )
     )
     return event_id
@@ -122,32 +128,32 @@ def newest(
         return [_event(row) for row in connection.execute(statement)]
 
 
+# Built once: it is asked for every trigger that waits for events, twice a second.
+_SINCE = (
+    sa.select(events)
+    .where(
+        events.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+        events.c.topic == sa.bindparam("topic"),
+        events.c.at >= sa.bindparam("start"),
+    )
+    .order_by(events.c.id)
+)
+
+
 def since(
     ws: Workspace,
     kinds: Sequence[str],
+    topic: str,
     start: datetime,
     *,
-    about: str = "",
     payload: Mapping[str, Any] | None = None,
     limit: int = 1_000,
 ) -> list[Event]:
-    """Events of some kinds from a time on, oldest first.
-
-    Parameters
-    ----------
-    about
-        Their subject's id, or its beginning where this ends with `@`: `category@` for all versions of that model.
-    payload
-        What their payload says.
-    """
-    statement = sa.select(events).where(events.c.kind.in_(kinds), events.c.at >= start).order_by(events.c.id)
-    if about.endswith("@"):
-        statement = statement.where(events.c.subject_id.startswith(about, autoescape=True))
-    elif about:
-        statement = statement.where(events.c.subject_id == about)
+    """Events of some kinds on a topic from a time on, oldest first, those whose payload says so."""
     wanted = (payload or {}).items()
     with ws.read() as connection:
-        found = (_event(row) for row in connection.execute(statement))
+        rows = connection.execute(_SINCE, {"kinds": list(kinds), "topic": topic, "start": start})
+        found = (_event(row) for row in rows)
         return list(itertools.islice((one for one in found if wanted <= one.payload.items()), limit))
 
 

@@ -108,7 +108,6 @@ def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
 def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
     """Write the run's end, its result's lineage and what is told of it, power-safe, in one transaction."""
     error, target = runner.error, Node("run", journal.run)
-    told = {"pipeline": plan.pipeline}
     output = runner.outputs.get(plan.output.get("node", ""))
     if error is None and output is not None and output.metrics:
         describe(ws, journal.run, output)  # so that runs can be compared by their results
@@ -118,7 +117,9 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
             tracking.finish_run_in(ws, tx, journal.run, "failed", error=error)
             message = f"{plan.pipeline}: {error.splitlines()[0]}"
             if plan.repeats is None:
-                events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed", payload=told)
+                events.emit(
+                    ws, tx, "pipeline.failed", target, message=message, level="failed", topic=plan.pipeline
+                )
             return
         tracking.finish_run_in(ws, tx, journal.run)
         for leaf in leaves([plan.output]):
@@ -126,7 +127,7 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
                 link(tx, Node("step", runner.made[leaf["node"]]), target, role="result", at=ws.now())
         message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
         if plan.repeats is None:  # nobody is to act on a rerun's end
-            events.emit(ws, tx, "pipeline.done", target, message=message, payload=told)
+            events.emit(ws, tx, "pipeline.done", target, message=message, topic=plan.pipeline)
 
     journal.finish(then=then, state="done" if error is None else "failed", error=error)
 

@@ -72,8 +72,8 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     audit(
         ws, tx, "registry.release", node, after={"digest": version.digest}, version=version.ref, waived=waived
     )
-    message, payload = f"{version.ref} was released by {ws.actor}", {"model": version.model}
-    events.emit(ws, tx, "registry.released", node, message=message, payload=payload)
+    message = f"{version.ref} was released by {ws.actor}"
+    events.emit(ws, tx, "registry.released", node, message=message, topic=version.model)
     return made
 
 

@@ -96,19 +96,20 @@ def _counted(
 
 
 def _told(ws: Workspace, condition: Telling, *, start: datetime, used: Collection[str]) -> Found:
+    wanted: dict[str, str] = {}
     match condition:
-        case Registered(model):
-            found = events.since(ws, ["registry.registered"], start, about=f"{model}@")
-        case Promoted(model, stage):
+        case Registered(topic):
+            kinds = ["registry.registered"]
+        case Promoted(topic, stage):
+            kinds = ["registry.promoted"]
             wanted = {} if stage is None else {"stage": stage}
-            found = events.since(ws, ["registry.promoted"], start, about=f"{model}@", payload=wanted)
-        case Released(model):
-            found = events.since(ws, ["registry.released"], start, payload={"model": model})
-        case RolledBack(endpoint):
-            found = events.since(ws, ["rollout.rolled_back"], start, about=endpoint)
-        case Finished(pipeline, state):
+        case Released(topic):
+            kinds = ["registry.released"]
+        case RolledBack(topic):
+            kinds = ["rollout.rolled_back"]
+        case Finished(topic, state):
             kinds = [f"pipeline.{one}" for one in ("done", "failed") if state in (one, "any")]
-            found = events.since(ws, kinds, start, payload={"pipeline": pipeline})
+    found = events.since(ws, kinds, topic, start, payload=wanted)
     ids = tuple(one.id for one in found if one.id not in used)
     return Found(len(ids), ids)
 

@@ -65,7 +65,7 @@ calls = sa.Table(
     sa.Column("firing", sa.String(40)),
     sa.UniqueConstraint("trigger", "once_key"),
     sa.UniqueConstraint("trigger", "signature"),
-    sa.Index("ix_trigger_call_pending", "trigger", "firing", "id"),
+    sa.Index("ix_trigger_call_pending", "firing", "trigger", "id"),
 )
 
 
@@ -124,8 +124,26 @@ def firing_by_id(connection: Connection, firing_id: str) -> Firing | None:
     return None if row is None else Firing(**row._mapping)
 
 
+# Built once: they are asked for every trigger twice a second, and building a statement takes longer than running it.
+_LAST = (
+    sa.select(firings)
+    .where(firings.c.trigger == sa.bindparam("name"))
+    .order_by(firings.c.at.desc(), firings.c.id.desc())
+    .limit(1)
+)
+_USED = sa.select(firings.c.evidence).where(
+    firings.c.trigger == sa.bindparam("name"), firings.c.at >= sa.bindparam("start")
+)
+_PENDING = (
+    sa.select(calls)
+    .where(calls.c.firing.is_(None), calls.c.trigger == sa.bindparam("name"))
+    .order_by(calls.c.id)
+)
+
+
 def last_firing(connection: Connection, trigger: str) -> Firing | None:
-    return next(iter(newest_firings(connection, trigger=trigger, limit=1)), None)
+    row = connection.execute(_LAST, {"name": trigger}).first()
+    return None if row is None else Firing(**row._mapping)
 
 
 def newest_firings(connection: Connection, *, trigger: str | None, limit: int) -> list[Firing]:
@@ -142,8 +160,7 @@ def newest_firings(connection: Connection, *, trigger: str | None, limit: int) -
 
 def evidence_since(connection: Connection, trigger: str, start: datetime) -> list[dict[str, Any]]:
     """What a trigger's firings from a time on were made on."""
-    statement = sa.select(firings.c.evidence).where(firings.c.trigger == trigger, firings.c.at >= start)
-    return list(connection.execute(statement).scalars())
+    return list(connection.execute(_USED, {"name": trigger, "start": start}).scalars())
 
 
 def insert_call(tx: Tx, call: Call) -> None:
@@ -168,8 +185,7 @@ def call_by_id(connection: Connection, call_id: str) -> Call:
 
 def pending_calls(connection: Connection, trigger: str) -> list[Call]:
     """The calls that nothing came of yet, oldest first."""
-    statement = sa.select(calls).where(calls.c.trigger == trigger, calls.c.firing.is_(None))
-    return [Call(**row._mapping) for row in connection.execute(statement.order_by(calls.c.id))]
+    return [Call(**row._mapping) for row in connection.execute(_PENDING, {"name": trigger})]
 
 
 def answer_calls(tx: Tx, ids: Sequence[str], firing: str) -> None:

@@ -50,7 +50,8 @@ def upgrade() -> None:
     op.drop_index("ix_schedule_next_at", "schedule")
     op.create_index("ix_schedule_due_at", "schedule", ["due_at"])
     op.add_column("retraining_policy", sa.Column("lane", sa.String(120), nullable=False, server_default=""))
-    op.create_index("ix_event_kind_at", "event", ["kind", "at"])
+    op.add_column("event", sa.Column("topic", sa.String(120), nullable=True))
+    op.create_index("ix_event_topic", "event", ["kind", "topic", "at"])
     op.create_table(
         "trigger",
         sa.Column("name", sa.String(60), nullable=False),
@@ -101,4 +102,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("trigger", "once_key", name=op.f("uq_trigger_call_trigger_once_key")),
         sa.UniqueConstraint("trigger", "signature", name=op.f("uq_trigger_call_trigger_signature")),
     )
-    op.create_index("ix_trigger_call_pending", "trigger_call", ["trigger", "firing", "id"])
+    op.create_index("ix_trigger_call_pending", "trigger_call", ["firing", "trigger", "id"])
