@@ -39,7 +39,7 @@ Prefix = Literal[
     "ret",  # retraining decision
     "fire",  # a trigger's firing
     "call",  # of a trigger
-    "search",
+    "srch",  # search for parameters
     "ev",  # event in the outbox
     "tok",  # access token
     "rev",  # review item

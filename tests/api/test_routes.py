@@ -14,10 +14,12 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, jobs, registry, rollout, triggers
+from everloop import access, jobs, loop, registry, rollout, searches, triggers
 from everloop.access import Role
 from everloop.access.permissions import ROLES
 from everloop.api import all_routes
+from everloop.errors import Invalid
+from everloop.searches import Plan, choice
 from everloop.triggers import Trigger
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
@@ -96,6 +98,15 @@ def trigger_of(api: Api) -> str:
     return "nightly"
 
 
+def search_of(api: Api) -> str:
+    """A search of one trial, which cannot work: the pipeline has no such parameter value."""
+    ws = api.shop.ws
+    plan = Plan({"picky": choice(True)}, by="nothing", method="grid")
+    with pytest.raises(Invalid):
+        searches.run_search(ws, loop.loaded(ws).pipelines["train"], plan)
+    return searches.searches(ws)[0].id
+
+
 LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any]] = [
     # path, what stands for {it}, what of the answer is looked at, what it is
     ("/health", None, lambda one: one["live"], True),
@@ -132,6 +143,8 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/retrainings", None, list, []),
     ("/api/jobs?state=failed", None, list, []),
     ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
+    ("/api/searches", None, list, []),
+    ("/api/searches/{it}", search_of, lambda one: one["trials"][0]["state"], "failed"),
     ("/api/schedules", None, list, []),
     ("/api/limits", None, lambda one: one["pools"], {}),
     ("/api/triggers/{it}/firings", trigger_of, list, []),

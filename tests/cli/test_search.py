@@ -35,5 +35,5 @@ def test_a_declared_search_is_run_listed_shown_and_stays_as_it_is(everloop: Shel
 def test_mistakes_are_told(everloop: Shell) -> None:
     assert "13 does not work" in everloop("search", "run", "hopeless", code=2)
     assert "declares no search 'best'; it has tune, hopeless" in everloop("search", "run", "best", code=2)
-    assert "'everloop search list' shows the newest" in everloop("search", "show", "search_1", code=2)
-    assert "there is no search" in everloop("search", "resume", "search_1", code=2)
+    assert "'everloop search list' shows the newest" in everloop("search", "show", "srch_1", code=2)
+    assert "there is no search" in everloop("search", "resume", "srch_1", code=2)

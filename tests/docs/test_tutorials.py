@@ -13,7 +13,12 @@ PAGES = [
     *sorted((DOCS / "tutorial").glob("[a-z]*.md")),
     *(
         DOCS / "how-to" / f"{name}.md"
-        for name in ("replay-your-history", "use-one-room", "run-pipelines-by-themselves")
+        for name in (
+            "replay-your-history",
+            "use-one-room",
+            "run-pipelines-by-themselves",
+            "search-for-parameters",
+        )
     ),
 ]
 

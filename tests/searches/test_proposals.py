@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from typing import Any, cast
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from everloop.errors import Invalid, MissingExtra
 from everloop.searches import Plan, Space, Trial, between, choice, halving, median, searcher_of
 from everloop.searches.space import Between, Choice
+from everloop.storage.columns import to_json
 
 SPACE: Space = {"c": between(0.01, 100.0, log=True), "n": between(1, 3), "kind": choice("a", "b")}
 
@@ -24,9 +26,17 @@ def plan(method: str = "random", *, trials: int | None = 50, **space: Choice | B
 def test_a_grid_is_every_combination_once() -> None:
     grid = searcher_of(plan("grid", trials=None, n=between(1, 3), kind=choice("a", "b")))
     tried = [grid.propose(number, []) for number in range(6)]
-    assert tried[:3] == [{"n": 1, "kind": "a"}, {"n": 1, "kind": "b"}, {"n": 2, "kind": "a"}]
+    assert tried[:3] == [{"kind": "a", "n": 1}, {"kind": "a", "n": 2}, {"kind": "a", "n": 3}]
     assert len({str(one) for one in tried}) == 6
     assert grid.propose(6, []) is None
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_plan_that_was_stored_proposes_the_same(method: str) -> None:
+    made = Plan({"n": between(1, 3), "kind": choice("a", "b")}, by="score", method=method, trials=6)
+    stored = Plan.from_json(json.loads(to_json(made.as_json())))
+    one, other = searcher_of(made), searcher_of(stored)
+    assert [one.propose(n, []) for n in range(6)] == [other.propose(n, []) for n in range(6)]
 
 
 def test_a_grid_over_a_range_of_reals_is_refused() -> None:

@@ -67,9 +67,7 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(ws: Workspace, tmp_p
 
 
 def test_a_search_of_which_nothing_worked_says_why(ws: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(
-        Invalid, match=r"no trial of search search_\w+ came to its end(.|\n)*13 does not work"
-    ):
+    with pytest.raises(Invalid, match=r"no trial of search srch_\w+ came to its end(.|\n)*13 does not work"):
         run(ws, tmp_path, space={"y": choice(13)})
     (found,) = searches.searches(ws)
     assert (found.state, tracking.run(ws, found.run).status) == ("failed", "failed")
@@ -175,7 +173,7 @@ def test_a_search_that_was_killed_goes_on_without_its_finished_trials(
 def test_a_search_goes_on_with_its_own_pipeline_and_code_alone(ws: Workspace, tmp_path: Path) -> None:
     pipeline = loaded(tmp_path).pipelines["tune"]
     with pytest.raises(NotFound, match="everloop search list"):
-        searches.resume(ws, "search_none", pipeline)
+        searches.resume(ws, "srch_none", pipeline)
     plan = Plan({"y": choice(13)}, by="score", method="grid", params={"log": str(tmp_path / "log")})
     with pytest.raises(Invalid):
         searches.run_search(ws, pipeline, plan, code="a" * 64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop import data, events, jobs, ledger, loop, pipelines, retraining, triggers
+from everloop import data, events, governance, jobs, ledger, loop, pipelines, retraining, triggers
 from everloop.errors import Conflict, Invalid
 from everloop.retraining import Called, Found
 from everloop.triggers import Trigger
@@ -146,12 +146,24 @@ el.trigger(send, when=el.arrived(goods, 5) & el.finished(report))
     assert firing.reason == "5 rows new or changed in goods (needs 5) and 1 runs of report ended done"
 
 
+def test_it_is_told_why_a_trigger_fired_down_to_the_events(ws: Workspace, tmp_path: Path) -> None:
+    applied(ws, tmp_path, AFTER_REPORT)
+    event = ended(ws, "report")
+    (firing,) = look(ws)
+    told = governance.why(ws, firing.id)
+    assert "because: 1 runs of report ended done" in told.answer
+    assert told.because[1] == "finished report done: it happened"
+    assert set(told.go_on) == {event, firing.job, firing.run}
+    assert firing.id in governance.why(ws, str(firing.job)).go_on
+
+
 def test_a_policy_of_retraining_may_wait_for_events_too(ws: Workspace) -> None:
     condition = retraining.Finished("report", "done")
     ws.write(lambda tx: retraining.set_policy(ws, tx, "kind", condition=condition, cooldown=timedelta()))
     ended(ws, "report")
-    assert len(retraining.consider(ws)) == 1
+    (decision,) = retraining.consider(ws)
     assert retraining.consider(ws) == []
+    assert "finished report done: it happened" in governance.why(ws, decision.id).because
 
 
 QUIET = Trigger("t", "p", {}, {}, Called(), quiet=timedelta(seconds=60), longest_wait=timedelta(seconds=150))

@@ -30,6 +30,7 @@ MODULES = (
     "monitors",
     "jobs",
     "triggers",
+    "searches",
     "governance",
     "access",
 )

@@ -63,7 +63,7 @@ def resume(out: Output, search_id: str) -> None:
     """Go on with a search that was cut off: finished trials stay, interrupted ones go on where they were.
 
     \b
-    Example: everloop search resume search_0198...
+    Example: everloop search resume srch_0198...
     """
     from everloop import loop, searches
 
@@ -108,7 +108,7 @@ def show(out: Output, search_id: str) -> None:
     """Show the trials of a search: parameters, result, and why one was stopped or failed.
 
     \b
-    Example: everloop search show search_0198...
+    Example: everloop search show srch_0198...
     """
     from everloop import searches
 

@@ -64,7 +64,7 @@ def run_search(
     run = tracking.start_run(ws, experiment=pipeline.name, name=f"search {name or pipeline.name}")
     tracking.log_params(ws, run.id, plan.as_json())
     search = Search(
-        new_id("search"),
+        new_id("srch"),
         run.id,
         name or pipeline.name,
         pipeline.name,
@@ -254,6 +254,9 @@ class _Conductor:
             if run.state != "cancelled":
                 raise
             ended = replace(trial, state="stopped", told=run.error)
+        except Invalid as error:  # it would be so in every other trial
+            self._write(replace(trial, state="failed", told=str(error)))
+            raise
         finally:
             watched.is_running = False
         if watched.history:
@@ -261,9 +264,12 @@ class _Conductor:
             ended = replace(ended, reached=last)
             if ended.state == "stopped":
                 ended = replace(ended, value=self._signed(watched.history[last]))
-        values = {name: getattr(ended, name) for name in ("state", "value", "reached", "told")}
-        self._ws.write(lambda tx: store.update_trial(tx, self._search.id, trial.number, values))
+        self._write(ended)
         return ended
+
+    def _write(self, ended: Trial) -> None:
+        values = {name: getattr(ended, name) for name in ("state", "value", "reached", "told")}
+        self._ws.write(lambda tx: store.update_trial(tx, self._search.id, ended.number, values))
 
     def _run(self, trial: Trial) -> None:
         params = {**(self._plan.params or {}), **trial.params}

@@ -49,6 +49,8 @@ class Plan:
             raise Invalid(
                 f"a search is to run {self.parallel} trials at once; that is 1 to {_MOST_PARALLEL}."
             )
+        # the stored form has names in this order, and what is proposed depends on it
+        object.__setattr__(self, "space", dict(sorted(self.space.items())))
         if twice := sorted({*self.space} & {*(self.params or {})}):
             raise Invalid(
                 f"the parameter {twice[0]!r} is searched and given at once. Leave it out of one of them."

@@ -9,7 +9,7 @@ The pipeline is run by whoever runs the job: this room never calls it. May call 
 
 from everloop.triggers.calls import NewCall, call, secret_of
 from everloop.triggers.consider import consider, wants_firing
-from everloop.triggers.manage import find, firings, pause, resume, set_triggers, standings, why_idle
+from everloop.triggers.manage import find, firing, firings, pause, resume, set_triggers, standings, why_idle
 from everloop.triggers.params import INSTANT, Takes, check_params, takes_of
 from everloop.triggers.records import PIPELINE, Firing, Standing, Trigger, lane_of, schedule_of
 from everloop.triggers.signing import Signed, sign, verify
@@ -27,6 +27,7 @@ __all__ = [
     "check_params",
     "consider",
     "find",
+    "firing",
     "firings",
     "lane_of",
     "pause",

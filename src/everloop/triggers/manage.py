@@ -58,6 +58,15 @@ def firings(ws: Workspace, name: str | None = None, *, limit: int = 50) -> list[
         return store.newest_firings(connection, trigger=name, limit=limit)
 
 
+def firing(ws: Workspace, firing_id: str) -> Firing:
+    """One firing. Raises NotFound."""
+    with ws.read() as connection:
+        found = store.firing_by_id(connection, firing_id)
+    if found is None:
+        raise NotFound(f"there is no firing {firing_id}. 'everloop triggers firings' shows the newest.")
+    return found
+
+
 def standings(ws: Workspace) -> list[Standing]:
     """How far every trigger is from firing, and when it last did."""
     with ws.read() as connection:
