@@ -58,6 +58,20 @@ def test_lowest_may_be_best_and_no_more_run_than_asked_for(ws: Workspace, tmp_pa
     assert found.best.value == min(one for one in values if one is not None)
 
 
+def test_optuna_proposes_trials_that_are_run(ws: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra optuna is not installed")
+    found = run(
+        ws,
+        tmp_path,
+        space={"x": between(-9.0, 9.0), "y": choice(1, 2)},
+        method="optuna",
+        trials=5,
+        parallel=2,
+    )
+    assert {one.state for one in searches.trials(ws, found.id)} == {"done"}
+    assert len(searches.trials(ws, found.id)) == 5
+
+
 def test_a_trial_that_fails_is_noted_and_the_search_goes_on(ws: Workspace, tmp_path: Path) -> None:
     found = run(ws, tmp_path, space={"y": choice(13, 2)})
     failed, done = searches.trials(ws, found.id)
