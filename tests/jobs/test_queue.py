@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from everloop.errors import Conflict, Invalid, NotFound, NotReady
 from everloop.jobs import Lane, Lease, Worker, queue, store
 from everloop.storage import Tx, wall_of
 from everloop.workspace import Workspace
+from tests.conftest import simulation
 
 
 def put(
@@ -155,6 +157,35 @@ def test_many_workers_that_look_at_once_never_run_more_than_a_lane_lets(any_ws: 
         thread.join()
     assert most == [2]
     assert len(jobs.jobs_of(any_ws, states=["done"])) == 12
+
+
+def test_a_take_that_is_not_committed_yet_holds_its_place(tmp_path: Path, postgres_url: str) -> None:
+    """On PostgreSQL another worker may see a job that was put meanwhile, but not yet that the lane is full."""
+    with simulation(tmp_path / "home", database_url=postgres_url) as ws:
+        limit(ws, Lane("a", 1))
+        put(ws, lane="a")
+        has_taken, may_commit = threading.Event(), threading.Event()
+
+        def take_slowly() -> None:
+            def change(tx: Tx) -> None:
+                assert Worker(ws, {})._take(tx) is not None
+                has_taken.set()
+                may_commit.wait(20)
+
+            ws.write(change)
+
+        second: list[Lease | None] = []
+        slow = threading.Thread(target=take_slowly)
+        quick = threading.Thread(target=lambda: second.append(Worker(ws, {}).take()))
+        slow.start()
+        assert has_taken.wait(20)
+        put(ws, lane="a", priority=5)
+        quick.start()
+        quick.join(0.5)  # it waits for the first; without a lock it has the second job by now
+        may_commit.set()
+        slow.join()
+        quick.join()
+        assert second == [None]
 
 
 def test_a_lane_that_refuses_says_what_is_in_its_way(any_ws: Workspace) -> None:

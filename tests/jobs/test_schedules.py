@@ -4,7 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from everloop import jobs, ledger
@@ -235,10 +235,25 @@ def test_cron_follows_the_clock_on_the_wall_through_gap_and_fold(
         ["30 2 * * *", "0,30 2 * * *", "*/30 2 * * *", "30 * * * *", "15 1,2 * * *", "0 0 * * 1"]
     ),
     zone=st.sampled_from([BERLIN, NEW_YORK, "Australia/Lord_Howe", "UTC"]),
-    minutes=st.integers(0, 366 * 24 * 60),
+    # where the clocks change in one of these zones: Berlin twice, New York twice, Lord Howe by half an hour; and nowhere
+    near=st.sampled_from(
+        [
+            "2026-03-29T01:00",
+            "2026-10-25T01:00",
+            "2026-03-08T07:00",
+            "2026-11-01T06:00",
+            "2026-04-04T15:00",
+            "2026-06-01T00:00",
+        ]
+    ),
+    minutes=st.integers(-300, 300),
 )
-def test_walking_back_finds_what_walking_forward_finds(cron: str, zone: str, minutes: int) -> None:
-    until = datetime(2026, 1, 10, tzinfo=UTC) + timedelta(minutes=minutes)
+@example(
+    cron="30 2 * * *", zone=BERLIN, near="2026-10-25T01:00", minutes=15
+)  # in the second pass, before its half
+@example(cron="30 2 * * *", zone=BERLIN, near="2026-03-29T01:00", minutes=0)  # the first moment after the gap
+def test_walking_back_finds_what_walking_forward_finds(cron: str, zone: str, near: str, minutes: int) -> None:
+    until = datetime.fromisoformat(near).replace(tzinfo=UTC) + timedelta(minutes=minutes)
     back = instants_back(cron, zone, until=until)
     newest, before = next(back), next(back)
     assert next_instant(cron, zone, after=before) == newest
