@@ -308,6 +308,11 @@ def test_a_job_that_is_refused_is_told_with_what_was_in_its_way(ws: Workspace, t
         ("el.trigger(report)\nel.trigger(report)", "declares the trigger 'report' twice"),
         ("el.trigger(report, priority=1.5)", "the priority is 1.5"),
         ("el.trigger(report, when=el.finished(send, 'over'))", "one of done, failed, any"),
+        (
+            "el.retrain(el.model('kind', report), when=el.called())",
+            "only a trigger can be called",
+        ),
+        ("el.trigger(report, cron='0 3 * * *', catch_up=el.all_missed(at_most=0))", "1 to 1,000"),
         ("el.limit(report)", "it limits nothing"),
         ("el.limit(report, 1, when_full='wait')", "'queue', 'refuse' or 'cancel_oldest'"),
         ("el.limit(report, 0)", "1 or more"),

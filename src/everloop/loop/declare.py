@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from everloop.checks import Gate
     from everloop.data import Column
-    from everloop.jobs import CatchUp, WhenFull
+    from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
     from everloop.pipelines import Pinned, Pipeline
     from everloop.registry import ApprovalRule
@@ -165,6 +165,13 @@ class DeclaredRetraining:
 
 
 @dataclass(frozen=True)
+class AllMissed:
+    """Every missed instant of a schedule runs, of the newest `at_most`."""
+
+    at_most: int
+
+
+@dataclass(frozen=True)
 class DeclaredTrigger:
     kind = "trigger"
     name: str
@@ -172,7 +179,7 @@ class DeclaredTrigger:
     params: Mapping[str, Any]
     cron: str | None
     time_zone: str
-    catch_up: CatchUp
+    catch_up: Literal["skip", "latest"] | AllMissed
     jitter_s: int
     when: Condition | None
     quiet: timedelta
@@ -378,13 +385,6 @@ def retrain(
         raise Invalid(
             f"retraining of {model.name!r} states neither cron= nor when=; it would never happen. State one."
         )
-    from everloop.retraining import Called, singles_of  # noqa: PLC0415  (loaded already by whoever stated a condition)
-
-    if when is not None and Called() in singles_of(when):
-        raise Invalid(
-            f"retraining of {model.name!r} waits for called(), but only a trigger can be called. Declare one on its pipeline: "
-            "el.trigger(train, when=el.called())."
-        )
     return _declare(DeclaredRetraining(model.name, model, cron, time_zone, when, timedelta(hours=cooldown_h)))
 
 
@@ -395,7 +395,7 @@ def trigger(
     params: Mapping[str, Any] | None = None,
     cron: str | None = None,
     time_zone: str = "UTC",
-    catch_up: Literal["skip", "latest"] | CatchUp = "latest",
+    catch_up: Literal["skip", "latest"] | AllMissed = "latest",
     jitter_s: int = 0,
     when: Condition | None = None,
     quiet_s: float = 0.0,
@@ -422,8 +422,6 @@ def trigger(
     priority
         Higher ones run first when more waits than can run.
     """
-    from everloop.jobs import CatchUp  # noqa: PLC0415  (a file that declares no trigger loads no jobs)
-
     return _declare(
         DeclaredTrigger(
             _name(name or pipeline.name),
@@ -431,7 +429,7 @@ def trigger(
             dict(params or {}),
             cron,
             time_zone,
-            catch_up if isinstance(catch_up, CatchUp) else CatchUp(catch_up),
+            catch_up,
             jitter_s,
             when,
             timedelta(seconds=quiet_s),
@@ -442,11 +440,9 @@ def trigger(
     )
 
 
-def all_missed(*, at_most: int) -> CatchUp:
+def all_missed(*, at_most: int) -> AllMissed:
     """For `catch_up`: run every missed instant, oldest first, of the newest `at_most`."""
-    from everloop.jobs import CatchUp  # noqa: PLC0415  (as above)
-
-    return CatchUp("all", at_most)
+    return AllMissed(at_most)
 
 
 def pool(name: str, at_most: int) -> DeclaredPool:

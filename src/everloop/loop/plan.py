@@ -124,7 +124,7 @@ def _trigger(one: DeclaredTrigger) -> dict[str, Any]:
         "params": dict(one.params),
         "cron": one.cron,
         "time_zone": one.time_zone,
-        "catch_up": asdict(one.catch_up),
+        "catch_up": one.catch_up if isinstance(one.catch_up, str) else asdict(one.catch_up),
         "jitter_s": one.jitter_s,
         "when": None if one.when is None else retraining.to_value(one.when),
         "quiet_s": one.quiet.total_seconds(),

@@ -9,8 +9,9 @@ from typing import Any
 
 from everloop import jobs, pipelines, retraining, triggers
 from everloop.errors import Conflict, Invalid, NotFound
-from everloop.jobs import Lane, Lease
+from everloop.jobs import CatchUp, Lane, Lease
 from everloop.loop.declare import (
+    AllMissed,
     Collection,
     DeclaredLimit,
     DeclaredPool,
@@ -42,6 +43,13 @@ def check_starts(loop: Loop) -> None:
         triggers.check_params(declared.pipeline.name, takes, {**params, **given}, some_follow=is_called)
         if declared.cron is not None:
             jobs.check_cron(declared.cron, declared.time_zone)
+            _catch_up(declared)
+    for trained in loop.declared.of(DeclaredRetraining):
+        if trained.when is not None and Called() in singles_of(trained.when):
+            raise Invalid(
+                f"retraining of {trained.name!r} waits for called(), but only a trigger can be called. Declare one on its "
+                "pipeline: el.trigger(train, when=el.called())."
+            )
     _check_circles(loop.declared.of(DeclaredTrigger))
 
 
@@ -137,11 +145,16 @@ def _set_schedule(ws: Workspace, tx: Tx, declared: DeclaredTrigger) -> None:
         kind=PIPELINE,
         payload=payload,
         time_zone=declared.time_zone,
-        catch_up=declared.catch_up,
+        catch_up=_catch_up(declared),
         jitter_s=declared.jitter_s,
         priority=declared.priority,
         lane=lane_of(declared.pipeline.name),
     )
+
+
+def _catch_up(declared: DeclaredTrigger) -> CatchUp:
+    stated = declared.catch_up
+    return CatchUp("all", stated.at_most) if isinstance(stated, AllMissed) else CatchUp(stated)
 
 
 def params_of(payload: Mapping[str, Any]) -> dict[str, Any]:

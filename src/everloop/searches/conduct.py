@@ -18,7 +18,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.pipelines import Executor, Pipeline, Processes, Progress
 from everloop.searches import store
-from everloop.searches.find import find, trials
+from everloop.searches.look import find, trials
 from everloop.searches.propose import searcher_of
 from everloop.searches.records import Plan, Search, Trial
 from everloop.storage import Tx
