@@ -1,4 +1,5 @@
-"""What a look at background work costs with 1,000 schedules and 100,000 jobs that wait, most of them in a full lane.
+"""What a look at background work costs with 1,000 schedules and 100,000 jobs that wait, most of them in a full lane, and
+100 triggers among 1,000 events of others.
 
     python benchmarks/jobs/tick.py [DATABASE_URL]      default a new SQLite file
 
@@ -17,15 +18,18 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from everloop import jobs
+from everloop import events, jobs, triggers
 from everloop.clock import SimulatedClock
 from everloop.ids import new_id
 from everloop.jobs import Lane, Worker, store
+from everloop.ledger import Node
+from everloop.retraining import Finished
 from everloop.settings import load_settings
 from everloop.storage import Tx
+from everloop.triggers import Trigger
 from everloop.workspace import Workspace, open_workspace
 
-SCHEDULES, JOBS, LANES, REPEATS = 1_000, 100_000, 50, 50
+SCHEDULES, JOBS, LANES, TRIGGERS, EVENTS, REPEATS = 1_000, 100_000, 50, 100, 1_000, 50
 
 
 def main(url: str) -> None:
@@ -49,6 +53,7 @@ def measure(ws: Workspace) -> None:
     show("take the next job", ms_of(Worker(ws, {}).take))
     newest = jobs.jobs_of(ws, limit=50)
     show("say of 50 jobs why they wait", ms_of(lambda: jobs.why_waiting(ws, newest)))
+    show(f"look at {TRIGGERS} triggers that wait for events", ms_of(lambda: triggers.wants_firing(ws)))
     ws.clock.advance(timedelta(hours=4))
     begun = time.perf_counter()
     put = len(jobs.fire_due(ws))
@@ -62,6 +67,9 @@ def fill(ws: Workspace) -> None:
         ws.write(lambda tx, begin=begin: schedule(ws, tx, begin))  # type: ignore[misc]  # bound per turn
     for begin in range(0, JOBS, 10_000):
         ws.write(lambda tx, begin=begin: crowd(tx, begin))  # type: ignore[misc]  # as above
+    waiting = [Trigger(f"t{number}", "report", {}, {}, Finished(f"p{number}")) for number in range(TRIGGERS)]
+    ws.write(lambda tx: triggers.set_triggers(ws, tx, waiting))
+    ws.write(lambda tx: tell(ws, tx))
     Worker(ws, {}).take()  # the first in rank is of the lane with one place, which is full from now on
     if ws.database.dialect == "postgresql":
         ws.write(lambda tx: tx.execute(sa.text("ANALYZE")))
@@ -72,6 +80,13 @@ def schedule(ws: Workspace, tx: Tx, begin: int) -> None:
         jobs.schedule(
             ws, tx, f"s{number}", cron="0 3 * * *", kind="work", payload={}, time_zone="Europe/Berlin"
         )
+
+
+def tell(ws: Workspace, tx: Tx) -> None:
+    """Events of pipelines that no trigger waits for."""
+    for number in range(EVENTS):
+        node = Node("run", f"run_{number}")
+        events.emit(ws, tx, "pipeline.done", node, message="a benchmark", topic=f"other{number}")
 
 
 def crowd(tx: Tx, begin: int) -> None:
