@@ -23,6 +23,7 @@ Prefix = Literal[
     "le",  # label event
     "run",  # pipeline run
     "step",
+    "share",  # right of a process to work on one step of a run
     "gr",  # gate report
     "mv",  # model version
     "ap",  # approval

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("runs", "runs", "Training runs: parameters, metrics, artifacts."),
     "score": ("loop", "score", "Score a file or dataset with a released version."),
     "serve": ("server", "serve", "The data plane alone: predictions."),
+    "step": ("steps", "step", "One step of a run, for an engine outside that conducts it."),
     "trace": ("governance", "trace", "Where a prediction, a model or a run comes from: backwards."),
     "up": ("server", "up", "API, pages, predictions and background work."),
     "why": ("governance", "why", "Why something happened, on which numbers."),

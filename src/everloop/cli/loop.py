@@ -11,6 +11,7 @@ import click
 from everloop.cli.output import Output, pass_output
 
 if TYPE_CHECKING:
+    from everloop.loop import Trained
     from everloop.pipelines import Progress
 
 _SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
@@ -77,18 +78,12 @@ def run(
             ws,
             found,
             pipeline,
-            params=dict(map(_param, params)),
+            params=dict(map(param, params)),
             reason=reason,
             on_progress=lambda one: tell(out, one),
             seed=pipelines.DEFAULT_SEED if seed is None else seed,
         )
-        if ended.version is None:
-            out.answer(ended, f"{ended.run} done.")
-        else:
-            verdict = "passed its gates" if ended.passed else "FAILED its gates"
-            out.answer(
-                ended, f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
-            )
+        out.answer(ended, told_of(ended))
 
 
 @click.command()
@@ -131,7 +126,15 @@ def score(out: Output, version: str, source: str, key: str | None, output: Path 
     out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
 
 
-def _param(text: str) -> tuple[str, Any]:
+def told_of(ended: Trained) -> str:
+    """How a run ended, and what its model's gates say."""
+    if ended.version is None:
+        return f"{ended.run} done."
+    verdict = "passed its gates" if ended.passed else "FAILED its gates"
+    return f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
+
+
+def param(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise click.UsageError(f"--param {text!r} has no value; write NAME=VALUE, such as c=4.")

@@ -31,7 +31,7 @@ from everloop.loop.plan import Change, plan
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
-from everloop.loop.train import Trained, train, train_job
+from everloop.loop.train import Trained, end_training, train, train_job
 
 __all__ = [
     "LOOP_FILE",
@@ -59,6 +59,7 @@ __all__ = [
     "collecting",
     "dataset",
     "deliver",
+    "end_training",
     "endpoint",
     "feature",
     "has_approved",

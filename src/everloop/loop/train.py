@@ -15,9 +15,9 @@ from everloop.jobs import Lease
 from everloop.ledger import Node
 from everloop.loop.apply import loaded, newest
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
-from everloop.loop.load import Loop
+from everloop.loop.load import Loop, load
 from everloop.loop.sources import view_of
-from everloop.pipelines import Inline, Model, OnProgress, Pipeline, PipelineRun, Split
+from everloop.pipelines import Inline, Model, OnProgress, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -84,14 +84,9 @@ def train(
     Invalid
         A model is declared on the pipeline, but it returned something else.
     """
-    found = loop.pipelines.get(pipeline)
-    if found is None:
-        raise NotFound(
-            f"{loop.file.name} has no pipeline {pipeline!r}; it has {', '.join(loop.pipelines) or 'none'}."
-        )
     run = pipelines.run_pipeline(
         ws,
-        found,
+        loop.pipeline(pipeline),
         params=params,
         reason=reason,
         run_id=run_id,
@@ -99,13 +94,30 @@ def train(
         on_progress=on_progress,
         seed=seed,
     )
-    declared = _model_on(loop, found)
+    return _judged(ws, loop, run)
+
+
+def end_training(ws: Workspace, run_id: str) -> Trained:
+    """End a run that was conducted from outside; what follows is as after `train`, by the loop file that the run began with.
+
+    Raises
+    ------
+    NotReady, StepFailed
+        As `pipelines.end_run`.
+    """
+    run = pipelines.end_run(ws, run_id)
+    return _judged(ws, load(pipelines.entry_file(ws, run)), run)
+
+
+def _judged(ws: Workspace, loop: Loop, run: PipelineRun) -> Trained:
+    """Register and gate what a run returned, when a model is declared on its pipeline."""
+    declared = _model_on(loop, run.pipeline)
     if declared is None:
         return Trained(run.id)
     made = pipelines.result(ws, run.id)
     if not isinstance(made, Model):
         raise Invalid(
-            f"pipeline {pipeline!r} returned a {type(made).__name__}; the model {declared.name!r} declared on it needs an "
+            f"pipeline {run.pipeline!r} returned a {type(made).__name__}; the model {declared.name!r} declared on it needs an "
             "el.Model. Return what el.fit or el.best gives."
         )
     version = _register(ws, loop, declared, run, made)
@@ -113,8 +125,8 @@ def train(
     return Trained(run.id, version.ref, report.id, checks.standing(ws, report.id).is_clear)
 
 
-def _model_on(loop: Loop, pipeline: Pipeline[..., Any]) -> DeclaredModel | None:
-    return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline.name), None)
+def _model_on(loop: Loop, pipeline: str) -> DeclaredModel | None:
+    return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline), None)
 
 
 def _register(

@@ -3,7 +3,8 @@
 Answers: how does a result come about, can a run go on where a dead process left it, why did a step run, does the same
 come of a run that is done again, and what tells two runs apart. A pipeline's body is traced into a static graph; a run
 executes it from a snapshot of the code, journals each step under a fencing token, keeps each result by content and takes
-from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run` and `step_source`; a run is a
+from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run`, `step_source`, `outside_run` and
+`step_share`; a run is a
 tracking run of the same id. Also what steps hand to each other: tables, splits and models. May call registry and below.
 Names are loaded when they are asked for: a loop file that only declares needs no database and no numpy.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.outside import end_run, run_of, run_step, step_items
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -54,8 +56,9 @@ if TYPE_CHECKING:
         reproduce,
         verdicts_on,
     )
-    from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.run import begin_run, cancel, resume, run_pipeline
     from everloop.pipelines.seeds import DEFAULT_SEED
+    from everloop.pipelines.snapshot import entry_file
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
@@ -79,6 +82,10 @@ _HOMES = {
     "Executor": "executors",
     "Inline": "executors",
     "Processes": "processes",
+    "end_run": "outside",
+    "run_of": "outside",
+    "run_step": "outside",
+    "step_items": "outside",
     "when": "builtin",
     "why": "explanation",
     "fit": "fitting",
@@ -105,10 +112,12 @@ _HOMES = {
     "Reproduction": "reproduction",
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
+    "begin_run": "run",
     "cancel": "run",
     "resume": "run",
     "run_pipeline": "run",
     "DEFAULT_SEED": "seeds",
+    "entry_file": "snapshot",
     "Step": "steps",
     "step": "steps",
     "Model": "values",
@@ -148,9 +157,12 @@ __all__ = [
     "Table",
     "Why",
     "as_objects",
+    "begin_run",
     "best",
     "cancel",
     "compare",
+    "end_run",
+    "entry_file",
     "files_of_model",
     "fit",
     "held_out_answers",
@@ -161,9 +173,12 @@ __all__ = [
     "reproduce",
     "result",
     "resume",
+    "run_of",
     "run_pipeline",
+    "run_step",
     "split",
     "step",
+    "step_items",
     "step_run",
     "verdicts_on",
     "when",

@@ -20,6 +20,7 @@ from typing import TextIO
 from everloop.errors import StorageFailed
 
 LEASE_S = 30.0
+OUTSIDE = "outside"  # the worker of a run that no runner of ours conducts
 _BEAT_S = 2.0  # how soon a replaced or cancelled runner notices at the latest
 
 

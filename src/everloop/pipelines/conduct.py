@@ -67,7 +67,7 @@ def conduct(
             if run.params:
                 tracking.log_params(ws, run.id, run.params)
             runner.run()
-            _end(ws, journal, plan, runner)
+            write_end(ws, journal, plan, runner)
     except BaseException as error:
         executor.stop()
         if not isinstance(error, LostLease):
@@ -105,7 +105,7 @@ def scratch_of(ws: Workspace, run_id: str, *, token: int) -> Path:
     return ws.home.absolute() / "runs" / run_id / str(token)
 
 
-def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
+def write_end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
     """Write the run's end, its result's lineage and what is told of it, power-safe, in one transaction."""
     error, target = runner.error, Node("run", journal.run)
     output = runner.outputs.get(plan.output.get("node", ""))

@@ -17,7 +17,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.plan import PlannedStep, leaves
-from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.records import Pinned, Share, Stored
 from everloop.pipelines.tracked import track_in
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -69,11 +69,12 @@ class Begun:
 
 @dataclass(frozen=True)
 class Journal:
-    """The right to write on one run, under one token."""
+    """The right to write on one run, under one token; with a `share` on one of its steps, beside other processes."""
 
     ws: Workspace
     run: str
     token: int
+    share: Share | None = None
 
     def advance(
         self,
@@ -127,25 +128,33 @@ class Journal:
         self.ws.write(change)
 
     def release(self) -> None:
-        """Give the lease back without ending the run, so that it can be resumed at once."""
+        """Give the lease, or the share, back without ending the run, so that it can be resumed at once."""
 
         def change(tx: Tx) -> None:
-            if store.is_held(tx, self.run, token=self.token):
+            if self.share is not None:
+                store.drop_shares(tx, self.run, [self.share.holder])
+            elif store.is_held(tx, self.run, token=self.token):
                 store.update_run(tx, self.run, {"lease_until": None})
 
         self.ws.write(change, power_safe=False)
 
     def renew(self, until: Callable[[datetime], datetime]) -> bool:
         """Push the lease's end out; False when the run is no longer ours."""
-        return self.ws.write(
-            lambda tx: store.renew(tx, self.run, token=self.token, until=until(tx.wall())), power_safe=False
-        )
+
+        def change(tx: Tx) -> bool:
+            end = until(tx.wall())
+            is_ours = self.share is None or store.renew_share(tx, self.share, until=end)
+            return is_ours and store.renew(tx, self.run, token=self.token, until=end)
+
+        return self.ws.write(change, power_safe=False)
 
     def _hold(self, tx: Tx) -> None:
-        if not store.is_held(tx, self.run, token=self.token):
+        is_held = store.is_held(tx, self.run, token=self.token)
+        if not is_held or (self.share is not None and not store.is_shared(tx, self.share)):
+            what = self.share.node if self.share is not None and self.share.node else "it"
             raise LostLease(
-                f"run {self.run} is no longer this process's under token {self.token}: another took it over, or it was "
-                "cancelled. Nothing of this change was kept."
+                f"run {self.run} is no longer this process's under token {self.token}: another took {what} over, or the run "
+                "was cancelled. Nothing of this change was kept."
             )
 
     def _end(self, tx: Tx, one: Ended, at: datetime) -> None:

@@ -122,6 +122,20 @@ class PipelineRun:
     steps: tuple[StepRun, ...] = ()
 
 
+@dataclass(frozen=True)
+class Share:
+    """The right of one process to work on one step of a run, or one call of a map, while others work on others.
+
+    `node` is the journal's name for it, "" for all of the run; `holder` names the process's claim, which no other has.
+    """
+
+    run: str
+    node: str
+    holder: str
+    worker: str
+    lease_until: datetime
+
+
 ProgressKind = Literal[
     "run_started",
     "step_started",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from everloop import tracking
-from everloop.errors import Conflict, LostLease, NotReady, StepFailed
+from everloop.errors import Conflict, Invalid, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
-from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
+from everloop.pipelines.claim import LEASE_S, OUTSIDE, claimed, here, is_free, is_here, lease_end
 from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
@@ -98,6 +98,57 @@ def run_pipeline(
             on_progress=on_progress,
             lease_s=lease_s,
         )
+
+
+def begin_run(
+    ws: Workspace,
+    pipeline: Pipeline[..., Any],
+    *,
+    key: str,
+    params: Mapping[str, Any] | None = None,
+    reason: str,
+    root: Path | None = None,
+    seed: int = DEFAULT_SEED,
+) -> PipelineRun:
+    """Begin a run that an engine outside of everloop conducts, step by step with `run_step`; nothing is run yet.
+
+    Parameters
+    ----------
+    key
+        The engine's own name for its run. A run that was begun under it before is returned: to begin is to find.
+
+    Raises
+    ------
+    Invalid
+        As `run_pipeline`; also when no other process can import the pipeline.
+    Conflict
+        Another pipeline was begun under this key, or this one with other parameters.
+    """
+    begun = _prepared(ws, pipeline, params or {}, root=root, code=None, seed=seed)
+    if begun.code is None:
+        raise Invalid(
+            f"{begun.plan.entry} cannot be imported by another process: it is not at the top level of a file. Write it in a "
+            "file to have it conducted from outside."
+        )
+    new = new_id("run")
+
+    def change(tx: Tx) -> str:
+        tx.lock("outside_run")
+        known = store.run_under(tx.connection, key)
+        if known is None:
+            _begin(ws, tx, new, begun, reason=reason, lease_s=0.0, worker=OUTSIDE)
+            store.keep_key(tx, key, new)
+        return known or new
+
+    run = pipeline_run(ws, ws.write(change))
+    if (run.pipeline, run.params) != (begun.plan.pipeline, begun.plan.params):
+        raise Conflict(
+            f"run {run.id} of {run.pipeline} with {run.params} was begun under the key {key!r} before. Each run has a key of "
+            "its own."
+        )
+    if run.id == new and run.params:
+        tracking.log_params(ws, run.id, run.params)
+    return run
 
 
 def resume(
@@ -263,7 +314,16 @@ def _default_executor(can_be_imported: bool) -> Executor:
     return Processes() if can_be_imported else Inline()
 
 
-def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:
+def _begin(
+    ws: Workspace,
+    tx: Tx,
+    run_id: str,
+    begun: _Prepared,
+    *,
+    reason: str,
+    lease_s: float,
+    worker: str | None = None,
+) -> None:
     plan = begun.plan
     tracking.start_run_in(
         ws,
@@ -288,7 +348,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
         "code": begun.code.digest if begun.code else None,
         "environment": begun.environment.digest,
         "token": 1,
-        "worker": here(),
+        "worker": worker or here(),
         "lease_until": lease_end(tx.wall(), lease_s),
         "started_at": ws.now(),
     }

@@ -40,8 +40,23 @@ class _End:
     ended: Ended
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a run one process does when others do the rest: one attempt at one step, and nothing that follows.
+
+    `items` are the calls of a map that it makes; None: those that nobody made, then it gathers them. No `step`: it only
+    writes down what turned out to be skipped.
+    """
+
+    step: str = ""
+    items: frozenset[int] | None = None
+
+
 class Runner:
-    """Carries out one plan under one token. `outputs` and `made` fill with the results and who made them, by node."""
+    """Carries out one plan under one token, or a part of it.
+
+    `outputs` and `made` fill with the results and who made them, by node.
+    """
 
     def __init__(
         self,
@@ -53,13 +68,15 @@ class Runner:
         pins: Mapping[str, Pinned],
         attempts: Sequence[StepRun],
         on_progress: OnProgress | None,
+        part: Part | None = None,
     ) -> None:
         self._journal = journal
+        self._part = part
         self._work = work
         self._executor = executor
         self._environment = environment
         self._results = Results(journal.ws.blobs, work.scratch)
-        self._flow = Flow(work.plan, self._results)
+        self._flow = Flow(work.plan, self._results, part=None if part is None else part.step)
         self.outputs, self.made = self._flow.outputs, self._flow.made
         self._pins = pins
         self._on_progress = on_progress
@@ -82,6 +99,15 @@ class Runner:
         self.total = len(self._steps)
         self.told = self._flow.settled  # steps of which it was told that they ended
         self._flow.arrange()
+        self.is_retried = False  # whether an attempt failed and is for the outside engine to repeat
+        self._comes_late = False
+        if part is not None:
+            self._look_back(part)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether there is anything to do now."""
+        return bool(self._flow.ready or self._flow.skipped or self._comes_late)
 
     @property
     def error(self) -> str | None:
@@ -98,7 +124,7 @@ class Runner:
             Another process took the run over, or it was cancelled.
         """
         self._repair()
-        ended: list[_End] = []
+        ended = self._adopt()
         while True:
             begun = self._wind_up() if self.error else self._next()
             known: dict[str, tuple[str, Stored]] = {}
@@ -121,6 +147,38 @@ class Runner:
         """Told from beside that the run is no longer ours: end what runs."""
         self._lost.set()
         self._executor.stop()
+
+    def check_complete(self) -> None:
+        """A run that is ended before all its steps were run has failed."""
+        left = [name for name in self._steps if not self._flow.is_settled(name)]
+        if left and not self._errors:
+            more = f", and neither was {', '.join(left[1:])}" if left[1:] else ""
+            self._errors[left[0]] = f"it was not run before the run was ended{more}."
+
+    def _look_back(self, part: Part) -> None:
+        """Count on where other processes of the run failed. A step that always runs may come late: after a failure."""
+        self._failures.update(one.node for one in self._earlier if one.state == "failed")
+        last = {one.node: one for one in self._earlier}
+        failed = {
+            one.node.rpartition("[")[0] if one.is_call else one.node: one.error or ""
+            for one in last.values()
+            if one.state == "failed" and one.output is None
+        }
+        left = {name: error for name, error in failed.items() if not self._flow.is_settled(name)}
+        step = self._steps.get(part.step)
+        self._comes_late = step is not None and step.always and not self.can_begin and bool(left)
+        if step is None or self._comes_late:
+            self._errors.update(left)
+
+    def _adopt(self) -> list[_End]:
+        """Go on with a map that another process has opened; gives what ended with that."""
+        opened = [one for one in self._earlier if one.state == "running" and not one.is_call]
+        for one in opened if self._part is not None else ():
+            if self._flow.ready and self._flow.ready[0].name == one.node:
+                step = self._flow.ready.popleft()
+                self._fan_out(Begun(step, one.attempt, one.key, one.parts, id=one.id))
+        ended, self._closed = self._closed, []
+        return ended
 
     def _take_over(self, attempts: Sequence[StepRun]) -> None:
         """Take over what earlier runners of the run settled."""
@@ -156,10 +214,12 @@ class Runner:
 
     def _wind_up(self) -> list[Begun]:
         """The run has failed: when nothing runs any more, the next of the steps that always run."""
-        if self._running or self._closed:
+        if self._running or self._closed or (self._part is not None and not self._comes_late):
             return []
         for step in self._work.plan.steps:
             is_left = step.always and not self._flow.is_settled(step.name) and step.name not in self._anyway
+            if self._part is not None and step.name != self._part.step:
+                continue
             if is_left and self._flow.holds(step):
                 self._anyway.add(step.name)
                 return [self._prepared(step)]
@@ -261,7 +321,7 @@ class Runner:
         except Invalid as error:
             self._close(one, str(error), seconds=0.0)
             return
-        fan = Fan(one, items)
+        fan = Fan(one, items, only=None if self._part is None else self._part.items)
         self.total += len(fan.results)
         fan.take_over(self._known_calls)
         self.told += len(fan.results) - fan.left
@@ -370,13 +430,16 @@ class Runner:
         failures = self._failures[one.step.name]
         if outcome.is_final or failures > one.step.retries or self.error:
             return False
+        if self._part is not None:
+            self.is_retried = True
+            return True
         due_s = clock.elapsed_s() + one.step.back_off_s * 2 ** (failures - 1)
         heapq.heappush(self._retries, (due_s, self._failures.total(), one.step))
         return True
 
     def _end_failed(self, fan: Fan | None) -> None:
         """A map of which calls failed ends as soon as none of the others runs any more."""
-        if fan is not None and fan.failed and not fan.running:
+        if fan is not None and fan.failed and not fan.running and fan.only is None:
             self._close(fan.begun, fan.failure(), seconds=clock.elapsed_s() - fan.begun_s)
 
     def _committed(self, end: _End) -> None:

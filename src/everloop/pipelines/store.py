@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
+from everloop.pipelines.records import Pinned, PipelineRun, Share, StepRun, Stored
 from everloop.storage import Json, Tx, Utc, metadata
 
 FINISHED = ("done", "cached")
@@ -78,6 +78,25 @@ step_sources = sa.Table(
     metadata,
     sa.Column("digest", sa.String(64), primary_key=True),
     sa.Column("parts", Json, nullable=False),
+)
+
+# Runs that an engine outside of everloop conducts, by the engine's own name for each.
+outside_runs = sa.Table(
+    "outside_run",
+    metadata,
+    sa.Column("key", sa.String(400), primary_key=True),
+    sa.Column("run", sa.ForeignKey("pipeline_run.id"), nullable=False),
+)
+
+# Which process works on which step of such a run, or on one call of a map; all of the run has the name "".
+step_shares = sa.Table(
+    "step_share",
+    metadata,
+    sa.Column("run", sa.ForeignKey("pipeline_run.id"), primary_key=True),
+    sa.Column("node", sa.String(400), primary_key=True),
+    sa.Column("holder", sa.String(40), nullable=False),
+    sa.Column("worker", sa.String(200), nullable=False),
+    sa.Column("lease_until", Utc, nullable=False),
 )
 
 
@@ -170,10 +189,57 @@ def end_step_run(tx: Tx, step_run_id: str, *, token: int, values: dict[str, Any]
     return tx.execute(_END_STEP_RUN, {**values, "of_id": step_run_id, "under": token}).rowcount == 1
 
 
-def interrupt(tx: Tx, run_id: str, *, ended_at: datetime) -> None:
-    """Mark the attempts that a dead or replaced runner left open."""
-    left = (step_runs.c.run == run_id, step_runs.c.state == "running")
+def interrupt(tx: Tx, run_id: str, *, ended_at: datetime, nodes: Sequence[str] | None = None) -> None:
+    """Mark the attempts that a dead or replaced runner left open; with `nodes` those at these alone."""
+    left = [step_runs.c.run == run_id, step_runs.c.state == "running"]
+    if nodes is not None:
+        left.append(step_runs.c.node.in_(nodes))
     tx.execute(sa.update(step_runs).where(*left).values(state="interrupted", ended_at=ended_at))
+
+
+def open_nodes(connection: Connection, run_id: str) -> list[str]:
+    """The steps of a run that an attempt is under way at, dead or alive."""
+    statement = sa.select(step_runs.c.node).where(step_runs.c.run == run_id, step_runs.c.state == "running")
+    return list(connection.execute(statement).scalars())
+
+
+def run_under(connection: Connection, key: str) -> str | None:
+    """The run that an outside engine conducts under its own name."""
+    return connection.execute(sa.select(outside_runs.c.run).where(outside_runs.c.key == key)).scalar()
+
+
+def keep_key(tx: Tx, key: str, run_id: str) -> None:
+    tx.execute(sa.insert(outside_runs).values(key=key, run=run_id))
+
+
+def shares_of(connection: Connection, run_id: str) -> list[Share]:
+    """Who works on what of a run that is conducted from outside."""
+    statement = sa.select(step_shares).where(step_shares.c.run == run_id)
+    return [Share(**row._mapping) for row in connection.execute(statement)]
+
+
+def keep_share(tx: Tx, share: Share) -> None:
+    tx.execute(sa.insert(step_shares).values(**vars(share)))
+
+
+def drop_shares(tx: Tx, run_id: str, holders: Sequence[str]) -> None:
+    tx.execute(sa.delete(step_shares).where(step_shares.c.run == run_id, step_shares.c.holder.in_(holders)))
+
+
+def is_shared(tx: Tx, share: Share) -> bool:
+    """Whether a share is still its holder's; on PostgreSQL nobody can take it until the transaction ends."""
+    statement = sa.select(step_shares.c.node).where(*_is_share(share)).with_for_update()
+    return tx.execute(statement).first() is not None
+
+
+def renew_share(tx: Tx, share: Share, *, until: datetime) -> bool:
+    """Push a share's end out if it is still its holder's; whether it was."""
+    return tx.execute(sa.update(step_shares).where(*_is_share(share)).values(lease_until=until)).rowcount == 1
+
+
+def _is_share(share: Share) -> tuple[sa.ColumnElement[bool], ...]:
+    at = step_shares.c
+    return (at.run == share.run, at.node == share.node, at.holder == share.holder)
 
 
 def made_under(connection: Connection, key: str) -> tuple[str, Stored] | None:
