@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "The whole loop, told as a story."),
     "doctor": ("doctor", "doctor", "Check the installation and its home."),
     "endpoints": ("endpoints", "endpoints", "What is live where, now and then."),
+    "export": ("export", "export", "A pipeline as a file for Airflow or Kubeflow."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
     "init": ("begin", "init", "A project from a table: guess, write loop.py, train."),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.outside import end_run, run_of, run_step, step_items
+    from everloop.pipelines.plan import Planned, PlannedStep, plan_run
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -81,6 +82,9 @@ _HOMES = {
     "best": "builtin",
     "Executor": "executors",
     "Inline": "executors",
+    "Planned": "plan",
+    "PlannedStep": "plan",
+    "plan_run": "plan",
     "Processes": "processes",
     "end_run": "outside",
     "run_of": "outside",
@@ -146,6 +150,8 @@ __all__ = [
     "Pinned",
     "Pipeline",
     "PipelineRun",
+    "Planned",
+    "PlannedStep",
     "Processes",
     "Progress",
     "Reproduction",
@@ -170,6 +176,7 @@ __all__ = [
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "plan_run",
     "reproduce",
     "result",
     "resume",
