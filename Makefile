@@ -54,11 +54,13 @@ lock:  ## pin all dependencies with their hashes (needs uv)
 	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
 	$(LOCK) --group build -o requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
-	@if grep -n '://' requirements.lock requirements-dev.lock; then \
+	for peer in airflow kfp; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
+	@if grep -n '://' requirements.lock requirements-dev.lock tests/peers/*.txt; then \
 	  echo "a lock file names an address; locks hold names, versions and hashes only (docs/decisions/0001)" >&2; exit 1; fi
 
 clean:  ## remove the environment and all caches, never a workspace
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find src tests docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(FOR_RUNNING): requirements.lock pyproject.toml

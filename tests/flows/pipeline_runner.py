@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from everloop.errors import LostLease, NotReady
-from everloop.pipelines import Executor, Inline, Processes, resume, run_pipeline
+from everloop.pipelines import Executor, Inline, Processes, begin_run, resume, run_pipeline, run_step
 from everloop.settings import load_settings
 from everloop.workspace import open_workspace
 
@@ -44,10 +44,15 @@ def be_runner(told: dict[str, Any]) -> None:
         with open_workspace(settings=settings) as ws:
             if told["take_over"]:
                 resume(ws, told["run_id"], executor=executor, take_over=True)
+            elif told.get("step"):
+                run_step(ws, told["run"], told["step"], item=told["item"], executor=Processes(1))
             else:
                 sys.path.insert(0, told["project"])
                 train = importlib.import_module("loop").train
                 params = {"seed": told["seed"]}
+                if told.get("key"):
+                    begin_run(ws, train, key=told["key"], params=params, reason="test")
+                    os._exit(0)
                 run_pipeline(
                     ws, train, params=params, reason="test", run_id=told["run_id"], executor=executor
                 )

@@ -103,7 +103,7 @@ class Runners:
     seen: dict[str, Counter[str]] = field(default_factory=dict)
     alive: set[int] = field(default_factory=set)
 
-    def start(self, run_id: str, seed: int, *, take_over: bool = False) -> int:
+    def start(self, run_id: str, seed: int, *, take_over: bool = False, **more: str | int | None) -> int:
         pid = self._ask(
             {
                 "home": str(self.ws.home),
@@ -114,6 +114,7 @@ class Runners:
                 "run_id": run_id,
                 "seed": seed,
                 "take_over": take_over,
+                **more,
             }
         )
         self.alive.add(pid)

@@ -108,6 +108,8 @@ def end_run(ws: Workspace, run: str, *, lease_s: float = LEASE_S) -> PipelineRun
     known = pipeline_run(ws, run_of(ws, run))
     if known.state == "done":
         return known
+    if known.state == "failed":  # and nothing was run since: that would have made it go on
+        raise StepFailed(f"run {known.id} of pipeline {known.pipeline}: {known.error}", run_id=known.id)
     plan = Plan.from_json(known.plan)
     with _sharing(ws, known.id, plan, "", lease_s=lease_s) as (held, share, scratch):
         journal = Journal(ws, held.id, held.token, share)
