@@ -94,10 +94,10 @@ def came_to(run: PipelineRun) -> dict[str, tuple[str, str]]:
     return {one.node: (one.state, one.output.digest if one.output else "") for one in run.steps}
 
 
-def locally(file: Path, home: Path) -> dict[str, tuple[str, str]]:
+def locally(file: Path, home: Path, **params: int) -> dict[str, tuple[str, str]]:
     """What a run of our own comes to, from an empty cache."""
     with opened(home) as ws:
-        return came_to(run_pipeline(ws, load(file).pipelines[PIPELINE], reason="test"))
+        return came_to(run_pipeline(ws, load(file).pipelines[PIPELINE], params=params, reason="test"))
 
 
 def elsewhere(home: Path) -> PipelineRun:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everloop.adapters.airflow import airflow_dag
     from everloop.adapters.elsewhere import Exported, exported
+    from everloop.adapters.kubeflow import kubeflow_ir
 
 _HOMES = {
     "airflow_dag": "airflow",
     "Exported": "elsewhere",
     "exported": "elsewhere",
+    "kubeflow_ir": "kubeflow",
 }
 
-__all__ = ["Exported", "airflow_dag", "exported"]
+__all__ = ["Exported", "airflow_dag", "exported", "kubeflow_ir"]
 
 
 def __getattr__(name: str) -> Any:

@@ -84,6 +84,49 @@ def airflow(
     _write(out, text, place)
 
 
+@export.command()
+@_LOOP
+@_PARAMS
+@_OUT
+@_COMMAND
+@click.option("--image", required=True, help="The image that has everloop and your packages.")
+@click.option("--volume", help="The persistent volume claim that holds the home.")
+@click.option("--cpu", help="What a step's container may use, such as 2 or 500m.")
+@click.option("--memory", help="What a step's container may use, such as 4Gi.")
+@pass_output
+def kubeflow(
+    out: Output,
+    source: str,
+    params: tuple[str, ...],
+    place: Path | None,
+    command: str,
+    image: str,
+    volume: str | None,
+    cpu: str | None,
+    memory: str | None,
+) -> None:
+    """Write IR YAML for Kubeflow Pipelines: container components, conditions, loops, retries, resources.
+
+    Upload the file, or run it with kfp. Apply the loop file in the home first.
+
+    \b
+    Example: everloop export kubeflow loop.py --image shop:7 --volume shop-home --out train.yaml
+    """
+    from everloop import adapters
+    from everloop.settings import load_settings
+
+    found = adapters.kubeflow_ir(
+        _read(source, params),
+        image=image,
+        home=load_settings(out.home).home,
+        volume=volume,
+        command=command,
+        cpu=cpu,
+        memory=memory,
+    )
+    _write(out, found, place)
+
+
 def _read(source: str, params: tuple[str, ...]) -> Exported:
     """The pipeline that is named on the command line."""
     from everloop import adapters

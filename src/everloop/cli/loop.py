@@ -134,10 +134,17 @@ def told_of(ended: Trained) -> str:
     return f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
 
 
-def param(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
+def text(given: str) -> tuple[str, str]:
+    """A parameter's name and value, as text."""
+    name, separator, value = given.partition("=")
     if not separator:
-        raise click.UsageError(f"--param {text!r} has no value; write NAME=VALUE, such as c=4.")
+        raise click.UsageError(f"the parameter {given!r} has no value; write NAME=VALUE, such as c=4.")
+    return name, value
+
+
+def param(given: str) -> tuple[str, Any]:
+    """A parameter's name and value, which is JSON where it can be read so."""
+    name, value = text(given)
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:

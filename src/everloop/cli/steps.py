@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.loop import param, tell, told_of
+from everloop.cli.loop import param, tell, text, told_of
 from everloop.cli.output import Output, pass_output
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ def step() -> None:
     help="A parameter; the value is JSON or plain text.",
 )
 @click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter that is text, whatever it looks like.",
+)
+@click.option(
     "--file", type=click.Path(path_type=Path), help="Run from this loop file, instead of the applied one."
 )
 @click.option("--reason", default="conducted from outside", show_default=True)
@@ -52,6 +60,7 @@ def begin(
     pipeline: str,
     key: str,
     params: tuple[str, ...],
+    texts: tuple[str, ...],
     file: Path | None,
     reason: str,
     seed: int | None,
@@ -70,7 +79,7 @@ def begin(
             ws,
             found.pipeline(pipeline),
             key=key,
-            params=dict(map(param, params)),
+            params={**dict(map(param, params)), **dict(map(text, texts))},
             reason=reason,
             seed=pipelines.DEFAULT_SEED if seed is None else seed,
         )
@@ -98,8 +107,13 @@ def items(out: Output, run: str, name: str) -> None:
 @_RUN
 @_STEP
 @click.option("--item", type=int, help="One item of a map, by its number; its items are listed first.")
+@click.option(
+    "--value",
+    type=click.Path(path_type=Path),
+    help="A file to write what the step made into, as JSON; of a step that makes such a value.",
+)
 @pass_output
-def run_(out: Output, run: str, name: str, item: int | None) -> None:
+def run_(out: Output, run: str, name: str, item: int | None, value: Path | None) -> None:
     """Run one step, once; a map without --item runs what is missing and gathers the results.
 
     Exits with 0 when the step is done (now or before), with 3 when its condition does not hold and it is skipped, with 75
@@ -113,6 +127,12 @@ def run_(out: Output, run: str, name: str, item: int | None) -> None:
 
     with out.workspace() as ws:
         ended = pipelines.run_step(ws, run, name, item=item, on_progress=lambda one: tell(out, one))
+        if value is not None and ended.output is not None:
+            if ended.output.kind != "json":
+                raise click.UsageError(
+                    f"{ended.node} made a {ended.output.kind}, which is no JSON value. Leave out --value."
+                )
+            value.write_text(json.dumps(pipelines.output_of(ws, ended.run, ended.node)))
         out.answer(ended, _told(ended))
     if ended.state == "skipped":
         sys.exit(3)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.executors import Executor, Inline
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
-    from everloop.pipelines.graph import Graph
+    from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.outside import end_run, run_of, run_step, step_items
     from everloop.pipelines.plan import Planned, PlannedStep, plan_run
@@ -94,6 +94,7 @@ _HOMES = {
     "why": "explanation",
     "fit": "fitting",
     "Graph": "graph",
+    "Guard": "graph",
     "Pipeline": "tracing",
     "pipeline": "tracing",
     "held_out_answers": "reading",
@@ -143,6 +144,7 @@ __all__ = [
     "Difference",
     "Executor",
     "Graph",
+    "Guard",
     "Inline",
     "LabelDifference",
     "Model",
