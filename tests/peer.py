@@ -19,8 +19,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PEERS = REPOSITORY / ".peers"
 
 
-def peer(name: str) -> Path:
-    """The folder of an environment's commands; the test is skipped, or fails, where it cannot be made."""
+def peer(name: str, *, with_us: bool = False) -> Path:
+    """The folder of an environment's commands; the test is skipped, or fails, where it cannot be made.
+
+    `with_us` installs this checkout in it, for which it has to have what everloop needs.
+    """
     lock = REPOSITORY / "tests" / "peers" / f"{name}.txt"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     made_of = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
@@ -30,33 +33,21 @@ def peer(name: str) -> Path:
         fcntl.flock(waiting, fcntl.LOCK_EX)  # another worker of the same test run may be making it
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _make(folder, lock)
+            _make(folder, lock, with_us=with_us)
             (folder / "complete").touch()
     return folder / "bin"
 
 
-def _make(folder: Path, lock: Path) -> None:
+def _make(folder: Path, lock: Path, *, with_us: bool) -> None:
     python = str(folder / "bin" / "python")
+    ours = ["--no-deps", "--no-build-isolation", "-e", str(REPOSITORY)]
     if (uv := shutil.which("uv")) is not None:
-        commands = [
-            [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(lock)],
-        ]
+        commands = [[uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)]]
+        install = [uv, "pip", "install", "--quiet", "--python", python]
     else:
-        commands = [
-            [sys.executable, "-m", "venv", str(folder)],
-            [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                "-r",
-                str(lock),
-            ],
-        ]
+        commands = [[sys.executable, "-m", "venv", str(folder)]]
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    commands += [[*install, "--require-hashes", "-r", str(lock)], *([[*install, *ours]] if with_us else [])]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

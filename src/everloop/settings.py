@@ -55,6 +55,13 @@ class Settings:
     log_segment_s: int = _setting(
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
+    executor: str = _setting(
+        "inline",
+        "Where a pipeline's steps run: inline (in the command's own process), processes (one each), ray (a cluster).",
+    )
+    ray_address: str = _setting(
+        "", "The Ray cluster of the executor ray, such as ray://HOST:10001; empty means one on this machine."
+    )
 
     @property
     def database(self) -> str:
@@ -117,6 +124,12 @@ def library_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of the named environment variables that are set: they are read by libraries, and set nothing of everloop."""
     found = {name: os.environ.get(name) for name in names}  # noqa: TID251  (this is the one place)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def for_libraries(**variables: str) -> None:
+    """Set what a library reads from the environment when it is loaded, where the user has not."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)  # noqa: TID251  (this is the one place)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

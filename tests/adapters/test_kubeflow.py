@@ -83,8 +83,7 @@ def test_the_run_is_ended_whatever_happens_and_what_always_runs_does_before(file
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("count", [2, 1])
-def test_kfp_itself_comes_step_by_step_to_what_we_come_to(file: Path, tmp_path: Path, count: int) -> None:
+def test_kfp_itself_comes_step_by_step_to_what_we_come_to(file: Path, tmp_path: Path) -> None:
     python, home = peer("kfp") / "python", tmp_path / "home"
     applied(file, home)
     found = exported(load(file), "train", {})
@@ -92,7 +91,7 @@ def test_kfp_itself_comes_step_by_step_to_what_we_come_to(file: Path, tmp_path: 
         found, image="shop:1", home=home, command=f"{sys.executable} -m everloop", volume="shop-home"
     )
     (tmp_path / "train.yaml").write_text(text)
-    arguments = [str(tmp_path / "train.yaml"), str(tmp_path / "root"), json.dumps({"count": count})]
+    arguments = [str(tmp_path / "train.yaml"), str(tmp_path / "root"), json.dumps({"count": 1})]
     with daemon("shop:1") as (address, commands):
         environment = {**os.environ, "DOCKER_HOST": address}  # noqa: TID251  (of a child process)
         done = subprocess.run(
@@ -105,5 +104,7 @@ def test_kfp_itself_comes_step_by_step_to_what_we_come_to(file: Path, tmp_path: 
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     run = elsewhere(home)
     assert run.state == "done"
-    assert came_to(run) == locally(file, tmp_path / "own", count=count)
-    assert len([one for one in commands.values() if "--step blame" in one[2]]) == (count == 1)
+    assert came_to(run) == locally(file, tmp_path / "own", count=1)
+    shells = [command[2] for command in commands.values()]
+    assert [one for one in shells if "--step blame" in one]
+    assert not [one for one in shells if "--step praise" in one]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from everloop.errors import Invalid
-from everloop.pipelines import Executor, Inline, Processes
+from everloop.pipelines import Executor, Inline, Processes, executor_named
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import spec_of
 from everloop.pipelines.perform import Outcome, Task
@@ -26,7 +27,7 @@ from everloop.pipelines.project import project_of
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.snapshot import capture, check_out
-from everloop.settings import child_environment, load_settings
+from everloop.settings import Settings, child_environment, load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.pipelines.conftest import UserProject, user_project
 
@@ -232,16 +233,27 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture(params=["inline", "forked"])
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_of(executor_named(Settings(), "ray"), tmp_path_factory.mktemp("on_ray")) as bench:
+        yield bench
+
+
+# where Ray is: in the environment that tests/adapters/test_ray.py makes
+ON_RAY = ["on_ray"] if importlib.util.find_spec("ray") else []
+
+
+@pytest.fixture(params=["inline", "forked", *ON_RAY])
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.fixture
-def processes(forked: Bench) -> Bench:
-    forked.note.unlink(missing_ok=True)
-    return forked
+@pytest.fixture(params=["forked", *ON_RAY])
+def processes(request: pytest.FixtureRequest) -> Bench:
+    found: Bench = request.getfixturevalue(request.param)
+    found.note.unlink(missing_ok=True)
+    return found
 
 
 def test_a_result_comes_back(bench: Bench) -> None:

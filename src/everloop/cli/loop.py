@@ -60,9 +60,16 @@ def apply(out: Output, file: Path, dry_run: bool) -> None:
 )
 @click.option("--reason", default="asked for on the command line", show_default=True)
 @click.option("--seed", type=int, help="What random numbers begin with [0]; another one runs all steps anew.")
+@click.option("--executor", help="Where its steps run: inline, processes, ray [the setting executor].")
 @pass_output
 def run(
-    out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str, seed: int | None
+    out: Output,
+    pipeline: str,
+    params: tuple[str, ...],
+    file: Path | None,
+    reason: str,
+    seed: int | None,
+    executor: str | None,
 ) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
@@ -82,6 +89,7 @@ def run(
             reason=reason,
             on_progress=lambda one: tell(out, one),
             seed=pipelines.DEFAULT_SEED if seed is None else seed,
+            executor=executor,
         )
         out.answer(ended, told_of(ended))
 

@@ -65,7 +65,9 @@ def begin(
     reason: str,
     seed: int | None,
 ) -> None:
-    """Begin a run without running anything: code and inputs are settled now. Prints its id.
+    """Begin a run without running anything, so that its code and inputs are settled now.
+
+    Prints the run's id. What has begun under the key before is found again.
 
     \b
     Example: everloop step begin train --key nightly-7
@@ -142,7 +144,9 @@ def run_(out: Output, run: str, name: str, item: int | None, value: Path | None)
 @_RUN
 @pass_output
 def end(out: Output, run: str) -> None:
-    """End a run: as done when all its steps are, else as failed. A declared model is registered and gated.
+    """End a run, as done when all its steps are, else as failed.
+
+    When a model is declared on the pipeline, what it made is registered and gated.
 
     \b
     Example: everloop step end --run nightly-7

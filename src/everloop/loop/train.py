@@ -17,7 +17,7 @@ from everloop.loop.apply import loaded, newest
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop, load
 from everloop.loop.sources import view_of
-from everloop.pipelines import Inline, Model, OnProgress, PipelineRun, Split
+from everloop.pipelines import Model, OnProgress, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -71,10 +71,12 @@ def train(
     run_id: str | None = None,
     on_progress: OnProgress | None = None,
     seed: int = pipelines.DEFAULT_SEED,
+    executor: str | None = None,
 ) -> Trained:
     """Run a pipeline; when a model is declared on it, gate and register what it returns.
 
-    Steps run in this process, which is a command's or a job's own. Called again with the same `run_id` it goes on
+    Steps run where `executor` or the settings say: in this process, which is a command's or a job's own, if they say nothing.
+    Called again with the same `run_id` it goes on
     where it was: no finished step runs twice, and a version is registered once for each run.
 
     Raises
@@ -90,7 +92,7 @@ def train(
         params=params,
         reason=reason,
         run_id=run_id,
-        executor=Inline(),
+        executor=pipelines.executor_named(ws.settings, executor),
         on_progress=on_progress,
         seed=seed,
     )

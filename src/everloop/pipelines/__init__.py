@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everloop.pipelines.builtin import best, when
+    from everloop.pipelines.choosing import executor_named
     from everloop.pipelines.comparison import (
         AnswerDifference,
         Comparison,
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
         LabelDifference,
         compare,
     )
-    from everloop.pipelines.executors import Executor, Inline
+    from everloop.pipelines.executors import Executor, Inline, Work
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.outside import end_run, run_of, run_step, step_items
-    from everloop.pipelines.plan import Planned, PlannedStep, plan_run
+    from everloop.pipelines.perform import Outcome, Task
+    from everloop.pipelines.plan import Plan, Planned, PlannedStep, plan_run
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -82,6 +84,11 @@ _HOMES = {
     "best": "builtin",
     "Executor": "executors",
     "Inline": "executors",
+    "Work": "executors",
+    "executor_named": "choosing",
+    "Outcome": "perform",
+    "Task": "perform",
+    "Plan": "plan",
     "Planned": "plan",
     "PlannedStep": "plan",
     "plan_run": "plan",
@@ -149,9 +156,11 @@ __all__ = [
     "LabelDifference",
     "Model",
     "OnProgress",
+    "Outcome",
     "Pinned",
     "Pipeline",
     "PipelineRun",
+    "Plan",
     "Planned",
     "PlannedStep",
     "Processes",
@@ -163,7 +172,9 @@ __all__ = [
     "StepRun",
     "Stored",
     "Table",
+    "Task",
     "Why",
+    "Work",
     "as_objects",
     "begin_run",
     "best",
@@ -171,6 +182,7 @@ __all__ = [
     "compare",
     "end_run",
     "entry_file",
+    "executor_named",
     "files_of_model",
     "fit",
     "held_out_answers",

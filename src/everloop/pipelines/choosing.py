@@ -1,0 +1,37 @@
+"""Which executor runs the steps of a pipeline, by its name."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from everloop.errors import NotFound
+from everloop.pipelines.executors import Executor, Inline
+from everloop.pipelines.processes import Processes
+from everloop.settings import Settings
+
+_GROUP = "everloop.executors"
+
+
+def executor_named(settings: Settings, name: str | None = None) -> Executor:
+    """The executor of a name, or the one in the settings: one of ours, or what an installed package offers.
+
+    A package offers a function of the settings as an entry point of the group `everloop.executors`.
+
+    Raises
+    ------
+    NotFound
+        Nobody offers one of this name.
+    """
+    name = name or settings.executor
+    if name == "inline":
+        return Inline()
+    if name == "processes":
+        return Processes()
+    offered = {one.name: one for one in entry_points(group=_GROUP)}
+    if name not in offered:
+        known = ", ".join(sorted({"inline", "processes", *offered}))
+        raise NotFound(
+            f"there is no executor {name!r}; there are {known}. Name one of them, or install what offers it."
+        )
+    made: Executor = offered[name].load()(settings)
+    return made
