@@ -47,8 +47,9 @@ def dag_of(file: Path, pipeline: str = "train", **options: object) -> str:
 
 
 def line(text: str, variable: str) -> str:
-    (found,) = re.findall(rf"^ *{variable} = .*$", text, re.MULTILINE)
-    return str(found).strip()
+    """What a variable is given, on one line."""
+    (found,) = re.findall(rf"^ *{variable} = (?:.*\($(?:.|\n)*?^ *\)|.*)$", text, re.MULTILINE)
+    return ast.unparse(ast.parse(textwrap.dedent(found))).replace("'", '"')
 
 
 def test_it_imports_airflow_alone(file: Path) -> None:
@@ -68,7 +69,7 @@ def test_what_a_step_declares_is_said_in_airflows_words(file: Path) -> None:
     )
     assert 'trigger_rule="all_done"' in line(text, "sent")
     assert 'trigger_rule="none_failed"' in line(text, "choice")
-    assert "--param count='{{{{ params.count | tojson }}}}'" in line(text, "begin_run")
+    assert "--param count='{{{{ params.count | tojson }}}}'" in text
     assert '"count": Param(2),' in text
     assert 'with TaskGroup("written"):' in text
 
@@ -80,7 +81,19 @@ def test_what_waits_for_what_is_an_arrow(file: Path) -> None:
     assert "square_items >> square_each >> square" in arrows
     assert 'is_big >> Label("if not") >> blame' in arrows
     assert "[choice, written_luck] >> written_letter" in arrows
-    assert arrows[-1] == "[sent] >> end_run"
+    assert arrows[-1] == "sent >> end_run"
+
+
+def test_a_pipeline_that_is_used_twice_is_one_group(file: Path) -> None:
+    twice = """
+    @el.pipeline
+    def letters() -> int:
+        return sent(written(praise(total([sent(written("one"))]))))
+    """
+    file.write_text(textwrap.dedent(LOOP) + textwrap.dedent(twice))
+    text = dag_of(file, "letters")
+    assert text.count('TaskGroup("written")') == 1
+    assert '    written_letter_2 = everloop(\n            "letter-2",' in text
 
 
 def test_schedule_and_assets_are_those_of_the_loop_file(file: Path) -> None:

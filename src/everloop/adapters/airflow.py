@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import keyword
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from everloop.adapters.elsewhere import Exported
 from everloop.errors import Invalid
 from everloop.pipelines import PlannedStep
 
 Operator = Literal["bash", "kubernetes"]
+_WIDTH = 100  # of a line of the file
 _GRACE_S = 60  # Airflow kills a task so long after everloop would have killed the step
 
 
@@ -29,6 +29,7 @@ def airflow_dag(
     volume: str | None = None,
     pool: str = "default_pool",
     on_data: bool = False,
+    dag_id: str | None = None,
 ) -> str:
     """The text of a DAG file that imports nothing of ours and nothing of the user's.
 
@@ -41,6 +42,8 @@ def airflow_dag(
     image, volume
         For the operator `kubernetes`: the image that has everloop and the pipeline's packages, and the name of the
         persistent volume claim that holds the home.
+    dag_id
+        The DAG's name; None: the pipeline's.
     on_data
         Run when an asset of a dataset that the pipeline reads is updated, besides at its fixed times.
 
@@ -61,9 +64,6 @@ def airflow_dag(
         "are everloop's. The code is that of the applied loop file. Export again when the pipeline has other steps.",
         '"""',
         "",
-        "import json",
-        "from datetime import timedelta",
-        "",
         *_IMPORTS[operator],
         "from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Label, Param, TaskGroup",
         *_MODELS[operator],
@@ -80,17 +80,26 @@ def airflow_dag(
     lines += [
         """RUN = "'airflow/{{ dag.dag_id }}/{{ run_id }}'"  # what everloop knows the run by""",
         "",
-        *_HELPERS[operator].splitlines(),
+        *_HELPERS[operator].strip().splitlines(),
         "",
         "",
-        *_Writer(exported, on_data=on_data).lines(),
+        *_Writer(exported, dag_id or exported.pipeline, on_data=on_data).lines(),
     ]
     return "\n".join(_without_unused(lines)) + "\n"
 
 
 _IMPORTS = {
-    "bash": ["from airflow.providers.standard.operators.bash import BashOperator"],
-    "kubernetes": ["from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator"],
+    "bash": [
+        "import json",
+        "from datetime import timedelta",
+        "",
+        "from airflow.providers.standard.operators.bash import BashOperator",
+    ],
+    "kubernetes": [
+        "from datetime import timedelta",
+        "",
+        "from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator",
+    ],
 }
 _MODELS = {"bash": [], "kubernetes": ["from kubernetes.client import models as k8s"]}
 _HELPERS = {
@@ -150,44 +159,35 @@ def each(items, task_id, command, **options):
 class _Writer:
     """Writes the DAG itself."""
 
-    def __init__(self, exported: Exported, *, on_data: bool) -> None:
+    def __init__(self, exported: Exported, dag_id: str, *, on_data: bool) -> None:
         self._exported = exported
+        self._dag_id = dag_id
         self._on_data = on_data
         self._taken = {"begin_run", "end_run", "everloop", "listing", "each", *keyword.kwlist}
-        self._ends: dict[str, str] = {}  # by step the variable of the task after which its result is there
-        self._arrows: list[str] = []
+        # by step the variable of the task after which its result is there
+        self._ends = {step.name: self._variable(step.name) for step in exported.steps}
 
     def lines(self) -> Iterator[str]:
-        exported = self._exported
+        params = [f"    {_text(name)}: Param({value!r})," for name, value in self._exported.params.items()]
         yield "with DAG("
-        yield f"    dag_id={_text(exported.pipeline)},"
+        yield f"    dag_id={_text(self._dag_id)},"
         yield f"    schedule={self._schedule()},"
         yield "    catchup=False,"
         yield "    max_active_runs=1,"
-        if exported.params:
-            yield "    params={"
-            yield from (
-                f"        {_text(name)}: Param({_value(value)})," for name, value in exported.params.items()
-            )
-            yield "    },"
+        yield from _indented(["params={", *params, "},"] if params else [])
         yield '    tags=["everloop"],'
         yield "):"
         yield from _indented(self._body())
 
     def _schedule(self) -> str:
+        """The fixed times, the assets that the pipeline reads, or both."""
         exported = self._exported
-        cron = (
-            f"CronTriggerTimetable({_text(exported.cron)}, timezone={_text(exported.time_zone)})"
-            if exported.cron
-            else "None"
-        )
-        if not (self._on_data and exported.datasets):
+        zone = _text(exported.time_zone)
+        cron = f"CronTriggerTimetable({_text(exported.cron)}, timezone={zone})" if exported.cron else "None"
+        assets = " | ".join(_asset("dataset", name) for name in exported.datasets)
+        if not (self._on_data and assets):
             return cron
-        assets = (
-            " | ".join(map(_asset, exported.datasets))
-            if len(exported.datasets) > 1
-            else f"[{_asset(exported.datasets[0])}]"
-        )
+        assets = f"({assets})" if " | " in assets else f"[{assets}]"
         return f"AssetOrTimeSchedule(timetable={cron}, assets={assets})" if exported.cron else assets
 
     def _body(self) -> Iterator[str]:
@@ -195,98 +195,81 @@ class _Writer:
         params = "".join(
             f" --param {name}='{{{{{{{{ params.{name} | tojson }}}}}}}}'" for name in exported.params
         )
-        inlets = ", ".join(map(_asset, exported.datasets))
-        yield self._call(
-            "begin_run",
-            "everloop",
-            "begin_run",
-            f"begin {exported.pipeline} --key {{RUN}}{params}",
-            {"retries": "2", **({"inlets": f"[{inlets}]"} if inlets else {})},
-        )
-        for group, steps in itertools.groupby(exported.steps, lambda step: step.name.rpartition(".")[0]):
-            inside = [line for step in steps for line in self._step(step, group)]
-            for name in reversed(group.split(".")) if group else ():
-                inside = [f"with TaskGroup({_text(name)}):", *_indented(inside)]
-            yield from inside
-        outlets = {"outlets": f"[{_model_asset(exported.model)}]"} if exported.model else {}
-        yield self._call(
-            "end_run",
-            "everloop",
-            "end_run",
-            "end --run {RUN}",
-            {"trigger_rule": _text("all_done"), **outlets},
+        inlets = ", ".join(_asset("dataset", name) for name in exported.datasets)
+        reads = {"inlets": f"[{inlets}]"} if inlets else {}
+        makes = {"outlets": f"[{_asset('model', exported.model)}]"} if exported.model else {}
+        begin = f"begin {exported.pipeline} --key {{RUN}}{params}"
+        yield from _call("begin_run", "everloop", "begin_run", begin, {"retries": "2", **reads})
+        yield from self._group("", exported.steps)
+        yield from _call(
+            "end_run", "everloop", "end_run", "end --run {RUN}", {"trigger_rule": _text("all_done"), **makes}
         )
         yield ""
-        yield from self._arrows
-        yield f"[{', '.join(self._ends[name] for name in exported.leaves)}] >> end_run"
+        for step in exported.steps:
+            yield from self._arrows(step)
+        yield f"{_several(self._ends[name] for name in exported.leaves)} >> end_run"
 
-    def _step(self, step: PlannedStep, group: str) -> Iterator[str]:
-        name = step.name.removeprefix(f"{group}.") if group else step.name
-        variable = self._variable(step.name)
-        self._ends[step.name] = variable
-        options = _options(step)
+    def _group(self, within: str, steps: Sequence[PlannedStep]) -> Iterator[str]:
+        """The tasks of a pipeline, and below them those of the pipelines in it, each in a group."""
+        nested: dict[str, list[PlannedStep]] = {}
+        for step in steps:
+            first, dot, _ = step.name.removeprefix(within).partition(".")
+            if dot:
+                nested.setdefault(first, []).append(step)
+            else:
+                yield from self._tasks(step, first)
+        for name, its in nested.items():
+            yield f"with TaskGroup({_text(name)}):"
+            yield from _indented(self._group(f"{within}{name}.", its))
+
+    def _tasks(self, step: PlannedStep, name: str) -> Iterator[str]:
+        variable, options = self._ends[step.name], _options(step)
         command = f"run --run {{RUN}} --step {step.name}"
+        none_failed = {"trigger_rule": _text("none_failed")}
         if step.over is None:
             rule = (
-                {"trigger_rule": _text("all_done")}
-                if step.always
-                else {"trigger_rule": _text("none_failed")}
-                if step.is_choice
-                else {}
+                {"trigger_rule": _text("all_done")} if step.always else none_failed if step.is_choice else {}
             )
-            self._connect(step, variable)
-            yield self._call(variable, "everloop", name, command, {**options, **rule})
+            yield from _call(variable, "everloop", name, command, {**options, **rule})
             return
-        items, each = f"{variable}_items", f"{variable}_each"
-        self._connect(step, items)
-        self._arrows.append(f"{items} >> {each} >> {variable}")
+        listed, items = f"items --run {{RUN}} --step {step.name}", f"{variable}_items"
         yield f"with TaskGroup({_text(name)}):"
-        yield "    " + self._call(items, "listing", "items", f"items --run {{RUN}} --step {step.name}", {})
-        yield "    " + self._call(each, "each", "each", command, options, first=items)
-        yield "    " + self._call(
-            variable, "everloop", "gathered", command, {"trigger_rule": _text("none_failed")}
-        )
+        yield from _indented(_call(items, "listing", "items", listed, {}))
+        yield from _indented(_call(f"{variable}_each", "each", "each", command, options, of=items))
+        yield from _indented(_call(variable, "everloop", "gathered", command, none_failed))
 
-    def _connect(self, step: PlannedStep, variable: str) -> None:
+    def _arrows(self, step: PlannedStep) -> Iterator[str]:
+        """What a step waits for; of the conditions that it is under the innermost says so."""
+        end = self._ends[step.name]
+        first = end if step.over is None else f"{end}_items"
         guards = dict(step.guards[-1:])
-        before = [self._ends[name] for name in step.waits_for if name not in guards] or (
-            [] if guards else ["begin_run"]
-        )
-        if before:
-            self._arrows.append(
-                f"{before[0] if len(before) == 1 else '[' + ', '.join(before) + ']'} >> {variable}"
-            )
+        before = [self._ends[name] for name in step.waits_for if name not in guards]
+        if before or not guards:
+            yield f"{_several(before or ['begin_run'])} >> {first}"
         for condition, holds in guards.items():
-            self._arrows.append(
-                f"{self._ends[condition]} >> Label({_text('if so' if holds else 'if not')}) >> {variable}"
-            )
+            yield f"{self._ends[condition]} >> Label({_text('if so' if holds else 'if not')}) >> {first}"
+        if step.over is not None:
+            yield f"{first} >> {end}_each >> {end}"
 
     def _variable(self, name: str) -> str:
         """A name for the variable of a step's task."""
         plain = re.sub(r"\W", "_", name)
-        plain = f"step_{plain}" if plain[:1].isdigit() else plain
         while plain in self._taken:
             plain += "_"
         self._taken |= {plain, f"{plain}_items", f"{plain}_each"}
         return plain
 
-    def _call(
-        self,
-        variable: str,
-        function: str,
-        task_id: str,
-        command: str,
-        options: Mapping[str, str],
-        *,
-        first: str = "",
-    ) -> str:
-        arguments = [
-            *([first] if first else []),
-            _text(task_id),
-            f'f"{command}"',
-            *(f"{key}={value}" for key, value in options.items()),
-        ]
-        return f"{variable} = {function}({', '.join(arguments)})"
+
+def _call(
+    variable: str, function: str, task_id: str, command: str, options: Mapping[str, str], *, of: str = ""
+) -> list[str]:
+    """A task: on one line where it is short enough."""
+    named = [f"{name}={value}" for name, value in options.items()]
+    arguments = [*([of] if of else []), _text(task_id), f'f"{command}"', *named]
+    line = f"{variable} = {function}({', '.join(arguments)})"
+    if len(line) <= _WIDTH:
+        return [line]
+    return [f"{variable} = {function}(", *_indented(f"{one}," for one in arguments), ")"]
 
 
 def _options(step: PlannedStep) -> dict[str, str]:
@@ -302,12 +285,13 @@ def _options(step: PlannedStep) -> dict[str, str]:
     return found
 
 
-def _asset(dataset: str) -> str:
-    return f"Asset({_text(f'everloop://dataset/{dataset}')})"
+def _asset(kind: str, name: str) -> str:
+    return f"Asset({_text(f'everloop://{kind}/{name}')})"
 
 
-def _model_asset(model: str) -> str:
-    return f"Asset({_text(f'everloop://model/{model}')})"
+def _several(variables: Iterable[str]) -> str:
+    listed = list(variables)
+    return listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
@@ -316,11 +300,6 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 
 def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _value(value: Any) -> str:
-    """A parameter's value, as Python."""
-    return repr(value)
 
 
 def _without_unused(lines: Sequence[str]) -> Iterator[str]:

@@ -47,6 +47,7 @@ def export() -> None:
 @click.option("--image", help="For kubernetes: the image that has everloop and your packages.")
 @click.option("--volume", help="For kubernetes: the persistent volume claim that holds the home.")
 @click.option("--pool", default="default_pool", show_default=True, help="The pool that all tasks are of.")
+@click.option("--dag-id", help="The DAG's name [the pipeline's].")
 @click.option("--on-data", is_flag=True, help="Run also when an asset of a dataset is updated.")
 @pass_output
 def airflow(
@@ -59,6 +60,7 @@ def airflow(
     image: str | None,
     volume: str | None,
     pool: str,
+    dag_id: str | None,
     on_data: bool,
 ) -> None:
     """Write a DAG file for Airflow 3: task groups, retries, a pool, mapped tasks, branches, assets.
@@ -79,6 +81,7 @@ def airflow(
         image=image,
         volume=volume,
         pool=pool,
+        dag_id=dag_id,
         on_data=on_data,
     )
     _write(out, text, place)
