@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, sql, step, when
     from everloop.registry import people
     from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
     from everloop.rollout import canary
@@ -53,6 +53,7 @@ _HOMES = {
     "pipeline": "everloop.pipelines",
     "retrain": "everloop.loop",
     "split": "everloop.pipelines",
+    "sql": "everloop.pipelines",
     "step": "everloop.pipelines",
     "when": "everloop.pipelines",
 }
@@ -89,6 +90,7 @@ __all__ = [
     "pipeline",
     "retrain",
     "split",
+    "sql",
     "step",
     "when",
 ]

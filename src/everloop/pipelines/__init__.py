@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.perform import Outcome, Task
     from everloop.pipelines.plan import Plan, Planned, PlannedStep, plan_run
     from everloop.pipelines.processes import Processes
+    from everloop.pipelines.queries import sql
     from everloop.pipelines.reading import (
         files_of_model,
         held_out_answers,
@@ -104,6 +105,7 @@ _HOMES = {
     "Guard": "graph",
     "Pipeline": "tracing",
     "pipeline": "tracing",
+    "sql": "queries",
     "held_out_answers": "reading",
     "files_of_model": "reading",
     "output_of": "reading",
@@ -198,6 +200,7 @@ __all__ = [
     "run_pipeline",
     "run_step",
     "split",
+    "sql",
     "step",
     "step_items",
     "step_run",
