@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from everloop.pipelines import (
     pipeline_run,
     result,
     resume,
+    run_of,
     run_pipeline,
     run_step,
     step_items,
@@ -28,13 +31,13 @@ from everloop.pipelines.records import Share
 from everloop.workspace import Workspace
 from tests.conftest import simulation
 from tests.pipelines.conftest import UserProject
+from tests.pipelines.test_executors import wait_until
 
 LOOP = """
+    import time
     from pathlib import Path
 
     from everloop.pipelines import pipeline, step, when
-
-    HERE = Path(__file__).parent
 
     @step
     def numbers(count: int) -> list:
@@ -73,6 +76,25 @@ LOOP = """
         found = total(square.map(numbers(count), plus=1))
         told = when(is_big(found), lambda: words(found), lambda: louder(words(found)))
         return last(told, luck())
+
+    @step
+    def needs(item: str) -> str:
+        return Path(item).read_text()
+
+    @pipeline
+    def reads(places: list) -> list:
+        return needs.map(places)
+
+    @step
+    def waits_once(place: str) -> int:
+        if not Path(place).exists():
+            Path(place).touch()
+            time.sleep(600)
+        return 1
+
+    @pipeline
+    def waiting(place: str) -> int:
+        return waits_once(place)
 
     @step(retries=1)
     def fails(value: int) -> int:
@@ -196,6 +218,24 @@ def test_a_failure_is_tried_again_from_outside_and_counted(
     ]
 
 
+def test_an_item_that_fails_leaves_the_map_open_for_the_others_and_for_another_try(
+    ws: Workspace, project: UserProject, outside: Callable[[str], PipelineRun], tmp_path: Path
+) -> None:
+    places = [tmp_path / name for name in ("one", "two")]
+    params = {"places": [str(place) for place in places]}
+    run = begin_run(ws, project.load().reads, key="night-8", params=params, reason="test")
+    assert list(step_items(ws, run.id, "needs")) == [0, 1]
+    with pytest.raises(StepFailed, match="No such file"):
+        run_step(ws, run.id, "needs", item=0)
+    for item, place in reversed(list(enumerate(places))):
+        place.write_text(place.name)
+        assert run_step(ws, run.id, "needs", item=item).state == "done"
+    assert [one.state for one in pipeline_run(ws, run.id).steps if one.node == "needs"] == ["running"]
+    assert run_step(ws, run.id, "needs").state == "done"
+    end_run(ws, run.id)
+    assert result(ws, run.id) == ["one", "two"]
+
+
 def test_what_always_runs_does_so_after_a_failure_and_the_run_ends_as_failed(
     ws: Workspace, outside: Callable[[str], PipelineRun]
 ) -> None:
@@ -236,6 +276,29 @@ def test_who_works_on_a_step_is_left_alone_until_its_lease_ends(
         end_run(ws, run.id)
     ws.write(lambda tx: store.renew_share(tx, elsewhere, until=tx.wall() - timedelta(seconds=1)))
     assert run_step(ws, run.id, "numbers").state == "done"
+
+
+def test_a_step_whose_process_was_killed_is_taken_over_at_once(
+    ws: Workspace, project: UserProject, outside: Callable[[str], PipelineRun], tmp_path: Path
+) -> None:
+    place = tmp_path / "been"
+    run = begin_run(ws, project.load().waiting, key="night-8", params={"place": str(place)}, reason="test")
+    step = ["step", "run", "--run", run.id, "--step", "waits_once"]
+    with subprocess.Popen([sys.executable, "-m", "everloop", "--home", str(ws.home), *step]) as process:
+        wait_until(place.exists)
+        with pytest.raises(NotReady, match=r"waits_once of run .* is being worked on by"):
+            run_step(ws, run.id, "waits_once")
+        process.kill()
+    assert run_step(ws, run.id, "waits_once").state == "done"
+    assert [one.state for one in pipeline_run(ws, run.id).steps] == ["interrupted", "done"]
+
+
+def test_a_process_writes_of_its_own_step_alone(ws: Workspace, outside: Callable[[str], PipelineRun]) -> None:
+    outside("train")
+    for node in ("numbers", "square", "total", "is_big"):
+        run_step(ws, "night-7", node)
+    written = [one.node for one in pipeline_run(ws, run_of(ws, "night-7")).steps if not one.is_call]
+    assert written == ["numbers", "square", "total", "is_big"]
 
 
 def test_a_runner_of_ours_leaves_it_alone_while_somebody_works_on_it(
