@@ -35,6 +35,11 @@ LOOP = """
 
 
     @el.step
+    def is_nothing(value: int) -> bool:
+        return value == 0
+
+
+    @el.step
     def praise(value: int) -> str:
         return f"{value} is much"
 
@@ -69,7 +74,12 @@ LOOP = """
     @el.pipeline
     def train(count: int = 2) -> int:
         found = total(square.map(numbers(count), plus=1))
-        word = el.when(is_big(found), lambda: praise(found), lambda: blame(found))
+        nothing = is_nothing(found)
+        word = el.when(
+            is_big(found),
+            lambda: praise(found),
+            lambda: el.when(nothing, lambda: praise(found), lambda: blame(found)),
+        )
         return sent(written(word))
 """
 PIPELINE = "train"

@@ -79,8 +79,10 @@ def test_what_waits_for_what_is_an_arrow(file: Path) -> None:
     arrows = [one.strip() for one in text.splitlines() if " >> " in one]
     assert "begin_run >> numbers" in arrows
     assert "square_items >> square_each >> square" in arrows
-    assert 'is_big >> Label("if not") >> blame' in arrows
-    assert "[choice, written_luck] >> written_letter" in arrows
+    assert 'is_big >> Label("if so") >> praise' in arrows
+    assert 'is_nothing >> Label("if not") >> blame' in arrows
+    assert "[total, is_big] >> blame" in arrows
+    assert "[choice_2, written_luck] >> written_letter" in arrows
     assert arrows[-1] == "sent >> end_run"
 
 

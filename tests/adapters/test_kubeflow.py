@@ -50,7 +50,18 @@ def test_a_branch_is_a_dag_that_its_condition_triggers(file: Path) -> None:
     assert steps["unless-is-big"]["triggerPolicy"] == {"condition": f"!({wanted})"}
     assert steps["if-is-big"]["dependentTasks"] == ["is-big", "total"]
     assert list(tasks(document, "comp-if-is-big")) == ["praise"]
-    assert set(steps["choice"]["dependentTasks"]) == {"is-big", "if-is-big", "unless-is-big"}
+    assert set(steps["choice-2"]["dependentTasks"]) == {"is-big", "if-is-big", "unless-is-big"}
+
+
+def test_a_branch_in_a_branch_is_told_of_a_condition_outside_of_both(file: Path) -> None:
+    (document,) = documents(file)
+    channel = "pipelinechannel--is-nothing-Output"
+    assert tasks(document)["unless-is-big"]["inputs"]["parameters"][channel] == {
+        "taskOutputParameter": {"outputParameterKey": "Output", "producerTask": "is-nothing"}
+    }
+    inner = tasks(document, "comp-unless-is-big")["unless-is-big-unless-is-nothing"]
+    assert inner["inputs"]["parameters"][channel] == {"componentInputParameter": channel}
+    assert "is-nothing" in tasks(document)["unless-is-big"]["dependentTasks"]
 
 
 def test_a_map_is_a_loop_over_the_items_that_it_lists(file: Path) -> None:

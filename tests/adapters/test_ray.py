@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop.errors import MissingExtra, NotFound
+from everloop.errors import MissingExtra
 from everloop.pipelines import executor_named
 from everloop.settings import Settings
 from tests.adapters.elsewhere import applied, came_to, elsewhere, locally, project
@@ -40,11 +40,6 @@ def train(place: str) -> int:
 def test_without_the_package_its_extra_is_named() -> None:
     with pytest.raises(MissingExtra, match=r"pip install 'everloop\[ray\]'"):
         executor_named(Settings(), "ray")
-
-
-def test_an_unknown_executor_is_told_with_those_there_are() -> None:
-    with pytest.raises(NotFound, match="no executor 'slurm'; there are inline, processes, ray"):
-        executor_named(Settings(executor="slurm"))
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_run_goes_its_way_command_by_command(everloop: Outside) -> None:
     everloop.step("is_big", "--value", str(told))
     assert told.read_text() == "false"
     everloop.step("praise", code=3)
-    for name in ("blame", "choice", "written.luck", "written.letter"):
+    for name in ("is_nothing", "blame", "choice", "choice-2", "written.luck", "written.letter"):
         everloop.step(name)
     assert "is no JSON value" in everloop.step("written.letter", "--value", str(told), code=2)
     everloop.step("sent")

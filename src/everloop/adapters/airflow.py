@@ -79,6 +79,8 @@ def airflow_dag(
         ]
     lines += [
         """RUN = "'airflow/{{ dag.dag_id }}/{{ run_id }}'"  # what everloop knows the run by""",
+        "# of tasks that do no step: a process that was lost with its machine is taken for dead after 30 s",
+        'AGAIN = {"retries": 1, "retry_delay": timedelta(seconds=40)}',
         "",
         *_HELPERS[operator].strip().splitlines(),
         "",
@@ -199,10 +201,14 @@ class _Writer:
         reads = {"inlets": f"[{inlets}]"} if inlets else {}
         makes = {"outlets": f"[{_asset('model', exported.model)}]"} if exported.model else {}
         begin = f"begin {exported.pipeline} --key {{RUN}}{params}"
-        yield from _call("begin_run", "everloop", "begin_run", begin, {"retries": "2", **reads})
+        yield from _call("begin_run", "everloop", "begin_run", begin, {"**": "AGAIN", **reads})
         yield from self._group("", exported.steps)
         yield from _call(
-            "end_run", "everloop", "end_run", "end --run {RUN}", {"trigger_rule": _text("all_done"), **makes}
+            "end_run",
+            "everloop",
+            "end_run",
+            "end --run {RUN}",
+            {"trigger_rule": _text("all_done"), **makes, "**": "AGAIN"},
         )
         yield ""
         for step in exported.steps:
@@ -234,9 +240,9 @@ class _Writer:
             return
         listed, items = f"items --run {{RUN}} --step {step.name}", f"{variable}_items"
         yield f"with TaskGroup({_text(name)}):"
-        yield from _indented(_call(items, "listing", "items", listed, {}))
+        yield from _indented(_call(items, "listing", "items", listed, {"**": "AGAIN"}))
         yield from _indented(_call(f"{variable}_each", "each", "each", command, options, of=items))
-        yield from _indented(_call(variable, "everloop", "gathered", command, none_failed))
+        yield from _indented(_call(variable, "everloop", "gathered", command, {**none_failed, "**": "AGAIN"}))
 
     def _arrows(self, step: PlannedStep) -> Iterator[str]:
         """What a step waits for; of the conditions that it is under the innermost says so."""
@@ -264,7 +270,7 @@ def _call(
     variable: str, function: str, task_id: str, command: str, options: Mapping[str, str], *, of: str = ""
 ) -> list[str]:
     """A task: on one line where it is short enough."""
-    named = [f"{name}={value}" for name, value in options.items()]
+    named = [f"**{value}" if name == "**" else f"{name}={value}" for name, value in options.items()]
     arguments = [*([of] if of else []), _text(task_id), f'f"{command}"', *named]
     line = f"{variable} = {function}({', '.join(arguments)})"
     if len(line) <= _WIDTH:

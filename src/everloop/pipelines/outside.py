@@ -279,14 +279,14 @@ def _sharing(
         maps = [step.name for step in plan.steps if step.over is not None]
 
         def join(tx: Tx) -> tuple[Share, bool]:
-            is_taken = _take(ws, tx, run_id, is_dead=is_dead)
+            is_taken = _take(ws, tx, run_id, dead_token=known.token if is_dead else None)
             _clear(ws, tx, run_id, node, dead=dead, maps=maps)
             share = Share(run_id, node, holder, here(), lease_end(tx.wall(), lease_s))
             store.keep_share(tx, share)
             store.update_run(tx, run_id, {"lease_until": share.lease_until})
             return share, is_taken
 
-        share, is_reopened = ws.write(join)
+        share, is_reopened = ws.write(join, power_safe=False)
         try:
             if is_reopened:
                 tracking.resume_run(ws, run_id)
@@ -310,10 +310,10 @@ def _dead_holders(ws: Workspace, run_id: str) -> list[str]:
     ]
 
 
-def _take(ws: Workspace, tx: Tx, run_id: str, *, is_dead: bool) -> bool:
+def _take(ws: Workspace, tx: Tx, run_id: str, *, dead_token: int | None) -> bool:
     """See that a run is conducted from outside: one that failed, or that a runner of ours left, is from now on.
 
-    Returns whether it was not before.
+    `dead_token` is that of a runner of which it is known that it is dead. Returns whether it was not before.
     """
     run = store.locked_run(tx, run_id)
     if run is None:
@@ -324,7 +324,8 @@ def _take(ws: Workspace, tx: Tx, run_id: str, *, is_dead: bool) -> bool:
         raise NotReady(f"run {run_id} is {run.state}. Nothing of it can be run now.")
     if run.worker == OUTSIDE and run.state == "running":
         return False
-    if not (is_dead or run.lease_until is None or run.lease_until < tx.wall()):
+    is_left = run.token == dead_token or run.lease_until is None or run.lease_until < tx.wall()
+    if not is_left:
         raise NotReady(f"run {run_id} is being run by {run.worker}. Wait for it, or cancel it.")
     store.interrupt(tx, run_id, ended_at=ws.now())
     taken = {"state": "running", "token": run.token + 1, "worker": OUTSIDE, "error": None, "ended_at": None}

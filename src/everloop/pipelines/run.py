@@ -124,7 +124,31 @@ def begin_run(
     Conflict
         Another pipeline was begun under this key, or this one with other parameters.
     """
-    begun = _prepared(ws, pipeline, params or {}, root=root, code=None, seed=seed)
+    with ws.read() as connection:
+        known = store.run_under(connection, key)
+    run = pipeline_run(
+        ws, known or _enter(ws, pipeline, params or {}, key=key, reason=reason, root=root, seed=seed)
+    )
+    if (run.pipeline, run.params) != (pipeline.name, dict(params or {})):
+        raise Conflict(
+            f"run {run.id} of {run.pipeline} with {run.params} was begun under the key {key!r} before. Each run has a key of "
+            "its own."
+        )
+    return run
+
+
+def _enter(
+    ws: Workspace,
+    pipeline: Pipeline[..., Any],
+    params: Mapping[str, Any],
+    *,
+    key: str,
+    reason: str,
+    root: Path | None,
+    seed: int,
+) -> str:
+    """Write a run's beginning, unless somebody else did just now under this key; its id."""
+    begun = _prepared(ws, pipeline, params, root=root, code=None, seed=seed)
     if begun.code is None:
         raise Invalid(
             f"{begun.plan.entry} cannot be imported by another process: it is not at the top level of a file. Write it in a "
@@ -140,15 +164,10 @@ def begin_run(
             store.keep_key(tx, key, new)
         return known or new
 
-    run = pipeline_run(ws, ws.write(change))
-    if (run.pipeline, run.params) != (begun.plan.pipeline, begun.plan.params):
-        raise Conflict(
-            f"run {run.id} of {run.pipeline} with {run.params} was begun under the key {key!r} before. Each run has a key of "
-            "its own."
-        )
-    if run.id == new and run.params:
-        tracking.log_params(ws, run.id, run.params)
-    return run
+    run_id = ws.write(change)
+    if run_id == new and params:
+        tracking.log_params(ws, new, params)
+    return run_id
 
 
 def resume(
