@@ -60,7 +60,7 @@ class Settings:
         "Where a pipeline's steps run: inline (in the command's own process), processes (one each), ray (a cluster).",
     )
     ray_address: str = _setting(
-        "", "The Ray cluster of the executor ray, such as ray://HOST:10001; empty means one on this machine."
+        "", "The Ray cluster of the executor ray, such as HOST:6379; empty means one on this machine."
     )
 
     @property

@@ -44,7 +44,7 @@ class RayTasks:
     Parameters
     ----------
     address
-        The cluster, as `ray.init` takes it: `auto`, `ray://HOST:10001`; empty: one on this machine, which ends with the run.
+        The cluster, as `ray.init` takes it: `auto`, `HOST:6379`; empty: one on this machine, which ends with the run.
     slots
         How many at once; None: as many as the cluster has CPUs when the first run begins.
     """
@@ -116,8 +116,7 @@ class RayTasks:
 
     def _ray(self) -> Any:
         """Ray, connected."""
-        # usage statistics are the user's to send; a cluster of one machine is reached by this process alone
-        for_libraries(RAY_USAGE_STATS_ENABLED="0", **({} if self._address else {"RAY_AUTH_MODE": "disabled"}))
+        for_libraries(RAY_USAGE_STATS_ENABLED="0")  # those are the user's to send
         import ray  # an optional package, and heavy
 
         if not ray.is_initialized():
@@ -132,6 +131,11 @@ class RayTasks:
                 raise NotReady(
                     f"there is no Ray cluster at {self._address!r}: {error}. Start one (ray start --head), or leave the setting "
                     "ray_address empty for one on this machine."
+                ) from error
+            except ValueError as error:
+                raise Invalid(
+                    f"the setting ray_address is {self._address!r}, which Ray does not take: {error} Name HOST:PORT of the cluster's "
+                    "head, from one of its nodes."
                 ) from error
             self._is_ours = True
         return ray
