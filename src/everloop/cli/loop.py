@@ -152,6 +152,8 @@ def tell(out: Output, one: Progress) -> None:
         "step_failed": "FAILED ",
         "step_skipped": "skip   ",
     }
+    if one.kind == "step_touched":
+        out.say(f"        {one.message}")
     if one.kind in words:
         out.say(
             f"[{one.done}/{one.total}] {words[one.kind]}{one.label}{took}{'  ' + one.message if one.message else ''}"

@@ -69,10 +69,15 @@ def show(out: Output, run_id: str) -> None:
     \b
     Example: everloop runs show run_0198...
     """
-    from everloop import tracking
+    from everloop import pipelines, tracking
 
     with out.workspace() as ws:
-        out.answer(tracking.run(ws, run_id))
+        found = tracking.run(ws, run_id)
+        out.answer(found)
+        if found.has_steps and not out.as_json:
+            for one in pipelines.pipeline_run(ws, run_id).steps:
+                if one.touched:
+                    click.echo(f"{'undeclared':<16} {one.node} {pipelines.listed(one.touched)}")
 
 
 @runs.command()
@@ -93,6 +98,7 @@ def steps(out: Output, run_id: str) -> None:
             "attempt": lambda one: one.attempt,
             "seconds": lambda one: one.seconds,
             "error": lambda one: one.error,
+            "undeclared": lambda one: pipelines.listed(one.touched) or None,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
 

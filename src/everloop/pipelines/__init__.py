@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Source,
         StepRun,
         Stored,
+        Touched,
         Why,
     )
     from everloop.pipelines.reproduction import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.run import cancel, resume, run_pipeline
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
+    from everloop.pipelines.touched import listed
     from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
         Model,
@@ -118,6 +120,8 @@ _HOMES = {
     "split": "values",
     "with_facts": "values",
     "with_features": "values",
+    "Touched": "records",
+    "listed": "touched",
 }
 
 __all__ = [
@@ -146,6 +150,7 @@ __all__ = [
     "StepRun",
     "Stored",
     "Table",
+    "Touched",
     "Why",
     "as_objects",
     "best",
@@ -154,6 +159,7 @@ __all__ = [
     "files_of_model",
     "fit",
     "held_out_answers",
+    "listed",
     "output_of",
     "pipeline",
     "pipeline_run",

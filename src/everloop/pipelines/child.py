@@ -27,6 +27,7 @@ from everloop.pipelines.plan import described
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.snapshot import import_pipeline, use
+from everloop.pipelines.touched import prepare
 
 if TYPE_CHECKING:
     from everloop.workspace import Workspace
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 def traced(spec: dict[str, Any]) -> Graph | str:
     """Import the project from its snapshot and trace the pipeline: its graph, or why there is none."""
+    prepare([Path(spec["scratch"]), Path(spec["home"])])
     use(Path(spec["code"]), root=Path(spec["root"]), folders=spec["folders"])
     try:
         return import_pipeline(spec["entry"]).trace(spec["params"])
@@ -80,7 +82,7 @@ def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) ->
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
-    return perform(graph, task, results=results, workspace=functools.partial(_opened, home))
+    return perform(graph, task, results=results, workspace=functools.partial(_opened, home), home=home)
 
 
 @functools.cache

@@ -75,7 +75,9 @@ class Inline:
             raise Invalid("the inline executor needs the traced pipeline. Use Processes for this run.")
         results = Results(work.ws.blobs, work.scratch)
         done: Future[Outcome] = Future()
-        done.set_result(perform(work.graph, task, results=results, workspace=lambda: work.ws))
+        done.set_result(
+            perform(work.graph, task, results=results, workspace=lambda: work.ws, home=work.ws.home)
+        )
         return done
 
     def stop(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,6 +17,7 @@ from everloop.pipelines.plan import PlannedStep
 from everloop.pipelines.reading import unknown
 from everloop.pipelines.records import Change, Part, StepRun, Why
 from everloop.pipelines.seeds import DEFAULT_SEED
+from everloop.pipelines.touched import changed_since, listed
 from everloop.workspace import Workspace
 
 
@@ -39,13 +42,9 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
         if one.state == "skipped":
             return _skipped(node, one.parts)
         if one.state == "cached":
-            return Why(
-                node,
-                "cached",
-                (),
-                one.made_by,
-                f"{node} was taken from {one.made_by}: nothing it depends on changed.",
-            )
+            said = f"{node} was taken from {one.made_by}: nothing it depends on changed."
+            maker = None if one.made_by is None else store.step_run_by_id(connection, one.made_by)
+            return Why(node, "cached", (), one.made_by, said + _undeclared(maker, run.plan["root"]))
         repeats = run.plan.get("repeats")
         if repeats is not None:
             return Why(
@@ -57,9 +56,25 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
             return _chosen(planned, one.parts)
         earlier = store.finished_before(connection, one, run.pipeline)
         if earlier is None:
-            return Why(node, "first", (), None, f"{node} ran: no earlier run of {run.pipeline} finished it.")
+            said = f"{node} ran: no earlier run of {run.pipeline} finished it."
+            return Why(node, "first", (), None, said + _undeclared(one))
         changes = _changes(ws, connection, earlier, one)
-    return _told(node, planned.cache, changes, earlier)
+    told = _told(node, planned.cache, changes, earlier)
+    return replace(told, sentence=told.sentence + _undeclared(one))
+
+
+def _undeclared(maker: StepRun | None, root: str | None = None) -> str:
+    """What was touched by the attempt that made a result; of one from the cache also what of it changed since."""
+    if maker is None or not maker.touched:
+        return ""
+    said = f" Undeclared, it {listed(maker.touched)}."
+    changed = [] if root is None else changed_since(maker.touched, Path(root))
+    if not changed:
+        return said
+    names = ", ".join(changed)
+    return (
+        f"{said} Since then {names} changed, which its cache key does not see: use cache=False or a dataset."
+    )
 
 
 def _skipped(node: str, parts: Mapping[str, Any]) -> Why:

@@ -17,7 +17,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.plan import PlannedStep, leaves
-from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.records import Pinned, Stored, Touched
 from everloop.pipelines.tracked import track_in
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -47,6 +47,7 @@ class Ended:
     model: TrackedModel | None = None
     members: Sequence[str] = ()
     anyway: bool = False
+    touched: Sequence[Touched] = ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Journal:
             "error": one.error,
             "seconds": one.seconds,
             "ended_at": at,
+            "touched": [vars(touched) for touched in one.touched] or None,
         }
         if (model := one.model) is not None:
             track_in(self.ws, tx, model.run, parent=self.run, experiment=model.experiment, name=model.name)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from everloop import clock
 from everloop.errors import EverloopError, Invalid
 from everloop.pipelines.graph import Binding, Constant, Declared, Each, Graph, Group, Mapped, Output
-from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.records import Pinned, Stored, Touched
 from everloop.pipelines.results import Results
 from everloop.pipelines.seeds import seeded
 from everloop.pipelines.steps import Step
+from everloop.pipelines.touched import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +55,8 @@ class Task:
 class Outcome:
     """What came of an attempt: a result, or an error's text.
 
-    `is_final` says that another try would end the same. `log` is the file that holds what the step printed.
+    `is_final` says that another try would end the same. `log` is the file that holds what the step printed. `touched` is
+    what it used without declaring it.
     """
 
     stored: Stored | None = None
@@ -61,9 +64,17 @@ class Outcome:
     error: str | None = None
     is_final: bool = False
     log: str | None = None
+    touched: tuple[Touched, ...] = ()
 
 
-def perform(graph: Graph, task: Task, *, results: Results, workspace: Callable[[], Workspace]) -> Outcome:
+def perform(
+    graph: Graph,
+    task: Task,
+    *,
+    results: Results,
+    workspace: Callable[[], Workspace],
+    home: Path | None = None,
+) -> Outcome:
     """Run a step's function on its inputs and keep what it returns.
 
     Whatever the function raises becomes the outcome's error, except what ends the process: KeyboardInterrupt.
@@ -72,13 +83,16 @@ def perform(graph: Graph, task: Task, *, results: Results, workspace: Callable[[
     ----------
     workspace
         Gives the workspace, for declared inputs alone: a step that takes none needs no database.
+    home
+        The workspace's folder; what a step reads and writes in there is not told as touched.
     """
     begun = clock.elapsed_s()
-    outcome = _performed(graph, task, _Inputs(graph, task, results, workspace))
+    ours = [results.scratch] if home is None else [results.scratch, home]
+    outcome = _performed(graph, task, _Inputs(graph, task, results, workspace), ours)
     return replace(outcome, seconds=clock.elapsed_s() - begun)
 
 
-def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
+def _performed(graph: Graph, task: Task, inputs: _Inputs, ours: Sequence[Path]) -> Outcome:
     try:
         node = graph.node(task.node)
         bound = node.step.signature.bind_partial()
@@ -86,16 +100,17 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs) -> Outcome:
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     try:
-        with seeded(task.seed):
+        with watched(ours) as touched, seeded(task.seed):
             value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
         errors = node.step.retry_on
         is_final = isinstance(error, Invalid) or (errors is not None and not isinstance(error, errors))
-        return Outcome(error=_told(error), is_final=is_final)
+        return Outcome(error=_told(error), is_final=is_final, touched=touched())
     try:
-        return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value))
+        return Outcome(inputs.passed_on(node.step, value) or inputs.results.keep(value), touched=touched())
     except EverloopError as error:
-        return Outcome(error=f"step {node.step.name} returned what cannot be kept: {error}", is_final=True)
+        text = f"step {node.step.name} returned what cannot be kept: {error}"
+        return Outcome(error=text, is_final=True, touched=touched())
 
 
 class _Inputs:

@@ -136,7 +136,7 @@ def file_of(function: Any) -> Path | None:
 
 
 @functools.cache
-def _installed_folders() -> tuple[Path, ...]:
+def installed_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     found = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     return tuple(
@@ -146,7 +146,7 @@ def _installed_folders() -> tuple[Path, ...]:
 
 def _is_installed(entry: Path) -> bool:
     named = {"site-packages", "dist-packages", "lib-dynload"}.intersection(entry.parts)
-    return bool(named) or any(entry.is_relative_to(folder) for folder in _installed_folders())
+    return bool(named) or any(entry.is_relative_to(folder) for folder in installed_folders())
 
 
 def _packages(module: str) -> list[str]:

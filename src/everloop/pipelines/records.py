@@ -61,6 +61,23 @@ class Stored:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+Touch = Literal["read", "wrote", "connected", "ran"]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Something that a step touched without declaring it: a file, a host with its port, or a program.
+
+    `name` of a file is relative to the project's folder when it is in there; with a `count` it is a folder's, of that many
+    files. `state` is a read file's size and date, so that it can be told that it is another one now.
+    """
+
+    what: Touch
+    name: str
+    count: int = 1
+    state: str | None = None
+
+
 @dataclass(frozen=True)
 class StepRun:
     """One attempt at a step of a run, its result taken from an earlier run (`cached`), or that it was `skipped`.
@@ -69,7 +86,8 @@ class StepRun:
     is not finished: it runs again when the run is resumed. A call of a map is a step run of its own, `fit[3]`, beside that of the map, `fit`.
 
     `made_by` is the step run that made the output: itself, or for a cached one the original. `token` is the run's
-    fencing token under which it ran. Times are domain time; `seconds` is what it took.
+    fencing token under which it ran. Times are domain time; `seconds` is what it took. `touched` is what it used without
+    declaring it, as far as that was noticed.
     """
 
     id: str
@@ -89,6 +107,7 @@ class StepRun:
     started_at: datetime
     ended_at: datetime | None
     seconds: float | None
+    touched: tuple[Touched, ...] = ()
 
     @property
     def is_call(self) -> bool:
@@ -131,6 +150,7 @@ ProgressKind = Literal[
     "step_failed",
     "step_skipped",
     "run_ended",
+    "step_touched",
 ]
 
 
@@ -140,7 +160,8 @@ class Progress:
 
     `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended, the calls of a map
     counted from when it begins; `seconds` is
-    what the step or, at the end, the run took; `message` is an error's or the retry's first line.
+    what the step or, at the end, the run took; `message` is an error's or the retry's first line, or what a step touched
+    without declaring it.
     """
 
     kind: ProgressKind

@@ -25,6 +25,7 @@ from everloop.pipelines.reading import outputs_of, pipeline_run, step_run
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.run import REPEATED, run_again
+from everloop.pipelines.touched import listed
 from everloop.pipelines.verdict import (
     Judged,
     NumberDifference,
@@ -309,7 +310,10 @@ def _unsettled(
     """What was left to chance in the original, as far as that is known of its first step that differs."""
     made_by = next((one.made_by for one in original.steps if one.node == first and one.made_by), None)
     if made_by is not None:  # a result from the cache is an earlier run's
-        maker = pipeline_run(ws, step_run(ws, made_by).run)
+        made = step_run(ws, made_by)
+        if made.touched:
+            return f" Undeclared, it {listed(made.touched)}."
+        maker = pipeline_run(ws, made.run)
         if maker.plan.get("seed") is None:
             return f" It was made by {maker.id}, of before seeds were set."
     if machine is not None and machine.hash_seed == "random":

@@ -25,6 +25,7 @@ from everloop.pipelines.plan import PlannedStep, cache_key, key_parts
 from everloop.pipelines.records import OnProgress, Pinned, Progress, ProgressKind, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.seeds import step_seed
+from everloop.pipelines.touched import told
 from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
@@ -76,6 +77,9 @@ class Runner:
         self._lost = threading.Event()
         self._found: list[Begun] = []  # taken from the cache: to be written down
         self._anyway: set[str] = set()  # begun though the run has failed
+        self._touching: set[str] = (
+            set()
+        )  # steps of which it was told that they touch what they do not declare
         self._closed: list[_End] = []  # what ended without being run by the executor
         self._expects_hits = True
         self._take_over(attempts)
@@ -348,14 +352,17 @@ class Runner:
             output = None if is_retried else self._given_up(one, error)
             self._end_failed(fan)
             kind: ProgressKind = "step_retried" if is_retried else "step_failed"
-            return _End(one, kind, Ended(one.id, output, outcome.seconds, error, log))
+            ended = Ended(one.id, output, outcome.seconds, error, log, touched=outcome.touched)
+            return _End(one, kind, ended)
         model = None
         if stored.metrics and not self._is_passed_on(one, stored):
             model = TrackedModel(new_id("run"), self._work.plan.pipeline, one.step.label)
         self._finished(one.step.name, stored, one.id)
         self._end_failed(fan)
         is_anyway = one.step.name in self._anyway
-        ended = Ended(one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway)
+        ended = Ended(
+            one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway, touched=outcome.touched
+        )
         return _End(one, "step_done", ended)
 
     def _is_passed_on(self, one: Begun, stored: Stored) -> bool:
@@ -387,6 +394,10 @@ class Runner:
             )
         message = (end.ended.error or "").strip().rpartition("\n")[2]
         self._tell(end.kind, end.begun, seconds=end.ended.seconds, message=message)
+        name = end.begun.step.name.partition("[")[0]
+        if end.ended.touched and end.begun.step.cache and name not in self._touching:
+            self._touching.add(name)
+            self._tell("step_touched", end.begun, message=told(name, end.ended.touched))
 
     def _repair(self) -> None:
         """Do again what a kill may have cut off behind a commit."""

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
+from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored, Touched
 from everloop.storage import Json, Tx, Utc, metadata
 
 FINISHED = ("done", "cached")
@@ -60,6 +60,7 @@ step_runs = sa.Table(
     sa.Column("started_at", Utc, nullable=False),
     sa.Column("ended_at", Utc),
     sa.Column("seconds", sa.Float),
+    sa.Column("touched", Json),
     sa.UniqueConstraint("run", "node", "attempt"),
     sa.Index("ix_step_run_key", "key", sqlite_where=_IS_DONE, postgresql_where=_IS_DONE),
     sa.Index(
@@ -92,7 +93,7 @@ _IS_HELD = (
     .with_for_update()
 )
 _INSERT_STEP_RUNS = sa.insert(step_runs)
-_ENDED = ("state", "output", "made_by", "tracking_run", "log", "error", "seconds", "ended_at")
+_ENDED = ("state", "output", "made_by", "tracking_run", "log", "error", "seconds", "ended_at", "touched")
 _END_STEP_RUN = (
     sa.update(step_runs)
     .where(
@@ -237,4 +238,5 @@ def _run(row: sa.Row[Any], steps: tuple[StepRun, ...]) -> PipelineRun:
 def _step(row: sa.Row[Any]) -> StepRun:
     values = dict(row._mapping)
     output = values.pop("output")
-    return StepRun(**values, output=None if output is None else Stored(**output))
+    touched = tuple(Touched(**one) for one in values.pop("touched") or ())
+    return StepRun(**values, output=None if output is None else Stored(**output), touched=touched)
