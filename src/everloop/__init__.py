@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, split, step, when
+    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, secret, split, step, when
     from everloop.registry import people
     from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
     from everloop.rollout import canary
@@ -52,6 +52,7 @@ _HOMES = {
     "people": "everloop.registry",
     "pipeline": "everloop.pipelines",
     "retrain": "everloop.loop",
+    "secret": "everloop.pipelines",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
     "when": "everloop.pipelines",
@@ -88,6 +89,7 @@ __all__ = [
     "people",
     "pipeline",
     "retrain",
+    "secret",
     "split",
     "step",
     "when",

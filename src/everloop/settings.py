@@ -55,11 +55,20 @@ class Settings:
     log_segment_s: int = _setting(
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
+    secrets_dir: str = _setting(
+        "",
+        "Folder with a file for each secret that steps take, seen from the home; environment variables come first.",
+    )
 
     @property
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.home / 'everloop.db').absolute()}"
+
+    @property
+    def secrets_folder(self) -> Path | None:
+        """The folder of secrets, if there is one."""
+        return self.home.absolute() / self.secrets_dir if self.secrets_dir else None
 
 
 def load_settings(
@@ -109,6 +118,7 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         "EVERLOOP_HOME": str(settings.home.absolute()),
         "EVERLOOP_DATABASE_URL": settings.database_url,
         "EVERLOOP_ACTOR": settings.actor,
+        "EVERLOOP_SECRETS_DIR": settings.secrets_dir,
         **extra,
     }
 
@@ -117,6 +127,31 @@ def library_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of the named environment variables that are set: they are read by libraries, and set nothing of everloop."""
     found = {name: os.environ.get(name) for name in names}  # noqa: TID251  (this is the one place)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def has_secret(settings: Settings, name: str) -> bool:
+    """Whether there is a secret of this name; its value is not read."""
+    folder = settings.secrets_folder
+    is_set = bool(os.environ.get(name))  # noqa: TID251  (this is the one place)
+    return is_set or (folder is not None and (folder / name).is_file())
+
+
+def secret_value(settings: Settings, name: str) -> str | None:
+    """A secret's value: the environment variable of its name, else the file of its name, without the line's end.
+
+    Raises Invalid when its file cannot be read as text.
+    """
+    value = os.environ.get(name)  # noqa: TID251  (this is the one place)
+    folder = settings.secrets_folder
+    if value or folder is None or not (folder / name).is_file():
+        return value or None
+    try:
+        return (folder / name).read_text(encoding="utf-8").rstrip("\r\n") or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"the secret's file {folder / name} cannot be read: {type(error).__name__}. It is text in UTF-8, readable by who "
+            "runs the step. Mend the file or its permissions."
+        ) from None  # the error holds the bytes
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         verdicts_on,
     )
     from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.secrets import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.touched import listed
@@ -122,6 +123,8 @@ _HOMES = {
     "with_features": "values",
     "Touched": "records",
     "listed": "touched",
+    "Secret": "secrets",
+    "secret": "secrets",
 }
 
 __all__ = [
@@ -144,6 +147,7 @@ __all__ = [
     "Processes",
     "Progress",
     "Reproduction",
+    "Secret",
     "Source",
     "Split",
     "Step",
@@ -168,6 +172,7 @@ __all__ = [
     "result",
     "resume",
     "run_pipeline",
+    "secret",
     "split",
     "step",
     "step_run",

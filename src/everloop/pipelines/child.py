@@ -82,7 +82,14 @@ def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) ->
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
-    return perform(graph, task, results=results, workspace=functools.partial(_opened, home), home=home)
+    return perform(
+        graph,
+        task,
+        results=results,
+        workspace=functools.partial(_opened, home),
+        home=home,
+        own_process=True,
+    )
 
 
 @functools.cache

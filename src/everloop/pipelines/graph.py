@@ -56,7 +56,14 @@ class Each:
     items: Output | Group
 
 
-Binding = Constant | Output | Declared | Group | Mapped | Each
+@dataclass(frozen=True)
+class Reference:
+    """A secret, by its name."""
+
+    secret: str
+
+
+Binding = Constant | Output | Declared | Group | Mapped | Each | Reference
 Guard = tuple[str, bool]  # a node that makes a condition, and what it has to be
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from everloop import clock
 from everloop.errors import EverloopError, Invalid
-from everloop.pipelines.graph import Binding, Constant, Declared, Each, Graph, Group, Mapped, Output
+from everloop.pipelines.graph import (
+    Binding,
+    Constant,
+    Declared,
+    Each,
+    Graph,
+    Group,
+    Mapped,
+    Output,
+    Reference,
+)
 from everloop.pipelines.records import Pinned, Stored, Touched
 from everloop.pipelines.results import Results
+from everloop.pipelines.secrets import Hidden, value_of
 from everloop.pipelines.seeds import seeded
 from everloop.pipelines.steps import Step
 from everloop.pipelines.touched import watched
+from everloop.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +86,7 @@ def perform(
     results: Results,
     workspace: Callable[[], Workspace],
     home: Path | None = None,
+    own_process: bool = False,
 ) -> Outcome:
     """Run a step's function on its inputs and keep what it returns.
 
@@ -84,15 +97,23 @@ def perform(
     workspace
         Gives the workspace, for declared inputs alone: a step that takes none needs no database.
     home
-        The workspace's folder; what a step reads and writes in there is not told as touched.
+        The workspace's folder, whose settings say where secrets are; what a step reads and writes in there is not told
+        as touched.
+    own_process
+        Whether the process is the step's own, so that all that is printed in it is the step's.
     """
     begun = clock.elapsed_s()
-    ours = [results.scratch] if home is None else [results.scratch, home]
-    outcome = _performed(graph, task, _Inputs(graph, task, results, workspace), ours)
+    hidden = Hidden()
+    inputs = _Inputs(graph, task, replace(results, hidden=hidden), workspace, home)
+    outcome = _performed(graph, task, inputs, home, own_process=own_process)
+    if hidden:
+        touched = tuple(replace(one, name=hidden.masked(one.name)) for one in outcome.touched)
+        error = None if outcome.error is None else hidden.masked(outcome.error)
+        outcome = replace(outcome, error=error, touched=touched)
     return replace(outcome, seconds=clock.elapsed_s() - begun)
 
 
-def _performed(graph: Graph, task: Task, inputs: _Inputs, ours: Sequence[Path]) -> Outcome:
+def _performed(graph: Graph, task: Task, inputs: _Inputs, home: Path | None, *, own_process: bool) -> Outcome:
     try:
         node = graph.node(task.node)
         bound = node.step.signature.bind_partial()
@@ -100,7 +121,9 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs, ours: Sequence[Path]) 
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     try:
-        with watched(ours) as touched, seeded(task.seed):
+        ours = [inputs.results.scratch] if home is None else [inputs.results.scratch, home]
+        printing = inputs.results.hidden.printing(own_process=own_process)
+        with printing, watched(ours) as touched, seeded(task.seed):
             value = node.step.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
         errors = node.step.retry_on
@@ -117,12 +140,18 @@ class _Inputs:
     """Loads what a step is given."""
 
     def __init__(
-        self, graph: Graph, task: Task, results: Results, workspace: Callable[[], Workspace]
+        self,
+        graph: Graph,
+        task: Task,
+        results: Results,
+        workspace: Callable[[], Workspace],
+        home: Path | None,
     ) -> None:
         self.results = results
         self._graph = graph
         self._task = task
         self._workspace = workspace
+        self._home = home
         self._loaded: list[tuple[Any, Stored]] = []
 
     def value(self, binding: Binding) -> Any:
@@ -138,6 +167,8 @@ class _Inputs:
                 return tuple(values) if is_tuple else values
             case Mapped(items):
                 return {key: self.value(item) for key, item in items}
+            case Reference(secret):
+                return self.results.hidden.add(secret, value_of(load_settings(self._home), secret))
             case Each(Group(items)) if self._task.index is not None:
                 return self.value(items[self._task.index])
             case Each():

@@ -27,6 +27,7 @@ from everloop.pipelines.graph import (
     Mapped,
     Node,
     Output,
+    Reference,
 )
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
@@ -40,7 +41,7 @@ _SHORT = 1_000  # characters up to which what a map goes over is told in a key's
 @dataclass(frozen=True)
 class PlannedStep:
     """One node. `bindings` are JSON: {"value": literal}, {"node": name}, {"source": name}, {"list": [...]},
-    {"tuple": [...]}, {"dict": [[key, binding], ...]} or {"each": binding}, for one call with each item.
+    {"tuple": [...]}, {"dict": [[key, binding], ...]}, {"secret": name} or {"each": binding}, for one call with each item.
 
     Such a call is a planned step too, made when its turn comes (`call`). An item of what a step made is bound as
     {"value": literal, "of": name} where it is short, else as {"item": content, "of": name}.
@@ -97,6 +98,13 @@ class PlannedStep:
         """The declared inputs that it takes."""
         return tuple(
             dict.fromkeys(leaf["source"] for leaf in leaves(self.bindings.values()) if "source" in leaf)
+        )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that it takes."""
+        return tuple(
+            dict.fromkeys(leaf["secret"] for leaf in leaves(self.bindings.values()) if "secret" in leaf)
         )
 
     @property
@@ -299,6 +307,8 @@ def _as_json(binding: Binding) -> dict[str, Any]:
             return {"dict": [[key, _as_json(item)] for key, item in items]}
         case Each(items):
             return {"each": _as_json(items)}
+        case Reference(secret):
+            return {"secret": secret}
 
 
 def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -328,6 +338,8 @@ def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: M
     if "source" in binding:
         pinned = pins[binding["source"]]
         return f"{pinned.kind} {pinned.digest or pinned.ref}"
+    if "secret" in binding:
+        return f"secret {binding['secret']}"
     if "dict" in binding:
         return [[key, _identity(item, outputs, pins)] for key, item in binding["dict"]]
     for kind in ("list", "tuple"):

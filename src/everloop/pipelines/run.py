@@ -22,9 +22,11 @@ from everloop.pipelines.processes import Processes
 from everloop.pipelines.project import Project, file_of, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
+from everloop.pipelines.secrets import missing
 from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import capture
 from everloop.pipelines.tracing import Pipeline
+from everloop.settings import has_secret
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -76,7 +78,7 @@ def run_pipeline(
     Raises
     ------
     Invalid
-        The parameters or the pipeline's body are wrong; nothing was recorded.
+        The parameters or the pipeline's body are wrong, or a secret is not there; nothing was recorded.
     StepFailed
         A step failed for good. The run is kept as failed; what was finished stays, for `resume` and for the cache.
     Conflict
@@ -237,6 +239,9 @@ def _prepared(
 ) -> _Prepared:
     project = _project(pipeline, root)
     planned = plan_run(pipeline, params, project, seed=seed)
+    for name in {name for one in planned.plan.steps for name in one.secrets}:
+        if not has_secret(ws.settings, name):
+            raise missing(ws.settings, name)
     if project is not None:
         code = capture(ws, project, planned.plan.entry.partition(":")[0], known=code)
     pins = {name: source.pin(ws) for name, source in planned.graph.sources.items()}

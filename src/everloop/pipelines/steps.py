@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from everloop.errors import Invalid
 from everloop.pipelines.records import Source
+from everloop.pipelines.secrets import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,6 +153,11 @@ class Step(Generic[P, R]):
 
     def _refuse_declarations(self, values: list[Any]) -> None:
         for value in values:
+            if isinstance(value, Secret):
+                raise Invalid(
+                    f"step {self.name} was called outside a pipeline with {value!r}, which has no value by itself. Give it a "
+                    "text, or call the step in a pipeline's body and run that."
+                )
             if isinstance(value, Source):
                 raise Invalid(
                     f"step {self.name} was called outside a pipeline with the declaration {value.name!r}, which has no "

@@ -24,9 +24,11 @@ from everloop.pipelines.graph import (
     Mapped,
     Node,
     Output,
+    Reference,
     leaves_of,
 )
 from everloop.pipelines.records import Source
+from everloop.pipelines.secrets import Secret
 from everloop.pipelines.steps import Step, recorder
 
 P = ParamSpec("P")
@@ -162,9 +164,9 @@ class Trace:
 
     def finish(self, result: object) -> Graph:
         output = self._bind(result, "the pipeline's result")
-        if any(isinstance(leaf, Declared) for leaf in leaves_of(output)):
+        if any(isinstance(leaf, Declared | Reference) for leaf in leaves_of(output)):
             raise Invalid(
-                f"pipeline {self.name} returns a declared input itself; it returns what a step makes. Pass it through a step."
+                f"pipeline {self.name} returns a declared input or a secret itself; it returns what a step makes. Pass it through a step."
             )
         if not self._nodes:
             raise Invalid(
@@ -175,6 +177,8 @@ class Trace:
     def _bind(self, value: Any, where: str) -> Binding:
         if isinstance(value, Traced):
             return self._output(value, where)
+        if isinstance(value, Secret):
+            return Reference(value.name)
         if isinstance(value, Source):
             return Declared(self._source_name(value))
         if type(value) in (list, tuple):
