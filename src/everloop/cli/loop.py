@@ -152,7 +152,7 @@ def tell(out: Output, one: Progress) -> None:
         "step_failed": "FAILED ",
         "step_skipped": "skip   ",
     }
-    if one.kind == "step_touched":
+    if one.kind in ("step_touched", "environment_built"):
         out.say(f"        {one.message}")
     if one.kind in words:
         out.say(

@@ -40,7 +40,12 @@ def traced(spec: dict[str, Any]) -> Graph | str:
     try:
         return import_pipeline(spec["entry"]).trace(spec["params"])
     except EverloopError as error:
-        return str(error)
+        if spec["lock"] is None:
+            return str(error)
+        return (
+            f"{error} The step has an environment of its own, so what its file imports at the top has to be in {spec['lock']}; "
+            "import what only other steps use inside them."
+        )
 
 
 def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> bool:

@@ -10,6 +10,7 @@ from everloop import clock, events, tracking
 from everloop.errors import Conflict, Invalid, LostLease, StepFailed
 from everloop.ledger import Node, link
 from everloop.pipelines.claim import beating, lease_end
+from everloop.pipelines.elsewhere import able
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.journal import Journal
@@ -47,6 +48,7 @@ def conduct(
     journal = Journal(ws, run.id, run.token)
     plan = Plan.from_json(run.plan)
     code = _code_of(ws, run, place)
+    executor = able(executor, plan, can_be_imported=code is not None)
     if graph is None and executor.in_process:
         graph = _traced_here(plan, code)
     runner = Runner(

@@ -23,7 +23,8 @@ class Work:
 
     `graph` is what this process traced, None when it took the run over. `code` is the folder of the code's snapshot,
     None when no other process can import it. `scratch` is a folder for the run's logs and messages. `python` runs steps
-    that have a process of their own, with `variables` added to its environment.
+    that have a process of their own, with `variables` added to its environment. `lock` is the lock file that this Python
+    was made from for one step alone.
     """
 
     ws: Workspace
@@ -33,6 +34,7 @@ class Work:
     scratch: Path
     python: str = sys.executable
     variables: Mapping[str, str] = field(default_factory=dict)
+    lock: str | None = None
 
 
 class Executor(Protocol):
@@ -75,6 +77,13 @@ class Inline:
             raise Invalid("the inline executor needs the traced pipeline. Use Processes for this run.")
         results = Results(work.ws.blobs, work.scratch)
         done: Future[Outcome] = Future()
+        if (lock := work.plan.by_name[task.node].environment) is not None:
+            text = (
+                f"step {task.name} is declared with environment={lock!r}, for which another process has to import its "
+                "pipeline, and that is in no file. Write it in a file."
+            )
+            done.set_result(Outcome(error=text, is_final=True))
+            return done
         done.set_result(
             perform(work.graph, task, results=results, workspace=lambda: work.ws, home=work.ws.home)
         )

@@ -111,9 +111,12 @@ def _changes(ws: Workspace, connection: Connection, earlier: StepRun, one: StepR
     if before["source"] != after["source"]:
         old, new = (store.source_parts(connection, parts["source"]) for parts in (before, after))
         found += _differences("source", old, new)
-    if before["environment"] != after["environment"]:
+    if (before["environment"], before.get("lock")) != (after["environment"], after.get("lock")):
         old, new = (_environment(ws, parts["environment"]) for parts in (before, after))
         found += _differences("environment", old, new)
+        if old == new:  # of the same versions other files
+            locks = [{"lock file": parts["lock"]} for parts in (before, after)]
+            found += _differences("environment", *locks)
     found += _differences("parameter", before["parameters"], after["parameters"])
     found += _differences(
         "seed", *({"of the run": str(parts.get("seed", DEFAULT_SEED))} for parts in (before, after))

@@ -206,6 +206,7 @@ def spec_of(work: Work) -> dict[str, Any]:
         "entry": plan.entry,
         "params": dict(plan.params),
         "preload": list(plan.preload),
+        "lock": work.lock,
     }
 
 

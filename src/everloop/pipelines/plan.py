@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class PlannedStep:
     guards: tuple[Guard, ...] = ()
     optional: bool = False
     always: bool = False
+    environment: str | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
@@ -126,6 +127,7 @@ class Plan:
     `entry` is `module:function`, to be imported from `folders` below `root`, the project's folder. `preload` are
     installed modules that steps need and that take long to import. `seed` is the run's; None in plans of before there were
     seeds. `repeats` names the run that this one does again, beside the cache: it takes nothing from it and adds nothing.
+    `locks` names the blob of each lock file that steps have as their `environment`.
     """
 
     pipeline: str
@@ -138,6 +140,7 @@ class Plan:
     preload: tuple[str, ...] = ()
     seed: int | None = None
     repeats: str | None = None
+    locks: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, PlannedStep]:
@@ -145,7 +148,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         # not dataclasses.asdict, which copies all of it once more: 0.5 ms a step
-        listed = {field.name: getattr(self, field.name) for field in fields(self)}
+        listed = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**listed, "steps": [vars(step) for step in self.steps]}
 
     @classmethod
@@ -204,8 +207,11 @@ def key_parts(
     outputs: Mapping[str, Stored],
     pins: Mapping[str, Pinned],
     seed: int | None = None,
+    lock: str | None = None,
 ) -> dict[str, Any]:
     """What a step's result depends on, part by part; the digest of it is its cache key.
+
+    `lock` is the digest of the lock file of a step that has an `environment` of its own.
 
     The default seed is no part: it is what every run has that asks for no other, and results of before there were seeds
     are a draw as good as any.
@@ -218,6 +224,8 @@ def key_parts(
             key: _identity(one, outputs, pins) for key, one in step.bindings.items() if "value" not in one
         },
     }
+    if lock is not None:
+        parts["lock"] = lock
     return parts if seed in (None, DEFAULT_SEED) else {**parts, "seed": seed}
 
 
@@ -289,6 +297,7 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         guards=node.guards,
         optional=step.optional,
         always=step.always,
+        environment=step.environment,
         **described(node),
     )
 

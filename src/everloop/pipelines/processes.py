@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 
 from everloop import clock
-from everloop.errors import Invalid
+from everloop.errors import EverloopError, Invalid
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import (
     GRACE_S,
@@ -22,6 +22,7 @@ from everloop.pipelines.launching import (
     tail_of,
 )
 from everloop.pipelines.perform import Outcome, Task
+from everloop.pipelines.step_environments import placed
 
 
 class Processes:
@@ -82,11 +83,15 @@ class Processes:
 
     def _attend(self, work: Work, task: Task, files: AttemptFiles, stops: int) -> Outcome:
         """Start a process, wait for its end, and say what came of it."""
+        try:
+            own = placed(work, task, log=files.log)
+        except EverloopError as error:
+            return Outcome(error=str(error), is_final=isinstance(error, Invalid), log=str(files.log))
         begun = clock.elapsed_s()
         with self._lock:
             if self._stops != stops:
                 return Outcome(error="the run was stopped before this step began", is_final=True)
-            process = self._launched(work, task, files)
+            process = self._launched(own or work, task, files)
             self._running.add(process)
         in_time = process.ended(task.timeout_s)
         if not in_time:
@@ -105,7 +110,7 @@ class Processes:
 
     def _launched(self, work: Work, task: Task, files: AttemptFiles) -> StepProcess:
         order = {"task": asdict(task), "result": str(files.result)}
-        if not self._forked:
+        if not self._forked or work.lock is not None:
             return Fresh(work, {"order": order, "spec": spec_of(work)}, files)
         if self._nursery is not None and self._nursery.is_dead:
             self._nursery.close()

@@ -151,6 +151,7 @@ ProgressKind = Literal[
     "step_skipped",
     "run_ended",
     "step_touched",
+    "environment_built",
 ]
 
 
@@ -161,7 +162,7 @@ class Progress:
     `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended, the calls of a map
     counted from when it begins; `seconds` is
     what the step or, at the end, the run took; `message` is an error's or the retry's first line, or what a step touched
-    without declaring it.
+    without declaring it, or that its environment is built first.
     """
 
     kind: ProgressKind

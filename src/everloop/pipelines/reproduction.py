@@ -25,6 +25,7 @@ from everloop.pipelines.reading import outputs_of, pipeline_run, step_run
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.run import REPEATED, run_again
+from everloop.pipelines.step_environments import environment_of
 from everloop.pipelines.touched import listed
 from everloop.pipelines.verdict import (
     Judged,
@@ -209,9 +210,22 @@ def _made_of(
     return (
         *_code(ws, plan, place),
         *software_differences(recorded, place.environment),
+        *_own_environments(ws, original, plan),
         *_gone(ws, original.pins),
         *hardware_differences(machine, place.machine),
     )
+
+
+def _own_environments(ws: Workspace, original: PipelineRun, plan: Plan) -> Iterator[Difference]:
+    """What differs in the environments that steps have of their own: all but what their lock files say."""
+    before = {one.node: one.parts for one in original.steps}
+    looked_at = set()
+    for step in plan.steps:
+        now = environment_of(ws, plan, step)
+        recorded = before.get(step.name, {}).get("environment")
+        if now is not None and recorded is not None and recorded not in looked_at:
+            looked_at.add(recorded)
+            yield from software_differences(tracking.environment(ws, recorded), now)
 
 
 def _code(ws: Workspace, plan: Plan, place: Place) -> list[Difference]:

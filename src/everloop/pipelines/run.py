@@ -25,6 +25,7 @@ from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
 from everloop.pipelines.secrets import missing
 from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import capture
+from everloop.pipelines.step_environments import settled
 from everloop.pipelines.tracing import Pipeline
 from everloop.settings import has_secret
 from everloop.storage import Tx
@@ -246,7 +247,7 @@ def _prepared(
         code = capture(ws, project, planned.plan.entry.partition(":")[0], known=code)
     pins = {name: source.pin(ws) for name, source in planned.graph.sources.items()}
     return _Prepared(
-        planned.plan,
+        settled(ws, planned.plan, Path(planned.plan.root)),
         planned.graph,
         planned.sources,
         pins,

@@ -25,6 +25,7 @@ from everloop.pipelines.plan import PlannedStep, cache_key, key_parts
 from everloop.pipelines.records import OnProgress, Pinned, Progress, ProgressKind, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.seeds import step_seed
+from everloop.pipelines.step_environments import environment_of, to_be_built
 from everloop.pipelines.touched import told
 from everloop.pipelines.tracked import describe
 
@@ -197,12 +198,14 @@ class Runner:
             other = {True: ("otherwise",), False: ("then",), None: ("then", "otherwise")}[is_met]
             bindings = {key: one for key, one in step.bindings.items() if key not in other}
             step = replace(step, bindings=bindings)
+        own = environment_of(self._journal.ws, self._work.plan, step)
         parts = key_parts(
             step,
-            environment=self._environment,
+            environment=self._environment if own is None else own.digest,
             outputs=self.outputs,
             pins=self._pins,
             seed=self._work.plan.seed,
+            lock=None if step.environment is None else self._work.plan.locks[step.environment],
         )
         key = cache_key(parts) if self._work.plan.repeats is None else None
         return Begun(step, self._attempts[step.name], key, parts, look=step.cache)
@@ -230,6 +233,8 @@ class Runner:
             self._tell("step_skipped" if one.is_skipped else "step_cached", one)
             return
         self._tell("step_started", one)
+        if said := to_be_built(self._journal.ws, self._work.plan, one.step):
+            self._tell("environment_built", one, message=said)
         if one.step.over is not None:
             self._fan_out(one)
         elif not (one.step.is_choice and self._chose(one)):

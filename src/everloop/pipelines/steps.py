@@ -59,6 +59,9 @@ class Step(Generic[P, R]):
         When it fails for good the run goes on, and what takes its result is given None.
     always
         It runs though the run has failed, as the last thing, with None for what was not made; never from the cache.
+    environment
+        A lock file, seen from the project's folder, such as `locks/torch.txt`: the step runs in a Python of its own with
+        the packages that it names. None: with what is installed for the run.
     """
 
     function: Callable[P, R]
@@ -69,6 +72,7 @@ class Step(Generic[P, R]):
     retry_on: tuple[type[Exception], ...] | None = None
     optional: bool = False
     always: bool = False
+    environment: str | None = None
     signature: inspect.Signature = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -177,6 +181,7 @@ def step(
     retry_on: tuple[type[Exception], ...] | None = None,
     optional: bool = False,
     always: bool = False,
+    environment: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -189,6 +194,7 @@ def step(
     retry_on: tuple[type[Exception], ...] | None = None,
     optional: bool = False,
     always: bool = False,
+    environment: str | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step; see `Step` for the options.
 
@@ -208,6 +214,7 @@ def step(
             retry_on=retry_on,
             optional=optional,
             always=always,
+            environment=environment,
         )
 
     return make if function is None else make(function)
@@ -230,6 +237,12 @@ def _check(made: Step[..., Any]) -> None:
     if made.timeout_s is not None and made.timeout_s <= 0:
         raise Invalid(
             f"step {function.__name__} has timeout_s={made.timeout_s}; give seconds above zero, or None."
+        )
+    lock = made.environment
+    if lock is not None and (not lock or lock.startswith("/") or ".." in lock.split("/")):
+        raise Invalid(
+            f"step {function.__name__} has environment={lock!r}; that is a lock file in the project's folder, seen from it, such "
+            "as locks/torch.txt. Move it there."
         )
     errors: Any = made.retry_on
     if errors is not None and not (

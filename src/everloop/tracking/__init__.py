@@ -22,7 +22,7 @@ from everloop.tracking.lifecycle import (
     start_run_in,
 )
 from everloop.tracking.measurements import log_metrics, log_params, log_points, log_tags, metric_history
-from everloop.tracking.rebuilding import rebuild
+from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
     Artifact,
@@ -50,6 +50,7 @@ __all__ = [
     "RunKind",
     "RunStatus",
     "artifacts",
+    "build_locked",
     "capture_code",
     "capture_environment",
     "check_out",
@@ -60,6 +61,7 @@ __all__ = [
     "finish_run_in",
     "installed",
     "keep_environment",
+    "locked_environment",
     "log_artifact",
     "log_artifacts",
     "log_metrics",
