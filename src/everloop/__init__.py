@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
     from everloop.monitoring import accuracy, drift, kpi, latency
-    from everloop.pipelines import Model, Split, Table, best, fit, pipeline, secret, split, step, when
+    from everloop.pipelines import (
+        Model,
+        Split,
+        Table,
+        best,
+        between,
+        fit,
+        pipeline,
+        secret,
+        serializer,
+        split,
+        step,
+        when,
+    )
     from everloop.registry import people
     from everloop.retraining import alarmed, arrived, contradicted, drifted, labelled
     from everloop.rollout import canary
@@ -33,6 +46,7 @@ _HOMES = {
     "alarmed": "everloop.retraining",
     "arrived": "everloop.retraining",
     "best": "everloop.pipelines",
+    "between": "everloop.pipelines",
     "canary": "everloop.rollout",
     "check": "everloop.checks",
     "contradicted": "everloop.retraining",
@@ -53,6 +67,7 @@ _HOMES = {
     "pipeline": "everloop.pipelines",
     "retrain": "everloop.loop",
     "secret": "everloop.pipelines",
+    "serializer": "everloop.pipelines",
     "split": "everloop.pipelines",
     "step": "everloop.pipelines",
     "when": "everloop.pipelines",
@@ -70,6 +85,7 @@ __all__ = [
     "alarmed",
     "arrived",
     "best",
+    "between",
     "canary",
     "check",
     "contradicted",
@@ -90,6 +106,7 @@ __all__ = [
     "pipeline",
     "retrain",
     "secret",
+    "serializer",
     "split",
     "step",
     "when",

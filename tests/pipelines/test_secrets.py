@@ -297,7 +297,7 @@ def test_a_name_is_that_of_a_variable(name: str) -> None:
 def test_it_has_no_value_outside_a_pipeline_and_is_no_result(ws: Workspace, loop: Any) -> None:
     with pytest.raises(Invalid, match="has no value by itself"):
         loop.prints(secret("TOKEN"))
-    with pytest.raises(Invalid, match="or a secret itself"):
+    with pytest.raises(Invalid, match="itself, or a secret;"):
         run_pipeline(ws, loop.returns_it, reason="test", executor=Inline())
 
 

@@ -97,6 +97,7 @@ def steps(out: Output, run_id: str) -> None:
             "state": lambda one: one.state,
             "attempt": lambda one: one.attempt,
             "seconds": lambda one: one.seconds,
+            "made": lambda one: one.output.kind if one.output else None,
             "error": lambda one: one.error,
             "undeclared": lambda one: pipelines.listed(one.touched) or None,
         }

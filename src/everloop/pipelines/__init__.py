@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.parameters import between
     from everloop.pipelines.processes import Processes
     from everloop.pipelines.reading import (
         files_of_model,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.run import cancel, resume, run_pipeline
     from everloop.pipelines.secrets import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
+    from everloop.pipelines.serializers import serializer
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.touched import listed
     from everloop.pipelines.tracing import Pipeline, pipeline
@@ -125,6 +127,8 @@ _HOMES = {
     "listed": "touched",
     "Secret": "secrets",
     "secret": "secrets",
+    "serializer": "serializers",
+    "between": "parameters",
 }
 
 __all__ = [
@@ -158,6 +162,7 @@ __all__ = [
     "Why",
     "as_objects",
     "best",
+    "between",
     "cancel",
     "compare",
     "files_of_model",
@@ -173,6 +178,7 @@ __all__ = [
     "resume",
     "run_pipeline",
     "secret",
+    "serializer",
     "split",
     "step",
     "step_run",

@@ -143,7 +143,7 @@ class Results:
             if name == _NOTE:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
-            if stored.kind == "path":  # the user's code may write where it is given a path
+            if stored.kind in ("path", "object", "pickle"):  # the user's code may write there
                 place.write_bytes(self.blobs.get(digest))
             else:
                 place.symlink_to(self.blobs.path(digest).absolute())  # a home may be given relative to here

@@ -27,6 +27,7 @@ from everloop.pipelines.graph import (
     Reference,
     leaves_of,
 )
+from everloop.pipelines.parameters import check
 from everloop.pipelines.records import Source
 from everloop.pipelines.secrets import Secret
 from everloop.pipelines.steps import Step, recorder
@@ -166,7 +167,7 @@ class Trace:
         output = self._bind(result, "the pipeline's result")
         if any(isinstance(leaf, Declared | Reference) for leaf in leaves_of(output)):
             raise Invalid(
-                f"pipeline {self.name} returns a declared input or a secret itself; it returns what a step makes. Pass it through a step."
+                f"pipeline {self.name} returns a declared input itself, or a secret; it returns what a step makes. Pass it through a step."
             )
         if not self._nodes:
             raise Invalid(
@@ -254,8 +255,24 @@ class Pipeline(Generic[P, R]):
         tracing = recorder.get()
         if not isinstance(tracing, Trace):
             return self.function(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise Invalid(
+                f"pipeline {self.name} was called wrongly in pipeline {tracing.name}: {error}. Its signature is "
+                f"{self.name}{self.signature}."
+            ) from error
+        bound.apply_defaults()
+        self._check(bound.arguments)
         with tracing.inside(self.name):
             return self.function(*args, **kwargs)
+
+    def map(self, *_items: Any, **_same: Any) -> NoReturn:
+        """A pipeline is not mapped."""
+        raise Invalid(
+            f"pipeline {self.name} was mapped; only a step is called once for each item of a list that is not known yet. Map "
+            "its steps one after the other, or call it in a loop over a list that is written in the body."
+        )
 
     def trace(self, params: Mapping[str, Any] | None = None) -> Graph:
         """The graph of this pipeline with these parameters.
@@ -263,20 +280,24 @@ class Pipeline(Generic[P, R]):
         Raises
         ------
         Invalid
-            A parameter is unknown, missing or of another type than annotated, or the body does what only a step can.
+            A parameter is unknown, missing, of another type than annotated or out of its range, or the body does what only a step can.
         """
         trace = Trace(self.name)
         token = recorder.set(trace)
         try:
             return trace.finish(self.function(**self._parameters(params or {})))  # type: ignore[call-arg]  # checked there
+        except RecursionError as error:
+            raise Invalid(
+                f"the body of pipeline {self.name} never ends: a pipeline in it calls itself. Take the call out, or let a "
+                "parameter that counts down end it."
+            ) from error
         finally:
             recorder.reset(token)
 
     def _parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        for name, value in given.items():
+        for name in given:
             if name not in self.signature.parameters:
                 raise Invalid(f"pipeline {self.name} has no parameter {name!r}. {self._listed(name)}")
-            _check_type(self.name, name, value, self.signature.parameters[name].annotation)
         missing = [
             name
             for name, parameter in self.signature.parameters.items()
@@ -284,7 +305,19 @@ class Pipeline(Generic[P, R]):
         ]
         if missing:
             raise Invalid(f"pipeline {self.name} needs the parameter {missing[0]!r}. {self._listed()}")
+        bound = self.signature.bind_partial(**given)
+        bound.apply_defaults()
+        self._check(bound.arguments)
         return dict(given)
+
+    def _check(self, arguments: Mapping[str, Any]) -> None:
+        """Check what is known before anything runs; a stand-in for a result, a declared input or a secret is not."""
+        known = {
+            name: value
+            for name, value in arguments.items()
+            if not isinstance(value, Traced | Source | Secret)
+        }
+        check(self.name, self.function, known)
 
     def _listed(self, name: str = "") -> str:
         near = difflib.get_close_matches(name, self.signature.parameters, n=1)
@@ -329,18 +362,3 @@ class _Names:
             found = f"{name}-{self._uses[name] + 1}"
         self._taken.add(found)
         return found
-
-
-_NUMBERS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-
-
-def _check_type(pipeline: str, name: str, value: object, annotation: object) -> None:
-    """Refuse a value that is plainly not of the annotated type; only the four simple types are looked at."""
-    word = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    allowed = _NUMBERS.get(str(word))
-    if allowed is None or type(value) in allowed:
-        return
-    raise Invalid(
-        f"pipeline {pipeline} takes {name} as {word} and got {value!r}, which is {type(value).__name__}. "
-        f"Give it a value of type {word}."
-    )
