@@ -145,7 +145,7 @@ def test_pipelines_within_pipelines_have_names_and_parameters_of_their_own(ws: W
     [
         (lambda: inner(4), "pipeline inner takes value as int from 1 up to 3 and got 4"),
         (inner, "pipeline inner was called wrongly in pipeline outer: missing a required argument"),
-        (lambda: inner(1, **{"size": 2}), "was called wrongly in pipeline outer: got an unexpected keyword"),
+        (lambda: inner(1, size=2), "called wrongly in pipeline outer: got an unexpected"),  # type: ignore[call-arg]
         (lambda: inner.map([1, 2]), "pipeline inner was mapped; only a step is called once for each item"),
         (lambda: give.map([inner]), "Pipeline is no type of a parameter"),
     ],

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from everloop import clock
 from everloop.errors import Invalid
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.perform import Outcome, Task, perform
 from everloop.pipelines.plan import Plan
 from everloop.pipelines.results import Results
+from everloop.pipelines.time_limit import OutOfTime, limited
 from everloop.workspace import Workspace
 
 
@@ -66,7 +68,8 @@ class Executor(Protocol):
 class Inline:
     """Runs steps in this process, one at a time: no start-up cost, and no protection from what a step does to it.
 
-    A time limit cannot be kept here, and what a step prints goes where this process prints.
+    A time limit interrupts Python code, and only in the main thread: native code and what catches everything go on. What a
+    step prints goes where this process prints.
     """
 
     slots = 1
@@ -84,9 +87,19 @@ class Inline:
             )
             done.set_result(Outcome(error=text, is_final=True))
             return done
-        done.set_result(
-            perform(work.graph, task, results=results, workspace=lambda: work.ws, home=work.ws.home)
-        )
+        begun = clock.elapsed_s()
+        try:
+            with limited(task.timeout_s):
+                outcome = perform(
+                    work.graph, task, results=results, workspace=lambda: work.ws, home=work.ws.home
+                )
+        except OutOfTime:
+            text = (
+                f"the step took longer than its timeout_s={task.timeout_s:g} and was interrupted. Raise the limit or give it "
+                "less to do."
+            )
+            outcome = Outcome(error=text, seconds=clock.elapsed_s() - begun)
+        done.set_result(outcome)
         return done
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, literal
+from everloop.pipelines.cells import source_in_cells
 from everloop.pipelines.fingerprint import StepSource, source_of
 from everloop.pipelines.graph import (
     Binding,
@@ -29,9 +30,10 @@ from everloop.pipelines.graph import (
     Output,
     Reference,
 )
-from everloop.pipelines.project import Project, module_name
+from everloop.pipelines.project import Project, in_notebook, module_name
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.seeds import DEFAULT_SEED
+from everloop.pipelines.steps import Step
 from everloop.pipelines.tracing import Pipeline
 
 _CHOICE = "everloop.pipelines.builtin:choice"
@@ -185,7 +187,7 @@ def plan_run(
     """
     _check_params(pipeline, params)
     graph = pipeline.trace(params)
-    sources = {step: source_of(step, project) for step in {node.step for node in graph.nodes}}
+    sources = {step: _source_of(step, project) for step in {node.step for node in graph.nodes}}
     plan = Plan(
         pipeline.name,
         f"{module_name(pipeline)}:{pipeline.function.__qualname__}",
@@ -198,6 +200,11 @@ def plan_run(
         seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
+
+
+def _source_of(step: Step[..., Any], project: Project | None) -> StepSource:
+    is_in_cells = step.function.__module__ == "__main__" and in_notebook()
+    return source_in_cells(step) if is_in_cells else source_of(step, project)
 
 
 def key_parts(

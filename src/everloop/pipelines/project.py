@@ -112,7 +112,7 @@ def project_of(module: str, file: str | Path, *, root: Path | None = None) -> Pr
     on_path = [Path(entry or ".").resolve() for entry in sys.path]
     folders = [
         folder,
-        *(entry for entry in on_path if entry.is_relative_to(root) and not _is_installed(entry)),
+        *(entry for entry in on_path if entry.is_relative_to(root) and not is_installed(entry)),
     ]
     return Project(root, tuple(dict.fromkeys(entry.relative_to(root).as_posix() for entry in folders)))
 
@@ -132,7 +132,12 @@ def module_name(function: Any) -> str:
 def file_of(function: Any) -> Path | None:
     """The source file that a function was defined in; None in a notebook or an interactive shell."""
     path = Path(function.__code__.co_filename)
-    return path if path.is_file() else None
+    return path if path.is_file() and not (function.__module__ == "__main__" and in_notebook()) else None
+
+
+def in_notebook() -> bool:
+    """Whether the main module is no file but cells. A debugger writes them into files, which are no part of a project."""
+    return getattr(sys.modules["__main__"], "__file__", None) is None
 
 
 @functools.cache
@@ -144,7 +149,8 @@ def installed_folders() -> tuple[Path, ...]:
     )
 
 
-def _is_installed(entry: Path) -> bool:
+def is_installed(entry: Path) -> bool:
+    """Whether a file or folder belongs to Python or to an installed package."""
     named = {"site-packages", "dist-packages", "lib-dynload"}.intersection(entry.parts)
     return bool(named) or any(entry.is_relative_to(folder) for folder in installed_folders())
 

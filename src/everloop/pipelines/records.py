@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from everloop.pipelines.rendering import state, table
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -140,6 +142,18 @@ class PipelineRun:
     ended_at: datetime | None
     steps: tuple[StepRun, ...] = ()
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.node, state(one.state), one.seconds, one.output.kind if one.output else None, one.error)
+            for one in self.steps
+            if not one.is_call
+        ]
+        heading = f"{self.pipeline} {state(self.state)}"
+        columns = ("step", "state", "seconds", "made", "error")
+        return table(
+            heading, columns, rows, note=f"{self.id}. Began because: {self.reason}. {self.error or ''}"
+        )
+
 
 ProgressKind = Literal[
     "run_started",
@@ -204,3 +218,7 @@ class Why:
     changes: tuple[Change, ...]
     compared_with: str | None
     sentence: str
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{one.part} {one.name}", one.before, one.after) for one in self.changes]
+        return table(self.sentence, ("what", "before", "after") if rows else (), rows)

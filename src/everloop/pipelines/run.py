@@ -12,14 +12,16 @@ from everloop.errors import Conflict, LostLease, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
+from everloop.pipelines.cells import text_of_cells
 from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end
 from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
+from everloop.pipelines.notebook import progress_here
 from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, plan_run
 from everloop.pipelines.processes import Processes
-from everloop.pipelines.project import Project, file_of, project_of
+from everloop.pipelines.project import Project, file_of, in_notebook, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun
 from everloop.pipelines.secrets import missing
@@ -31,6 +33,7 @@ from everloop.settings import has_secret
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
+CELLS = "code/cells.py"  # a notebook's cells, among the run's files
 SEED_TAG = "everloop.seed"
 REPEATED = "repeated"  # the role of a run in the lineage of its reruns
 
@@ -68,7 +71,7 @@ def run_pipeline(
         None: each step in a process of its own, or in this process when no other can import the pipeline (it was made
         in a notebook or inside a function).
     on_progress
-        Called in this thread as things happen.
+        Called in this thread as things happen; None: in a notebook a display that is written over, elsewhere nothing.
     root
         The project's folder; None: see `project_of`.
     code
@@ -89,10 +92,13 @@ def run_pipeline(
     """
     if run_id is not None and _is_known(ws, run_id):
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
+    on_progress = on_progress or progress_here()
     begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
     run_id = run_id or new_id("run")
     with claimed(scratch_of(ws, run_id, token=1)):
         ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
+        if begun.cells is not None:
+            tracking.log_artifact(ws, run_id, CELLS, begun.cells)
         return conduct(
             ws,
             pipeline_run(ws, run_id),
@@ -227,6 +233,7 @@ class _Prepared:
     code: tracking.Code | None
     environment: tracking.Environment
     machine: tracking.Machine
+    cells: bytes | None = None
 
 
 def _prepared(
@@ -254,7 +261,15 @@ def _prepared(
         code,
         tracking.capture_environment(ws),
         tracking.machine(),
+        _cells(pipeline, planned.graph),
     )
+
+
+def _cells(pipeline: Pipeline[..., Any], graph: Graph) -> bytes | None:
+    """The text of a notebook's cells that a pipeline comes from; None: it comes from a file."""
+    if pipeline.function.__module__ != "__main__" or not in_notebook():
+        return None
+    return text_of_cells([pipeline.function, *(node.step.function for node in graph.nodes)]).encode()
 
 
 def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
