@@ -21,6 +21,7 @@ from everloop.pipelines.time_limit import limited
 from everloop.settings import child_environment
 from everloop.tracking import build_locked
 from everloop.workspace import Workspace
+from tests.docs.page_runner import matches
 from tests.pipelines.conftest import UserProject
 
 Run = Callable[..., list[str]]
@@ -274,6 +275,14 @@ def test_runs_and_reasons_render_without_colours_of_their_own(ws: Workspace) -> 
         "transparent"
     ]
     assert "no earlier run" in why(ws, run.id, "give")._repr_html_()
+
+
+def test_the_how_to_page_does_what_it_says(cells: Run) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "train-in-a-notebook.md"
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    said = cells(*(text for kind, text in blocks if kind == "python"))
+    shown = "".join(text for kind, text in blocks if kind == "text")
+    assert matches("\n".join(said) + "\n", shown), said
 
 
 @pytest.fixture(scope="session")

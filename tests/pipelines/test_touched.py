@@ -69,6 +69,10 @@ LOOP = """
         with tempfile.NamedTemporaryFile("w+") as file:
             file.write("x")
             Path(file.name).read_text()
+        kept = Path(tempfile.mkdtemp(), "inner", "kept")
+        kept.parent.mkdir()
+        kept.write_text("x")
+        kept.read_text()
         for missing in ("no_such.cfg", "/no/such.cfg"):
             try:
                 Path(missing).read_text()

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         verdicts_on,
     )
     from everloop.pipelines.run import cancel, resume, run_pipeline
-    from everloop.pipelines.secrets import Secret, secret
+    from everloop.pipelines.secret_names import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.serializers import serializer
     from everloop.pipelines.steps import Step, step
@@ -125,8 +125,8 @@ _HOMES = {
     "with_features": "values",
     "Touched": "records",
     "listed": "touched",
-    "Secret": "secrets",
-    "secret": "secrets",
+    "Secret": "secret_names",
+    "secret": "secret_names",
     "serializer": "serializers",
     "between": "parameters",
 }

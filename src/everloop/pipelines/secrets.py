@@ -1,4 +1,4 @@
-"""Secrets by reference: a pipeline names them, and only the process of a step that takes one looks its value up.
+"""Secrets in the process of a step that takes one: nowhere else is a value looked up.
 
 Plan, journal, cache key and lineage hold the name. While such a step runs, its value is masked in what is printed and in
 what it raises, and a result that holds it is refused.
@@ -6,7 +6,6 @@ what it raises, and a result that holds it is refused.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import mmap
@@ -15,54 +14,22 @@ import re
 import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
-from urllib.parse import quote, quote_plus
 
 from everloop import clock
 from everloop.errors import Invalid
 from everloop.settings import Settings, secret_value
 
-_NAME = re.compile(r"(?!EVERLOOP_)[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SHORTEST = 6  # characters; a shorter one is found in ordinary text by chance
 _LINE = 12  # characters from which on a line of a longer secret, such as a key, is masked by itself
 _MASK = "***"
 _BLOCK_BYTES = 1 << 16
 _DRAINED_S = 2.0
-
-
-@dataclass(frozen=True)
-class Secret:
-    """The name of a secret, in place of its value."""
-
-    name: str
-
-    def __repr__(self) -> str:
-        return f"el.secret({self.name!r})"
-
-
-def secret(name: str) -> Any:
-    """Name a secret as an argument of a step in a pipeline's body; the step is given its value, a text.
-
-    The value is that of the environment variable of this name where the step runs, else of the file of this name in the
-    folder of the setting `secrets_dir`. The name is part of the step's cache key, the value is not.
-
-    Raises
-    ------
-    Invalid
-        The name is not that of a variable.
-    """
-    if not _NAME.fullmatch(name):
-        raise Invalid(
-            f"{name!r} is no name of a secret: that is one of an environment variable, of letters, digits and _, and not of "
-            "everloop's own. Rename it, such as WAREHOUSE_TOKEN."
-        )
-    return Secret(name)
 
 
 def value_of(settings: Settings, name: str) -> str:
@@ -152,6 +119,9 @@ class Hidden:
 
 def _forms(value: str) -> set[str]:
     """A value as it is, as it is written in JSON, Python and addresses, in base64, and the lines of a long one."""
+    import base64  # noqa: PLC0415  (these are for steps with secrets alone)
+    from urllib.parse import quote, quote_plus  # noqa: PLC0415
+
     lines = [
         one for one in map(str.strip, value.splitlines()) if len(one) >= _LINE and not one.startswith("-----")
     ]
@@ -162,6 +132,8 @@ def _forms(value: str) -> set[str]:
 
 
 def _is_in(forms: set[str], file: Path) -> bool:
+    import zipfile  # noqa: PLC0415  (as above)
+
     needles = [form.encode(code) for form in forms for code in ("utf-8", "utf-16-le", "utf-32-le")]
     if any(needle in os.fsencode(file.name) for needle in needles):
         return True

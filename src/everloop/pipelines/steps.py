@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from everloop.errors import Invalid
 from everloop.pipelines.records import Source
-from everloop.pipelines.secrets import Secret
+from everloop.pipelines.secret_names import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")

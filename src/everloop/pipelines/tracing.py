@@ -29,7 +29,7 @@ from everloop.pipelines.graph import (
 )
 from everloop.pipelines.parameters import check
 from everloop.pipelines.records import Source
-from everloop.pipelines.secrets import Secret
+from everloop.pipelines.secret_names import Secret
 from everloop.pipelines.steps import Step, recorder
 
 P = ParamSpec("P")
