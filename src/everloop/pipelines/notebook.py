@@ -24,12 +24,14 @@ _STATES = {
 
 def progress_here() -> OnProgress | None:
     """What shows a run's progress where this process is a notebook's kernel; None: it is none."""
+    return Board(importlib.import_module("IPython.display").display) if in_kernel() else None
+
+
+def in_kernel() -> bool:
+    """Whether this process is a notebook's kernel, whose output is no file's."""
     module: Any = sys.modules.get("IPython")  # who runs in it has imported it; everloop does without
     shell = None if module is None else module.get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
-        return None
-    display = importlib.import_module("IPython.display").display
-    return Board(display)
+    return hasattr(shell, "kernel")
 
 
 @dataclass

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TextIO
 
 from everloop import clock
 from everloop.errors import Invalid
+from everloop.pipelines.notebook import in_kernel
 from everloop.settings import Settings, secret_value
 
 _SHORTEST = 6  # characters; a shorter one is found in ordinary text by chance
@@ -93,18 +94,14 @@ class Hidden:
 
     @contextmanager
     def printing(self, *, own_process: bool) -> Iterator[None]:
-        """Mask what is printed meanwhile: in a process of the step's own all of it, by native code and programs too."""
-        if not self._values:
+        """Mask what is printed meanwhile, by native code and programs too; in a notebook what Python prints."""
+        with contextlib.ExitStack() as stack:
+            if self._values and not in_kernel():
+                stack.enter_context(_filtered(self._needles))
+            if self._values and not own_process:  # its streams may lead elsewhere
+                stack.enter_context(contextlib.redirect_stdout(_Masked(sys.stdout, self.masked)))
+                stack.enter_context(contextlib.redirect_stderr(_Masked(sys.stderr, self.masked)))
             yield
-        elif own_process:
-            with _filtered(self._needles):
-                yield
-        else:
-            with (
-                contextlib.redirect_stdout(_Masked(sys.stdout, self.masked)),
-                contextlib.redirect_stderr(_Masked(sys.stderr, self.masked)),
-            ):
-                yield
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
