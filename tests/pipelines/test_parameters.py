@@ -40,7 +40,7 @@ def give(value: Any) -> Any:
 @pipeline
 def train(
     c: Annotated[float, between(0.1, 10)] = 1.0,
-    kind: Literal["linear", "tree", 3] = "linear",
+    kind: Literal["linear", "tree", 1] = "linear",
     depth: int | None = None,
     names: Annotated[list[str], Len(1, 3)] = ["a"],  # noqa: B006  (a default of a pipeline is never changed)
     weights: dict[str, float] = {},  # noqa: B006
@@ -54,7 +54,7 @@ def train(
 
 GOOD: list[dict[str, Any]] = [
     {"c": 10},
-    {"c": 0.1, "kind": 3},
+    {"c": 0.1, "kind": 1},
     {"depth": 3},
     {"depth": None},
     {"names": ["a", "b", "c"]},
@@ -67,7 +67,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"c": 11}, r"pipeline train takes c as float from 0.1 up to 10 and got 11. Give it such a value\."),
     ({"c": "1"}, "takes c as float from 0.1 up to 10 and got '1'"),
     ({"c": None}, "takes c as float"),
-    ({"kind": "forest"}, "takes kind as one of 'linear', 'tree', 3 and got 'forest'"),
+    ({"kind": "forest"}, "takes kind as one of 'linear', 'tree', 1 and got 'forest'"),
     ({"kind": True}, "takes kind as one of"),
     ({"depth": 2.5}, "takes depth as int or None and got 2.5"),
     ({"depth": True}, "takes depth as int or None"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from everloop.pipelines import (
     why,
 )
 from everloop.pipelines.touched import listed, told, watched
+from everloop.settings import child_environment
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 
@@ -206,6 +208,23 @@ def test_why_says_that_a_cached_result_rests_on_a_file_that_changed(ws: Workspac
     )
 
 
+def test_the_commands_show_it(ws: Workspace, loop: Any) -> None:
+    run, _ = ran(ws, loop.loads, Inline())
+
+    def said(*command: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "everloop", *command],
+            env=child_environment(ws.settings),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert said("runs", "steps", run.id).splitlines()[1].endswith("read data.csv")
+    assert "load read data.csv" in said("runs", "show", run.id)
+    assert "Undeclared, it read data.csv." in said("why", f"{run.id}/load")
+
+
 def test_a_rerun_that_differs_names_what_was_touched(ws: Workspace, loop: Any, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.csv"
     elsewhere.write_text("a")
@@ -289,10 +308,13 @@ def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
 
 
 def test_other_threads_and_what_comes_after_are_not_listened_to(tmp_path: Path) -> None:
-    with watched([]) as found:
-        pass
+    with ThreadPoolExecutor(1) as before:
+        before.submit(int).result()  # its thread is there before the step begins
+        with watched([]) as found, ThreadPoolExecutor(1) as of_step:
+            before.submit((tmp_path / "another's").write_text, "").result()
+            of_step.submit((tmp_path / "the step's").write_text, "").result()
     (tmp_path / "after").write_text("")
-    assert found() == ()
+    assert [one.name for one in found()] == [str(tmp_path / "the step's")]
 
 
 def test_the_sentence_says_what_to_do_about_each() -> None:
