@@ -120,6 +120,7 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs, home: Path | None, *, 
         bound.arguments.update({key: inputs.value(binding) for key, binding in node.bindings.items()})
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
+    touched: Callable[[], tuple[Touched, ...]] = tuple
     try:
         ours = [inputs.results.scratch] if home is None else [inputs.results.scratch, home]
         printing = inputs.results.hidden.printing(own_process=own_process)

@@ -79,15 +79,13 @@ def _add_hook() -> None:
 
 
 def _hear(event: str, details: tuple[Any, ...]) -> None:
-    if _watch is not None and event in _HEARD:
-        try:
-            _watch.hear(event, details)
-        except (
-            TypeError,
-            ValueError,
-            OSError,
-        ):  # the call that is told of will say itself what is wrong with it
-            return
+    watch = _watch  # another thread may end it meanwhile
+    if watch is None or event not in _HEARD:
+        return
+    try:
+        watch.hear(event, details)
+    except (TypeError, ValueError, OSError):  # the call that is told of says itself what is wrong with it
+        return
 
 
 class _Watch:
@@ -176,9 +174,10 @@ class _Watch:
 
     def found(self) -> tuple[Touched, ...]:
         """What is there of it, files of one folder together."""
-        written = {name for what, name in self._named if what == "wrote"}
+        named = list(self._named)  # a thread that the step left may still add to it
+        written = {name for what, name in named if what == "wrote"}
         folders: dict[tuple[Touch, str], list[str]] = {}  # in the order in which they came
-        for what, name in self._named:
+        for what, name in named:
             if what != "read" or name not in written:
                 place = name.rpartition("/")[0] if what in ("read", "wrote") else name
                 folders.setdefault((what, place), []).append(name)
@@ -188,9 +187,8 @@ class _Watch:
         what, folder = place
         if what not in ("read", "wrote"):
             return [Touched(what, self._shown(names[0]))]
-        some = list(
-            islice(filter(_is_file, names), _TOGETHER + 1)
-        )  # opened, or tried in vain, or removed again
+        # a name may have been tried in vain, or be removed again
+        some = list(islice(filter(_is_file, names), _TOGETHER + 1))
         if len(some) > _TOGETHER:
             return [Touched(what, self._shown(f"{folder}/*"), len(names))]
         return [Touched(what, self._shown(one), 1, _state(one) if what == "read" else None) for one in some]
@@ -260,11 +258,8 @@ def listed(touched: Sequence[Touched]) -> str:
 
 def changed_since(touched: Sequence[Touched], root: Path) -> list[str]:
     """Files that a step read undeclared and that are others now, by size and date, seen from the project's folder."""
-    return [
-        one.name
-        for one in touched
-        if one.state is not None and one.state != _state(posixpath.join(root, one.name))
-    ]
+    now = {one.name: _state(posixpath.join(root, one.name)) for one in touched if one.state is not None}
+    return [one.name for one in touched if now.get(one.name) not in (None, one.state)]
 
 
 def _listed(touched: Sequence[Touched]) -> str:
