@@ -104,7 +104,7 @@ def perform(
     """
     begun = clock.elapsed_s()
     hidden = Hidden()
-    inputs = _Inputs(graph, task, replace(results, hidden=hidden), workspace, home)
+    inputs = _Inputs(graph, task, Results(results.blobs, results.scratch, hidden), workspace, home)
     outcome = _performed(graph, task, inputs, home, own_process=own_process)
     if hidden:
         touched = tuple(replace(one, name=hidden.masked(one.name)) for one in outcome.touched)

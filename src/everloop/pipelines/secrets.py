@@ -95,10 +95,13 @@ class Hidden:
     @contextmanager
     def printing(self, *, own_process: bool) -> Iterator[None]:
         """Mask what is printed meanwhile, by native code and programs too; in a notebook what Python prints."""
+        if not self._values:
+            yield
+            return
         with contextlib.ExitStack() as stack:
-            if self._values and not in_kernel():
+            if not in_kernel():
                 stack.enter_context(_filtered(self._needles))
-            if self._values and not own_process:  # its streams may lead elsewhere
+            if not own_process:  # its streams may lead elsewhere
                 stack.enter_context(contextlib.redirect_stdout(_Masked(sys.stdout, self.masked)))
                 stack.enter_context(contextlib.redirect_stderr(_Masked(sys.stderr, self.masked)))
             yield

@@ -68,9 +68,8 @@ def watched(ours: Sequence[Path]) -> Iterator[Callable[[], tuple[Touched, ...]]]
 def prepare(ours: Sequence[Path]) -> None:
     """What takes a millisecond, once: a process that forks others does it for them."""
     _add_hook()
-    _quiet_places()
+    _quiet_for(tuple(ours))
     _with_links((Path(tempfile.gettempdir()),))
-    _with_links(tuple(ours))
 
 
 @cache
@@ -93,7 +92,7 @@ class _Watch:
 
     def __init__(self, ours: Sequence[Path]) -> None:
         self._others = frozenset(one.ident for one in threading.enumerate()) - {threading.get_ident()}
-        self._quiet = (*_quiet_places(), *_with_links(tuple(ours)), *_of_matplotlib())
+        self._quiet = _quiet_for(tuple(ours)) + _of_matplotlib()
         self._temporary = _with_links((Path(tempfile.gettempdir()),))
         self._here = posixpath.join(_here(), "")
         self._seen: set[tuple[Touch, str]] = set()
@@ -174,6 +173,8 @@ class _Watch:
 
     def found(self) -> tuple[Touched, ...]:
         """What is there of it, files of one folder together."""
+        if not self._named:
+            return ()
         named = list(self._named)  # a thread that the step left may still add to it
         written = {name for what, name in named if what == "wrote"}
         folders: dict[tuple[Touch, str], list[str]] = {}  # in the order in which they came
@@ -270,7 +271,7 @@ def _listed(touched: Sequence[Touched]) -> str:
 
 def _here() -> str:
     try:
-        return str(Path.cwd())
+        return posixpath.abspath("")
     except OSError:  # the folder is gone
         return "/"
 
@@ -302,6 +303,11 @@ def _is_importing() -> bool:
 
 
 @cache
+def _quiet_for(ours: tuple[Path, ...]) -> tuple[str, ...]:
+    return (*_quiet_places(), *_with_links(ours))
+
+
+@cache
 def _quiet_places() -> tuple[str, ...]:
     """Where Python, its packages, everloop and the system have their files, each with a slash at its end."""
     user = Path.home()
@@ -318,6 +324,8 @@ def _quiet_places() -> tuple[str, ...]:
 def _of_matplotlib() -> tuple[str, ...]:
     """Its cache and its settings, which may be anywhere."""
     library: Any = sys.modules.get("matplotlib")
+    if library is None:
+        return ()
     ask = [getattr(library, name, None) for name in ("get_cachedir", "get_configdir")]
     return _with_links(tuple(Path(one()) for one in ask if one is not None))
 
