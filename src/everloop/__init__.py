@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.checks import CheckInput, CheckResult, check, gate
+    from everloop.checks import CheckInput, CheckResult, Limit, Plot, Point, check, gate
     from everloop.features.images import ImageFeatures
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
@@ -26,7 +26,10 @@ _HOMES = {
     "CheckResult": "everloop.checks",
     "FilledText": "everloop.features.text",
     "ImageFeatures": "everloop.features.images",
+    "Limit": "everloop.checks",
     "Model": "everloop.pipelines",
+    "Plot": "everloop.checks",
+    "Point": "everloop.checks",
     "Split": "everloop.pipelines",
     "Table": "everloop.pipelines",
     "accuracy": "everloop.monitoring",
@@ -62,7 +65,10 @@ __all__ = [
     "CheckResult",
     "FilledText",
     "ImageFeatures",
+    "Limit",
     "Model",
+    "Plot",
+    "Point",
     "Split",
     "Table",
     "accuracy",

@@ -16,6 +16,7 @@ from everloop.checks import (
     CheckResult,
     FeatureTest,
     Live,
+    Plot,
     gate,
 )
 from everloop.checks.calibration import calibration
@@ -193,12 +194,31 @@ def test_a_check(name: str, rows: list[CheckInput]) -> None:
         assert set(result.evidence) <= _row_ids(given)
         assert len(result.evidence) <= 20
         json.dumps([dict(result.numbers), result.details], allow_nan=False)
+        if result.plot is not None:
+            stored = json.dumps(result.plot.as_json(), allow_nan=False)
+            assert Plot.from_json(json.loads(stored)) == result.plot
+            assert 1 <= len(result.plot.points) <= 40
+            assert len(stored) < 8_000
 
 
 @pytest.mark.parametrize("check", BUILT_IN, ids=lambda one: one.name)
 def test_a_built_in_check_explains_each_of_its_numbers(check: Run) -> None:
     given = _completed(SHOP)[1]
     assert set(check(given).numbers) == set(getattr(check, "numbers", ()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(one.name for one in BUILT_IN if one.name != "fairness"),
+        *("fairness of a column", "feature test", "accuracy", "accuracy against live"),
+    ],
+)
+def test_a_check_that_found_something_says_what_its_picture_shows(name: str) -> None:
+    shown = RUNS[name](_completed(shop(400))[1]).plot
+    assert shown is not None
+    assert shown.at
+    assert shown.value
 
 
 def _row_ids(given: CheckInput) -> set[int | None]:

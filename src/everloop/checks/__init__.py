@@ -22,6 +22,7 @@ from everloop.checks.evaluate import (
 )
 from everloop.checks.giveaways import Giveaway, giveaways
 from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, OF_ONE_CLASS
+from everloop.checks.plots import Limit, Plot, Point
 from everloop.checks.records import (
     Check,
     CheckInput,
@@ -52,7 +53,10 @@ __all__ = [
     "Gate",
     "GateReport",
     "Giveaway",
+    "Limit",
     "Live",
+    "Plot",
+    "Point",
     "Standing",
     "Verdict",
     "Waiver",

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.columns import NULL, Codes, codes, content_columns, pooled, row_codes, row_ids
-from everloop.checks.giveaways import Giveaway, giveaways, is_unique_code
+from everloop.checks.giveaways import CERTAIN, CERTAIN_NUMBER, Giveaway, giveaways, is_unique_code
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 
 # A test row or two may coincide with a training row by accident; from here on they lift the metric visibly.
@@ -65,6 +66,25 @@ def leakage(given: CheckInput, *, trusted: Sequence[str] = ()) -> CheckResult:
         },
         evidence=next((one.rows for one in findings if one.rows), ()),
         details=tuple(one.as_row() for one in inputs[:50]),
+        plot=plot(
+            "intervals",
+            [_point(one, given, trusted) for one in inputs if one.power.skill is not None],
+            at="input",
+            value="share of the baseline's errors that it removes alone",
+        ),
+    )
+
+
+def _point(one: Giveaway, given: CheckInput, trusted: Sequence[str]) -> Point:
+    skill = one.power.skill or 0.0
+    return Point(
+        one.column,
+        max(0.0, skill),
+        low=min(one.power.at_least, max(0.0, skill)),
+        expected=CERTAIN_NUMBER if given.task == "number" else CERTAIN[one.power.how],
+        rows=one.power.rows,
+        series=one.power.how,
+        is_marked=one.level != "none" and one.column not in trusted,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from everloop.checks.plots import settled
 from everloop.checks.records import EVIDENCE_ROWS, Check, CheckInput, CheckResult, Verdict
 from everloop.checks.source import tree_of
 from everloop.data import personal_kinds
@@ -133,8 +134,9 @@ def _tidy(check: Check, said: CheckResult) -> CheckResult:
             numbers={str(name): _number(value) for name, value in said.numbers.items()},
             evidence=tuple(int(one) for one in said.evidence[:EVIDENCE_ROWS]),
             details=details,
+            plot=None if said.plot is None else settled(said.plot),
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, Invalid) as error:
         line = _without_people(error, f"{type(error).__name__}: {error}")
         return _failed(
             check,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from everloop.checks.plots import Plot
 from everloop.checks.source import source_digest
 from everloop.errors import Invalid
 from everloop.serving import Signature
@@ -29,7 +30,8 @@ class CheckResult:
 
     `found`, `rule` and `remedy` are the three parts of its message. `numbers` are finite or None and are
     explained in the check's description. `evidence` are `_row_id`s of rows to look at, at most 20, and
-    `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them.
+    `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them. `plot` is
+    what a picture of it shows.
     A user's check may leave out `rule` and `remedy`: those that `check` was told are filled in.
     """
 
@@ -41,6 +43,7 @@ class CheckResult:
     numbers: Numbers = field(default_factory=dict)
     evidence: tuple[int, ...] = ()
     details: tuple[dict[str, Any], ...] = ()
+    plot: Plot | None = None
 
     def __post_init__(self) -> None:
         if unknown := [name for name, value in self.numbers.items() if not _is_finite(value)]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from everloop.checks.bootstrap import Estimate, bootstrap
 from everloop.checks.columns import Column, Floats, compute, content_columns, floats, kind_of, plain, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Verdict
 from everloop.checks.scored import groups_of, qualities
 
@@ -113,6 +114,15 @@ def robustness(
         numbers={**numbers, **_numbers(losses, worst)},
         evidence=() if verdict == "passed" else _most_lost(rows, worst),
         details=tuple(_row(one) for one in losses),
+        plot=plot(
+            "intervals",
+            [_point(one, rows.num_rows, is_marked=verdict != "passed" and one is worst) for one in losses],
+            at="disturbance",
+            value="quality lost",
+            limits={"the gate's limit": at_most}
+            if at_most is not None
+            else {"from here on a warning": _RELEVANT},
+        ),
     )
 
 
@@ -187,6 +197,11 @@ def _numbers(losses: Sequence[Loss], worst: Loss) -> dict[str, float | int | Non
 def _row(one: Loss) -> dict[str, Any]:
     low, high = one.estimate.interval or (one.estimate.value, one.estimate.value)
     return {"by": one.by, "lost": round(one.estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def _point(one: Loss, rows: int, *, is_marked: bool) -> Point:
+    low, high = one.estimate.interval or (None, None)
+    return Point(_SAYS[one.by], one.estimate.value, low, high, rows=rows, is_marked=is_marked)
 
 
 def _found(quality: float, rows: int, losses: Sequence[Loss], worst: Loss) -> str:

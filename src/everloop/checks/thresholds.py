@@ -18,6 +18,7 @@ from everloop.checks.metrics import (
     is_known,
     score,
 )
+from everloop.checks.plots import Plot, Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Live, Numbers
 from everloop.checks.scored import ScoredRows, paired_rows, scored_rows
 from everloop.errors import Invalid
@@ -73,6 +74,7 @@ def _absolute(given: CheckInput, gate: Gate, limit: float, *, is_floor: bool) ->
             "high": interval[1] if interval else None,
             "rows": given.predictions.num_rows if given.predictions is not None else None,
         },
+        plot=_plot(gate.about, value, interval, limit, is_met=is_met, of=gate.about),
     )
 
 
@@ -141,6 +143,15 @@ def _compared(
             "high": interval[1] if interval else None,
         },
         details=tuple({"class": name, "left_out": True} for name in paired.left_out),
+        plot=_plot(
+            f"than {live.version}",
+            estimate.value,
+            interval,
+            -margin,
+            is_met=is_met,
+            of=f"{gate.about}, better by",
+            rows=paired.rows,
+        ),
     )
 
 
@@ -164,7 +175,30 @@ def _against_logged(given: CheckInput, live: Live, gate: Gate, margin: float, ru
         if better_by >= -margin
         else f"Keep {live.version}, train again on more or better rows.",
         numbers={"value": ours, "live": theirs, "better_by": better_by, "margin": margin},
+        plot=_plot(
+            f"than {live.version}",
+            better_by,
+            None,
+            -margin,
+            is_met=better_by >= -margin,
+            of=f"{gate.about}, better by",
+        ),
     )
+
+
+def _plot(
+    at: str,
+    value: float,
+    interval: tuple[float, float] | None,
+    limit: float,
+    *,
+    is_met: bool,
+    of: str,
+    rows: int | None = None,
+) -> Plot | None:
+    low, high = interval or (None, None)
+    point = Point(at, value, low, high, rows=rows, is_marked=not is_met)
+    return plot("intervals", [point], at="metric", value=of, limits={"the gate's limit": limit})
 
 
 def _measured(given: CheckInput, metric: str) -> Estimate | None:
