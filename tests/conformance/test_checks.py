@@ -12,6 +12,7 @@ import pytest
 
 from everloop.checks import (
     BUILT_IN,
+    CHECKS,
     CheckInput,
     CheckResult,
     FeatureTest,
@@ -37,8 +38,8 @@ def _metric(name: str, **limit: float) -> Run:
 
 RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
-    "drift with a limit": lambda given: BUILT_IN[4](given, at_most=0.1),
-    "slices with a limit": lambda given: BUILT_IN[5](given, at_least=0.9, by=["shade"], min_rows=1),
+    "drift with a limit": lambda given: CHECKS["drift"](given, at_most=0.1),
+    "slices with a limit": lambda given: CHECKS["slices"](given, at_least=0.9, by=["shade"], min_rows=1),
     "fairness of a column": lambda given: fairness(given, by=["shade", "price"], min_rows=1),
     "fairness by odds": lambda given: fairness(
         given, by=["shade"], measure="equalised_odds", at_most=0.1, positive="drink", confidence=0.9

@@ -13,6 +13,7 @@ from everloop.checks import (
     duplicates,
     fairness,
     leakage,
+    near_duplicates,
     robustness,
     schema,
     shift,
@@ -68,6 +69,16 @@ BUILT_IN = (
             "conflicting": "training rows that have a copy with another label",
             "conflicting_share": "their share of the training rows",
         },
+        options=("at_most",),
+        is_default=True,
+    ),
+    Check(
+        name="near_duplicates",
+        question="Do test rows say nearly the same as training rows?",
+        rule=near_duplicates.RULE.format(at_most=near_duplicates.AT_MOST),
+        remedy=near_duplicates.REMEDY,
+        function=near_duplicates.near_duplicates,
+        numbers=near_duplicates.NUMBERS,
         options=("at_most",),
         is_default=True,
     ),
@@ -208,7 +219,8 @@ def gate(
         A check (its name or the function that `check` decorated), or a metric: accuracy, macro_f1, weighted_f1,
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
-        Limit of a metric; at_most also of `duplicates` (share of redundant rows) and `drift` (distance), at_least
+        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows) and `drift`
+        (distance), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
         How much worse than the live version the metric may be, on the same rows.
