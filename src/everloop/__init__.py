@@ -10,7 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.checks import CheckInput, CheckResult, Limit, Plot, Point, check, gate
+    from everloop.checks import (
+        CheckInput,
+        CheckResult,
+        Limit,
+        Plot,
+        Point,
+        check,
+        direction,
+        feature_test,
+        gate,
+        invariance,
+    )
     from everloop.features.images import ImageFeatures
     from everloop.features.text import FilledText
     from everloop.loop import dataset, endpoint, feature, label_set, model, retrain
@@ -40,12 +51,15 @@ _HOMES = {
     "check": "everloop.checks",
     "contradicted": "everloop.retraining",
     "dataset": "everloop.loop",
+    "direction": "everloop.checks",
     "drift": "everloop.monitoring",
     "drifted": "everloop.retraining",
     "endpoint": "everloop.loop",
     "feature": "everloop.loop",
+    "feature_test": "everloop.checks",
     "fit": "everloop.pipelines",
     "gate": "everloop.checks",
+    "invariance": "everloop.checks",
     "kpi": "everloop.monitoring",
     "label_set": "everloop.loop",
     "labelled": "everloop.retraining",
@@ -79,12 +93,15 @@ __all__ = [
     "check",
     "contradicted",
     "dataset",
+    "direction",
     "drift",
     "drifted",
     "endpoint",
     "feature",
+    "feature_test",
     "fit",
     "gate",
+    "invariance",
     "kpi",
     "label_set",
     "labelled",

@@ -13,11 +13,13 @@ import pytest
 from everloop.checks import (
     BUILT_IN,
     CHECKS,
+    Check,
     CheckInput,
     CheckResult,
     FeatureTest,
     Live,
     Plot,
+    behaviour,
     gate,
 )
 from everloop.checks.calibration import calibration
@@ -36,6 +38,13 @@ def _metric(name: str, **limit: float) -> Run:
     return lambda given: metric_gate(given, condition)
 
 
+def _reversed(rows: pa.Table) -> pa.Table:
+    """The inputs of another row each."""
+    return rows.take(list(range(rows.num_rows))[::-1])
+
+
+_REVERSED = Check("reversed", "Is the order nothing?", "It is not.", "Look.", _reversed, is_users=True)
+
 RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
     "drift with a limit": lambda given: CHECKS["drift"](given, at_most=0.1),
@@ -48,6 +57,10 @@ RUNS: dict[str, Run] = {
     "calibration by the Brier score": lambda given: calibration(given, measure="brier", at_most=0.1),
     "robustness with a limit": lambda given: robustness(given, at_most=0.1, confidence=0.9),
     "robustness to noise": lambda given: robustness(given, measure="noise"),
+    "an invariance": lambda given: behaviour.invariance(_REVERSED, given),
+    "a direction": lambda given: behaviour.direction("up", "drink")(
+        _REVERSED, given, confidence=0.9, min_rows=1
+    ),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),
@@ -162,7 +175,12 @@ def _completed(given: CheckInput) -> list[CheckInput]:
     return [
         given,
         replace(
-            given, predictions=own, reference=given.train, live=Live("shop@1", own), answer=_by_first_input
+            given,
+            predictions=own,
+            reference=given.train,
+            live=Live("shop@1", own),
+            answer=_by_first_input,
+            chances=_chances,
         ),
         replace(
             given,
@@ -176,6 +194,10 @@ def _completed(given: CheckInput) -> list[CheckInput]:
 def _by_first_input(rows: pa.Table) -> list[str]:
     """A model whose answers depend on a text or number, and which raises without columns."""
     return ["drink" if len(str(one)) % 2 or str(one).isupper() else "other" for one in rows[1].to_pylist()]
+
+
+def _chances(rows: pa.Table) -> dict[str, list[float]]:
+    return {"drink": [len(str(one)) % 11 / 10 for one in rows[1].to_pylist()]}
 
 
 @pytest.fixture(params=ROWS)

@@ -9,7 +9,8 @@ Owns the tables `gate_report`, `check_result` and `waiver`. May call serving (th
 pipeline and no registry: what it looks at is handed to it.
 """
 
-from everloop.checks.catalog import BUILT_IN, CHECKS, check, gate, is_metric
+from everloop.checks.catalog import BUILT_IN, CHECKS, gate, is_metric
+from everloop.checks.declaring import check, direction, feature_test, invariance
 from everloop.checks.evaluate import (
     checked_digest,
     evaluate,
@@ -62,9 +63,12 @@ __all__ = [
     "Waiver",
     "check",
     "checked_digest",
+    "direction",
     "evaluate",
+    "feature_test",
     "gate",
     "giveaways",
+    "invariance",
     "is_metric",
     "newest_standing_in",
     "report",

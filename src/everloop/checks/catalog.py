@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import overload
+from dataclasses import replace
+from typing import Any
 
 from everloop.checks import (
     calibration,
@@ -19,10 +19,8 @@ from everloop.checks import (
     shift,
     slices,
 )
-from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
-from everloop.checks.own import own_check
-from everloop.checks.records import Check, Gate, OwnFunction
-from everloop.errors import Conflict, Invalid
+from everloop.checks.records import Check, Gate
+from everloop.errors import Invalid
 
 BUILT_IN = (
     Check(
@@ -159,47 +157,10 @@ BUILT_IN = (
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
-_OPTIONS = frozenset(field.name for field in fields(Gate)) - {"about", "source"}
-
-
-@overload
-def check(function: OwnFunction) -> Check: ...
-@overload
-def check(*, question: str = ..., rule: str = ..., remedy: str = ...) -> Callable[[OwnFunction], Check]: ...
-def check(
-    function: OwnFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
-) -> Check | Callable[[OwnFunction], Check]:
-    """Make a function of a `CheckInput` a check that gates may name.
-
-    It returns whether it holds, or a `CheckResult` with numbers and rows, or it asserts. One that raises has failed. It
-    is named as the function; its first line of documentation is the question unless one is given. It runs where the
-    model is trained, in a command or a job, never in the process that answers the API. Defining it again, as a
-    notebook does, replaces it.
-
-    Raises
-    ------
-    Conflict
-        The name is that of a built-in check or of a metric.
-    Invalid
-        It is not a plain function of one value, with defaults for the options of its gate.
-    """
-
-    def registered(function: OwnFunction) -> Check:
-        made = own_check(function, _OPTIONS, {"question": question, "rule": rule, "remedy": remedy})
-        if made.name in (*CLASS_METRICS, *NUMBER_METRICS) or (
-            made.name in CHECKS and not CHECKS[made.name].is_users
-        ):
-            raise Conflict(
-                f"{made.name!r} is a built-in check or metric; a check's name is its own. Rename the function."
-            )
-        CHECKS[made.name] = made
-        return made
-
-    return registered if function is None else registered(function)
 
 
 def gate(
-    about: str | Check,
+    about: str | Check | Callable[..., Any],
     *,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -216,7 +177,7 @@ def gate(
     Parameters
     ----------
     about
-        A check (its name or the function that `check` decorated), or a metric: accuracy, macro_f1, weighted_f1,
+        A check (its name, or the function that `check`, `invariance`, `direction` or `feature_test` decorated), or a metric: accuracy, macro_f1, weighted_f1,
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
         Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows) and `drift`
@@ -245,7 +206,7 @@ def gate(
         An option that this check does not have or that makes no sense for it, a metric without exactly one limit, or
         a confidence outside 0.5 to 1.
     """
-    name = about if isinstance(about, str) else about.name
+    name = about if isinstance(about, str) else getattr(about, "name", getattr(about, "__name__", ""))
     made = Gate(
         about=name,
         at_least=at_least,

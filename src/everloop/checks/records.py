@@ -108,6 +108,8 @@ class CheckInput:
         Distances (0 to 1) per column between the last snapshot and this one, when they are measured already.
     answer
         The model itself: from rows with all `columns` to its answers, one a row; None when it is not at hand.
+    chances
+        As `answer`, to the probability of each class, one a row; None when the model gives none.
     """
 
     train: pa.Table
@@ -127,6 +129,7 @@ class CheckInput:
     live: Live | None = None
     feature_tests: tuple[FeatureTest, ...] = ()
     answer: Callable[[pa.Table], Sequence[Any]] | None = None
+    chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -161,10 +164,14 @@ class Check:
     options: tuple[str, ...] = ()
     is_default: bool = False
     is_users: bool = False
+    timeout_s: float = 0.0  # of a user's check, after which it is killed
+    how: Callable[..., CheckResult] | None = (
+        None  # what judges the model by a user's function, as behaviour tests do
+    )
     refused: Callable[[Gate], str] | None = None  # why a gate about it makes no sense, if it makes none
 
     def __call__(self, given: CheckInput, **options: Any) -> Any:
-        return self.function(given, **options)
+        return self.function(given, **options) if self.how is None else self.how(self, given, **options)
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:

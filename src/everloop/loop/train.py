@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,7 +204,21 @@ def _check_input(
         reference=None if before is None else _rows_of(ws, before),
         live=_live(ws, declared, split),
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
+        chances=_chances(made, split),
     )
+
+
+def _chances(made: Model, split: Split) -> Callable[[pa.Table], dict[str, list[float]]] | None:
+    if not hasattr(made.estimator, "predict_proba"):
+        return None
+
+    def chances(rows: pa.Table) -> dict[str, list[float]]:
+        columns = made.estimator.predict_proba(pipelines.as_objects(rows, split.columns)).T
+        return {
+            str(name): column.tolist() for name, column in zip(made.estimator.classes_, columns, strict=True)
+        }
+
+    return chances
 
 
 def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
