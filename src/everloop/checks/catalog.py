@@ -196,7 +196,8 @@ def gate(
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
         What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
-        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing or noise.
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
+        or photos by brightness, contrast, blur, rotation, jpeg or crop.
     positive
         The class that is the favourable answer.
 
