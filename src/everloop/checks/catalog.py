@@ -12,6 +12,7 @@ from everloop.checks import (
     classes,
     duplicates,
     fairness,
+    footprint,
     leakage,
     near_duplicates,
     robustness,
@@ -154,6 +155,16 @@ BUILT_IN = (
         options=("measure", "at_most", "confidence"),
         refused=robustness.refused,
     ),
+    Check(
+        name="footprint",
+        question="How quick, how large and how hungry is the model on this machine?",
+        rule=footprint.RULE,
+        remedy=footprint.REMEDY,
+        function=footprint.footprint,
+        numbers=footprint.NUMBERS,
+        options=("measure", "at_most", "below_live_by_at_most"),
+        refused=footprint.refused,
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
@@ -184,7 +195,7 @@ def gate(
         (distance), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
-        How much worse than the live version the metric may be, on the same rows.
+        How much worse than the live version the metric may be, on the same rows; of `footprint` as a share: 0.2.
     confidence
         Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
         at this one-sided confidence decides: luck no longer passes a gate.
@@ -197,7 +208,8 @@ def gate(
     measure
         What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
         `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
-        or photos by brightness, contrast, blur, rotation, jpeg or crop.
+        or photos by brightness, contrast, blur, rotation, jpeg or crop; of `footprint` what is limited: row_p50_ms,
+        row_p99_ms, batch_p95_ms, load_s, memory_mb, size_mb and so on.
     positive
         The class that is the favourable answer.
 

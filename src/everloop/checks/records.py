@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow as pa
 from everloop.checks.plots import Plot
 from everloop.checks.source import source_digest
 from everloop.errors import Invalid
-from everloop.serving import Signature
+from everloop.serving import Manifest, Signature
 
 Verdict = Literal["passed", "failed", "warned", "skipped"]
 Task = Literal["class", "number"]
@@ -70,6 +71,14 @@ class FeatureTest:
 
 
 @dataclass(frozen=True)
+class Loadable:
+    """A version as serving would load it: what its files are, and the folder of the blobs that they are in."""
+
+    manifest: Manifest
+    blobs: Path
+
+
+@dataclass(frozen=True)
 class Live:
     """The version that answers now, on the rows that the candidate was evaluated on.
 
@@ -80,6 +89,7 @@ class Live:
     version: str
     predictions: pa.Table | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    loadable: Loadable | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ class CheckInput:
         The model itself: from rows with all `columns` to its answers, one a row; None when it is not at hand.
     chances
         As `answer`, to the probability of each class, one a row; None when the model gives none.
+    loadable
+        The model's files, which a process of its own loads to measure them; None when they are not at hand.
     """
 
     train: pa.Table
@@ -130,6 +142,7 @@ class CheckInput:
     feature_tests: tuple[FeatureTest, ...] = ()
     answer: Callable[[pa.Table], Sequence[Any]] | None = None
     chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
+    loadable: Loadable | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from everloop import checks, data, events, labels, pipelines, registry, rollout, serving
-from everloop.checks import CheckInput, Evidence, Live
+from everloop.checks import CheckInput, Evidence, Live, Loadable
 from everloop.errors import Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
@@ -205,6 +205,7 @@ def _check_input(
         live=_live(ws, declared, split),
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
         chances=_chances(made, split),
+        loadable=_loadable(ws, version),
     )
 
 
@@ -219,6 +220,25 @@ def _chances(made: Model, split: Split) -> Callable[[pa.Table], dict[str, list[f
         }
 
     return chances
+
+
+def _loadable(ws: Workspace, version: registry.ModelVersion) -> Loadable | None:
+    """The version as serving will load it once it is released."""
+    if version.signature is None:
+        return None
+    manifest = serving.Manifest(
+        id=version.ref,
+        model=version.model,
+        version=version.number,
+        digest=version.digest,
+        files=dict(version.files),
+        signature=version.signature,
+        created_at=version.created_at,
+        flavor=version.flavor,
+        features=version.features,
+        trusted_types=version.trusted_types,
+    )
+    return Loadable(manifest, ws.home / "blobs")
 
 
 def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
@@ -256,7 +276,8 @@ def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
             predictor = serving.Predictor.load(manifest, ws.home / "blobs")
             outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            return Live(live.version, predictions, registry.version(ws, live.version).metrics)
+            loadable = Loadable(manifest, ws.home / "blobs")
+            return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 
 
