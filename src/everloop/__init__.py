@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         direction,
         feature_test,
         gate,
+        golden,
         invariance,
     )
     from everloop.features.images import ImageFeatures
@@ -59,6 +60,7 @@ _HOMES = {
     "feature_test": "everloop.checks",
     "fit": "everloop.pipelines",
     "gate": "everloop.checks",
+    "golden": "everloop.checks",
     "invariance": "everloop.checks",
     "kpi": "everloop.monitoring",
     "label_set": "everloop.loop",
@@ -101,6 +103,7 @@ __all__ = [
     "feature_test",
     "fit",
     "gate",
+    "golden",
     "invariance",
     "kpi",
     "label_set",

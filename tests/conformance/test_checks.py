@@ -17,6 +17,7 @@ from everloop.checks import (
     CheckInput,
     CheckResult,
     FeatureTest,
+    GoldenRow,
     Live,
     Plot,
     behaviour,
@@ -25,6 +26,7 @@ from everloop.checks import (
 from everloop.checks.calibration import calibration
 from everloop.checks.fairness import fairness
 from everloop.checks.feature_tests import feature_check
+from everloop.checks.golden_file import judge_golden
 from everloop.checks.robustness import robustness
 from everloop.checks.thresholds import metric_gate
 from tests.checks.tables import labels, predictions, shop, with_column, without_rows
@@ -45,6 +47,8 @@ def _reversed(rows: pa.Table) -> pa.Table:
 
 _REVERSED = Check("reversed", "Is the order nothing?", "It is not.", "Look.", _reversed, is_users=True)
 
+GOLDEN = [GoldenRow({"text": "tea w1 w2", "price": 1.0, "shade": "red"}, "drink", 0.5)]
+
 RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
     "drift with a limit": lambda given: CHECKS["drift"](given, at_most=0.1),
@@ -61,6 +65,7 @@ RUNS: dict[str, Run] = {
     "a direction": lambda given: behaviour.direction("up", "drink")(
         _REVERSED, given, confidence=0.9, min_rows=1
     ),
+    "golden rows": lambda given: judge_golden("golden:x", GOLDEN, given, at_most=0.1),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),

@@ -165,3 +165,28 @@ def test_behaviour_and_feature_tests_are_gates_of_a_trained_version(ws: Workspac
     assert results["nameless"].plot is not None
     for name in ("shouted", "nameless", "two_are_two"):
         CHECKS.pop(name)
+
+
+def test_golden_predictions_are_made_kept_with_the_code_and_accepted_knowingly(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    trained = shop.train(ws, shop.set_up(ws, tmp_path))
+    assert trained.version is not None
+    file = tmp_path / "kinds.golden.json"
+    assert loop.make_golden(ws, trained.version, file, rows=9) == 9
+    assert {one.expected for one in checks.read_golden(file)} <= set(shop.NOUNS)
+    text = shop.LOOP.replace(
+        'el.gate("macro_f1", at_least=0.5)', 'el.golden("kinds.golden.json", at_most=0.2)'
+    )
+    (tmp_path / "shop_loop.py").write_text(text)
+    loop.apply(ws, loop.load(tmp_path / "shop_loop.py"))
+    second = shop.train(ws, loop.loaded(ws))  # from the code that was kept, not from the folder
+    assert second.gate_report is not None
+    (result,) = [one for one in checks.report(ws, second.gate_report).results if one.name == "golden:kinds"]
+    assert (result.verdict, result.numbers["rows"]) == ("passed", 9)
+    file.write_text(file.read_text().replace('"expected": "Tea"', '"expected": "Lamps"'))
+    wrong = loop.answer_golden(ws, trained.version, file).changed
+    assert 0 < len(wrong) < 9
+    loop.accept_golden(ws, trained.version, file)
+    assert loop.answer_golden(ws, trained.version, file).changed == []
+    CHECKS.pop("golden:kinds")

@@ -22,6 +22,7 @@ from everloop.checks.evaluate import (
     waivers_of,
 )
 from everloop.checks.giveaways import Giveaway, giveaways
+from everloop.checks.golden_file import GoldenRow, answered, golden, read_golden, write_golden
 from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, OF_ONE_CLASS
 from everloop.checks.plots import Limit, Plot, Point
 from everloop.checks.records import (
@@ -55,6 +56,7 @@ __all__ = [
     "Gate",
     "GateReport",
     "Giveaway",
+    "GoldenRow",
     "Limit",
     "Live",
     "Loadable",
@@ -63,6 +65,7 @@ __all__ = [
     "Standing",
     "Verdict",
     "Waiver",
+    "answered",
     "check",
     "checked_digest",
     "direction",
@@ -70,13 +73,16 @@ __all__ = [
     "feature_test",
     "gate",
     "giveaways",
+    "golden",
     "invariance",
     "is_metric",
     "newest_standing_in",
+    "read_golden",
     "report",
     "reports_of",
     "run_checks",
     "standing",
     "waive",
     "waivers_of",
+    "write_golden",
 ]

@@ -181,6 +181,7 @@ class Check:
     how: Callable[..., CheckResult] | None = (
         None  # what judges the model by a user's function, as behaviour tests do
     )
+    digest: str | None = None  # of what a check is made of that is no code, as a golden file
     refused: Callable[[Gate], str] | None = None  # why a gate about it makes no sense, if it makes none
 
     def __call__(self, given: CheckInput, **options: Any) -> Any:
@@ -193,7 +194,7 @@ class Check:
     @cached_property
     def source(self) -> str | None:
         """The digest of a user's check as it was when a gate first named it; None for a built-in one."""
-        return source_digest(self.function) if self.is_users else None
+        return source_digest(self.function) if self.is_users else self.digest
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from everloop.loop.declare import (
     retrain,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
+from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan
@@ -35,6 +36,7 @@ from everloop.loop.train import Trained, train, train_job
 
 __all__ = [
     "LOOP_FILE",
+    "Answered",
     "Begun",
     "Change",
     "Collection",
@@ -52,6 +54,8 @@ __all__ = [
     "Names",
     "Trained",
     "Wanted",
+    "accept_golden",
+    "answer_golden",
     "apply",
     "begin",
     "check_free",
@@ -66,6 +70,7 @@ __all__ = [
     "load",
     "loaded",
     "look",
+    "make_golden",
     "minimal_loop_file",
     "model",
     "newest",

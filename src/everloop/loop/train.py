@@ -160,7 +160,7 @@ def _gate(
         code=version.code,
         environment=version.environment,
     )
-    given = _check_input(ws, declared, version, run, made)
+    given = check_input(ws, declared.name, version, run, made)
     report = checks.evaluate(ws, version.ref, given, gates=declared.gates, evidence=evidence)
     ws.write(lambda tx: _tell(ws, tx, version, report))
     return report
@@ -180,9 +180,10 @@ def _tell(ws: Workspace, tx: Tx, version: registry.ModelVersion, report: checks.
     )
 
 
-def _check_input(
-    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+def check_input(
+    ws: Workspace, model: str, version: registry.ModelVersion, run: PipelineRun, made: Model
 ) -> CheckInput:
+    """What checks may look at for a version: its split, its answers, the model itself, and what is live."""
     split = _split_of(ws, run, made)
     snapshot = labels.find_snapshot(ws, _pinned(run, "label_snapshot"))
     schema = labels.schema(ws, f"{snapshot.name}#{snapshot.schema_number}")
@@ -202,7 +203,7 @@ def _check_input(
         predictions=made.evaluation,
         metrics=made.metrics,
         reference=None if before is None else _rows_of(ws, before),
-        live=_live(ws, declared, split),
+        live=_live(ws, model, split),
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
         chances=_chances(made, split),
         loadable=_loadable(ws, version),
@@ -262,10 +263,10 @@ def _rows_of(ws: Workspace, version: registry.ModelVersion) -> pa.Table | None:
     return data.read(ws, version.data_version, row_ids=truth["_row_id"].to_numpy())
 
 
-def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
+def _live(ws: Workspace, model: str, split: Split) -> Live | None:
     """What the version that answers now says of the same test rows; a row's part does not change between runs."""
     for endpoint in rollout.endpoints(ws):
-        if endpoint.model == declared.name and endpoint.variants:
+        if endpoint.model == model and endpoint.variants:
             live = endpoint.variants[0]
             manifest = serving.read_manifest(ws.home / "serving", live.release)
             wanted = [field.name for field in manifest.signature.inputs] + [
