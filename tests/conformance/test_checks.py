@@ -65,6 +65,7 @@ RUNS: dict[str, Run] = {
     "a direction": lambda given: behaviour.direction("up", "drink")(
         _REVERSED, given, confidence=0.9, min_rows=1
     ),
+    "tampering with a limit": lambda given: CHECKS["tampering"](given, at_most=0.1),
     "golden rows": lambda given: judge_golden("golden:x", GOLDEN, given, at_most=0.1),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),

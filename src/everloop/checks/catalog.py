@@ -19,6 +19,7 @@ from everloop.checks import (
     schema,
     shift,
     slices,
+    tampering,
 )
 from everloop.checks.records import Check, Gate
 from everloop.errors import Invalid
@@ -164,6 +165,15 @@ BUILT_IN = (
         numbers=footprint.NUMBERS,
         options=("measure", "at_most", "below_live_by_at_most"),
         refused=footprint.refused,
+    ),
+    Check(
+        name="tampering",
+        question="Do labels or texts show signs that somebody tampered with them?",
+        rule=tampering.RULE,
+        remedy=tampering.REMEDY,
+        function=tampering.tampering,
+        numbers=tampering.NUMBERS,
+        options=("at_most",),
     ),
 )
 

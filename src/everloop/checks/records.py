@@ -122,6 +122,8 @@ class CheckInput:
         As `answer`, to the probability of each class, one a row; None when the model gives none.
     loadable
         The model's files, which a process of its own loads to measure them; None when they are not at hand.
+    annotators
+        `_row_id` and `annotator`: who gave each row its label; None when it is not known.
     """
 
     train: pa.Table
@@ -143,6 +145,7 @@ class CheckInput:
     answer: Callable[[pa.Table], Sequence[Any]] | None = None
     chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
     loadable: Loadable | None = None
+    annotators: pa.Table | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

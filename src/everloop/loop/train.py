@@ -207,6 +207,7 @@ def check_input(
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
         chances=_chances(made, split),
         loadable=_loadable(ws, version),
+        annotators=_annotators(labels.read_snapshot(ws, snapshot.digest)),
     )
 
 
@@ -221,6 +222,12 @@ def _chances(made: Model, split: Split) -> Callable[[pa.Table], dict[str, list[f
         }
 
     return chances
+
+
+def _annotators(snapshot: pa.Table) -> pa.Table:
+    """Who decided each label; of several the first."""
+    first = [each[0] if each else None for each in snapshot["annotators"].to_pylist()]
+    return pa.table({"_row_id": snapshot["_row_id"], "annotator": pa.array(first, pa.string())})
 
 
 def _loadable(ws: Workspace, version: registry.ModelVersion) -> Loadable | None:
