@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from everloop.checks.scored import ScoredRows, paired_rows, scored_rows
 from everloop.errors import Invalid
 
 MIN_ROWS = 100  # of a comparison with the live version, unless the gate says otherwise
+_CLEARLY = 0.05  # confidence that is enough to pass: only what is worse at 95 % fails
 _BOUNDS = {"at_least", "at_most", "below_live_by_at_most"}
 
 
@@ -31,6 +33,21 @@ def gate_name(gate: Gate) -> str:
     """What the result of a metric's gate is called, for example `macro_f1:at_least`."""
     kind = next((name for name in sorted(_BOUNDS) if getattr(gate, name) is not None), "")
     return f"{gate.about}:{kind.replace('below_live_by_at_most', 'against_live')}"
+
+
+def not_below_live(given: CheckInput) -> CheckResult:
+    """The gate that holds without being asked for: no version that is clearly worse than the live one.
+
+    Of macro_f1 (of numbers r2) on the same rows, by more than 0.01 at 95 % confidence. What cannot be compared is skipped:
+    nobody has asked for proof.
+    """
+    gate = Gate(
+        "r2" if given.task == "number" else "macro_f1", below_live_by_at_most=0.01, confidence=_CLEARLY
+    )
+    found = metric_gate(given, gate)
+    if found.verdict == "failed" and found.numbers.get("better_by") is None:
+        return replace(found, verdict="skipped", remedy="Nothing to do.")
+    return found
 
 
 def metric_gate(given: CheckInput, gate: Gate) -> CheckResult:
@@ -90,6 +107,8 @@ def _decisive(measured: Estimate | None, value: float, gate: Gate, *, is_floor: 
 def _against_live(given: CheckInput, gate: Gate, margin: float) -> CheckResult:
     needed = gate.min_rows or MIN_ROWS
     certainly = "" if gate.confidence is None else f" with {gate.confidence:.0%} confidence"
+    if gate.confidence == _CLEARLY:
+        certainly = ", as far as 95 % confidence can tell"
     rule = (
         f"{gate.about} may be worse than the live version's by {margin:g} at most{certainly}, on the same {needed} rows "
         f"or more; classes with fewer than {THIN} of them are left out."
