@@ -44,7 +44,10 @@ def _repeated(given: CheckInput) -> CheckInput:
 
 
 def _misspelt(given: CheckInput) -> CheckInput:
-    texts = [f"{one}x and so on and on for a long while" for one in given.train["text"].to_pylist()[: given.test.num_rows]]
+    texts = [
+        f"{one}x and so on and on for a long while"
+        for one in given.train["text"].to_pylist()[: given.test.num_rows]
+    ]
     same = [f"{one} and so on and on for a long while" for one in given.train["text"].to_pylist()]
     test = given.test.set_column(1, "text", pa.array(texts)).set_column(
         4, "label", given.train["label"].slice(0, given.test.num_rows)

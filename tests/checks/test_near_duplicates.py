@@ -156,3 +156,16 @@ def test_it_runs_without_being_asked_and_a_gate_sets_its_limit() -> None:
 
 def test_without_free_text_there_is_nothing_to_compare() -> None:
     assert near_duplicates(replace(SHOP, inputs=("price", "shade"))).verdict == "skipped"
+
+
+def test_long_texts_are_compared_by_their_beginning_and_in_portions() -> None:
+    words = titles(2_400)
+    long = [" ".join(words[start : start + 60]) for start in range(0, 2_400, 60)]  # 3,300 letters each
+    given = replace(
+        SHOP,
+        train=SHOP.train.set_column(1, "text", pa.array((long * 8)[:300])),
+        test=SHOP.test.set_column(1, "text", pa.array([misspelt(one, 500) for one in (long * 3)[:100]])),
+    )
+    result = near_duplicates(given)
+    assert result.numbers["near"] == 100
+    assert (result.numbers["most_similar"] or 0) > 0.99

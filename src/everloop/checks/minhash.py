@@ -20,11 +20,11 @@ from everloop.checks.columns import NULL, Column, Floats, Values, codes
 
 BANDS, HASHES = 12, 5
 _PIECE = 5  # bytes of UTF-8: letters, where letters are Latin
-_LONGEST = 2_000  # bytes of a text that are looked at
+LONGEST = 2_000  # bytes of a text that are looked at
 _AT_ONCE = 2_000  # texts hashed together, so that their pieces stay in the processor's cache
 _A_BUCKET = 8  # texts of one bucket that become candidates: where there are more they are of one template, and any tells
 _TRIED = 3  # candidates of a text whose similarity is computed: those that share most bands with it
-_PAIRS = 100_000  # whose similarity is computed together
+_AT_A_TIME = 16_000_000  # pieces of pairs whose similarities are computed together: 128 MB
 _THREADS = 2
 
 _random = np.random.default_rng(1)
@@ -69,16 +69,14 @@ def _nearest(wanted: Values, others: Values, at_least: float) -> tuple[Places, F
     place, similarity = np.full(len(wanted), NULL, np.int64), np.zeros(len(wanted))
     if len(wanted) == 0 or len(others) == 0:
         return place, similarity
-    pairs = _candidates(_band_keys(wanted), _band_keys(others))
-    for start in range(0, len(pairs[0]), _PAIRS):
-        mine, theirs = (one[start : start + _PAIRS] for one in pairs)
-        found = _similarities(wanted, mine, others, theirs)
-        keep = found >= at_least
-        mine, theirs, found = mine[keep], theirs[keep], found[keep]
-        order = np.argsort(found, kind="stable")  # the last assignment wins: the most similar
-        mine, theirs, found = mine[order], theirs[order], found[order]
-        is_better = found > similarity[mine]
-        place[mine[is_better]], similarity[mine[is_better]] = theirs[is_better], found[is_better]
+    mine, theirs = _candidates(_band_keys(wanted), _band_keys(others))
+    sizes = _sizes(wanted)[mine] + _sizes(others)[theirs]
+    portions = np.flatnonzero(np.diff(np.cumsum(sizes) // _AT_A_TIME)) + 1
+    both = zip(np.split(mine, portions), np.split(theirs, portions), strict=True)
+    found = np.concatenate([_similarities(wanted, one, others, other) for one, other in both])
+    order = np.argsort(found, kind="stable")  # the last assignment to a text wins: the most similar
+    order = order[found[order] >= at_least]
+    place[mine[order]], similarity[mine[order]] = theirs[order], found[order]
     return place, similarity
 
 
@@ -111,7 +109,7 @@ def _pieces(texts: Values) -> tuple[_Pieces, Places]:
     A text of fewer bytes is one piece, filled up with zeros.
     """
     offsets, content = _bytes(texts)
-    sizes = np.minimum(np.diff(offsets), _LONGEST)
+    sizes = np.minimum(np.diff(offsets), LONGEST)
     number = np.maximum(sizes - _PIECE + 1, 1)
     starts = np.concatenate([[0], np.cumsum(number)[:-1]])
     padded = np.concatenate([content, np.zeros(_PIECE, np.uint8)]).astype(np.uint64)
@@ -123,6 +121,12 @@ def _pieces(texts: Values) -> tuple[_Pieces, Places]:
     short = sizes < _PIECE
     pieces[starts[short]] &= (np.uint64(1) << (np.uint64(8) * sizes[short].astype(np.uint64))) - np.uint64(1)
     return pieces, starts
+
+
+def _sizes(texts: Values) -> Places:
+    """How many pieces each text has, about."""
+    sizes: Places = np.minimum(np.diff(_bytes(texts)[0]), LONGEST)
+    return sizes
 
 
 def _bytes(texts: Values) -> tuple[Places, npt.NDArray[np.uint8]]:

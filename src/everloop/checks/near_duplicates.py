@@ -22,7 +22,7 @@ from everloop.checks.columns import (
     row_ids,
 )
 from everloop.checks.leakage import copies
-from everloop.checks.minhash import Near, nearest
+from everloop.checks.minhash import LONGEST, Near, nearest
 from everloop.checks.plots import Plot, Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 from everloop.checks.scored import places, qualities
@@ -114,6 +114,9 @@ def _joined(table: pa.Table, names: list[str]) -> Column:
         if len(parts) == 1
         else compute.binary_join_element_wise(*parts, pa.scalar(" ", pa.large_string()))
     )
+    whole = compute.utf8_slice_codeunits(
+        whole, 0, LONGEST
+    )  # so that no long text is copied for each of its pairs
     filled: Column = compute.if_else(compute.equal(compute.utf8_trim_whitespace(whole), ""), None, whole)
     return filled
 
