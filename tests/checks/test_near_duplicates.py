@@ -55,14 +55,16 @@ def retold(given: CheckInput, values: list[str], *, label: str | None = None) ->
 
 def test_found_is_nearly_every_near_copy_and_nothing_else() -> None:
     train, random = titles(3_000), np.random.default_rng(1)
-    test = [misspelt(train[number], int(random.integers(5, 50))) for number in range(1_000)] + titles(
-        1_000, 7
-    )
+    once = [misspelt(train[number], int(random.integers(5, 50))) for number in range(700)]
+    twice = [
+        misspelt(misspelt(train[number], 12), 40) for number in range(700, 1_000)
+    ]  # too little in common
+    test = [*once, *twice, *titles(1_000, 7)]
     found = nearest(texts(test), texts(train), at_least=0.8)
     truth = {number for number in range(1_000) if similarity(test[number], train[number]) >= 0.8}
     named = set(np.flatnonzero(found.place >= 0).tolist())
     assert named <= truth
-    assert len(named) >= 0.99 * len(truth) > 900
+    assert len(named) >= 0.99 * len(truth) > 600
     assert all(found.place[number] == number for number in named)
 
 
