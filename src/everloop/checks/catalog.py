@@ -212,7 +212,7 @@ def gate(
     min_rows
         Rows that a comparison with the live version (100) or a slice (30) needs.
     trusted
-        Inputs that `leakage` may find strong.
+        Inputs that `leakage` may find strong, or later than the row's own time.
     by
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from everloop.checks.bounds import wilson
 from everloop.checks.columns import (
@@ -24,22 +23,19 @@ from everloop.checks.columns import (
     Codes,
     Floats,
     class_codes,
-    codes,
     compute,
-    content_columns,
     floats,
     kind_of,
-    normalised,
     plain,
     row_ids,
 )
+from everloop.checks.out_of_fold import FOLDS, Believed, believe, softmax
 from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 from everloop.checks.scored import places
 from everloop.checks.slices import lower_tail
 
 _ROWS = 10_000  # training rows that are looked at, evenly spread
-_FOLDS = 5
 _SURE = 0.8  # probability of another class, and
 _UNLIKELY = 0.1  # of the label, from which on a label is doubtful
 _USUAL = 0.02  # share of doubtful labels up to which nothing is said
@@ -47,15 +43,12 @@ _BATCH_ROWS, _BATCHES = 20, 50  # rows of the smallest batch, and values of a co
 _TIMES = 20  # batches of equally many rows that the rows' times are cut into
 _APART = 0.1  # of a batch's share from the others'
 _FALSE_ALARMS = 0.01
-_WORD_ROWS, _PURE, _OFTEN = (
-    8,
-    0.9,
-    0.05,
-)  # of a trigger: rows at least, share of one class, share of all rows at most
+_WORD_ROWS = 8  # of a trigger at least
+_PURE = 0.9  # of them of one class
+_OFTEN = 0.05  # of all rows at most
 _WITHOUT = 0.8  # probability of another class once the word is gone
 _CONTRADICTED = 0.6  # share of a trigger's rows that then contradict their label
 _WORDS = 500  # that are tried
-_WORD = r"\S+"
 _LATE = 0.8  # of the rows' order in time, after which a word has arrived late
 
 RULE = (
@@ -83,22 +76,6 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Believed:
-    """What the model of the other rows says of each row. `scores` are logits, `weights` those of words by fold."""
-
-    labels: Codes  # (n_rows,)
-    names: list[str]
-    scores: Floats  # (n_rows, n_classes)
-    words: Any  # sparse (n_rows, n_words)
-    weights: list[Floats]  # per fold (n_words, n_classes)
-    fold: Codes  # (n_rows,)
-
-    @property
-    def chances(self) -> Floats:
-        return _softmax(self.scores)
-
-
-@dataclass(frozen=True)
 class _Batch:
     by: str
     value: str
@@ -120,7 +97,7 @@ def tampering(given: CheckInput, *, at_most: float | None = None) -> CheckResult
     """Doubtful labels, batches of them, and words that overrule the rest of their rows."""
     numbers: dict[str, float | int | None] = {**dict.fromkeys(NUMBERS), "limit": at_most}
     table = _labelled(given)
-    believed = None if isinstance(table, str) else _believe(given, table)
+    believed = None if isinstance(table, str) else believe(given, table)
     if isinstance(table, str) or believed is None:
         found = table if isinstance(table, str) else "No input can be looked into."
         return CheckResult("tampering", "skipped", found, RULE, "Nothing to do.", numbers)
@@ -172,87 +149,9 @@ def _labelled(given: CheckInput) -> pa.Table | str:
     labels = class_codes(table[given.label])[0]
     if len(labels) == 0 or (count := np.bincount(labels)[np.bincount(labels) > 0]).size < 2:
         return "The training rows have fewer than two classes."
-    if len(labels) < 10 * _FOLDS or np.sort(count)[-2] < _FOLDS:
+    if len(labels) < 10 * FOLDS or np.sort(count)[-2] < FOLDS:
         return f"There are {len(labels)} labelled training rows: too few to learn what the others say."
     return table
-
-
-def _believe(given: CheckInput, table: pa.Table) -> _Believed | None:
-    """Ask, about each fold, a logistic regression of the other folds; the folds are dealt by a fixed seed.
-
-    None when no input can be looked into.
-    """
-    from scipy import sparse  # both come with scikit-learn, which takes a second to load
-    from sklearn.linear_model import LogisticRegression
-
-    labels, names = class_codes(table[given.label])
-    words, others = _words(given, table), _others(given, table)
-    features = sparse.hstack([words, others], format="csr")
-    if features.nnz == 0:
-        return None
-    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
-    scores = np.full((len(labels), len(names)), -1e3)
-    weights = []
-    for number in range(_FOLDS):
-        inside = fold == number
-        model = LogisticRegression(C=10.0, max_iter=60, tol=1e-2)
-        known = labels[~inside]
-        own = np.zeros((features.shape[1], len(names)))
-        if len(np.unique(known)) < 2:  # all but this fold's rows are of one class
-            weights.append(own[: words.shape[1]])
-            continue
-        with threadpool_limits(1):  # the vectors are short: threads would wait for each other
-            model.fit(features[~inside], known)
-        coefficients, intercepts = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # one row of weights stands for both
-            coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-            intercepts = np.concatenate([[0.0], intercepts])
-        own[:, model.classes_] = coefficients.T
-        scores[np.ix_(inside, model.classes_)] = features[inside] @ coefficients.T + intercepts
-        weights.append(own[: words.shape[1]])
-    return _Believed(labels, names, scores, words.tocsc(), weights, fold)
-
-
-def _words(given: CheckInput, table: pa.Table) -> Any:
-    """Which words stand in a row, of all its free text, (n_rows, n_words) sparse, each row of length 1."""
-    from scipy import sparse
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    names = [
-        name for name in content_columns(table, given.inputs) if kind_of(plain(table[name]).type) == "text"
-    ]
-    parts = [compute.fill_null(normalised(plain(table[name])), "").to_pylist() for name in names]
-    texts = [" ".join(one) for one in zip(*parts, strict=True)]
-    try:
-        return TfidfVectorizer(token_pattern=_WORD, min_df=2, binary=True, max_features=50_000).fit_transform(
-            texts
-        )
-    except ValueError:  # no text, or no word stands twice
-        return sparse.csr_matrix((table.num_rows, 0))
-
-
-def _others(given: CheckInput, table: pa.Table) -> Any:
-    """Categories as one column each, numbers and times scaled; other inputs are not looked into."""
-    from scipy import sparse
-
-    parts: list[Any] = [sparse.csr_matrix((table.num_rows, 0))]
-    for name in given.columns:
-        if name not in table.column_names or name in (given.key, given.group):
-            continue
-        column = plain(table[name])
-        kind = kind_of(column.type)
-        found, values = codes(column)
-        if kind in ("text", "boolean") and 2 <= len(values) <= 1_000:
-            keep = np.flatnonzero(found != NULL)
-            shape = (table.num_rows, len(values))
-            parts.append(sparse.csr_matrix((np.ones(len(keep)), (keep, found[keep])), shape=shape))
-        elif kind in ("number", "time"):
-            numbers = floats(column)
-            known = numbers[np.isfinite(numbers)]
-            if len(known) and known.std() > 0:
-                scaled = np.clip((numbers - known.mean()) / known.std(), -5, 5)
-                parts.append(sparse.csr_matrix(np.nan_to_num(scaled)[:, None]))
-    return sparse.hstack(parts, format="csr")
 
 
 def _batches(given: CheckInput, table: pa.Table, doubtful: Mask) -> Iterator[_Batch]:
@@ -297,7 +196,7 @@ def _sources(given: CheckInput, table: pa.Table) -> Iterator[tuple[str, tuple[Co
             )
 
 
-def _triggers(given: CheckInput, table: pa.Table, believed: _Believed) -> list[_Trigger]:
+def _triggers(given: CheckInput, table: pa.Table, believed: Believed) -> list[_Trigger]:
     """Words whose rows are of one class, and would be of another without the word."""
     words, labels = believed.words, believed.labels
     number = np.diff(words.indptr)
@@ -319,7 +218,7 @@ def _triggers(given: CheckInput, table: pa.Table, believed: _Believed) -> list[_
         weight = np.stack(
             [believed.weights[fold][word] for fold in believed.fold[rows]]
         )  # (n_word_rows, n_classes)
-        chances = _softmax(believed.scores[rows] - values[:, None] * weight)
+        chances = softmax(believed.scores[rows] - values[:, None] * weight)
         is_other = (chances.argmax(axis=1) != label) & (chances.max(axis=1) >= _WITHOUT)
         share = float(is_other.mean())
         if share >= _CONTRADICTED:
@@ -337,12 +236,6 @@ def _order_in_time(given: CheckInput, table: pa.Table) -> Floats | None:
     return order
 
 
-def _softmax(scores: Floats) -> Floats:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    chances: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return chances
-
-
 def _evidence(chances: Floats, own: Floats, doubtful: Mask, triggers: list[_Trigger]) -> Codes:
     """Rows of triggers, then the most doubtful labels."""
     order = np.argsort(own - chances.max(axis=1), kind="stable")
@@ -351,7 +244,7 @@ def _evidence(chances: Floats, own: Floats, doubtful: Mask, triggers: list[_Trig
 
 
 def _details(
-    table: pa.Table, believed: _Believed, order: Codes, suspect: list[_Batch], triggers: list[_Trigger]
+    table: pa.Table, believed: Believed, order: Codes, suspect: list[_Batch], triggers: list[_Trigger]
 ) -> tuple[dict[str, Any], ...]:
     best, chances = believed.scores.argmax(axis=1), believed.chances
     batches = [
@@ -389,7 +282,7 @@ def _details(
     return (*batches, *words, *doubts)
 
 
-def _points(batches: list[_Batch], believed: _Believed, doubtful: Mask) -> list[Point]:
+def _points(batches: list[_Batch], believed: Believed, doubtful: Mask) -> list[Point]:
     """The batches, those with most doubtful labels first; then the classes."""
     points = []
     for one in sorted(batches, key=lambda one: -one.share)[:30]:
