@@ -222,6 +222,7 @@ def test_a_check(name: str, rows: list[CheckInput]) -> None:
         assert all(value is None or math.isfinite(value) for value in result.numbers.values())
         assert set(result.evidence) <= _row_ids(given)
         assert len(result.evidence) <= 20
+        assert result.verdict in ("passed", "skipped") or result.remedy != "Nothing to do.", result
         json.dumps([dict(result.numbers), result.details], allow_nan=False)
         if result.plot is not None:
             stored = json.dumps(result.plot.as_json(), allow_nan=False)
