@@ -5,8 +5,9 @@ Answers: what speaks against this candidate, on which numbers, and may it pass a
 at. A `Gate` is a condition on a model version: a check that must not fail, or a limit for a metric. `run_checks` only
 computes; `evaluate` keeps a `GateReport` bound to the version and to the digests of what it saw; `waive` lets a failed
 check pass until a time, audited. The registry asks `standing` before it promotes or releases.
-Owns the tables `gate_report`, `check_result` and `waiver`. May call serving (the signature) and below; it knows no
-pipeline and no registry: what it looks at is handed to it.
+A user's code runs in a forked process (`isolation`), and a model is timed in one of its own (`stopwatch`).
+Owns the tables `gate_report`, `check_result` and `waiver`. May call tracking (the machine), serving (signature, predictor)
+and below; it knows no pipeline and no registry: what it looks at is handed to it.
 """
 
 from everloop.checks.catalog import BUILT_IN, CHECKS, gate, is_metric

@@ -278,7 +278,8 @@ def model(
 ) -> DeclaredModel:
     """What a pipeline's result is registered as, what it must pass, and who must agree before it is released.
 
-    Gates for schema, leakage, duplicates and class coverage are on without being named.
+    Gates for schema, leakage, duplicates (near ones too) and class coverage are on without being named, and a version that
+    is clearly worse than the live one fails.
     """
     return _declare(DeclaredModel(_name(name), pipeline, tuple(gates), approve))
 
