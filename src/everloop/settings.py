@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import getpass
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ from everloop.errors import Invalid
 
 DEFAULT_HOME = ".everloop"
 FILE_NAME = "settings.toml"
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|DATABASE_URL|DSN", re.IGNORECASE
+)
+_SHORTEST_SECRET = 6  # shorter ones would be found in the middle of words
 
 
 def _setting(default: Any, doc: str) -> Any:
@@ -117,6 +122,20 @@ def library_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of the named environment variables that are set: they are read by libraries, and set nothing of everloop."""
     found = {name: os.environ.get(name) for name in names}  # noqa: TID251  (this is the one place)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def outside_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of the named environment variables that are set to something: what a CI service tells of its job."""
+    return {name: value for name, value in library_variables(names).items() if value}
+
+
+def secret_values() -> frozenset[str]:
+    """The values of environment variables whose names say that they are secret, long enough to be looked for."""
+    return frozenset(
+        value
+        for name, value in os.environ.items()  # noqa: TID251  (this is the one place)
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:

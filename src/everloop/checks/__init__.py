@@ -9,6 +9,7 @@ Owns the tables `gate_report`, `check_result` and `waiver`. May call serving (th
 pipeline and no registry: what it looks at is handed to it.
 """
 
+from everloop.checks.against import MetricChange, Moved, SliceChange, metric_changes, slice_changes
 from everloop.checks.catalog import BUILT_IN, CHECKS, check, gate, is_metric
 from everloop.checks.evaluate import (
     checked_digest,
@@ -53,6 +54,9 @@ __all__ = [
     "GateReport",
     "Giveaway",
     "Live",
+    "MetricChange",
+    "Moved",
+    "SliceChange",
     "Standing",
     "Verdict",
     "Waiver",
@@ -62,10 +66,12 @@ __all__ = [
     "gate",
     "giveaways",
     "is_metric",
+    "metric_changes",
     "newest_standing_in",
     "report",
     "reports_of",
     "run_checks",
+    "slice_changes",
     "standing",
     "waive",
     "waivers_of",

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "apply": ("loop", "apply", "Plan and apply a loop file: what is created or changed."),
     "audit": ("governance", "audit", "Read and verify the chain of governed acts."),
     "backtest": ("backtest", "backtest", "Replay your own history: with the loop and without."),
+    "ci": ("ci", "ci", "Gates for a pull request: run what it touches, compare, report."),
     "data": ("data", "data", "Datasets: ingest, clean, profile, diff."),
     "demo": ("demo", "demo", "The whole loop, told as a story."),
     "doctor": ("doctor", "doctor", "Check the installation and its home."),

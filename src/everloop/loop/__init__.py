@@ -7,7 +7,7 @@ the API, which knows declarations from their stored form. May call retraining, r
 """
 
 from everloop.loop.apply import apply, loaded, newest
-from everloop.loop.begin import Begun, Look, begin, check_unused, look, write_project
+from everloop.loop.begin import Begun, Look, begin, check_unused, labelled_rows, look, write_project
 from everloop.loop.declare import (
     Collection,
     DeclaredDataset,
@@ -27,11 +27,11 @@ from everloop.loop.declare import (
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
 from everloop.loop.load import Loop, load
-from everloop.loop.plan import Change, plan
+from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
-from everloop.loop.train import Trained, train, train_job
+from everloop.loop.train import Trained, judged_rows, train, train_job
 
 __all__ = [
     "LOOP_FILE",
@@ -62,7 +62,9 @@ __all__ = [
     "endpoint",
     "feature",
     "has_approved",
+    "judged_rows",
     "label_set",
+    "labelled_rows",
     "load",
     "loaded",
     "look",
@@ -74,6 +76,7 @@ __all__ = [
     "restore",
     "retrain",
     "score",
+    "stored",
     "train",
     "train_job",
     "write",

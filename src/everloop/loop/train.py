@@ -71,11 +71,17 @@ def train(
     run_id: str | None = None,
     on_progress: OnProgress | None = None,
     seed: int = pipelines.DEFAULT_SEED,
+    against: str | None = None,
 ) -> Trained:
     """Run a pipeline; when a model is declared on it, gate and register what it returns.
 
     Steps run in this process, which is a command's or a job's own. Called again with the same `run_id` it goes on
     where it was: no finished step runs twice, and a version is registered once for each run.
+
+    Parameters
+    ----------
+    against
+        A version of the model that its gates take for the live one; None: the one that is live.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def train(
             "el.Model. Return what el.fit or el.best gives."
         )
     version = _register(ws, loop, declared, run, made)
-    report = _gate(ws, declared, version, run, made)
+    report = _gate(ws, declared, version, run, made, against)
     return Trained(run.id, version.ref, report.id, checks.standing(ws, report.id).is_clear)
 
 
@@ -147,8 +153,31 @@ def _register(
     )
 
 
+def judged_rows(ws: Workspace, run_id: str) -> CheckInput | None:
+    """What the model of a finished run was tested on and answered, as checks take it; None when it made no model."""
+    made = pipelines.result(ws, run_id)
+    if not isinstance(made, Model):
+        return None
+    split = _split_of(ws, pipelines.pipeline_run(ws, run_id), made)
+    return CheckInput(
+        train=split.train,
+        test=split.test,
+        inputs=split.inputs,
+        features=split.features,
+        label=split.label,
+        group=split.group,
+        predictions=made.evaluation,
+        metrics=made.metrics,
+    )
+
+
 def _gate(
-    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+    ws: Workspace,
+    declared: DeclaredModel,
+    version: registry.ModelVersion,
+    run: PipelineRun,
+    made: Model,
+    against: str | None,
 ) -> checks.GateReport:
     known = checks.reports_of(ws, version.ref, limit=1)
     if known:
@@ -160,7 +189,7 @@ def _gate(
         code=version.code,
         environment=version.environment,
     )
-    given = _check_input(ws, declared, version, run, made)
+    given = _check_input(ws, declared, version, run, made, against)
     report = checks.evaluate(ws, version.ref, given, gates=declared.gates, evidence=evidence)
     ws.write(lambda tx: _tell(ws, tx, version, report))
     return report
@@ -181,7 +210,12 @@ def _tell(ws: Workspace, tx: Tx, version: registry.ModelVersion, report: checks.
 
 
 def _check_input(
-    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+    ws: Workspace,
+    declared: DeclaredModel,
+    version: registry.ModelVersion,
+    run: PipelineRun,
+    made: Model,
+    against: str | None,
 ) -> CheckInput:
     split = _split_of(ws, run, made)
     snapshot = labels.find_snapshot(ws, _pinned(run, "label_snapshot"))
@@ -202,7 +236,7 @@ def _check_input(
         predictions=made.evaluation,
         metrics=made.metrics,
         reference=None if before is None else _rows_of(ws, before),
-        live=_live(ws, declared, split),
+        live=_live(ws, declared, split) if against is None else _instead_of_live(ws, against),
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
     )
 
@@ -244,6 +278,13 @@ def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
             return Live(live.version, predictions, registry.version(ws, live.version).metrics)
     return None
+
+
+def _instead_of_live(ws: Workspace, ref: str) -> Live:
+    """What a version said of its own test rows, for gates that compare with the live one."""
+    version = registry.version(ws, ref)
+    answers = None if version.run is None else pipelines.held_out_answers(ws, version.run)
+    return Live(ref, answers, version.metrics)
 
 
 def _pinned(run: PipelineRun, kind: str) -> str:

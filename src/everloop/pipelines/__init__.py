@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.plan import Plan, Planned
     from everloop.pipelines.processes import Processes
+    from everloop.pipelines.project import files_reached
     from everloop.pipelines.reading import (
         files_of_model,
         held_out_answers,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
         reproduce,
         verdicts_on,
     )
-    from everloop.pipelines.run import cancel, resume, run_pipeline
+    from everloop.pipelines.run import cancel, planned, resume, run_pipeline
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.steps import Step, step
     from everloop.pipelines.tracing import Pipeline, pipeline
@@ -84,6 +86,7 @@ _HOMES = {
     "fit": "fitting",
     "Graph": "graph",
     "Pipeline": "tracing",
+    "files_reached": "project",
     "pipeline": "tracing",
     "held_out_answers": "reading",
     "files_of_model": "reading",
@@ -105,7 +108,10 @@ _HOMES = {
     "Reproduction": "reproduction",
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
+    "Plan": "plan",
+    "Planned": "plan",
     "cancel": "run",
+    "planned": "run",
     "resume": "run",
     "run_pipeline": "run",
     "DEFAULT_SEED": "seeds",
@@ -137,6 +143,8 @@ __all__ = [
     "Pinned",
     "Pipeline",
     "PipelineRun",
+    "Plan",
+    "Planned",
     "Processes",
     "Progress",
     "Reproduction",
@@ -152,12 +160,14 @@ __all__ = [
     "cancel",
     "compare",
     "files_of_model",
+    "files_reached",
     "fit",
     "held_out_answers",
     "output_of",
     "pipeline",
     "pipeline_run",
     "pipeline_runs",
+    "planned",
     "reproduce",
     "result",
     "resume",

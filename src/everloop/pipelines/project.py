@@ -117,6 +117,12 @@ def project_of(module: str, file: str | Path, *, root: Path | None = None) -> Pr
     return Project(root, tuple(dict.fromkeys(entry.relative_to(root).as_posix() for entry in folders)))
 
 
+def files_reached(file: Path, *, root: Path) -> tuple[str, ...]:
+    """The project's files that a module imports, itself first of all, by their paths below `root`."""
+    project = project_of(file.stem, file, root=root)
+    return tuple(one.place for one in project.reached_from(file.stem))
+
+
 def module_name(function: Any) -> str:
     """The name under which another process imports the function's module: a script's is its file's name."""
     name: str = function.__module__

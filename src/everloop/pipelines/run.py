@@ -17,7 +17,7 @@ from everloop.pipelines.conduct import conduct, scratch_of
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.place import Place
-from everloop.pipelines.plan import Plan, plan_run
+from everloop.pipelines.plan import Plan, Planned, plan_run
 from everloop.pipelines.processes import Processes
 from everloop.pipelines.project import Project, file_of, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
@@ -98,6 +98,21 @@ def run_pipeline(
             on_progress=on_progress,
             lease_s=lease_s,
         )
+
+
+def planned(
+    pipeline: Pipeline[..., Any], params: Mapping[str, Any] | None = None, *, root: Path | None = None
+) -> Planned:
+    """What a run would call, with the code of each step; nothing is run and nothing is stored.
+
+    Raises
+    ------
+    Invalid
+        The parameters or the pipeline's body are wrong.
+    Conflict
+        The code in memory is not the code in the files.
+    """
+    return plan_run(pipeline, params or {}, _project(pipeline, root))
 
 
 def resume(

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import fcntl
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,27 @@ class Database:
     def url(self) -> str:
         """The URL without its password."""
         return self._engine.url.render_as_string(hide_password=True)
+
+    def copy_to(self, file: Path) -> None:
+        """Write a copy, as of one moment, into a new SQLite file, while others may write on.
+
+        Raises
+        ------
+        Invalid
+            The database is on PostgreSQL, which copies itself with its own tools.
+        """
+        if self.dialect != "sqlite":
+            raise Invalid(
+                f"the database {self.url} is on PostgreSQL; only one on SQLite is copied with its folder. "
+                "Copy it with pg_dump."
+            )
+        with (
+            _storage_errors(self.url),
+            self._engine.connect() as connection,
+            closing(sqlite3.connect(file)) as target,
+        ):
+            source: Any = connection.connection.driver_connection
+            source.backup(target)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

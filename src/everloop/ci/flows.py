@@ -1,0 +1,4 @@
+SERVICES = ("github", "gitlab")
+
+
+def write_flows() -> None: ...

@@ -1,0 +1,72 @@
+"""`everloop ci`: gates for a pull request."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from everloop.cli.output import Output, pass_output
+
+if TYPE_CHECKING:
+    from everloop.ci import Report
+
+_EXIT_CODES = {"passed": 0, "failed": 3, "broken": 1}
+
+
+@click.command()
+@click.option(
+    "--base",
+    metavar="NAME",
+    help="The branch or commit that the change goes to [the CI service's, else main].",
+)
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("everloop-report"),
+    show_default=True,
+    metavar="DIR",
+    help="Where report.md, report.html, report.json and junit.xml are written.",
+)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=Path("loop.py"),
+    show_default=True,
+    help="The loop file.",
+)
+@click.option(
+    "--all", "run_all", is_flag=True, help="Run all pipelines, not only those that the change touches."
+)
+@pass_output
+def ci(out: Output, base: str | None, folder: Path, file: Path, run_all: bool) -> None:
+    """Check a change against the commit that it starts from: run what it touches on both, gate and compare.
+
+    Rows and labels come from the files that everloop-ci.toml names, else from the workspace, which is not changed. Exit
+    code 3: a gate or a step failed.
+
+    \b
+    Example: everloop ci --base main
+    """
+    from everloop import ci as room
+    from everloop.settings import load_settings, outside_variables
+
+    report = room.check(
+        file, load_settings(out.home, actor=out.actor), base=base, run_all=run_all, say=out.say
+    )
+    files = room.write_reports(report, folder)
+    if outside_variables(["GITHUB_ACTIONS"]):
+        click.echo(room.github_commands(report.annotations), nl=False, err=out.as_json)
+    out.answer(report, "\n".join([*_told(report), f"Reports: {', '.join(map(str, files))}"]))
+    sys.exit(_EXIT_CODES[report.verdict])
+
+
+def _told(report: Report) -> list[str]:
+    lines = [f"{report.verdict.upper()}: {report.sentence}"]
+    lines += [f"  {one}" for one in (*report.problems, *report.notes)]
+    for one in report.annotations:
+        lines.append(f"  {one.level} {one.file}:{one.line} {one.title}: {one.message}")
+    return lines
