@@ -69,6 +69,11 @@ class DeclaredDataset(Rows):
     # filled by the features that name this dataset, which are declared after it
     features: list[DeclaredFeature[..., Any]] = field(default_factory=list, compare=False, repr=False)
 
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """What computes columns of its rows when they are loaded: part of the code of the steps that take them."""
+        return tuple(one.__wrapped__ for one in self.features)
+
     def pin(self, ws: Workspace) -> Pinned:
         from everloop.loop import sources  # noqa: PLC0415  (rooms are loaded when a run starts, not when a file declares)
 

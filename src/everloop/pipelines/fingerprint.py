@@ -14,7 +14,7 @@ import inspect
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -40,7 +40,20 @@ class StepSource:
 
 
 def source_of(step: Step[..., Any], project: Project | None) -> StepSource:
-    """The code of a step as it is in the project's files now.
+    """The code of a step as it is in the project's files now; see `source_of_function`."""
+    return source_of_function(step.function, project)
+
+
+def together(sources: Iterable[StepSource]) -> StepSource:
+    """The code of several functions as one."""
+    parts: dict[str, str] = {}
+    for one in sources:
+        parts |= one.parts
+    return _source(parts)
+
+
+def source_of_function(function: Callable[..., Any], project: Project | None) -> StepSource:
+    """The code of a function, and what it reaches, as it is in the project's files now.
 
     Raises
     ------
@@ -49,10 +62,10 @@ def source_of(step: Step[..., Any], project: Project | None) -> StepSource:
     Conflict
         A file was changed after this process imported it, so that what would run is not what is written.
     """
-    function = inspect.unwrap(step.function)
+    function = inspect.unwrap(function)
     module = None if project is None else project.module(module_name(function))
     if module is None or project is None or function.__qualname__ not in module.bindings:
-        return _source(dict(_parts_of_object(function, seen=set())))
+        return _source(dict(_parts_of_object(function, seen=set())))  # type: ignore[arg-type]  # steps and features are functions
     reach = _Reach(project, {module.name: function.__module__})
     reach.add(module, function.__qualname__)
     reach.check_fresh()

@@ -15,7 +15,7 @@ from typing import Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, literal
-from everloop.pipelines.fingerprint import StepSource, source_of
+from everloop.pipelines.fingerprint import StepSource, source_of, source_of_function, together
 from everloop.pipelines.graph import (
     Binding,
     Constant,
@@ -27,6 +27,7 @@ from everloop.pipelines.graph import (
     Mapped,
     Node,
     Output,
+    leaves_of,
 )
 from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.records import Pinned, Stored
@@ -174,19 +175,29 @@ def plan_run(
     """
     _check_params(pipeline, params)
     graph = pipeline.trace(params)
-    sources = {step: source_of(step, project) for step in {node.step for node in graph.nodes}}
+    code = {step: source_of(step, project) for step in {node.step for node in graph.nodes}}
+    sources = {node.name: _source(node, code[node.step], graph, project) for node in graph.nodes}
     plan = Plan(
         pipeline.name,
         f"{module_name(pipeline)}:{pipeline.function.__qualname__}",
         str(project.root if project else Path.cwd()),
         project.folders if project else (),
         dict(params),
-        tuple(_planned(node, sources[node.step]) for node in graph.nodes),
+        tuple(_planned(node, sources[node.name]) for node in graph.nodes),
         _as_json(graph.output),
         _preload(graph, project, module_name(pipeline)) if project else (),
         seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
+
+
+def _source(node: Node, own: StepSource, graph: Graph, project: Project | None) -> StepSource:
+    """A step's code, and that by which the rows that it takes are completed when they are loaded: their features."""
+    taken = (
+        leaf.name for one in node.bindings.values() for leaf in leaves_of(one) if isinstance(leaf, Declared)
+    )
+    functions = [one for name in taken for one in getattr(graph.sources[name], "functions", ())]
+    return together([own, *(source_of_function(one, project) for one in functions)]) if functions else own
 
 
 def key_parts(
