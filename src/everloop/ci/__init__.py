@@ -8,7 +8,7 @@ annotations, and the workflow files that run all this on GitHub and GitLab. Owns
 """
 
 from everloop.ci.check import check
-from everloop.ci.flows import SERVICES, write_flows
+from everloop.ci.flows import Flows, check_flows_free, write_flows
 from everloop.ci.machine_forms import github_commands
 from everloop.ci.markdown import markdown
 from everloop.ci.records import FORMAT, Annotation, Report
@@ -16,10 +16,11 @@ from everloop.ci.writing import write_reports
 
 __all__ = [
     "FORMAT",
-    "SERVICES",
     "Annotation",
+    "Flows",
     "Report",
     "check",
+    "check_flows_free",
     "github_commands",
     "markdown",
     "write_flows",

@@ -60,7 +60,7 @@ def _lines(report: Report) -> Iterator[str]:
             yield from _folded(report, one)
     if report.unreached:
         yield from _details(
-            f"{len(report.unreached)} changed files that no step reaches",
+            f"Changed files that no step reaches: {len(report.unreached)}",
             (f"- {code(one)}" for one in report.unreached),
         )
 

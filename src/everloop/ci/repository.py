@@ -13,7 +13,11 @@ from pathlib import Path
 
 from everloop.errors import Invalid, NotReady
 
-VARIABLES = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")  # the branch that a request goes to
+# What a CI service tells of a pull request: the branch that it goes to, and on GitLab, which does not fetch that branch, the
+# commit that it starts from.
+_BRANCHES = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
+_START = "CI_MERGE_REQUEST_DIFF_BASE_SHA"
+VARIABLES = (*_BRANCHES, _START)
 _GUESSES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 _TIMEOUT_S = 300  # a checkout of a large repository
 _FETCH = "On GitHub: actions/checkout with 'fetch-depth: 0'; on GitLab: GIT_DEPTH: 0; by hand: git fetch --unshallow origin."
@@ -71,6 +75,25 @@ def repository_of(folder: Path) -> Repository:
     return Repository(root, commit, branch)
 
 
+def root_of(folder: Path) -> Path | None:
+    """The root of the repository around a folder, as far as there is git and one."""
+    if shutil.which("git") is None:
+        return None
+    folder = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(os.fsdecode(top.stdout).rstrip("\n")) if top.returncode == 0 else None
+
+
+def main_branch_of(root: Path) -> str:
+    """The branch that changes go to: what the remote says, else the first guess that is there, else main."""
+    remote = (
+        _git(root, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD").stdout.decode().strip()
+    )
+    if remote:
+        return remote.removeprefix("origin/")
+    return next((name for name in ("main", "master") if _commit(root, name)), "main")
+
+
 def base_of(repository: Repository, wanted: str | None, variables: Mapping[str, str]) -> Base | None:
     """The commit that the checked-out one starts from; None when no base branch is there, as before a first push.
 
@@ -85,7 +108,7 @@ def base_of(repository: Repository, wanted: str | None, variables: Mapping[str, 
         The base is not there, or has no commit in common with the checked-out one, most often since the clone is shallow.
     """
     root = repository.root
-    asked = wanted or next((variables[name] for name in VARIABLES if name in variables), None)
+    asked = wanted or next((variables[name] for name in _BRANCHES if name in variables), None)
     if asked is None:
         found = next(((name, commit) for name in _GUESSES if (commit := _commit(root, name))), None)
     else:
@@ -94,8 +117,9 @@ def base_of(repository: Repository, wanted: str | None, variables: Mapping[str, 
     if found is None and asked is None:
         return None
     if found is None:
-        if wanted is None and (parent := _parent_of_merge(repository)):
-            return Base(asked or parent, parent)
+        start = _commit(root, variables.get(_START, "-")) or _parent_of_merge(repository)
+        if wanted is None and start is not None:
+            return Base(str(asked), start)
         raise Invalid(_unknown_base(root, str(asked)))
     name, tip = found
     common = _git(root, "merge-base", repository.commit, tip)

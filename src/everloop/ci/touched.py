@@ -30,7 +30,8 @@ def touched(
     """
     if before is None:
         return tuple(Touched(one.name, "new") for one in after.pipelines)
-    other = {name for name, (old, new) in data.items() if old != new} | _redeclared(before, after)
+    other = dict.fromkeys(_redeclared(before, after), "was declared otherwise")
+    other |= {name: "has other content" for name, (old, new) in data.items() if old != new}
     packages = _packages(before.packages, after.packages)
     found = []
     for pipeline in after.pipelines:
@@ -75,7 +76,7 @@ def _packages(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str,
 
 
 def _steps(
-    before: DeclaredPipeline, after: DeclaredPipeline, data: set[str], packages: tuple[str, ...]
+    before: DeclaredPipeline, after: DeclaredPipeline, data: Mapping[str, str], packages: tuple[str, ...]
 ) -> Iterator[TouchedStep]:
     """In the order of the pipeline: those that differ themselves, and those that take what such a one makes."""
     known = {one.name: one for one in before.steps}
@@ -84,7 +85,7 @@ def _steps(
         taken = [name for name in step.needs if name in changed]
         reasons = (*_of_step(known.get(step.name), step, data), *packages)
         if taken:
-            reasons = (*reasons, f"it takes what {' and '.join(taken)} makes")
+            reasons = (*reasons, f"it takes what came of {' and '.join(taken)}")
         if reasons:
             changed.add(step.name)
             yield TouchedStep(step.name, step.label, reasons)
@@ -92,7 +93,7 @@ def _steps(
         yield TouchedStep(name, known[name].label, ("it is gone",))
 
 
-def _of_step(before: Step | None, after: Step, data: set[str]) -> Iterator[str]:
+def _of_step(before: Step | None, after: Step, data: Mapping[str, str]) -> Iterator[str]:
     if before is None:
         yield "it is new"
         return
@@ -103,7 +104,7 @@ def _of_step(before: Step | None, after: Step, data: set[str]) -> Iterator[str]:
         yield "it is called with something else"
     for name in after.inputs:
         if name in data:
-            yield f"{name} is other data"
+            yield f"{name} {data[name]}"
 
 
 def _model(before: Look, after: Look, pipeline: str) -> Iterator[str]:

@@ -21,8 +21,10 @@ class GatePair:
 
     @property
     def is_told(self) -> bool:
-        """Whether it belongs in the short part: it failed, warns, or says something else than on the base."""
-        return self.after in ("failed", "warned") or (self.before not in ("-", self.after))
+        """Whether it belongs in the short part: it failed, warns, or did so on the base, or is gone."""
+        return (
+            self.after in ("failed", "warned") or self.before in ("failed", "warned") or self.after == "gone"
+        )
 
 
 def title(report: Report) -> str:
@@ -88,7 +90,9 @@ def answers_moved(one: AnswersMoved) -> str:
 def data_moved(one: DataMoved) -> str:
     """What became of a dataset, in one line."""
     rows = f"{one.name}: {_count(one.rows_before)} rows on the base, {_count(one.rows_after)} now"
-    if one.added is not None:
+    if not (one.added or one.removed or one.changed) and one.rows_before == one.rows_after:
+        rows = f"{one.name}: the same {_count(one.rows_after)} rows, declared otherwise"
+    elif one.added is not None:
         rows += f" ({one.added:,} added, {_count(one.removed)} removed, {_count(one.changed)} changed)"
     return "; ".join([rows, *(f"column {column}" for column in one.columns)]) + "."
 

@@ -25,6 +25,7 @@ from everloop.loop.declare import (
     retrain,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
+from everloop.loop.facts import plain_name
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
@@ -71,6 +72,7 @@ __all__ = [
     "minimal_loop_file",
     "model",
     "newest",
+    "plain_name",
     "plan",
     "prepare_release",
     "restore",
