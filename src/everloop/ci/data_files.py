@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +57,13 @@ class Sources:
 
     data: tuple[DataFile, ...] = ()
     labels: tuple[LabelFile, ...] = ()
+
+    def only(self, declared: Collection[str]) -> Sources:
+        """The sources of what is declared, by `dataset:name` and `labels:name`."""
+        return Sources(
+            tuple(one for one in self.data if f"dataset:{one.name}" in declared),
+            tuple(one for one in self.labels if f"labels:{one.name}" in declared),
+        )
 
     def digests(self) -> dict[str, str]:
         """What each source is, by kind and name: another text is other data."""

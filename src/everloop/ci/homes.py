@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,12 +61,12 @@ def head_home(ci: Path) -> Path:
     return ci / "head"
 
 
-def keep(kept: Kept, *, look: Look | None, outcomes: Iterable[Outcome]) -> Kept:
+def keep(kept: Kept, *, outcomes: Iterable[Outcome]) -> Kept:
     """Write what a base declares and what came of it; the base's folder counts as used now."""
     try:
         (kept.folder / "outcomes").mkdir(parents=True, exist_ok=True)
-        if look is not None:
-            _write(kept.folder / "look.json", look)
+        if kept.look is not None:
+            _write(kept.folder / "look.json", kept.look)
         found = dict(kept.outcomes)
         for one in outcomes:
             found[one.pipeline] = one
@@ -74,7 +74,7 @@ def keep(kept: Kept, *, look: Look | None, outcomes: Iterable[Outcome]) -> Kept:
         os.utime(kept.folder)
     except OSError as error:
         raise _unwritable(kept.folder, error) from error
-    return Kept(kept.folder, look, found)
+    return replace(kept, outcomes=found)
 
 
 def forget_old(ci: Path) -> None:
@@ -89,6 +89,7 @@ def new_home(folder: Path, *, copy_of: Path | None = None) -> Path:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _hide(folder)
         if copy_of is not None and copy_of.exists():
             shutil.copytree(copy_of, folder, copy_function=_linked)
     except OSError as error:
@@ -121,6 +122,12 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
+
+
+def _hide(folder: Path) -> None:
+    """Keep what checks leave out of the repository around it."""
+    ci = next(one for one in folder.parents if one.name == FOLDER)
+    (ci / ".gitignore").write_text("*\n")
 
 
 def _linked(source: str, target: str) -> str:

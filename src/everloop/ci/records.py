@@ -233,6 +233,7 @@ class Answer:
     outcomes: tuple[Outcome, ...] = ()
     compared: Mapping[str, Compared] = field(default_factory=dict)
     problem: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

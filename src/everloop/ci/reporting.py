@@ -57,6 +57,7 @@ class Found:
     head_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     base_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     is_cached: bool = False
     is_kept: bool = False
     seconds: float = 0.0
@@ -206,6 +207,7 @@ def _notes(found: Found) -> Iterator[str]:
         yield f"{found.head.name} was checked by itself: it is the base, or there is none here.{kept}"
     elif not found.has_base_loop:
         yield f"The base {found.base.name} has no {found.file} yet: there is nothing to compare with."
+    yield from found.remarks
     gates = [gate.name for one in found.head_outcomes.values() for gate in one.gates]
     if found.base_outcomes and any(name.endswith(":against_live") for name in gates):
         yield "Gates that compare with the live version were given the base's in its place."

@@ -18,7 +18,7 @@ from everloop.errors import Invalid, NotReady
 _BRANCHES = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
 _START = "CI_MERGE_REQUEST_DIFF_BASE_SHA"
 VARIABLES = (*_BRANCHES, _START)
-_GUESSES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+_GUESSES = ("origin/main", "origin/master", "main", "master")  # after what the remote says
 _TIMEOUT_S = 300  # a checkout of a large repository
 _FETCH = "On GitHub: actions/checkout with 'fetch-depth: 0'; on GitLab: GIT_DEPTH: 0; by hand: git fetch --unshallow origin."
 
@@ -110,7 +110,7 @@ def base_of(repository: Repository, wanted: str | None, variables: Mapping[str, 
     root = repository.root
     asked = wanted or next((variables[name] for name in _BRANCHES if name in variables), None)
     if asked is None:
-        found = next(((name, commit) for name in _GUESSES if (commit := _commit(root, name))), None)
+        found = next(((name, commit) for name in _guesses(root) if (commit := _commit(root, name))), None)
     else:
         names = (asked,) if wanted and _commit(root, asked) else (f"origin/{asked}", asked)
         found = next(((name, commit) for name in names if (commit := _commit(root, name))), None)
@@ -167,6 +167,11 @@ def checked_out(repository: Repository, commit: str) -> Iterator[Path]:
             yield folder
         finally:
             _git(repository.root, "worktree", "remove", "--force", str(folder))
+
+
+def _guesses(root: Path) -> tuple[str, ...]:
+    remote = _git(root, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD")
+    return (*remote.stdout.decode().split(), *_GUESSES)
 
 
 def _parent_of_merge(repository: Repository) -> str | None:

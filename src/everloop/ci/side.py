@@ -1,7 +1,6 @@
 """One side of a comparison, in a process of its own: a checkout's loop file is looked at, or run in a home of its own.
 
-`python -m everloop.ci.side` reads what is asked as JSON and answers in JSON. The user's code runs in here alone: what it
-imports, defines or breaks on one side does not reach the other.
+`python -m everloop.ci.side` reads what is asked as JSON and answers in JSON, a line each. The user's code runs in here alone.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from everloop import checks, data, labels, loop, pipelines, registry
 from everloop.ci.comparing import compared
@@ -28,15 +28,17 @@ from everloop.workspace import Workspace, open_workspace
 
 
 def main() -> None:
-    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Asked)
+    """Answer what is asked, a line each, until nothing more can be asked."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the user's code may print
-    try:
-        answer = Answer(look=look(Path(asked.file))) if asked.act == "look" else _run(asked)
-    except EverloopError as error:
-        answer = Answer(problem=str(error))
-    with answers:
-        answers.write(msgspec.json.encode(answer))
+    for line in sys.stdin.buffer:
+        asked = msgspec.json.decode(line, type=Asked)
+        try:
+            answer = Answer(look=look(Path(asked.file))) if asked.act == "look" else _run(asked)
+        except EverloopError as error:
+            answer = Answer(problem=str(error))
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
 
 
 def _run(asked: Asked) -> Answer:
@@ -44,33 +46,51 @@ def _run(asked: Asked) -> Answer:
     with open_workspace(settings=settings) as ws:
         found = loop.load(Path(asked.file))
         loop.apply(ws, found)
-        _take_in(ws, asked.sources)
+        # the base may not know yet what the change's file names
+        notes = tuple(_take_in(ws, asked.sources.only(loop.stored(found.declared))))
         outcomes = tuple(_train(ws, found, name, asked) for name in asked.pipelines)
         beside = {
             one.pipeline: compared(ws, asked.base.get(one.pipeline), one)
             for one in outcomes
             if one.run is not None and one.failure is None
         }
-    return Answer(outcomes=outcomes, compared=beside)
+    return Answer(outcomes=outcomes, compared=beside, notes=notes)
 
 
-def _take_in(ws: Workspace, sources: Sources) -> None:
-    """The rows and labels of the side; what its home holds already makes no new version."""
+def _take_in(ws: Workspace, sources: Sources) -> Iterator[str]:
+    """The rows and labels of the side, and what has to be said of them; what its home holds already makes no new version."""
     for one in sources.data:
         data.ingest(ws, one.name, Path(one.file), mode="replace")
     for named in sources.labels:
+        claims = _claims(ws, named)
         labels.import_labels(
             ws,
             named.name,
-            _claims(ws, named),
+            claims,
             key=named.key,
             value=named.value,
             annotator=Path(named.file).name,
             unknown_rows="skip",
         )
+        if lost := _lost(ws, named, claims):
+            yield (
+                f"{Path(named.file).name} labels {lost:,} rows no more that the base labels: their labels of {named.name} are "
+                "those of the base here, since what was said of a row is never taken back."
+            )
 
 
-def _claims(ws: Workspace, source: LabelFile) -> Any:
+def _lost(ws: Workspace, source: LabelFile, claims: pa.Table) -> int:
+    """How many rows of the dataset have a label that the file does not give."""
+    known = labels.read_snapshot(ws, labels.snapshot(ws, source.name).digest)["key"].to_pylist()
+    gone = set(map(str, known)) - set(map(str, claims[source.key].to_pylist()))
+    if not gone:
+        return 0
+    dataset = data.dataset(ws, labels.schema(ws, source.name).dataset)
+    rows = data.read(ws, dataset.name, columns=[str(dataset.key)])[str(dataset.key)].to_pylist()
+    return len(gone & set(map(str, rows)))
+
+
+def _claims(ws: Workspace, source: LabelFile) -> pa.Table:
     """The rows of a file that have a label, as the file writes it."""
     rows = data.load(Path(source.file), key=None, file_format=None).rows
     return loop.labelled_rows(

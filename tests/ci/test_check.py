@@ -1,0 +1,211 @@
+"""Whole checks: real repositories, real processes, pipelines that need neither data nor a library."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from everloop import ci
+from everloop.errors import Invalid, NotFound
+from tests.ci.project import STEPS, Project, begun
+
+DATASET = (
+    STEPS
+    + '\nrows = el.dataset("rows", key="id", inputs=["x"])\n\n\n@el.pipeline\ndef train() -> str:\n    return told(rows)\n'
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return begun(tmp_path / "repo", {"loop.py": STEPS, "README.md": "hello"})
+
+
+def states(report: ci.Report, pipeline: str = "report") -> dict[str, str]:
+    one = next(each for each in report.pipelines if each.name == pipeline)
+    return {} if one.head is None else {step.name: step.state for step in one.head.steps}
+
+
+def test_a_change_runs_what_it_touches_and_takes_the_rest_from_the_base(project: Project) -> None:
+    project.branch("topic", {"loop.py": STEPS.replace("things", "parts")})
+    report = project.check()
+    assert (report.verdict, report.sentence) == ("passed", "report ran.")
+    assert states(report) == {"count": "cached", "told": "done"}
+    assert states(report, "beside") == {}
+    assert report.pipelines[0].touched.steps[0].reasons == ("source loop:told was rewritten",)
+    assert report.base is not None
+    assert (report.base.name, report.base.is_cached) == ("main", False)
+    assert not (project.root / ".everloop" / "everloop.db").exists()  # the workspace is not touched
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_the_results_of_a_base_are_kept_by_its_commit(project: Project) -> None:
+    project.branch("one", {"loop.py": STEPS.replace("things", "parts")})
+    project.check()
+    project.branch("two", {"loop.py": STEPS.replace("START = 3", "START = 4")})
+    report = project.check()
+    assert report.base is not None
+    assert report.base.is_cached
+    assert states(report) == {"count": "done", "told": "done"}
+    project.git("checkout", "--quiet", "main")
+    project.commit({"loop.py": STEPS.replace("2 * number", "3 * number")})
+    project.branch("three", {"loop.py": STEPS.replace("2 * number", "4 * number")})
+    moved_on = project.check()
+    assert moved_on.base is not None
+    assert not moved_on.base.is_cached
+
+
+def test_the_base_itself_is_run_whole_and_kept_for_its_changes(project: Project) -> None:
+    report = project.check()
+    assert report.base is None
+    assert states(report) == {"count": "done", "told": "done"}
+    assert states(report, "beside") == {"other": "done"}
+    assert "main was checked by itself" in report.notes[0]
+    project.branch("topic", {"loop.py": STEPS.replace("things", "parts")})
+    after = project.check()
+    assert after.base is not None
+    assert after.base.is_cached
+
+
+def test_a_change_of_no_step_runs_nothing_and_says_so(project: Project) -> None:
+    quiet = STEPS.replace("START = 3", "# how many\nSTART = 3")
+    project.branch("topic", {"README.md": "other", "loop.py": quiet, "notes.txt": "new"})
+    report = project.check()
+    assert report.verdict == "passed"
+    assert report.sentence == "The change touches no step, no gate and no data: nothing had to run."
+    assert report.changed_files == ("README.md", "loop.py", "notes.txt")
+    assert report.unreached == ("README.md", "notes.txt")
+    assert not (project.root / ".everloop" / "ci" / "head").exists()
+
+
+def test_a_step_that_fails_is_told_with_its_place(project: Project) -> None:
+    project.branch(
+        "topic", {"loop.py": STEPS.replace("return doubled(start)", 'raise ValueError("no such number")')}
+    )
+    report = project.check()
+    assert (report.verdict, report.sentence) == ("failed", "report failed in step count.")
+    (remark,) = report.annotations
+    line = 1 + STEPS[: STEPS.index("@el.step\ndef count")].count("\n")
+    assert (remark.level, remark.file, remark.line) == ("error", "loop.py", line)
+    assert "ValueError: no such number" in remark.message
+
+
+def test_a_step_that_takes_its_process_down_fails_the_check_alone(project: Project) -> None:
+    killed = STEPS.replace("return doubled(start)", "import os\n    os.kill(os.getpid(), 9)\n    return 1")
+    project.branch("topic", {"loop.py": killed})
+    report = project.check()
+    assert report.verdict == "failed"
+    assert report.pipelines[0].head is not None
+    assert "was killed by signal 9" in str(report.pipelines[0].head.failure)
+
+
+def test_a_base_that_fails_is_reported_and_does_not_fail_the_change(project: Project) -> None:
+    project.commit({"loop.py": STEPS.replace("return doubled(start)", 'raise ValueError("broken before")')})
+    project.branch("mended", {"loop.py": STEPS})
+    report = project.check()
+    assert report.verdict == "passed"
+    assert states(report) == {"count": "done", "told": "done"}
+    assert "There is no comparison of report, as it failed on the base main" in report.problems[0]
+    assert "broken before" in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("import nothing_of_this_name\n", "there is no module 'nothing_of_this_name'"),
+        ("def (:\n", "line 1: invalid syntax"),
+    ],
+)
+def test_a_loop_file_that_cannot_be_loaded_fails_the_change_but_not_as_a_base(
+    project: Project, broken: str, told: str
+) -> None:
+    project.branch("topic", {"loop.py": broken})
+    report = project.check()
+    assert (report.verdict, report.sentence) == ("failed", "loop.py cannot be loaded.")
+    assert told in report.problems[0]
+    assert (report.annotations[0].file, report.annotations[0].line) == ("loop.py", 1)
+    project.git("checkout", "--quiet", "main")
+    project.commit({"loop.py": broken})
+    project.branch("mended", {"loop.py": STEPS})
+    mended = project.check()
+    assert mended.verdict == "passed"
+    assert told in mended.problems[0]
+
+
+def test_a_base_without_a_loop_file_leaves_nothing_to_compare_with(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"README.md": "hello"})
+    project.branch("first", {"loop.py": STEPS})
+    report = project.check()
+    assert (report.verdict, states(report)) == ("passed", {"count": "done", "told": "done"})
+    assert "The base main has no loop.py yet" in report.notes[0]
+
+
+def test_uncommitted_changes_are_checked_and_named(project: Project) -> None:
+    (project.root / "loop.py").write_text(STEPS.replace("things", "parts"))
+    report = project.check()
+    assert report.head.is_dirty
+    assert report.notes[0] == "Uncommitted changes are part of what was checked: loop.py."
+    assert states(report) == {"count": "cached", "told": "done"}
+
+
+def test_a_project_in_a_folder_of_its_repository_is_told_by_paths_from_the_root(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"ml/loop.py": STEPS, "web/app.js": "1"})
+    failing = STEPS.replace("return doubled(start)", "return 1 / 0")
+    project.branch("topic", {"ml/loop.py": failing, "web/app.js": "2"})
+    report = project.check(file="ml/loop.py")
+    assert report.annotations[0].file == "ml/loop.py"
+    assert report.unreached == ("web/app.js",)
+
+
+def test_the_two_sides_do_not_meet_in_one_process(project: Project) -> None:
+    """What the base defines or changes at import is not there when the change is loaded."""
+    lasting = STEPS + "\nimport os\nos.environ['LEFT_BY'] = 'base'\n"
+    project.commit({"loop.py": lasting})
+    project.branch(
+        "topic",
+        {"loop.py": STEPS.replace("return 1", "import os\n    return len(os.environ.get('LEFT_BY', ''))")},
+    )
+    report = project.check()
+    assert report.verdict == "passed"
+    assert report.pipelines[1].head is not None
+
+
+def test_data_that_are_nowhere_are_told_before_anything_runs(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"loop.py": STEPS})
+    project.branch("topic", {"loop.py": DATASET})
+    with pytest.raises(
+        Invalid, match=r"loop.py declares the dataset 'rows', and .* is no workspace.*everloop-ci.toml"
+    ):
+        project.check()
+
+
+def test_a_file_that_is_not_there_and_a_dataset_without_a_file_are_told(tmp_path: Path) -> None:
+    project = begun(
+        tmp_path / "repo", {"loop.py": DATASET, "everloop-ci.toml": "[data.rows]\nfile = 'rows.csv'\n"}
+    )
+    with pytest.raises(NotFound, match=r"names rows.csv, which is not in .*has to be fetched"):
+        project.check()
+    project.commit({"everloop-ci.toml": ""})
+    with pytest.raises(
+        Invalid, match=r"declares the dataset 'rows', for which everloop-ci.toml names no file.*\[data.rows\]"
+    ):
+        project.check()
+
+
+def test_there_has_to_be_a_loop_file(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"README.md": "hello"})
+    with pytest.raises(NotFound, match=r"there is no loop file .*everloop init"):
+        project.check()
+
+
+def test_only_the_bases_used_last_are_kept(project: Project) -> None:
+    folder = project.root / ".everloop" / "ci" / "base"
+    for number in range(8):
+        (folder / f"old{number}").mkdir(parents=True)
+        os.utime(folder / f"old{number}", (number, number))
+    project.branch("topic", {"loop.py": STEPS.replace("things", "parts")})
+    project.check()
+    left = sorted(one.name for one in folder.iterdir())
+    assert [name for name in left if name.startswith("old")] == ["old4", "old5", "old6", "old7"]
+    assert len(left) == 5
