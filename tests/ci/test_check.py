@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from everloop import ci
+from everloop.ci import homes
 from everloop.errors import Invalid, NotFound
 from tests.ci.project import STEPS, Project, begun
 
@@ -40,32 +41,24 @@ def test_a_change_runs_what_it_touches_and_takes_the_rest_from_the_base(project:
     assert project.git("status", "--porcelain") == ""
 
 
-def test_the_results_of_a_base_are_kept_by_its_commit(project: Project) -> None:
-    project.branch("one", {"loop.py": STEPS.replace("things", "parts")})
-    project.check()
-    project.branch("two", {"loop.py": STEPS.replace("START = 3", "START = 4")})
-    report = project.check()
-    assert report.base is not None
-    assert report.base.is_cached
-    assert states(report) == {"count": "done", "told": "done"}
-    project.git("checkout", "--quiet", "main")
-    project.commit({"loop.py": STEPS.replace("2 * number", "3 * number")})
-    project.branch("three", {"loop.py": STEPS.replace("2 * number", "4 * number")})
-    moved_on = project.check()
-    assert moved_on.base is not None
-    assert not moved_on.base.is_cached
-
-
-def test_the_base_itself_is_run_whole_and_kept_for_its_changes(project: Project) -> None:
+def test_the_base_itself_is_run_whole_and_its_results_are_kept_by_commit(project: Project) -> None:
     report = project.check()
     assert report.base is None
-    assert states(report) == {"count": "done", "told": "done"}
-    assert states(report, "beside") == {"other": "done"}
+    assert (states(report), states(report, "beside")) == (
+        {"count": "done", "told": "done"},
+        {"other": "done"},
+    )
     assert "main was checked by itself" in report.notes[0]
-    project.branch("topic", {"loop.py": STEPS.replace("things", "parts")})
+    project.branch("one", {"loop.py": STEPS.replace("START = 3", "START = 4")})
     after = project.check()
     assert after.base is not None
     assert after.base.is_cached
+    project.git("checkout", "--quiet", "main")
+    project.commit({"loop.py": STEPS.replace("2 * number", "3 * number")})
+    project.branch("two", {"loop.py": STEPS.replace("2 * number", "4 * number")})
+    moved_on = project.check()
+    assert moved_on.base is not None
+    assert not moved_on.base.is_cached
 
 
 def test_a_change_of_no_step_runs_nothing_and_says_so(project: Project) -> None:
@@ -159,16 +152,10 @@ def test_a_project_in_a_folder_of_its_repository_is_told_by_paths_from_the_root(
 
 
 def test_the_two_sides_do_not_meet_in_one_process(project: Project) -> None:
-    """What the base defines or changes at import is not there when the change is loaded."""
-    lasting = STEPS + "\nimport os\nos.environ['LEFT_BY'] = 'base'\n"
-    project.commit({"loop.py": lasting})
-    project.branch(
-        "topic",
-        {"loop.py": STEPS.replace("return 1", "import os\n    return len(os.environ.get('LEFT_BY', ''))")},
-    )
-    report = project.check()
-    assert report.verdict == "passed"
-    assert report.pipelines[1].head is not None
+    """What the base leaves behind when it is imported is not there when the change is."""
+    project.commit({"loop.py": STEPS + "\nimport os\nos.environ['LEFT_BY'] = 'base'\n"})
+    project.branch("topic", {"loop.py": STEPS + "\nimport os\nassert 'LEFT_BY' not in os.environ\n"})
+    assert project.check().verdict == "passed"
 
 
 def test_data_that_are_nowhere_are_told_before_anything_runs(tmp_path: Path) -> None:
@@ -199,13 +186,15 @@ def test_there_has_to_be_a_loop_file(tmp_path: Path) -> None:
         project.check()
 
 
-def test_only_the_bases_used_last_are_kept(project: Project) -> None:
-    folder = project.root / ".everloop" / "ci" / "base"
+def test_only_the_bases_used_last_are_kept(tmp_path: Path) -> None:
     for number in range(8):
-        (folder / f"old{number}").mkdir(parents=True)
-        os.utime(folder / f"old{number}", (number, number))
-    project.branch("topic", {"loop.py": STEPS.replace("things", "parts")})
-    project.check()
-    left = sorted(one.name for one in folder.iterdir())
-    assert [name for name in left if name.startswith("old")] == ["old4", "old5", "old6", "old7"]
-    assert len(left) == 5
+        (tmp_path / "base" / f"old{number}").mkdir(parents=True)
+        os.utime(tmp_path / "base" / f"old{number}", (number, number))
+    homes.forget_old(tmp_path)
+    assert sorted(one.name for one in (tmp_path / "base").iterdir()) == [
+        "old3",
+        "old4",
+        "old5",
+        "old6",
+        "old7",
+    ]

@@ -26,6 +26,10 @@ MARK = "<!-- everloop ci -->"  # by which a bot finds its comment again
 _LONGEST = 60_000  # characters; GitHub refuses a comment of 65,536
 _ROWS = 40
 _SPECIAL = re.compile(r"([\\`*\[\]|~#])")
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)  # controls, and what turns the direction of text
+_NAMED = re.compile(r"([@#])(?=\w)")
 _EDGE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # underscores inside a word mark nothing up
 
 
@@ -40,13 +44,22 @@ def markdown(report: Report) -> str:
 
 def escaped(text: str) -> str:
     """A text of others on one line, to be read as it stands."""
-    plain = html.escape(" ".join(text.split()), quote=False)
-    return _EDGE.sub(r"\\_", _SPECIAL.sub(r"\\\1", plain)).replace("@", "&#64;").replace("://", ":&#47;&#47;")
+    plain = _EDGE.sub(r"\\_", _SPECIAL.sub(r"\\\1", _tame(text)))
+    return plain.replace("://", ":&#47;&#47;")  # no link is made of an address
+
+
+def _tame(text: str) -> str:
+    """On one line, without tags; a space of no width keeps a service from seeing a person or an issue named."""
+    return _NAMED.sub("\\1\u200b", html.escape(_one_line(text), quote=False))
+
+
+def _one_line(text: str) -> str:
+    return _UNSEEN.sub("\ufffd", " ".join(text.split()))
 
 
 def code(text: str) -> str:
     """A name of others as code, in which nothing is marked up."""
-    plain = " ".join(text.split()).replace("|", r"\|")
+    plain = _one_line(text).replace("|", r"\|")
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
     space = " " if longest else ""
@@ -163,7 +176,7 @@ def _gates(one: PipelineReport) -> Iterator[str]:
 
 def _details(summary: str, lines: Iterable[str]) -> Iterator[str]:
     yield ""
-    yield f"<details><summary>{html.escape(summary)}</summary>"
+    yield f"<details><summary>{_tame(summary)}</summary>"
     yield ""
     yield from list(lines)[: _ROWS + 4]
     yield ""
