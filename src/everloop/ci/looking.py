@@ -103,8 +103,12 @@ def _lines(file: Path) -> Iterator[tuple[str, int]]:
         yield f"model:{model}", call.lineno
         for inner in ast.walk(call):
             about = _named(inner, "gate")
-            if about is not None and isinstance(inner, ast.Call):
-                yield f"gate:{model}:{about}", inner.lineno
+            if about is None or not isinstance(inner, ast.Call):
+                continue
+            yield f"gate:{model}:{about}", inner.lineno
+            for bound in inner.keywords:  # a metric's gates are told apart by their bounds
+                name = str(bound.arg).replace("below_live_by_at_most", "against_live")
+                yield f"gate:{model}:{about}:{name}", inner.lineno
 
 
 def _named(node: ast.AST, function: str) -> str | None:

@@ -249,8 +249,11 @@ def _of_pipeline(
         title = f"{one.name}: step {head.failed_step} failed" if step is not None else f"{one.name} failed"
         yield Annotation("error", path(at[0]), at[1], title, head.failure, f"{one.name} {name}")
     here = look.lines.get(f"model:{one.model}", declared.line)
+    warned_before = {gate.name for gate in (one.base.gates if one.base else ()) if gate.verdict == "warned"}
     for gate in head.gates:
-        if gate.verdict not in ("failed", "warned"):
+        if gate.verdict not in ("failed", "warned") or (
+            gate.verdict == "warned" and gate.name in warned_before
+        ):
             continue
         about = gate.name if f"gate:{one.model}:{gate.name}" in look.lines else gate.name.rpartition(":")[0]
         line = look.lines.get(f"gate:{one.model}:{about}", here)
