@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
 from everloop import ci
-from everloop.cli.entry import everloop
 from everloop.errors import Conflict
 from tests.ci.project import DATA, MODEL, STEPS, Project, begun, people
 from tests.cli.test_entry import run
+from tests.cli.test_help import check_parses
 
+DELIVERED = MODEL + '\nlive = el.endpoint("left", model, rollout=el.canary(100))\n'
 WORKFLOWS = Path(".github/workflows")
 
 
@@ -27,28 +28,28 @@ def project(tmp_path: Path) -> Project:
     return begun(tmp_path / "repo", {"loop.py": MODEL, "people.csv": people()})
 
 
-def written(project: Project, service: Any, folder: str = "") -> dict[str, dict[str, Any]]:
+def written(project: Project, service: Any, folder: str = "") -> dict[str, dict[Any, Any]]:
     """The files by their path in the repository, as YAML reads them."""
     files = ci.write_flows(project.root / folder / "loop.py", service).files
     read = {one.relative_to(project.root).as_posix(): one.read_text() for one in files}
     return {name: yaml.safe_load(text) for name, text in read.items() if name.endswith(".yml")}
 
 
-def lines_in(value: Any) -> Iterator[str]:
+def scripts_in(value: Any, key: str = "") -> Iterator[str]:
     """Every line of a script in a workflow."""
     if isinstance(value, dict):
-        for one in value.values():
-            yield from lines_in(one)
+        for name, one in value.items():
+            yield from scripts_in(one, str(name))
     elif isinstance(value, list):
         for one in value:
-            yield from lines_in(one)
-    elif isinstance(value, str):
-        yield from value.splitlines()
+            yield from scripts_in(one, key)
+    elif key in ("run", "script", "before_script"):
+        yield from str(value).splitlines()
 
 
 def commands_in(value: Any) -> list[list[str]]:
     """The words of each everloop command in a workflow, without what it is piped into."""
-    found = (re.match(r"everloop [^|]+", line.strip()) for line in lines_in(value))
+    found = (re.match(r"everloop [^|]+", line.strip()) for line in scripts_in(value))
     return [shlex.split(one.group(), comments=True)[1:] for one in found if one]
 
 
@@ -57,23 +58,7 @@ def test_every_command_exists_with_its_options(project: Project, service: str) -
     commands = [words for one in written(project, service).values() for words in commands_in(one)]
     assert {words[0] for words in commands} >= {"ci", "apply", "data", "labels", "run", "models", "work"}
     for words in commands:
-        parse(
-            everloop,
-            [
-                word
-                for word in words
-                if word not in ("--json", "--actor", "gitlab:$GITLAB_USER_LOGIN", "github:$GITHUB_ACTOR")
-            ],
-        )
-
-
-def parse(command: click.Command, words: list[str]) -> None:
-    """Raises where a command line would be refused, down to the last subcommand."""
-    context = command.make_context("everloop", list(words), resilient_parsing=False)
-    if isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        assert found is not None, name
-        parse(found, rest)
+        check_parses(words)
 
 
 def test_actions_are_pinned_by_commit_and_rights_are_least(project: Project) -> None:
@@ -194,7 +179,7 @@ def test_a_project_without_a_model_is_checked_and_trained(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_lines_of_a_delivery_put_a_merged_model_live(project: Project, tmp_path: Path) -> None:
-    project.commit({"loop.py": MODEL + DELIVERED})
+    project.commit({"loop.py": DELIVERED})
     jobs = written(project, "github")[".github/workflows/everloop-deliver.yml"]["jobs"]
     script = [
         step["run"]
@@ -215,19 +200,15 @@ def test_the_lines_of_a_delivery_put_a_merged_model_live(project: Project, tmp_p
     assert "left@1 100 %" in told
 
 
-DELIVERED = """
-model_approved = el.endpoint("left", model, rollout=el.canary(100))
-"""
-
-
 def shell(project: Project, lines: list[str], variables: dict[str, str]) -> tuple[int, str]:
     from everloop.settings import child_environment, load_settings  # noqa: PLC0415  (of this test alone)
 
     settings = load_settings(project.root / ".everloop", environ={}, actor="github-actions")
+    env = child_environment(settings, **variables)
     ended = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", "\n".join(lines)],  # noqa: S607  (as the service runs it)
         cwd=project.root,
-        env=child_environment(settings, **variables),
+        env={**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
