@@ -112,10 +112,12 @@ def _flows(
     from everloop import ci, loop
 
     written = ci.write_flows(into / loop.LOOP_FILE, service, force=force)
-    out.say(f"Wrote {', '.join(map(str, written.files))}.")
+    here = Path.cwd()
+    files = [one.relative_to(here) if one.is_relative_to(here) else one for one in written.files]
+    out.say(f"Wrote {', '.join(map(str, files))}.")
     for one in written.left:
         out.say(one)
-    return list(written.files), list(written.left)
+    return files, list(written.left)
 
 
 def _names(inputs: str | None) -> tuple[str, ...]:
