@@ -12,7 +12,7 @@ import getpass
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +21,7 @@ from everloop.errors import Invalid
 
 DEFAULT_HOME = ".everloop"
 FILE_NAME = "settings.toml"
-_SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|DATABASE_URL|DSN", re.IGNORECASE
-)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|_?KEY$|DATABASE_URL|DSN", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # shorter ones would be found in the middle of words
 
 
@@ -127,6 +125,11 @@ def library_variables(names: Iterable[str]) -> dict[str, str]:
 def outside_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of the named environment variables that are set to something: what a CI service tells of its job."""
     return {name: value for name, value in library_variables(names).items() if value}
+
+
+def environment_without(names: Collection[str]) -> dict[str, str]:
+    """This process's environment without some variables, for a program that they would mislead."""
+    return {name: value for name, value in os.environ.items() if name not in names}  # noqa: TID251  (this is the one place)
 
 
 def secret_values() -> frozenset[str]:

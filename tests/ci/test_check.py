@@ -9,7 +9,7 @@ import pytest
 
 from everloop import ci
 from everloop.ci import homes
-from everloop.errors import Invalid, NotFound
+from everloop.errors import Invalid, NotFound, NotReady
 from tests.ci.project import STEPS, Project, begun
 
 DATASET = (
@@ -72,25 +72,29 @@ def test_a_change_of_no_step_runs_nothing_and_says_so(project: Project) -> None:
     assert not (project.root / ".everloop" / "ci" / "head").exists()
 
 
-def test_a_step_that_fails_is_told_with_its_place(project: Project) -> None:
-    project.branch(
-        "topic", {"loop.py": STEPS.replace("return doubled(start)", 'raise ValueError("no such number")')}
-    )
+def test_a_step_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"loop.py": STEPS.replace("return doubled(start)", "return 1 / 0")})
     report = project.check()
     assert (report.verdict, report.sentence) == ("failed", "report failed in step count.")
     (remark,) = report.annotations
     line = 1 + STEPS[: STEPS.index("@el.step\ndef count")].count("\n")
     assert (remark.level, remark.file, remark.line) == ("error", "loop.py", line)
-    assert "ValueError: no such number" in remark.message
+    assert "ZeroDivisionError: division by zero" in remark.message
 
 
-def test_a_step_that_takes_its_process_down_fails_the_check_alone(project: Project) -> None:
+def test_a_step_that_takes_its_process_down_fails_the_check_alone(tmp_path: Path) -> None:
     killed = STEPS.replace("return doubled(start)", "import os\n    os.kill(os.getpid(), 9)\n    return 1")
-    project.branch("topic", {"loop.py": killed})
-    report = project.check()
+    report = begun(tmp_path / "repo", {"loop.py": killed}).check()
     assert report.verdict == "failed"
     assert report.pipelines[0].head is not None
     assert "was killed by signal 9" in str(report.pipelines[0].head.failure)
+
+
+def test_code_that_reads_or_prints_does_not_get_between_the_processes(tmp_path: Path) -> None:
+    talking = STEPS.replace(
+        "return doubled(start)", "import sys\n    print('{}', sys.stdin.read())\n    return 1"
+    )
+    assert begun(tmp_path / "repo", {"loop.py": "print('{}')\n" + talking}).check().verdict == "passed"
 
 
 def test_a_base_that_fails_is_reported_and_does_not_fail_the_change(project: Project) -> None:
@@ -103,27 +107,18 @@ def test_a_base_that_fails_is_reported_and_does_not_fail_the_change(project: Pro
     assert "broken before" in report.problems[0]
 
 
-@pytest.mark.parametrize(
-    ("broken", "told"),
-    [
-        ("import nothing_of_this_name\n", "there is no module 'nothing_of_this_name'"),
-        ("def (:\n", "line 1: invalid syntax"),
-    ],
-)
-def test_a_loop_file_that_cannot_be_loaded_fails_the_change_but_not_as_a_base(
-    project: Project, broken: str, told: str
-) -> None:
-    project.branch("topic", {"loop.py": broken})
+def test_a_loop_file_that_cannot_be_loaded_fails_the_change_but_not_as_a_base(project: Project) -> None:
+    project.branch("topic", {"loop.py": "import everloop\ndef (:\n"})
     report = project.check()
     assert (report.verdict, report.sentence) == ("failed", "loop.py cannot be loaded.")
-    assert told in report.problems[0]
-    assert (report.annotations[0].file, report.annotations[0].line) == ("loop.py", 1)
+    assert "line 2: invalid syntax" in report.problems[0]
+    assert (report.annotations[0].file, report.annotations[0].line) == ("loop.py", 2)
     project.git("checkout", "--quiet", "main")
-    project.commit({"loop.py": broken})
+    project.commit({"loop.py": "import nothing_of_this_name\n"})
     project.branch("mended", {"loop.py": STEPS})
     mended = project.check()
     assert mended.verdict == "passed"
-    assert told in mended.problems[0]
+    assert "there is no module 'nothing_of_this_name'" in mended.problems[0]
 
 
 def test_a_base_without_a_loop_file_leaves_nothing_to_compare_with(tmp_path: Path) -> None:
@@ -173,7 +168,7 @@ def test_a_file_that_is_not_there_and_a_dataset_without_a_file_are_told(tmp_path
     )
     with pytest.raises(NotFound, match=r"names rows.csv, which is not in .*has to be fetched"):
         project.check()
-    project.commit({"everloop-ci.toml": ""})
+    project.commit({"everloop-ci.toml": "[data.others]\nfile = 'loop.py'\n"})
     with pytest.raises(
         Invalid, match=r"declares the dataset 'rows', for which everloop-ci.toml names no file.*\[data.rows\]"
     ):
@@ -198,3 +193,32 @@ def test_only_the_bases_used_last_are_kept(tmp_path: Path) -> None:
         "old6",
         "old7",
     ]
+
+
+def test_two_checks_do_not_work_in_one_home_at_a_time(project: Project) -> None:
+    with (
+        homes.only_check(project.root / ".everloop" / "ci"),
+        pytest.raises(NotReady, match="another check is running"),
+    ):
+        project.check()
+
+
+def test_parameters_come_from_the_file_and_a_pipeline_that_lacks_one_is_told(tmp_path: Path) -> None:
+    needing = STEPS.replace("def report() -> str:", "def report(start: int) -> str:").replace(
+        "count(START)", "count(start)"
+    )
+    given = "[params.report]\nstart = 5\n"
+    project = begun(tmp_path / "repo", {"loop.py": needing, "everloop-ci.toml": given})
+    project.branch("topic", {"everloop-ci.toml": given.replace("5", "6")})
+    report = project.check()
+    assert report.verdict == "passed"
+    assert report.pipelines[0].touched.steps[0].reasons == (
+        "it is called as count(start=6) instead of count(start=5)",
+    )
+    project.commit({"everloop-ci.toml": ""})
+    lacking = project.check()
+    assert (lacking.verdict, lacking.sentence) == ("failed", "report failed.")
+    assert "needs the parameter 'start'" in lacking.annotations[0].message
+    project.commit({"everloop-ci.toml": "[params.reprot]\nstart = 5\n"})
+    with pytest.raises(Invalid, match="gives parameters for 'reprot', which is no pipeline"):
+        project.check()

@@ -140,3 +140,15 @@ def test_the_base_is_checked_out_beside_and_leaves_nothing_behind(project: Proje
     assert not folder.exists()
     assert (project.git("status", "--porcelain", "--branch"), project.git("branch", "--list")) == before
     assert project.git("worktree", "list").count("\n") == 0
+
+
+def test_a_hook_of_git_may_run_a_check(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git tells its hooks a folder and an index of its own by variables, which another folder's commands would follow."""
+    commit = project.git("rev-parse", "main")
+    monkeypatch.setenv("GIT_DIR", str(project.root / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    with checked_out(repository_of(project.root), commit) as folder:
+        assert (folder / "a.txt").read_text() == "2"
+    assert not (tmp_path / "index").exists()

@@ -49,7 +49,7 @@ def check(
     Invalid, NotFound
         There is no loop file, no repository, no base, or no data; nothing was run.
     NotReady, StorageFailed
-        git does not answer, or the disk does not take it.
+        git does not answer, another check runs in this home, or the disk does not take it.
     """
     if not file.is_file():
         raise NotFound(
@@ -63,6 +63,7 @@ def check(
     if not uncommitted and start is not None and start.commit == repo.commit:
         start = None
     with ExitStack() as stack:
+        stack.enter_context(homes.only_check(settings.home / homes.FOLDER))
         one = _Check(file, repo, start, uncommitted, settings, run_all, say, stack)
         found = one.found()
     return report_of(replace(found, seconds=time.perf_counter() - began))
@@ -112,8 +113,7 @@ class _Check:
         )
         if answer.look is None:
             return found
-        if head.sources is not None:
-            check_complete(head.sources, answer.look, self.place)
+        check_complete(head.sources, answer.look, self.place)
         if self.base is None and not self.uncommitted:
             return self._base_itself(found, head, answer.look)
         return self._against_base(found, head, answer.look)
@@ -149,7 +149,8 @@ class _Check:
         if not names:
             return found
         if kept is not None and before is not None:
-            is_cached = set(names) & set(kept.names) <= set(kept.outcomes)
+            shared = set(names) & set(kept.names)
+            is_cached = bool(shared) and shared <= set(kept.outcomes)
             kept = self._run_base(kept, before, names)
             found = replace(found, base_outcomes=kept.outcomes, is_cached=is_cached)
         answer = self._run_head(kept, head, look, names)
@@ -172,7 +173,7 @@ class _Check:
         return self._checkout("base", file, read_sources(file.parent) or read_sources(self.file.parent))
 
     def _checkout(self, title: str, file: Path, sources: Sources | None) -> Checkout:
-        here = None if sources is None else located(sources, file.parent, self.file.parent)
+        here = located(sources or Sources(), file.parent, self.file.parent)
         home = homes.head_home(self.ci)
         return self.stack.enter_context(Checkout(title, file, here, self.settings, home))
 
@@ -220,7 +221,7 @@ class _Check:
 
     def _fresh(self, home: Path, side: Checkout, look: Look | None) -> None:
         """A home that holds the workspace's data, or nothing where files are named or no data are declared."""
-        if side.sources is None and look is not None and declared_data(look):
+        if not side.sources.has_files and look is not None and declared_data(look):
             with open_workspace(settings=self.settings) as ws:
                 homes.copied_home(ws, home)
         else:

@@ -29,7 +29,7 @@ class Checkout:
 
     title: str
     file: Path
-    sources: Sources | None
+    sources: Sources
     settings: Settings
     home: Path
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -52,7 +52,7 @@ class Checkout:
 
     def look(self) -> Answer:
         """What the loop file declares, or why that is not known. Raises EverloopError when its process dies of it."""
-        answer, how = self._ask(Asked("look", str(self.file)))
+        answer, how = self._ask(Asked("look", str(self.file), sources=self.sources))
         if answer is None:
             raise EverloopError(
                 f"the process that looks at {self.file} {how}; its last words are above. Load the file by hand to see why: "
@@ -72,7 +72,7 @@ class Checkout:
             actor=self.settings.actor,
             reason=reason,
             pipelines=pipelines,
-            sources=self.sources or Sources(),
+            sources=self.sources,
             base=base,
         )
         answer, how = self._ask(asked)

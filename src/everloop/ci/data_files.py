@@ -1,4 +1,4 @@
-"""`everloop-ci.toml`: which files of the repository hold the rows and labels that a check trains on.
+"""`everloop-ci.toml`: which files of the repository hold the rows and labels that a check trains on, and its parameters.
 
     [data.customers]                 # a dataset of the loop file
     file = "customers.csv"
@@ -9,6 +9,9 @@
     value = "churned"
     skip_unknown = true              # leave labels out that are no class of the set; otherwise they are refused
 
+    [params.train]                   # values for a pipeline's parameters; those without a default need one
+    c = 4.0
+
 Paths are relative to the file. A file that is not in the base's checkout, as one that is fetched
 before and that git does not hold, is the same on both sides.
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,16 +56,23 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the rows and labels of one side come from."""
+    """Where the rows and labels of one side come from, and the values of its pipelines' parameters."""
 
     data: tuple[DataFile, ...] = ()
     labels: tuple[LabelFile, ...] = ()
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether rows and labels come from files; otherwise they come from the workspace."""
+        return bool(self.data or self.labels)
 
     def only(self, declared: Collection[str]) -> Sources:
         """The sources of what is declared, by `dataset:name` and `labels:name`."""
         return Sources(
             tuple(one for one in self.data if f"dataset:{one.name}" in declared),
             tuple(one for one in self.labels if f"labels:{one.name}" in declared),
+            self.params,
         )
 
     def digests(self) -> dict[str, str]:
@@ -70,7 +80,7 @@ class Sources:
         told: dict[str, str] = {f"dataset {one.name}": one.digest for one in self.data}
         for one in self.labels:
             told[f"labels {one.name}"] = f"{one.digest} {one.key} {one.value} {one.skip_unknown}"
-        return told
+        return told | {f"params {name}": repr(values) for name, values in self.params.items()}
 
 
 def read_sources(folder: Path) -> Sources | None:
@@ -88,13 +98,14 @@ def read_sources(folder: Path) -> Sources | None:
         stated = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} is not valid TOML: {error}. Mend it.") from error
-    _check_names(path, "", stated, ("data", "labels"))
+    _check_names(path, "", stated, ("data", "labels", "params"))
     return Sources(
         tuple(
             DataFile(name, **_texts(path, f"data.{name}", values, ("file",)))
             for name, values in _tables(path, stated, "data").items()
         ),
         tuple(_labels(path, name, values) for name, values in _tables(path, stated, "labels").items()),
+        _tables(path, stated, "params"),
     )
 
 
@@ -109,6 +120,7 @@ def located(sources: Sources, folder: Path, otherwise: Path) -> Sources:
     return Sources(
         tuple(_located(one, folder, otherwise) for one in sources.data),
         tuple(_located(one, folder, otherwise) for one in sources.labels),
+        sources.params,
     )
 
 
@@ -126,8 +138,8 @@ def _tables(path: Path, stated: Mapping[str, Any], kind: str) -> Mapping[str, Ma
     for name, values in tables.items() if isinstance(tables, dict) else [(None, None)]:
         if not isinstance(values, dict):
             raise Invalid(
-                f"{path}: {kind} holds no table {'' if name is None else repr(name)}; each source is one, such as "
-                f"[{kind}.customers]. Mend it."
+                f"{path}: {kind} holds no table {'' if name is None else repr(name)}; each of them is one, such as "
+                f"[{kind}.{'train' if kind == 'params' else 'customers'}]. Mend it."
             )
     found: Mapping[str, Mapping[str, Any]] = tables
     return found

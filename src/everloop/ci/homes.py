@@ -7,9 +7,11 @@ its cache, and both sides' runs can be compared in it. The user's home is read, 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from everloop.ci.records import Look, Outcome
-from everloop.errors import Invalid, StorageFailed
+from everloop.errors import Invalid, NotReady, StorageFailed
 from everloop.workspace import CLOCK_FILE, Workspace
 
 T = TypeVar("T")
@@ -56,6 +58,25 @@ def kept_base(ci: Path, commit: str, digest: str) -> Kept:
     return Kept(folder, _read(folder / "look.json", Look), stated)
 
 
+@contextmanager
+def only_check(ci: Path) -> Iterator[None]:
+    """Let no other check work in this folder meanwhile. Raises NotReady when one does."""
+    try:
+        ci.mkdir(parents=True, exist_ok=True)
+        (ci / ".gitignore").write_text("*\n")  # what checks leave is no part of the repository around it
+        lock = (ci / "lock").open("w")
+    except OSError as error:
+        raise _unwritable(ci, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NotReady(
+                f"another check is running in {ci}; one at a time works there. Wait for it, or name another home with --home."
+            ) from error
+        yield
+
+
 def head_home(ci: Path) -> Path:
     """The folder in which changes are run."""
     return ci / "head"
@@ -86,14 +107,9 @@ def forget_old(ci: Path) -> None:
 
 def new_home(folder: Path, *, copy_of: Path | None = None) -> Path:
     """An empty folder for a home, or a copy of a home that no process has open; what was there is gone."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _hide(folder)
-        if copy_of is not None and copy_of.exists():
-            shutil.copytree(copy_of, folder, copy_function=_linked)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    with _whole(folder) as made:
+        if copy_of is not None:
+            shutil.copytree(copy_of, made, copy_function=_linked, dirs_exist_ok=True)
     return folder
 
 
@@ -110,24 +126,28 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
             f"the workspace {ws.home} keeps its database on PostgreSQL, and a check works in a copy of the workspace. "
             "Name the files with rows and labels in everloop-ci.toml; then no workspace is needed."
         )
-    new_home(folder)
-    try:
-        folder.mkdir(parents=True)
-        ws.database.copy_to(folder / "everloop.db")
+    with _whole(folder) as made:
+        ws.database.copy_to(made / "everloop.db")
         for name in _COPIED:
             if (ws.home / name).is_dir():
-                shutil.copytree(ws.home / name, folder / name, copy_function=_linked)
+                shutil.copytree(ws.home / name, made / name, copy_function=_linked)
         if ws.is_simulation:
-            shutil.copy2(ws.home / CLOCK_FILE, folder / CLOCK_FILE)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+            shutil.copy2(ws.home / CLOCK_FILE, made / CLOCK_FILE)
     return folder
 
 
-def _hide(folder: Path) -> None:
-    """Keep what checks leave out of the repository around it."""
-    ci = next(one for one in folder.parents if one.name == FOLDER)
-    (ci / ".gitignore").write_text("*\n")
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A new folder that takes its place when all is in it: a check that is killed leaves no half of one."""
+    half_done = folder.with_name(f".{folder.name}")
+    try:
+        for one in (half_done, folder):
+            shutil.rmtree(one, ignore_errors=True)
+        half_done.mkdir(parents=True)
+        yield half_done
+        half_done.rename(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _linked(source: str, target: str) -> str:

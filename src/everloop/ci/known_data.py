@@ -22,7 +22,7 @@ def declared_data(look: Look) -> tuple[tuple[str, str], ...]:
     return tuple((kind, name) for kind, _, name in parts if kind in ("dataset", "labels"))
 
 
-def digest_of_data(sources: Sources | None, look: Look, settings: Settings, place: str) -> str:
+def digest_of_data(sources: Sources, look: Look, settings: Settings, place: str) -> str:
     """A name for the rows and labels that a loop file is run on, and for how everloop would run it.
 
     Raises
@@ -30,12 +30,9 @@ def digest_of_data(sources: Sources | None, look: Look, settings: Settings, plac
     Invalid
         There are none of a declared dataset or label set.
     """
-    if sources is not None:
-        stated = sources.digests()
-    elif declared := declared_data(look):
-        stated = _in_workspace(declared, settings, place)
-    else:
-        stated = {}
+    stated = sources.digests()
+    if not sources.has_files and (declared := declared_data(look)):
+        stated |= _in_workspace(declared, settings, place)
     told = [
         FORMAT,
         metadata.version("everloop"),
@@ -46,7 +43,18 @@ def digest_of_data(sources: Sources | None, look: Look, settings: Settings, plac
 
 
 def check_complete(sources: Sources, look: Look, place: str) -> None:
-    """Raises Invalid when a declared dataset or label set has no file: half of the data would be another time's."""
+    """Raises Invalid when files are named but not for each declared dataset and label set (half of the data would be another
+    time's), or parameters of a pipeline that is not there.
+    """
+    pipelines = [one.name for one in look.pipelines]
+    for name in sources.params:
+        if name not in pipelines:
+            raise Invalid(
+                f"{NAME} gives parameters for {name!r}, which is no pipeline of {place}; it has {', '.join(pipelines) or 'none'}. "
+                "Name one of these."
+            )
+    if not sources.has_files:
+        return
     named = {("dataset", one.name) for one in sources.data} | {("labels", one.name) for one in sources.labels}
     for kind, name in declared_data(look):
         if (kind, name) not in named:
@@ -56,18 +64,16 @@ def check_complete(sources: Sources, look: Look, place: str) -> None:
             )
 
 
-def moved(before: Sources | None, after: Sources | None) -> Mapping[str, tuple[str | None, str | None]]:
+def moved(before: Sources, after: Sources) -> Mapping[str, tuple[str | None, str | None]]:
     """Digests of the files of both sides, by what they hold; the workspace's data are the same on both."""
-    if before is None or after is None:
+    if not (before.has_files and after.has_files):
         return {}
     old, new = before.digests(), after.digests()
     return {name: (old.get(name), new.get(name)) for name in old.keys() | new.keys()}
 
 
-def paths_in(sources: Sources | None, root: Path) -> tuple[str, ...]:
+def paths_in(sources: Sources, root: Path) -> tuple[str, ...]:
     """The files with data by their paths in the repository, as far as they are in it."""
-    if sources is None:
-        return ()
     files = {Path(one.file) for one in sources.data} | {Path(one.file) for one in sources.labels}
     return tuple(sorted(one.relative_to(root).as_posix() for one in files if one.is_relative_to(root)))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -16,7 +17,7 @@ from everloop.loop import DeclaredDataset, DeclaredLabels, DeclaredModel, Loop
 from everloop.pipelines import Pipeline
 
 
-def look(file: Path) -> Look:
+def look(file: Path, params: Mapping[str, Mapping[str, Any]]) -> Look:
     """Load a loop file and fingerprint its pipelines. This runs the file, so it happens in a process of its own.
 
     Raises
@@ -30,7 +31,10 @@ def look(file: Path) -> Look:
         **{one.name: "dataset" for one in found.declared.of(DeclaredDataset)},
         **{one.name: "labels" for one in found.declared.of(DeclaredLabels)},
     }
-    seen = [_pipeline(found, one, models.get(name), kinds) for name, one in found.pipelines.items()]
+    seen = [
+        _pipeline(found, one, models.get(name), kinds, params.get(name, {}))
+        for name, one in found.pipelines.items()
+    ]
     return Look(
         declared=loop.stored(found.declared),
         pipelines=tuple(seen),
@@ -46,13 +50,17 @@ def look(file: Path) -> Look:
 
 
 def _pipeline(
-    found: Loop, pipeline: Pipeline[..., object], model: str | None, kinds: dict[str, str]
+    found: Loop,
+    pipeline: Pipeline[..., object],
+    model: str | None,
+    kinds: dict[str, str],
+    params: Mapping[str, Any],
 ) -> DeclaredPipeline:
     file, line = _place(
         found, pipeline.function.__code__.co_filename, pipeline.function.__code__.co_firstlineno
     )
     try:
-        planned = pipelines.planned(pipeline, root=found.root)
+        planned = pipelines.planned(pipeline, params, root=found.root)
     except EverloopError as error:
         return DeclaredPipeline(pipeline.name, model, (), "", file, line, str(error))
     functions = {node.name: node.step.function for node in planned.graph.nodes}

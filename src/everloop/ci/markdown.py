@@ -19,7 +19,6 @@ from everloop.ci.wording import (
     labels_moved,
     number,
     ran_and_why,
-    title,
 )
 
 MARK = "<!-- everloop ci -->"  # by which a bot finds its comment again
@@ -80,7 +79,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _top(report: Report) -> Iterator[str]:
     yield MARK
-    yield f"### everloop: {title(report)}"
+    yield f"### everloop: {report.verdict}"
     yield ""
     yield escaped(report.sentence)
     yield ""

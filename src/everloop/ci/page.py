@@ -55,7 +55,6 @@ def _template() -> Template:
         "labels_moved",
         "number",
         "ran_and_why",
-        "title",
     )
     environment.globals |= {name: getattr(wording, name) for name in names} | {"bar": bar}
     return environment.get_template("report.html")

@@ -11,7 +11,7 @@ from everloop.ci.data_files import Sources
 
 FORMAT = "everloop.ci/1"
 
-Verdict = Literal["passed", "failed", "broken"]
+Verdict = Literal["passed", "failed"]
 Level = Literal["error", "warning", "notice"]
 
 
@@ -272,7 +272,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Report:
-    """All that `everloop ci` found. `verdict` is `passed`, `failed` (exit code 3) or `broken` (exit code 1).
+    """All that `everloop ci` found. `verdict` is `passed` or `failed` (exit code 3).
 
     `problems` are what stands in the way of a verdict or of a comparison, `notes` what a reader should know. `unreached`
     are changed files that no step reaches by its code and that are no declared data.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everloop.errors import Invalid, NotReady
+from everloop.settings import environment_without
 
 # What a CI service tells of a pull request: the branch that it goes to, and on GitLab, which does not fetch that branch, the
 # commit that it starts from.
@@ -19,6 +20,15 @@ _BRANCHES = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
 _START = "CI_MERGE_REQUEST_DIFF_BASE_SHA"
 VARIABLES = (*_BRANCHES, _START)
 _GUESSES = ("origin/main", "origin/master", "main", "master")  # after what the remote says
+# What git sets for its hooks; commands for another folder would follow it.
+_OF_A_HOOK = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+)
 _TIMEOUT_S = 300  # a checkout of a large repository
 _FETCH = "On GitHub: actions/checkout with 'fetch-depth: 0'; on GitLab: GIT_DEPTH: 0; by hand: git fetch --unshallow origin."
 
@@ -224,7 +234,9 @@ def _told(answer: subprocess.CompletedProcess[bytes]) -> str:
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *words]
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT_S)
+        return subprocess.run(
+            command, capture_output=True, check=False, timeout=_TIMEOUT_S, env=environment_without(_OF_A_HOOK)
+        )
     except subprocess.TimeoutExpired as error:
         raise NotReady(
             f"git {words[0]} in {folder} took more than {_TIMEOUT_S} s. Run it by hand to see why, then try again."

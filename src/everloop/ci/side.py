@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -29,12 +30,18 @@ from everloop.workspace import Workspace, open_workspace
 
 def main() -> None:
     """Answer what is asked, a line each, until nothing more can be asked."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # the user's code may print
-    for line in sys.stdin.buffer:
+    asks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("rb") as nothing:  # the user's code may read, and may print
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    for line in asks:
         asked = msgspec.json.decode(line, type=Asked)
         try:
-            answer = Answer(look=look(Path(asked.file))) if asked.act == "look" else _run(asked)
+            answer = (
+                Answer(look=look(Path(asked.file), asked.sources.params))
+                if asked.act == "look"
+                else _run(asked)
+            )
         except EverloopError as error:
             answer = Answer(problem=str(error))
         answers.write(msgspec.json.encode(answer) + b"\n")
@@ -109,6 +116,7 @@ def _train(ws: Workspace, found: Loop, pipeline: str, asked: Asked) -> Outcome:
             ws,
             found,
             pipeline,
+            params=asked.sources.params.get(pipeline, {}),
             reason=asked.reason,
             against=None if base is None else base.version,
             on_progress=lambda one: _tell(asked.title, one),
@@ -146,7 +154,11 @@ def _train(ws: Workspace, found: Loop, pipeline: str, asked: Asked) -> Outcome:
             GateEnded(one.name, one.verdict, one.found, one.rule, one.remedy, one.numbers)
             for one in report.results
         ),
-        metrics=dict(registry.version(ws, ended.version).metrics),
+        metrics={
+            name: one
+            for name, one in registry.version(ws, ended.version).metrics.items()
+            if math.isfinite(one)
+        },
     )
 
 

@@ -36,6 +36,9 @@ def touched(
     found = []
     for pipeline in after.pipelines:
         known = before.pipeline(pipeline.name)
+        if known is not None and known.problem is not None and known.problem == pipeline.problem:
+            found.append(Touched(pipeline.name, "asked" if run_all else "untouched"))
+            continue
         if known is None or known.problem is not None:
             found.append(Touched(pipeline.name, "new"))
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from everloop.ci.records import AnswersMoved, DataMoved, LabelsMoved, Metric, PipelineReport, Report
+from everloop.ci.records import AnswersMoved, DataMoved, LabelsMoved, Metric, PipelineReport
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,6 @@ class GatePair:
         return (
             self.after in ("failed", "warned") or self.before in ("failed", "warned") or self.after == "gone"
         )
-
-
-def title(report: Report) -> str:
-    """The verdict in one word."""
-    return {"passed": "passed", "failed": "failed", "broken": "could not be checked"}[report.verdict]
 
 
 def gate_pairs(one: PipelineReport) -> Iterator[GatePair]:

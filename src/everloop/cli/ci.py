@@ -13,8 +13,6 @@ from everloop.cli.output import Output, pass_output
 if TYPE_CHECKING:
     from everloop.ci import Report
 
-_EXIT_CODES = {"passed": 0, "failed": 3, "broken": 1}
-
 
 @click.command()
 @click.option(
@@ -61,7 +59,8 @@ def ci(out: Output, base: str | None, folder: Path, file: Path, run_all: bool) -
     if outside_variables(["GITHUB_ACTIONS"]):
         click.echo(room.github_commands(report.annotations), nl=False, err=out.as_json)
     out.answer(report, "\n".join([*_told(report), f"Reports: {', '.join(map(str, files))}"]))
-    sys.exit(_EXIT_CODES[report.verdict])
+    if report.verdict == "failed":
+        sys.exit(3)
 
 
 def _told(report: Report) -> list[str]:
