@@ -91,18 +91,24 @@ class _Check:
     def ci(self) -> Path:
         return self.settings.home / homes.FOLDER
 
+    @property
+    def _head_name(self) -> str:
+        """The branch; of a detached head what the CI service calls it, else the commit."""
+        told = outside_variables(repository.HEADS)
+        return self.repo.branch or next(iter(told.values()), self.repo.name)
+
     def found(self) -> Found:
         changed = repository.changed_files(
             self.repo, self.base.commit if self.base else None, beside=self.settings.home
         )
         found = Found(
             file=self.place,
-            head=Revision(self.repo.name, self.repo.commit, is_dirty=bool(self.uncommitted)),
+            head=Revision(self._head_name, self.repo.commit, is_dirty=bool(self.uncommitted)),
             base=None if self.base is None else Revision(self.base.name, self.base.commit),
             uncommitted=self.uncommitted,
             changed_files=changed,
         )
-        head = self._checkout("change", self.file, read_sources(self.file.parent))
+        head = self._checkout("change", self.repo.root, read_sources(self.file.parent))
         self.say("Looking at the change ...")
         answer = head.look()
         found = replace(
@@ -159,7 +165,7 @@ class _Check:
             found,
             head_outcomes={one.pipeline: one for one in answer.outcomes},
             compared=dict(answer.compared),
-            remarks=answer.notes,
+            side_notes=answer.notes,
         )
 
     def _base_checkout(self) -> Checkout | None:
@@ -170,12 +176,13 @@ class _Check:
         file = folder / self.place
         if not file.is_file():
             return None
-        return self._checkout("base", file, read_sources(file.parent) or read_sources(self.file.parent))
+        return self._checkout("base", folder, read_sources(file.parent) or read_sources(self.file.parent))
 
-    def _checkout(self, title: str, file: Path, sources: Sources | None) -> Checkout:
+    def _checkout(self, title: str, root: Path, sources: Sources | None) -> Checkout:
+        file = root / self.place
         here = located(sources or Sources(), file.parent, self.file.parent)
         home = homes.head_home(self.ci)
-        return self.stack.enter_context(Checkout(title, file, here, self.settings, home))
+        return self.stack.enter_context(Checkout(title, root, file, here, self.settings, home))
 
     def _looked_at(self, before: Checkout, look: Look) -> tuple[homes.Kept | None, str | None]:
         """What is known of the base, from an earlier check or from a look at it, or why nothing is."""

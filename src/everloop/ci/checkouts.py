@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,13 +21,15 @@ _ENDS_WITHIN_S = 5.0
 
 @dataclass
 class Checkout:
-    """The files of one side. `title` is what it is called; `home` is what its process takes for the workspace's.
+    """The files of one side, in a repository at `root`. `title` is what it is called; `home` is what its process takes for
+    the workspace's.
 
     The process is started when it is first asked, and stays until the checkout is left: what the user's code imports,
     defines or breaks on one side does not reach the other.
     """
 
     title: str
+    root: Path
     file: Path
     sources: Sources
     settings: Settings
@@ -58,7 +60,7 @@ class Checkout:
                 f"the process that looks at {self.file} {how}; its last words are above. Load the file by hand to see why: "
                 f"everloop apply {self.file} --dry-run"
             )
-        return answer
+        return replace(answer, problem=None if answer.problem is None else self._from_root(answer.problem))
 
     def run(
         self, home: Path, pipelines: tuple[str, ...], *, reason: str, base: Mapping[str, Outcome]
@@ -77,7 +79,11 @@ class Checkout:
         )
         answer, how = self._ask(asked)
         if answer is not None and answer.problem is None:
-            return answer
+            told = (
+                replace(one, failure=None if one.failure is None else self._from_root(one.failure))
+                for one in answer.outcomes
+            )
+            return replace(answer, outcomes=tuple(told))
         # the user's code can bring a process down, or take all memory
         problem = (
             f"the process that ran it {how}; its last words are in the log above."
@@ -85,6 +91,10 @@ class Checkout:
             else answer.problem
         )
         return Answer(outcomes=tuple(Outcome(name, "failed", failure=problem) for name in pipelines))
+
+    def _from_root(self, text: str) -> str:
+        """A message with the paths of this side's files as they are in the repository."""
+        return text.replace(f"{self.root}/", "")
 
     def _ask(self, asked: Asked) -> tuple[Answer | None, str]:
         """The answer, or None and how the process ended."""

@@ -165,7 +165,7 @@ def _check_names(path: Path, table: str, values: Mapping[str, Any], known: tuple
 def _located(source: S, folder: Path, otherwise: Path) -> S:
     for path in (folder / source.file, otherwise / source.file):
         if path.exists():
-            digest = _digest_of_folder(path) if path.is_dir() else blake3(path.read_bytes()).hexdigest()
+            digest = _digest_of_folder(path) if path.is_dir() else _digest_of(path)
             return replace(source, file=str(path), digest=digest)
     raise NotFound(
         f"{NAME} names {source.file}, which is not in {otherwise}. A file that git does not hold has to be fetched before "
@@ -176,7 +176,9 @@ def _located(source: S, folder: Path, otherwise: Path) -> S:
 def _digest_of_folder(folder: Path) -> str:
     hasher = blake3()
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        hasher.update(
-            f"{path.relative_to(folder).as_posix()}\0{blake3(path.read_bytes()).hexdigest()}\0".encode()
-        )
+        hasher.update(f"{path.relative_to(folder).as_posix()}\0{_digest_of(path)}\0".encode())
     return hasher.hexdigest()
+
+
+def _digest_of(file: Path) -> str:
+    return blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest()

@@ -91,7 +91,8 @@ def keep(kept: Kept, *, outcomes: Iterable[Outcome]) -> Kept:
         found = dict(kept.outcomes)
         for one in outcomes:
             found[one.pipeline] = one
-            _write(kept.folder / "outcomes" / f"{one.pipeline}.json", one)
+            if one.failure is None:  # what failed may have failed by chance, such as for want of memory
+                _write(kept.folder / "outcomes" / f"{one.pipeline}.json", one)
         os.utime(kept.folder)
     except OSError as error:
         raise _unwritable(kept.folder, error) from error

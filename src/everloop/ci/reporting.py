@@ -11,10 +11,9 @@ from typing import Any, get_args
 import msgspec
 
 from everloop.checks import Moved
+from everloop.ci.annotating import remarks
 from everloop.ci.records import (
-    Annotation,
     Compared,
-    DeclaredPipeline,
     GateEnded,
     Level,
     Look,
@@ -30,12 +29,8 @@ from everloop.ci.records import (
 from everloop.settings import secret_values
 
 _HIDDEN = "[hidden]"
-_WORDS = {
-    *get_args(Verdict),
-    *get_args(Level),
-    *get_args(Moved),
-    *get_args(PipelineState),
-}  # no text, but a choice
+# These are no text, but a choice.
+_WORDS = {*get_args(Verdict), *get_args(Level), *get_args(Moved), *get_args(PipelineState)}
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")  # a user and a password in an address
 
 
@@ -57,7 +52,7 @@ class Found:
     head_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     base_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    side_notes: tuple[str, ...] = ()
     is_cached: bool = False
     is_kept: bool = False
     seconds: float = 0.0
@@ -80,7 +75,7 @@ def report_of(found: Found) -> Report:
         pipelines=pipelines,
         problems=tuple(_problems(found, pipelines)),
         notes=tuple(_notes(found)),
-        annotations=tuple(_annotations(found, pipelines)),
+        annotations=tuple(remarks(found.file, found.look, found.head_problem, pipelines)),
         seconds=round(found.seconds, 1),
     )
     return without_secrets(report, secret_values())
@@ -97,12 +92,10 @@ def without_secrets(report: Report, secrets: frozenset[str]) -> Report:
                 value = pattern.sub(_HIDDEN, value)
             return value
         if isinstance(value, dict):
-            return {hidden(key): hidden(one) for key, one in value.items()}
+            return {key: hidden(one) for key, one in value.items()}
         return [hidden(one) for one in value] if isinstance(value, list | tuple) else value
 
-    return msgspec.convert(
-        {name: hidden(value) for name, value in msgspec.to_builtins(report).items()}, Report
-    )
+    return msgspec.convert(hidden(msgspec.to_builtins(report)), Report)
 
 
 def failed_gates(outcome: Outcome | None) -> tuple[GateEnded, ...]:
@@ -207,76 +200,12 @@ def _notes(found: Found) -> Iterator[str]:
         yield f"{found.head.name} was checked by itself: it is the base, or there is none here.{kept}"
     elif not found.has_base_loop:
         yield f"The base {found.base.name} has no {found.file} yet: there is nothing to compare with."
-    yield from found.remarks
+    yield from found.side_notes
     gates = [gate.name for one in found.head_outcomes.values() for gate in one.gates]
     if found.base_outcomes and any(name.endswith(":against_live") for name in gates):
         yield "Gates that compare with the live version were given the base's in its place."
     if found.base is not None and found.is_cached:
         yield "The results of the base were kept by an earlier check."
-
-
-def _annotations(found: Found, pipelines: tuple[PipelineReport, ...]) -> Iterator[Annotation]:
-    if found.head_problem is not None:
-        line = re.search(r", line (\d+)", found.head_problem)
-        yield Annotation(
-            "error",
-            found.file,
-            int(line.group(1)) if line else 1,
-            "loop file",
-            found.head_problem,
-            "loop file",
-        )
-    look = found.look
-    for one in pipelines:
-        declared = None if look is None else look.pipeline(one.name)
-        if look is not None and declared is not None and one.head is not None:
-            yield from _of_pipeline(found, one, declared, look)
-
-
-def _of_pipeline(
-    found: Found, one: PipelineReport, declared: DeclaredPipeline, look: Look
-) -> Iterator[Annotation]:
-    head, folder = one.head, found.file.rpartition("/")[0]
-    assert head is not None  # noqa: S101  (the caller looked)
-
-    def path(file: str) -> str:
-        return f"{folder}/{file}" if folder else file
-
-    if head.failure is not None:
-        name = (head.failed_step or "").partition("[")[0]
-        step = next((each for each in declared.steps if each.name == name), None)
-        at = (declared.file, declared.line) if step is None else (step.file, step.line)
-        title = f"{one.name}: step {head.failed_step} failed" if step is not None else f"{one.name} failed"
-        yield Annotation("error", path(at[0]), at[1], title, head.failure, f"{one.name} {name}")
-    here = look.lines.get(f"model:{one.model}", declared.line)
-    warned_before = {gate.name for gate in (one.base.gates if one.base else ()) if gate.verdict == "warned"}
-    for gate in head.gates:
-        if gate.verdict not in ("failed", "warned") or (
-            gate.verdict == "warned" and gate.name in warned_before
-        ):
-            continue
-        about = gate.name if f"gate:{one.model}:{gate.name}" in look.lines else gate.name.rpartition(":")[0]
-        line = look.lines.get(f"gate:{one.model}:{about}", here)
-        message = " ".join(part for part in (gate.found, gate.rule, gate.remedy) if part)
-        yield Annotation(
-            "error" if gate.verdict == "failed" else "warning",
-            found.file,
-            line,
-            f"{one.model}: gate {gate.name} {gate.verdict}",
-            message,
-            f"{one.model} {gate.name}",
-        )
-    for metric in one.compared.metrics:
-        if metric.moved == "worse":
-            yield Annotation(
-                "warning",
-                found.file,
-                here,
-                f"{one.model}: {metric.name} is worse than on the base",
-                f"{metric.name} went from {metric.before:.4f} to {metric.after:.4f} (95 %: {metric.low:+.4f} to {metric.high:+.4f}) "
-                f"on {metric.rows:,} rows that both were tested on.",
-                f"{one.model} {metric.name} against base",
-            )
 
 
 def _counted(number: int, what: str) -> str:

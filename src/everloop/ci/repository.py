@@ -19,6 +19,7 @@ from everloop.settings import environment_without
 _BRANCHES = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
 _START = "CI_MERGE_REQUEST_DIFF_BASE_SHA"
 VARIABLES = (*_BRANCHES, _START)
+HEADS = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME")  # the branch of the request
 _GUESSES = ("origin/main", "origin/master", "main", "master")  # after what the remote says
 # What git sets for its hooks; commands for another folder would follow it.
 _OF_A_HOOK = (
