@@ -23,11 +23,9 @@ _SLICES = 20  # those that lost most, and those that gained most
 
 
 def compared(ws: Workspace, before: Outcome | None, after: Outcome) -> Compared:
-    """What differs between two outcomes; without a base only what is known of the change itself."""
-    if before is None or before.run is None or after.run is None or before.failure is not None:
-        return Compared(
-            metrics=tuple(Metric(name, None, value) for name, value in sorted(after.metrics.items()))
-        )
+    """What differs between two outcomes; nothing is said without a base, or where one side failed."""
+    if before is None or before.run is None or after.run is None or before.failure or after.failure:
+        return Compared()
     # no rows and no keys: what a report shows is read by more people than the data are
     beside = pipelines.compare(ws, before.run, after.run, limit=0)
     metrics, slices = _measured(ws, before, after)

@@ -106,18 +106,17 @@ def _pipeline(found: Found, touched: Touched) -> PipelineReport:
     declared = None if found.look is None else found.look.pipeline(touched.pipeline)
     head = found.head_outcomes.get(touched.pipeline) if touched.is_run else None
     base = found.base_outcomes.get(touched.pipeline) if touched.is_run else None
-    compared = found.compared.get(touched.pipeline)
-    if compared is None and head is not None:
-        compared = Compared(
-            metrics=tuple(Metric(name, None, one) for name, one in sorted(head.metrics.items()))
-        )
+    compared = found.compared.get(touched.pipeline, Compared())
+    if head is not None and not compared.metrics:
+        alone = (Metric(name, None, one) for name, one in sorted(head.metrics.items()))
+        compared = replace(compared, metrics=tuple(alone))
     return PipelineReport(
         touched.pipeline,
         None if declared is None else declared.model,
         touched,
         None if head is None else _named(head, base),
         base,
-        compared or Compared(),
+        compared,
     )
 
 

@@ -20,12 +20,14 @@ from everloop import checks, data, labels, loop, pipelines, registry
 from everloop.ci.comparing import compared
 from everloop.ci.data_files import LabelFile, Sources
 from everloop.ci.looking import look
-from everloop.ci.records import Answer, Asked, DataSeen, GateEnded, Outcome, StepEnded
+from everloop.ci.records import Answer, Asked, Compared, DataSeen, GateEnded, Outcome, StepEnded
 from everloop.errors import EverloopError, StepFailed
 from everloop.loop import Loop
 from everloop.pipelines import PipelineRun, Plan, Progress
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
+
+_ANNOTATOR = "everloop-ci"  # the same on both sides: what the change's file says of a row takes the place of the base's
 
 
 def main() -> None:
@@ -56,11 +58,12 @@ def _run(asked: Asked) -> Answer:
         # the base may not know yet what the change's file names
         notes = tuple(_take_in(ws, asked.sources.only(loop.stored(found.declared))))
         outcomes = tuple(_train(ws, found, name, asked) for name in asked.pipelines)
-        beside = {
-            one.pipeline: compared(ws, asked.base.get(one.pipeline), one)
-            for one in outcomes
-            if one.run is not None and one.failure is None
-        }
+        beside: dict[str, Compared] = {}
+        for one in outcomes:
+            try:
+                beside[one.pipeline] = compared(ws, asked.base.get(one.pipeline), one)
+            except EverloopError as error:
+                notes = (*notes, f"{one.pipeline} could not be compared with the base: {error}")
     return Answer(outcomes=outcomes, compared=beside, notes=notes)
 
 
@@ -76,7 +79,7 @@ def _take_in(ws: Workspace, sources: Sources) -> Iterator[str]:
             claims,
             key=named.key,
             value=named.value,
-            annotator=Path(named.file).name,
+            annotator=_ANNOTATOR,
             unknown_rows="skip",
         )
         if lost := _lost(ws, named, claims):

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from everloop.cli.output import Output, pass_output
-
-if TYPE_CHECKING:
-    from everloop.ci import Report
 
 
 @click.command()
@@ -56,16 +52,14 @@ def ci(out: Output, base: str | None, folder: Path, file: Path, run_all: bool) -
         file, load_settings(out.home, actor=out.actor), base=base, run_all=run_all, say=out.say
     )
     files = room.write_reports(report, folder)
-    if outside_variables(["GITHUB_ACTIONS"]):
+    told = [f"{report.verdict.upper()}: {report.sentence}"]
+    told += [f"  {one}" for one in (*report.problems, *report.notes)]
+    if outside_variables(["GITHUB_ACTIONS"]):  # which shows them beside the code, and in the log
         click.echo(room.github_commands(report.annotations), nl=False, err=out.as_json)
-    out.answer(report, "\n".join([*_told(report), f"Reports: {', '.join(map(str, files))}"]))
+    else:
+        told += [
+            f"  {one.level} {one.file}:{one.line} {one.title}: {one.message}" for one in report.annotations
+        ]
+    out.answer(report, "\n".join([*told, f"Reports: {', '.join(map(str, files))}"]))
     if report.verdict == "failed":
         sys.exit(3)
-
-
-def _told(report: Report) -> list[str]:
-    lines = [f"{report.verdict.upper()}: {report.sentence}"]
-    lines += [f"  {one}" for one in (*report.problems, *report.notes)]
-    for one in report.annotations:
-        lines.append(f"  {one.level} {one.file}:{one.line} {one.title}: {one.message}")
-    return lines
