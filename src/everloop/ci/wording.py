@@ -95,6 +95,8 @@ def data_moved(one: DataMoved) -> str:
 def labels_moved(one: LabelsMoved) -> str:
     if one.added is None:
         return f"labels {one.name}: other labels than on the base."
+    if not (one.added or one.removed or one.changed):
+        return f"labels {one.name}: the same labels, said again."
     return f"labels {one.name}: {one.added:,} rows got a label, {_count(one.removed)} lost it, {_count(one.changed)} changed it."
 
 
