@@ -239,3 +239,9 @@ def test_a_workspace_on_sqlite_is_copied_and_one_on_postgres_is_told(
     copy = homes.copied_home(any_ws, tmp_path / "ci" / "copy")
     with open_workspace(settings=load_settings(copy, environ={}, actor="tester")) as ws:
         assert (ws.id, ws.is_simulation, ws.blobs.get(digest)) == (any_ws.id, True, b"rows")
+
+
+def test_a_new_home_is_no_part_of_the_repository_around_it(tmp_path: Path) -> None:
+    project = begun(tmp_path / "repo", {"README.md": "hello"})
+    open_workspace(settings=load_settings(project.root / ".everloop", environ={}, actor="tester")).close()
+    assert project.git("status", "--porcelain") == ""
