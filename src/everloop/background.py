@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from everloop import clock, events, jobs, loop, monitoring, retraining, rollout, serving
+from everloop import clock, events, jobs, loop, monitoring, pipelines, retraining, rollout, serving
 from everloop.errors import EverloopError
 from everloop.jobs import Handler
 from everloop.workspace import Workspace
@@ -56,6 +56,7 @@ TICKS: tuple[Tick, ...] = (
 
 HANDLERS: Mapping[str, Handler] = {
     retraining.TRAIN: loop.train_job,
+    pipelines.REPRODUCE: pipelines.reproduce_job,
 }
 
 

@@ -14,7 +14,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, jobs, registry, rollout
+from everloop import access, background, checks, jobs, registry, rollout
 from everloop.access import Role
 from everloop.access.permissions import ROLES
 from everloop.api import all_routes
@@ -81,6 +81,10 @@ def job_of(api: Api) -> str:
     return ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "kind"}, reason="a test"))
 
 
+def report_of(api: Api) -> str:
+    return checks.reports_of(api.shop.ws, "kind@2")[0].id
+
+
 def first_rollout(api: Api) -> str:
     return rollout.rollouts(api.shop.ws)[0].id
 
@@ -106,6 +110,23 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/runs?kind=pipeline", None, len, 2),
     ("/api/runs/{it}", run_of, lambda one: one["pipeline"]["state"], "done"),
     ("/api/runs/{it}/metrics/macro_f1", fit_of, len, 1),
+    ("/api/pipelines", None, lambda one: [each["name"] for each in one], ["train"]),
+    ("/api/pipeline-runs?order=longest&state=done", None, len, 2),
+    ("/api/pipeline-runs?until=2020-01-01T00:00:00Z", None, list, []),
+    (
+        "/api/runs/{it}/steps",
+        run_of,
+        lambda one: [each["name"] for each in one["plan"]["steps"]][:2],
+        ["split", "fit"],
+    ),
+    ("/api/runs/{it}/steps/split", run_of, lambda one: one["why"]["answer"], "first"),
+    (
+        "/api/comparison?before=kind@1&after=kind@2",
+        None,
+        lambda one: one["parameters"][0]["name"],
+        "picky",
+    ),
+    ("/api/gate-reports/{it}", report_of, lambda one: one["is_clear"], True),
     ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
     ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
@@ -155,6 +176,33 @@ def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
     file = io.BytesIO()
     pq.write_table(shop.goods(ws, 10, first=first).select(list(columns)), file)
     return file.getvalue()
+
+
+def test_a_run_is_reproduced_in_the_background(api: Api) -> None:
+    where = f"/api/runs/{run_of(api)}/reproduce"
+    assert "reason is empty" in api.post(where, status=422, reason=" ")["error"]["message"]
+    assert "from 0 on" in api.post(where, status=422, reason="x", tolerance="much")["error"]["message"]
+    job = api.post(where, reason="an auditor asked")
+    assert (job["state"], job["max_attempts"]) == ("waiting", 1)
+    background.run_jobs(api.shop.ws)
+    ended = api.get(f"/api/jobs/{job['id']}")
+    assert ended["result"]["verdict"] == "identical", ended
+
+
+def test_a_run_that_ended_cannot_be_cancelled(api: Api) -> None:
+    refused = api.post(f"/api/runs/{run_of(api)}/cancel", status=409, reason="too late")
+    assert "is done" in refused["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/api/comparison?before=kind@1", "does not name both"),
+        ("/api/pipeline-runs?order=best", "order is 'best'"),
+    ],
+)
+def test_a_wrong_question_about_runs_is_told(reading: Api, path: str, told: str) -> None:
+    assert told in reading._json(reading.client.get(path), 422)["error"]["message"]
 
 
 def test_goods_are_ingested(api: Api) -> None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from everloop import data, labels, tracking
+from everloop import data, jobs, labels, tracking
 from everloop.errors import Invalid, NotFound, NotReady, StepFailed
+from everloop.jobs import Lease
 from everloop.ledger import Node, downstream
 from everloop.pipelines import store
 from everloop.pipelines.ingredients import (
@@ -37,6 +38,7 @@ from everloop.pipelines.verdict import (
 from everloop.workspace import Workspace
 
 DEFAULT_TOLERANCE = 0.001
+REPRODUCE = "reproduce"  # the kind of job that does a run again
 _VERDICT_TAG = "everloop.verdict"
 _TAG_LENGTH = 8_000
 _SHOWN = 5  # differences in the sentence; the record has all
@@ -129,6 +131,28 @@ def reproduce(
     )
     tracking.log_tags(ws, rerun.id, {_VERDICT_TAG: f"{ended.verdict}: {ended.sentence}"[:_TAG_LENGTH]})
     return ended
+
+
+def ask_to_reproduce(ws: Workspace, run_id: str, *, reason: str, tolerance: float = DEFAULT_TOLERANCE) -> str:
+    """Put the job that reproduces a run, for a caller that cannot wait for it, and return its id.
+
+    Raises as `reproduce` for a run that cannot be, and Invalid when the reason is empty.
+    """
+    if not reason.strip():
+        raise Invalid(
+            "the reason is empty; whoever reads the job later needs one. Say why the run is done again."
+        )
+    _check(pipeline_run(ws, run_id), tolerance)
+    payload = {"run": run_id, "tolerance": tolerance, "by": ws.actor}
+    # one attempt: a rerun that was cut off is over, and the next one is a run of its own
+    return ws.write(lambda tx: jobs.put(ws, tx, REPRODUCE, payload, reason=reason.strip(), max_attempts=1))
+
+
+def reproduce_job(ws: Workspace, lease: Lease) -> dict[str, str]:
+    """The job behind `ask_to_reproduce`, done as whoever asked."""
+    asked = lease.job.payload
+    ended = reproduce(ws.acting_as(str(asked["by"])), str(asked["run"]), tolerance=float(asked["tolerance"]))
+    return {"rerun": ended.rerun, "verdict": ended.verdict, "sentence": ended.sentence}
 
 
 def verdicts_on(ws: Workspace, run_id: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from everloop.pipelines.records import Pinned, PipelineRun, StepRun, Stored
 from everloop.storage import Json, Tx, Utc, metadata
 
 FINISHED = ("done", "cached")
+_LINE = 400  # characters of an error that a list of runs shows
 # As text, not as bound values: only then can a planner see that a partial index serves a question.
 _IS_DONE = sa.text("state = 'done'")
 _IS_FINISHED = sa.text("state IN ('done', 'cached')")
@@ -126,6 +128,104 @@ def newest_runs(connection: Connection, *, pipeline: str | None, limit: int) -> 
     if pipeline is not None:
         statement = statement.where(pipeline_runs.c.pipeline == pipeline)
     return [_run(row, ()) for row in connection.execute(statement)]
+
+
+def pipeline_after(connection: Connection, name: str) -> str | None:
+    """The first pipeline that ever ran with a name behind this one."""
+    first = sa.select(sa.func.min(pipeline_runs.c.pipeline)).where(pipeline_runs.c.pipeline > name)
+    found: str | None = connection.execute(first).scalar_one()
+    return found
+
+
+def run_lines(
+    connection: Connection,
+    *,
+    pipeline: str | None,
+    states: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
+    order: str,
+    after: str | None,
+    limit: int,
+) -> Sequence[Any]:
+    """Runs without what is long about them, in an order that `after`, the id of the last seen one, goes on with."""
+    of = pipeline_runs.c
+    took = sa.type_coerce(of.ended_at, sa.BigInteger) - sa.type_coerce(of.started_at, sa.BigInteger)
+    error = sa.func.substr(of.error, 1, _LINE).label("error")
+    statement = sa.select(of.id, of.pipeline, of.reason, of.state, error, of.started_at, of.ended_at)
+    if pipeline is not None:
+        statement = statement.where(of.pipeline == pipeline)
+    if states:
+        statement = statement.where(of.state.in_(states))
+    if since is not None:
+        statement = statement.where(of.started_at >= since)
+    if until is not None:
+        statement = statement.where(of.started_at < until)
+    if order == "longest":
+        statement = statement.where(of.ended_at.is_not(None)).order_by(took.desc(), of.id.desc())
+        if after is not None:
+            last = sa.select(took).where(of.id == after).scalar_subquery()
+            statement = statement.where(sa.or_(took < last, sa.and_(took == last, of.id < after)))
+    elif order == "oldest":
+        statement = statement.order_by(of.id)
+        if after is not None:
+            statement = statement.where(of.id > after)
+    else:
+        statement = statement.order_by(of.id.desc())
+        if after is not None:
+            statement = statement.where(of.id < after)
+    return connection.execute(statement.limit(limit)).all()
+
+
+def run_without_calls(connection: Connection, run_id: str) -> PipelineRun | None:
+    """A run with its attempts, but for those at the calls of maps."""
+    row = connection.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id)).first()
+    if row is None:
+        return None
+    statement = (
+        sa.select(step_runs)
+        .where(step_runs.c.run == run_id, step_runs.c.node.not_like("%]"))
+        .order_by(step_runs.c.id)
+    )
+    return _run(row, tuple(_step(one) for one in connection.execute(statement)))
+
+
+def count_calls(connection: Connection, run_id: str) -> dict[str, dict[str, int]]:
+    """By map of a run, how many of its calls are in which state after their last attempt."""
+    last = _last_calls(run_id, "%]").subquery()
+    name = sa.func.rtrim(last.c.node, "0123456789]")  # what is left of fit[12] is fit[
+    counted = (
+        sa.select(name, last.c.state, sa.func.count()).where(last.c.nth == 1).group_by(name, last.c.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for of_map, state, count in connection.execute(counted):
+        found.setdefault(of_map[:-1], {})[state] = count
+    return found
+
+
+def attempts_at(connection: Connection, run_id: str, node: str) -> list[StepRun]:
+    """All attempts at one node of a run, in the order in which they began."""
+    statement = sa.select(step_runs).where(step_runs.c.run == run_id, step_runs.c.node == node)
+    return [_step(row) for row in connection.execute(statement.order_by(step_runs.c.attempt))]
+
+
+def calls_of(
+    connection: Connection, run_id: str, node: str, *, states: Sequence[str], limit: int
+) -> list[StepRun]:
+    """The last attempts at the calls of one map, the newest first."""
+    escaped = re.sub(r"([%_\\])", r"\\\1", node)
+    last = _last_calls(run_id, f"{escaped}[%]").subquery()
+    statement = sa.select(step_runs).join(last, last.c.id == step_runs.c.id).where(last.c.nth == 1)
+    if states:
+        statement = statement.where(last.c.state.in_(states))
+    return [_step(row) for row in connection.execute(statement.order_by(step_runs.c.id.desc()).limit(limit))]
+
+
+def _last_calls(run_id: str, like: str) -> sa.Select[Any]:
+    """Attempts at calls of maps; the last one at each has `nth` 1."""
+    of = step_runs.c
+    nth = sa.func.row_number().over(partition_by=of.node, order_by=of.attempt.desc()).label("nth")
+    return sa.select(of.id, of.node, of.state, nth).where(of.run == run_id, of.node.like(like, escape="\\"))
 
 
 def attempts_of(connection: Connection, run_id: str) -> tuple[StepRun, ...]:
