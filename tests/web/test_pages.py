@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -20,6 +21,10 @@ PLACES = [
     "/",
     "/endpoints",
     "/models",
+    "/pipelines",
+    "/pipelines/runs",
+    "/compare",
+    "/calendar",
     "/trace",
     "/review",
     "/audit",
@@ -35,6 +40,9 @@ TOLD_PLACES = [
     "/models/kind",
     "/models/kind/1",
     "/models/kind/3",
+    "/pipelines/runs?state=done&order=longest",
+    "/compare?runs=kind@1,kind@2,kind@3",
+    "/calendar?span=week&zone=Europe/Vienna",
     "/trace/kind@1",
     "/trace/goods@1",
     "/rows/goods:7",
@@ -108,12 +116,16 @@ def test_pages_with_history_keep_the_policy_and_their_links_resolve(story: Site)
         if "text/html" not in answer.headers.get("content-type", "") or depth > 1:
             continue
         check_page(answer)
-        waiting += [
-            (link if link[0] == "/" else f"/endpoints/kind{link}", depth + 1)
-            for link in Seen(answer.text).links
-        ]
-    reached = {re.sub(r"(?<=/)(pred_|run_|ro_)\w+", r"\1", path) for path in known}
-    assert {"/rollouts/ro_", "/trace/run_", "/models/kind/2", "/trace/kind@3"} <= reached
+        waiting += [(urljoin(path, link), depth + 1) for link in Seen(answer.text).links]
+    reached = {re.sub(r"(?<=/)(pred_|run_|ro_|gr_)\w+", r"\1", path) for path in known}
+    assert {
+        "/pipelines/runs/run_",
+        "/gates/gr_",
+        "/rollouts/ro_",
+        "/trace/run_",
+        "/models/kind/2",
+        "/trace/kind@3",
+    } <= reached
 
 
 def check_page(answer: httpx.Response) -> None:

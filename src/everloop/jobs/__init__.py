@@ -7,6 +7,7 @@ worker that was thought dead cannot commit. Leases run on machine time, schedule
 workspace and storage; what a job does is told by handlers from above.
 """
 
+from everloop.jobs.agenda import instants_of, jobs_between
 from everloop.jobs.queue import cancel, find, job, jobs_of, put, waiting
 from everloop.jobs.records import Handler, Job, Lease, Schedule
 from everloop.jobs.schedules import fire_due, list_schedules, remove_schedule, schedule, schedules_due
@@ -22,7 +23,9 @@ __all__ = [
     "find",
     "fire_due",
     "hold",
+    "instants_of",
     "job",
+    "jobs_between",
     "jobs_of",
     "list_schedules",
     "put",

@@ -74,6 +74,17 @@ def newest_jobs(
     return [_job(row) for row in connection.execute(statement)]
 
 
+def jobs_between(connection: Connection, start: datetime, end: datetime, *, limit: int) -> list[Job]:
+    """The jobs that were put in this time, newest first."""
+    statement = (
+        sa.select(jobs)
+        .where(jobs.c.put_at >= start, jobs.c.put_at < end)
+        .order_by(jobs.c.id.desc())
+        .limit(limit)
+    )
+    return [_job(row) for row in connection.execute(statement)]
+
+
 def next_due(connection: Connection, now: datetime) -> Job | None:
     """The job to run next: waiting and due, or running under a lease that has ended; oldest first.
 

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.overview import (
+        Confusion,
         RunLine,
         RunOrder,
         RunOverview,
         attempts_at,
         calls_of,
+        confusion,
         pipeline_names,
         printed,
         run_lines,
@@ -101,6 +103,8 @@ _HOMES = {
     "Graph": "graph",
     "Pipeline": "tracing",
     "pipeline": "tracing",
+    "Confusion": "overview",
+    "confusion": "overview",
     "RunLine": "overview",
     "RunOrder": "overview",
     "RunOverview": "overview",
@@ -158,6 +162,7 @@ __all__ = [
     "AnswerDifference",
     "Change",
     "Comparison",
+    "Confusion",
     "DataDifference",
     "Difference",
     "Executor",
@@ -192,6 +197,7 @@ __all__ = [
     "calls_of",
     "cancel",
     "compare",
+    "confusion",
     "files_of_model",
     "fit",
     "held_out_answers",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
 from everloop import tracking
 from everloop.errors import Invalid, NotFound
 from everloop.pipelines import store
 from everloop.pipelines.plan import Plan, PlannedStep
-from everloop.pipelines.reading import outputs_of, unknown
+from everloop.pipelines.reading import held_out_answers, outputs_of, unknown
 from everloop.pipelines.records import PipelineRun, RunState, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.workspace import Workspace
@@ -138,3 +141,36 @@ def _items(step: PlannedStep, outputs: Mapping[str, Stored], results: Results) -
         return None if stored is None else len(results.items(stored))
     except (Invalid, NotFound):  # no list, which is how the map failed; or its blob is gone
         return None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each class was answered with which on the rows that a run's model was not trained on.
+
+    `counts` has a row for each label and a column for each answer, in the order of `classes`: the most frequent labels.
+    `others` counts the rows that are in none of the cells.
+    """
+
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    others: int
+
+
+def confusion(ws: Workspace, run_id: str, *, most: int = 12) -> Confusion | None:
+    """The confusion of the classes of a run's model, without loading it; None for numbers, or without a model.
+
+    Raises NotFound.
+    """
+    answers = held_out_answers(ws, run_id)
+    if answers is None or pa.types.is_floating(answers.schema.field("label").type):
+        return None
+    pairs = (
+        answers.select(["label", "predicted"]).group_by(["label", "predicted"]).aggregate([([], "count_all")])
+    )
+    found = {(str(one["label"]), str(one["predicted"])): one["count_all"] for one in pairs.to_pylist()}
+    labels = Counter[str]()
+    for (label, _), count in found.items():
+        labels[label] += count
+    classes = tuple(name for name, _ in labels.most_common(most))
+    counts = tuple(tuple(found.get((label, answer), 0) for answer in classes) for label in classes)
+    return Confusion(classes, counts, answers.num_rows - sum(map(sum, counts)))

@@ -27,6 +27,7 @@ from everloop.retraining.conditions import (
 )
 from everloop.retraining.decide import (
     TRAIN,
+    Armed,
     Decision,
     Outlook,
     Verdict,
@@ -42,6 +43,7 @@ from everloop.retraining.decide import (
 __all__ = [
     "TRAIN",
     "Alarmed",
+    "Armed",
     "Arrived",
     "Both",
     "Condition",

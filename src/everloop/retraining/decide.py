@@ -140,12 +140,22 @@ def decide(
 
 
 @dataclass(frozen=True)
+class Armed:
+    """One condition of a policy and how far it is: `count` of what it `needs` were found."""
+
+    words: str
+    count: int
+    needs: int
+
+
+@dataclass(frozen=True)
 class Outlook:
-    """What a policy says now, and since when its evidence counts."""
+    """What a policy says now, since when its evidence counts, and how far each of its conditions is."""
 
     model: str
     verdict: Verdict
     since: datetime
+    conditions: tuple[Armed, ...]
 
 
 @dataclass(frozen=True)
@@ -161,10 +171,18 @@ def outlook(ws: Workspace) -> list[Outlook]:
     """What every policy with a condition says now, without acting on it."""
     weighed = [(policy, _weigh(ws, policy)) for policy in policies(ws)]
     return [
-        Outlook(policy.model, one.verdict, one.last_at or policy.since)
+        Outlook(policy.model, one.verdict, one.last_at or policy.since, _armed(one.evidence))
         for policy, one in weighed
         if one is not None
     ]
+
+
+def _armed(evidence: Evidence) -> tuple[Armed, ...]:
+    found = (
+        Armed(in_words(one, evidence), each.count, int(getattr(one, "at_least", 1)))
+        for one, each in evidence.items()
+    )
+    return tuple(sorted(found, key=lambda one: one.words))
 
 
 def wants_training(ws: Workspace) -> bool:
