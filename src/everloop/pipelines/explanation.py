@@ -29,12 +29,13 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
         There is no such run, or the step did not begin in it.
     """
     with ws.read() as connection:
-        run = store.run_by_id(connection, run_id)
+        run = store.run_alone(connection, run_id)
         if run is None:
             raise unknown(run_id)
-        attempts = [one for one in run.steps if one.node == node]
+        attempts = store.attempts_at(connection, run_id, node)
         if not attempts:
-            raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {_names(run.steps)}.")
+            begun = _names(store.attempts_of(connection, run_id))
+            raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {begun}.")
         one = attempts[-1]
         if one.state == "skipped":
             return _skipped(node, one.parts)
@@ -130,7 +131,7 @@ def _environment(ws: Workspace, digest: str) -> dict[str, str]:
 
 def _refs(connection: Connection, run_id: str) -> dict[str, str]:
     """How the contents that a run pinned are called, by how a cache key names them."""
-    run = store.run_by_id(connection, run_id)
+    run = store.run_alone(connection, run_id)
     pins = run.pins.values() if run is not None else ()
     return {f"{pinned.kind} {pinned.digest}": pinned.ref for pinned in pins if pinned.digest}
 

@@ -122,6 +122,12 @@ def run_by_id(connection: Connection, run_id: str) -> PipelineRun | None:
     return None if row is None else _run(row, attempts_of(connection, run_id))
 
 
+def run_alone(connection: Connection, run_id: str) -> PipelineRun | None:
+    """A run without its attempts, of which there may be thousands."""
+    row = connection.execute(sa.select(pipeline_runs).where(pipeline_runs.c.id == run_id)).first()
+    return None if row is None else _run(row, ())
+
+
 def newest_runs(connection: Connection, *, pipeline: str | None, limit: int) -> list[PipelineRun]:
     """The newest runs, newest first, without their attempts."""
     statement = sa.select(pipeline_runs).order_by(pipeline_runs.c.id.desc()).limit(limit)

@@ -62,7 +62,7 @@ class Picture:
         low, high, step = nice_scale(min(every, default=0.0), max(every, default=1.0))
         object.__setattr__(self, "scale", (low, high))
         number = round((high - low) / step)
-        object.__setattr__(self, "ticks", tuple(low + step * i for i in range(number + 1)))
+        object.__setattr__(self, "ticks", tuple(_plain(low + step * i) for i in range(number + 1)))
 
     def place(self, value: float) -> float:
         """Where a value stands, 0 to 1000."""
@@ -78,7 +78,7 @@ def nice_scale(low: float, high: float) -> tuple[float, float, float]:
     """A scale that holds both, with round ends and a round step.
 
     >>> nice_scale(0.82, 0.97), nice_scale(0.0, 1234.0), nice_scale(0.5, 0.5)
-    ((0.8, 1.0, 0.05), (0.0, 1500.0, 500.0), (0.4, 0.6, 0.05))
+    ((0.8, 1.0, 0.05), (0.0, 1500.0, 500.0), (0.45, 0.55, 0.025))
     """
     if high <= low:
         pad = abs(low) / 10 or 0.5

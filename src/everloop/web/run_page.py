@@ -117,11 +117,14 @@ def _graph(
     )
     boxes = [_box(visit, seen, nodes, found, one, drawing.boxes[one.id]) for one in bundles]
     by_id = {one.id: one for one in boxes}
+    conditions = {  # under which a step runs, and which hand it nothing
+        (node, one.name) for one in seen.plan.steps for node, _ in one.guards if node not in one.needs
+    }
     wires = [
         {
             "path": path,
             "is_quiet": by_id[target].tone == "quiet" or by_id[source].state == "skipped",
-            "is_condition": _is_condition(seen, source, target),
+            "is_condition": (source, target) in conditions,
         }
         for source, target, path in drawing.wires
     ]
@@ -149,12 +152,6 @@ def _laid_out(
         opened=opened,
     )
     return bundles, drawn([one.id for one in bundles], {one.id: one.before for one in bundles})
-
-
-def _is_condition(seen: RunOverview, source: str, target: str) -> bool:
-    """Whether a step is the condition under which another runs, and hands it nothing."""
-    step = seen.plan.by_name.get(target)
-    return step is not None and source in step.waits_for and source not in step.needs
 
 
 def _box(
