@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from everloop.errors import StepFailed
+from everloop.errors import LostLease, StepFailed
 from everloop.ids import new_id
-from everloop.pipelines import Inline, Pipeline, Processes, pipeline, run_pipeline, step, when
+from everloop.pipelines import Inline, Pipeline, Processes, pipeline, run_lines, run_pipeline, step, when
 from everloop.storage import Tx, metadata
 from everloop.workspace import Workspace
 
@@ -132,3 +137,37 @@ def many_calls(ws: Workspace, run: str, node: str, n: int) -> None:
         tx.execute(sa.insert(_TABLES["step_run"]), rows)
 
     ws.write(change)
+
+
+@step
+def wait_for(path: str) -> str:
+    while not Path(path).exists():
+        time.sleep(0.05)
+    return "it is there"
+
+
+@pipeline
+def waiting(path: str) -> str:
+    return wait_for(path)
+
+
+@contextmanager
+def going_on(ws: Workspace, path: Path) -> Iterator[str]:
+    """A run that waits in its only step until there is a file at `path`; its id."""
+    run = new_id("run")
+
+    def conduct() -> None:
+        with suppress(LostLease):  # somebody cancelled it
+            run_pipeline(
+                ws, waiting, params={"path": str(path)}, reason="a test", executor=Inline(), run_id=run
+            )
+
+    thread = threading.Thread(target=conduct)
+    thread.start()
+    try:
+        while not any(one.id == run for one in run_lines(ws)):
+            time.sleep(0.02)
+        yield run
+    finally:
+        path.touch()
+        thread.join()

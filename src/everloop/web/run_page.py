@@ -18,7 +18,7 @@ from everloop.web.visits import Moved, Shown, Visit
 from everloop.workspace import Workspace
 
 _ROWS = 100  # of the table on one page
-_CALLS = 50  # of a map, the newest
+_CALLS = 20  # of a map: those that failed or run, then the newest
 _LOG = 40_000  # characters of what a step printed, from the end
 _TEXT = 3_000  # characters of one value
 _VERDICTS = 5

@@ -103,8 +103,24 @@ document.addEventListener("everloop:refreshed", () => {
     if (box) bring(box);
   }
   sought = wanted;
-  if (asked.get("step") && asked.get("step") !== chosen) document.querySelector("[data-step]")?.scrollIntoView({ block: "nearest" });
+  if (asked.get("step") && asked.get("step") !== chosen) {
+    document.querySelector("[data-step]")?.scrollIntoView({ block: "nearest" });
+    if (document.activeElement === document.body) document.getElementById("step")?.focus({ preventScroll: true });
+  }
   chosen = asked.get("step");
+});
+
+// What a step prints is followed at its end, unless somebody has gone back in it.
+let isAtEnd = true;
+document.addEventListener(
+  "scroll",
+  ({ target }) => {
+    if (target.matches?.("[data-tail]")) isAtEnd = target.scrollTop + target.clientHeight > target.scrollHeight - 4;
+  },
+  true,
+);
+document.addEventListener("everloop:refreshed", () => {
+  for (const one of document.querySelectorAll("[data-tail]")) if (isAtEnd) one.scrollTop = one.scrollHeight;
 });
 
 function bring(box) {

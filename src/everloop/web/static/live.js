@@ -9,13 +9,16 @@ export function startLive() {
   let updated = Date.now();
   let asking = false;
 
-  async function refresh() {
+  async function refresh(isAsked = false) {
     asking = true;
+    const address = location.href;
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
       if (answer.redirected && new URL(answer.url).pathname === "/sign-in") location.reload();
       if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
-      swap(await answer.text(), fresh);
+      const text = await answer.text();
+      if (address !== location.href) return; // something else was asked for meanwhile
+      swap(text, fresh, isAsked);
       updated = Date.now();
       lost.textContent = "";
       document.body.classList.remove("is-lost");
@@ -36,23 +39,24 @@ export function startLive() {
     const isBusy = asking || document.hidden || document.querySelector("dialog[open]");
     if (every && !isBusy && seconds >= every) refresh();
   }, TICK_MS);
-  document.addEventListener("everloop:refresh", refresh);
+  document.addEventListener("everloop:refresh", () => refresh(true));
 }
 
 const seen = new Map(); // by part: what the server sent last, which plots and people may have changed since
 
-function swap(text, fresh) {
+function swap(text, fresh, isAsked) {
   const page = new DOMParser().parseFromString(text, "text/html");
   fresh.dataset.every = page.querySelector("[data-fresh]").dataset.every ?? 0; // what was live may have come to rest
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
-    // a part in which somebody is at work, or has opened something, is left alone; who stands on a link with an id stays on it
+    // a part in which somebody is at work, or has opened something, is left alone unless they asked for another;
+    // who stands on a link with an id stays on it
     const held = part.contains(document.activeElement) ? document.activeElement : null;
     const isInUse = (held && !(held.id && held.matches("a"))) || part.querySelector("details[open]");
-    if (next && !isInUse && next.innerHTML !== seen.get(part.dataset.live)) {
+    if (next && (isAsked || !isInUse) && next.innerHTML !== seen.get(part.dataset.live)) {
       part.innerHTML = next.innerHTML;
       seen.set(part.dataset.live, next.innerHTML);
-      if (held) document.getElementById(held.id)?.focus({ preventScroll: true });
+      if (held?.id) document.getElementById(held.id)?.focus({ preventScroll: true });
     }
   }
   document.dispatchEvent(new Event("everloop:refreshed"));

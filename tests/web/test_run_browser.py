@@ -1,0 +1,188 @@
+"""The pages about runs, gates and the calendar in a real browser: each person does what they came for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from everloop import checks, jobs, pipelines
+from everloop.checks import GateReport
+from tests.registry.versions import check, register
+from tests.web.conftest import Site
+from tests.web.runs import NASTY, branching, failing, going_on, ran, wide
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def quiet(page: Page) -> Iterator[Page]:
+    """A page on which no script may fail."""
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    assert failures == []
+
+
+def test_a_scientist_finds_out_where_a_run_failed(quiet: Page, empty: Site) -> None:
+    run = ran(empty.ws, failing, in_processes=True)
+    quiet.goto(f"{empty.url}/pipelines")
+    quiet.locator(".strip a").last.click()
+    expect(quiet.locator("h1")).to_contain_text("failed")
+    expect(quiet.locator(".problem").first).to_contain_text("13 is unlucky")
+    quiet.locator(".box", has_text="square").click()
+    quiet.wait_for_url("**?step=square")
+    panel = quiet.get_by_role("region", name="square")
+    expect(panel).to_contain_text("no earlier run of failing finished it")
+    panel.get_by_role("link", name="square[13]").click()
+    expect(quiet.get_by_role("region", name="square[13]")).to_contain_text(NASTY)
+    assert quiet.locator("main script").count() == 0
+    assert "owned" not in quiet.title()
+    assert run in quiet.url
+    quiet.go_back()
+    quiet.go_back()
+    expect(quiet.locator("[data-step]")).to_have_count(0)
+
+
+def test_500_steps_are_searched_opened_and_made_larger(quiet: Page, empty: Site) -> None:
+    run = ran(empty.ws, wide)
+    quiet.goto(f"{empty.url}/pipelines/runs/{run}")
+    expect(quiet.locator(".box")).to_have_count(3)
+    quiet.get_by_role("link", name="Show all 500").click()
+    expect(quiet.locator(".box")).to_have_count(500)
+    quiet.get_by_label("Find a step").fill("fit-33")
+    expect(quiet.locator(".box:not(.dim)")).to_have_count(11)
+    expect(quiet.locator("table.steps tbody tr")).to_have_count(11)
+    found = quiet.locator("#box-fit-33")
+    expect(found).to_be_in_viewport()
+    before = found.bounding_box()
+    quiet.get_by_role("button", name="Larger").click()
+    after = found.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert after["width"] > 1.2 * before["width"]
+
+
+def test_the_graph_is_read_by_keyboard(quiet: Page, empty: Site) -> None:
+    run = ran(empty.ws, branching)
+    quiet.goto(f"{empty.url}/pipelines/runs/{run}")
+    quiet.get_by_role("region", name=re.compile("Graph of the steps")).focus()
+    quiet.keyboard.press("Tab")
+    expect(quiet.locator("#box-load")).to_be_focused()
+    quiet.keyboard.press("Tab")
+    quiet.keyboard.press("Enter")
+    expect(quiet.locator("[data-step] h2")).to_contain_text("fit")
+    expect(quiet.locator("#box-fit")).to_be_focused()  # though the graph was drawn anew
+    names = quiet.locator("table.steps tbody th a").all_inner_texts()
+    assert names == [one for one in quiet.locator(".box text:first-of-type").all_text_contents() if one]
+
+
+def test_a_run_is_followed_while_it_goes_on(quiet: Page, empty: Site, tmp_path: Path) -> None:
+    with going_on(empty.ws, tmp_path / "go") as run:
+        quiet.goto(f"{empty.url}/pipelines/runs/{run}")
+        quiet.evaluate("window.was = true")
+        expect(quiet.locator("#box-wait_for")).to_contain_text("running")
+        (tmp_path / "go").touch()
+        expect(quiet.locator("h1")).to_contain_text("done", timeout=15_000)
+        expect(quiet.locator("#box-wait_for")).to_contain_text("done")
+        assert quiet.evaluate("window.was"), "without loading the page again"
+        asked: list[str] = []
+        quiet.on("request", lambda request: asked.append(request.url))
+        quiet.wait_for_timeout(3_500)
+        assert asked == [], "what has ended is not asked for again"
+
+
+def test_a_run_is_cancelled_from_its_page(quiet: Page, empty: Site, tmp_path: Path) -> None:
+    with going_on(empty.ws, tmp_path / "go") as run:
+        quiet.goto(f"{empty.url}/pipelines/runs/{run}")
+        quiet.get_by_role("button", name="Cancel").click()
+        quiet.get_by_label("Reason").fill("wrong parameters")
+        quiet.locator("#confirm [data-do]").click()
+        expect(quiet.locator("h1")).to_contain_text("cancelled")
+        expect(quiet.locator(".problem").first).to_contain_text("tester cancelled it: wrong parameters")
+    assert pipelines.pipeline_run(empty.ws, run).state == "cancelled"
+
+
+def test_an_owner_reads_why_a_gate_failed_and_waives_it(quiet: Page, empty: Site) -> None:
+    report = leaking(empty)
+    quiet.goto(f"{empty.url}/gates/{report.id}")
+    expect(quiet.locator(".outcome")).to_contain_text("leakage blocks it")
+    section = quiet.get_by_role("region", name=re.compile("^leakage"))
+    expect(section).to_contain_text("What to do")
+    assert section.locator("table.picture svg.mark rect.value").count() >= 1
+    section.get_by_role("button", name="Waive for 7 days").click()
+    expect(quiet.get_by_role("dialog")).to_contain_text("The check has failed")
+    quiet.get_by_label("Reason").fill("known and accepted for a week")
+    quiet.locator("#confirm [data-do]").click()
+    expect(quiet.locator(".outcome")).to_contain_text("leakage failed and is waived")
+    expect(quiet.get_by_text("known and accepted for a week")).to_be_visible()
+    assert checks.standing(empty.ws, report.id).is_clear
+
+
+def leaking(site: Site) -> GateReport:
+    return check(site.ws, register(site.ws, name="elsewhere"), leaks=True)
+
+
+def test_two_runs_are_chosen_and_compared(quiet: Page, story: Site) -> None:
+    quiet.goto(f"{story.url}/compare")
+    newest = pipelines.run_lines(story.ws, limit=3)
+    quiet.get_by_label("Before").select_option(newest[2].id)
+    quiet.get_by_label("After").select_option(newest[0].id)
+    quiet.get_by_role("button", name="Compare").click()
+    expect(quiet.get_by_role("region", name="Measured")).to_contain_text("macro f1")
+    expect(quiet.get_by_role("region", name="Answers that changed")).to_contain_text("rows that both tested")
+    expect(quiet.locator(".outcome")).to_contain_text("The same in both: code")
+
+
+def test_the_calendar_shows_what_fired_and_what_will(quiet: Page, story: Site) -> None:
+    ws = story.ws
+    ws.write(
+        lambda tx: jobs.schedule(
+            ws,
+            tx,
+            "train kind",
+            cron="30 3 20 * *",
+            kind="train",
+            payload={"model": "kind"},
+            time_zone="Europe/Vienna",
+        )
+    )
+    quiet.goto(f"{story.url}/calendar")
+    expect(quiet.locator("h1")).to_have_text("September 2026")
+    expect(quiet.locator("td", has_text="train kind done")).to_have_count(1)
+    expect(quiet.locator("td.today .date")).to_have_text(re.compile("16"))
+    expect(quiet.locator("td", has_text=re.compile(r"01:30\s+train kind\s+next"))).to_contain_text("20")
+    expect(quiet.get_by_role("region", name="Schedules")).to_contain_text("Sun 20 Sep 03:30 CEST")
+    armed = quiet.get_by_role("region", name="Waiting for events")
+    expect(armed).to_contain_text(re.compile(r"\d+ answers of kind contradicted \(needs 8\)"))
+    expect(armed).to_contain_text("cooling down until 19 Sep")
+    quiet.get_by_label("Time zone").select_option("Europe/Vienna")
+    quiet.locator(".zone button").click()
+    expect(quiet.locator("td", has_text=re.compile(r"03:30\s+train kind"))).to_have_count(1)
+    quiet.get_by_role("link", name="The next month").click()
+    expect(quiet.locator("h1")).to_have_text("October 2026")
+
+
+@pytest.mark.parametrize("width", [360, 375])
+def test_a_phone_never_scrolls_sideways(page: Page, empty: Site, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 780})
+    run, failed, large = (ran(empty.ws, one) for one in (branching, failing, wide))
+    report = leaking(empty)
+    for path in (
+        "/pipelines",
+        "/pipelines/runs",
+        f"/pipelines/runs/{run}?step=fit",
+        f"/pipelines/runs/{failed}?step=square",
+        f"/pipelines/runs/{large}?open=all",
+        f"/compare?runs={run},{failed}",
+        "/compare",
+        "/calendar",
+        "/calendar?span=week",
+        f"/gates/{report.id}",
+        f"/models/{report.model_version.replace('@', '/')}",
+    ):
+        page.goto(f"{empty.url}{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
