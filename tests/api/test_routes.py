@@ -14,7 +14,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, background, checks, jobs, registry, rollout
+from everloop import access, background, checks, jobs, registry, rollout, tracking
 from everloop.access import Role
 from everloop.access.permissions import ROLES
 from everloop.api import all_routes
@@ -184,9 +184,10 @@ def test_a_run_is_reproduced_in_the_background(api: Api) -> None:
     assert "from 0 on" in api.post(where, status=422, reason="x", tolerance="much")["error"]["message"]
     job = api.post(where, reason="an auditor asked")
     assert (job["state"], job["max_attempts"]) == ("waiting", 1)
-    background.run_jobs(api.shop.ws)
+    background.run_jobs(api.shop.ws.acting_as("system:background"))
     ended = api.get(f"/api/jobs/{job['id']}")
     assert ended["result"]["verdict"] == "identical", ended
+    assert tracking.run(api.shop.ws, ended["result"]["rerun"]).actor == "tester"  # who asked
 
 
 def test_a_run_that_ended_cannot_be_cancelled(api: Api) -> None:

@@ -213,6 +213,8 @@ def test_what_is_pasted_leads_to_its_page(story: Site, wanted: str, place: str) 
 def test_part_of_a_name_lists_what_is_near(story: Site) -> None:
     text = story.get("/search?q=goo").text
     assert 'href="/trace/goods@1"' in text
+    assert 'href="/pipelines/train"' in story.get("/search?q=trai").text
+    assert story.get("/pipelines/train").headers["location"] == "/pipelines/runs?pipeline=train"
 
 
 def test_a_review_shows_neither_the_answer_nor_what_a_reporter_said(story: Site) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-BOX = (196, 52)  # width and height in px
-_GAP_X = 56
+BOX = (180, 50)  # width and height in px
+_GAP_X = 36
 _GAP_Y = 14
 _LANE = 12  # height of a wire that passes through a layer
 _SWEEPS = 6
@@ -34,7 +34,7 @@ def drawn(names: Sequence[str], before: Mapping[str, Sequence[str]]) -> Drawing:
     """Lay out boxes given with each after those `before` it; names that are no box are passed over.
 
     >>> drawn(["a", "b"], {"b": ["a"]}).boxes
-    {'a': (12, 12), 'b': (264, 12)}
+    {'a': (12, 12), 'b': (228, 12)}
     """
     known = set(names)
     before = {name: [one for one in before.get(name, ()) if one in known] for name in names}

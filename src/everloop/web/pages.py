@@ -67,6 +67,7 @@ _PAGES = (
     Page("/models/{model}/{number}", "see", version_page.view, "version.html"),
     Page("/pipelines", "see", pipelines_page.view, "pipelines.html"),
     Page("/pipelines/runs", "see", pipelines_page.view_runs, "pipeline_runs.html"),
+    Page("/pipelines/{name}", "see", pipelines_page.view_one, "pipeline_runs.html"),
     Page("/pipelines/runs/{id}", "see", run_page.view, "run.html"),
     Page("/compare", "see", compare_page.view, "compare.html"),
     Page("/calendar", "see", calendar_page.view, "calendar.html"),

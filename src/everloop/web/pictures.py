@@ -157,18 +157,17 @@ def _of_calibration(result: CheckResult) -> Picture | None:
 
 
 def _of_fairness(result: CheckResult) -> Picture | None:
-    rates = ("selected", "true_positive", "false_positive")
+    groups = [one for one in result.details if "favourable" in one and "group" in one]
     spots = [
         Spot(
             f"{one['by']} = {one['group']}",
-            float(value),
+            float(one[rate]),
             rows=one["rows"],
             series=f"{rate} of {one['favourable']}",
         )
-        for one in result.details
-        if "favourable" in one and "group" in one
-        for rate, value in one.items()
-        if rate.startswith(rates) and value is not None
+        for rate in ("selected", "true_positive_rate", "false_positive_rate")
+        for one in groups
+        if one.get(rate) is not None
     ]
     return _made("bars", "share of rows that get the answer", spots, {})
 

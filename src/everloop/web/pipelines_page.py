@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
 from typing import Any, get_args
+from urllib.parse import quote
 
 from everloop import jobs, loop, pipelines, retraining
 from everloop.errors import Invalid
 from everloop.jobs import Schedule
 from everloop.pipelines import RunLine, RunOrder, RunState
-from everloop.web.visits import Shown, Visit
+from everloop.web.visits import Moved, Shown, Visit
 from everloop.workspace import Workspace
 
 _STRIP = 30  # runs of a pipeline that are drawn
@@ -45,6 +46,11 @@ def view(visit: Visit) -> Shown:
         "pipelines": [_line(ws, name, tuple(models.get(name, ())), schedules) for name in names],
         "most": _STRIP,
     }
+
+
+def view_one(visit: Visit) -> Moved:
+    """A pipeline by its name: its runs."""
+    return Moved(f"/pipelines/runs?pipeline={quote(visit.path['name'], safe='')}")
 
 
 def view_runs(visit: Visit) -> Shown:

@@ -72,6 +72,15 @@ class Bar:
     width: float
 
 
+@dataclass(frozen=True)
+class TimeLine:
+    """When steps ran. Not `is_real`: how long each took, behind what it needs; `seconds` is how long it is."""
+
+    bars: Mapping[str, Bar]
+    is_real: bool
+    seconds: float
+
+
 def nodes_of(seen: RunOverview) -> dict[str, RunNode]:
     """All steps of the plan, in its order."""
     attempts: dict[str, list[StepRun]] = {}
@@ -92,36 +101,33 @@ def summed(nodes: Iterable[RunNode]) -> tuple[str, Tone]:
     return word, _TONES[word]
 
 
-def bars_of(run: PipelineRun, nodes: Sequence[RunNode], now: datetime) -> tuple[dict[str, Bar], bool]:
-    """The time line by step, and whether it shows when steps ran (True) or only how long each took, in order.
+def time_line(run: PipelineRun, nodes: Sequence[RunNode], now: datetime) -> TimeLine:
+    """When each step ran.
 
     In a simulation the clock may stand still while steps run: then each begins where the last of those before it ended.
     """
-    begun = [one for one in nodes if one.started_at is not None]
+    begun = [(one, one.started_at) for one in nodes if one.started_at is not None]
     end = run.ended_at or now
-    if end - run.started_at > _CLOCK_STOOD_STILL:
-        spans = {
-            one.name: (
-                (one.started_at - run.started_at).total_seconds(),
-                ((one.ended_at or end) - run.started_at).total_seconds(),
-            )
-            for one in begun
-            if one.started_at is not None
-        }
-        return _scaled(spans, (end - run.started_at).total_seconds()), True
-    spans = {}
-    for one in begun:
-        start = max((spans[name][1] for name in one.before if name in spans), default=0.0)
-        spans[one.name] = (start, start + (one.seconds or 0.0))
-    return _scaled(spans, max((last for _, last in spans.values()), default=0.0)), False
-
-
-def _scaled(spans: Mapping[str, tuple[float, float]], total: float) -> dict[str, Bar]:
+    spans: dict[str, tuple[float, float]] = {}
+    is_real = end - run.started_at > _CLOCK_STOOD_STILL
+    for one, at in begun:
+        if is_real:
+            start = (at - run.started_at).total_seconds()
+            spans[one.name] = (start, ((one.ended_at or end) - run.started_at).total_seconds())
+        else:
+            start = max((spans[name][1] for name in one.before if name in spans), default=0.0)
+            spans[one.name] = (start, start + (one.seconds or 0.0))
+    total = (
+        (end - run.started_at).total_seconds()
+        if is_real
+        else max((last for _, last in spans.values()), default=0.0)
+    )
     scale = 1000 / total if total else 0.0
-    return {
+    bars = {
         name: Bar(min(996.0, first * scale), max(4.0, (last - first) * scale))
         for name, (first, last) in spans.items()
     }
+    return TimeLine(bars, is_real, total)
 
 
 def _node(seen: RunOverview, step: PlannedStep, attempts: Sequence[StepRun]) -> RunNode:

@@ -13,7 +13,7 @@ from everloop.errors import NotFound
 from everloop.pipelines import RunOverview, StepRun
 from everloop.web.bundles import MOST, Bundle, folded
 from everloop.web.layers import BOX, Drawing, drawn
-from everloop.web.run_nodes import STATES, RunNode, Tone, bars_of, inputs_of, nodes_of, summed
+from everloop.web.run_nodes import STATES, RunNode, Tone, inputs_of, nodes_of, summed, time_line
 from everloop.web.visits import Moved, Shown, Visit
 from everloop.workspace import Workspace
 
@@ -50,7 +50,7 @@ def view(visit: Visit) -> Shown | Moved:
     nodes = nodes_of(seen)
     find, state = visit.query.get("find", "").strip(), visit.query.get("state", "")
     found = [one for one in nodes.values() if _is_found(one, find, state)]
-    bars, is_real = bars_of(seen.run, list(nodes.values()), ws.now())
+    line = time_line(seen.run, list(nodes.values()), ws.now())
     first = _number(visit.query.get("first", ""))
     return {
         "run": _without_plan(seen),
@@ -65,8 +65,7 @@ def view(visit: Visit) -> Shown | Moved:
         "found": len(found),
         "first": first,
         "most_rows": _ROWS,
-        "bars": bars,
-        "bars_are_times": is_real,
+        "line": line,
         "selected": _selected(ws, seen, nodes, visit.query.get("step", "")),
         "query": {"find": find, "state": state, "step": visit.query.get("step", "")},
         "states": [one for one in STATES if any(node.state == one for node in nodes.values())],

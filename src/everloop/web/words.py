@@ -196,6 +196,8 @@ def place_of(identifier: str, kind: str = "") -> str | None:
         return f"/rows/{identifier}"
     if identifier.startswith("ro_"):
         return f"/rollouts/{identifier}"
-    if identifier.startswith(("pred_", "run_")) or (is_version and kind in ("", "dataset_version")):
+    if identifier.startswith("run_"):
+        return f"/pipelines/runs/{identifier}"
+    if identifier.startswith("pred_") or (is_version and kind in ("", "dataset_version")):
         return f"/trace/{identifier}"
     return None

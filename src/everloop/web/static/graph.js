@@ -129,6 +129,6 @@ function bring(box) {
   graph.scrollBy(inner.x - outer.x - (outer.width - inner.width) / 2, inner.y - outer.y - (outer.height - inner.height) / 2);
 }
 
-show(Math.max(fitting(), 0.7));
+show(fitting() >= 0.6 ? fitting() : 0.75); // the whole of it where that can be read
 const current = graph.querySelector("[aria-current], .box.failed, .box.live");
 if (current) bring(current);
