@@ -147,6 +147,12 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/jobs?state=failed", None, list, []),
     ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
     ("/api/schedules", None, list, []),
+    (
+        "/api/agenda?since=2026-09-01T00:00:00Z",
+        None,
+        lambda one: one["waiting"][0]["conditions"][0]["needs"],
+        1,
+    ),
     ("/api/background", None, lambda one: one["has_jobs"], True),
     ("/api/why/kind@1", None, lambda one: "kind@1" in one["answer"], True),
     ("/api/trace/{it}", a_prediction, lambda one: one["gaps"], []),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from everloop import background, jobs
+from everloop import background, jobs, retraining
 from everloop.api.routes import Call, Route
 from everloop.clock import SimulatedClock, parse_time
 from everloop.errors import Conflict
@@ -27,6 +28,22 @@ def list_schedules(call: Call) -> Any:
     return jobs.list_schedules(call.ws)
 
 
+def show_agenda(call: Call) -> Any:
+    """What fired and what will from `since` to `until` (a week from now by default), and how far conditions are."""
+    since, until = (call.query.get(name) for name in ("since", "until"))
+    start = parse_time(since) if since else call.ws.now()
+    end = parse_time(until) if until else start + timedelta(days=7)
+    limit = call.limit(default=500)
+    coming = max(start, call.ws.now())
+    return {
+        "fired": jobs.jobs_between(call.ws, start, end, limit=limit),
+        "coming": {
+            one.name: jobs.instants_of(one, coming, end, limit=limit) for one in jobs.list_schedules(call.ws)
+        },
+        "waiting": retraining.outlook(call.ws),
+    }
+
+
 def show_background(call: Call) -> Any:
     """Whether a look is due, and whether jobs wait or run; neither means that everything known was dealt with."""
     running = jobs.jobs_of(call.ws, states=["running"], limit=1)
@@ -46,6 +63,7 @@ ROUTES = [
     Route("GET", "/api/jobs", "see", list_jobs),
     Route("GET", "/api/jobs/{id}", "see", show_job),
     Route("GET", "/api/schedules", "see", list_schedules),
+    Route("GET", "/api/agenda", "see", show_agenda),
     Route("GET", "/api/background", "see", show_background),
     Route("POST", "/api/simulation/clock", "administer", move_clock),
 ]

@@ -70,7 +70,8 @@ def show_step(call: Call) -> Any:
     run_id, node = call.path["id"], call.path["node"]
     why = pipelines.why(call.ws, run_id, node)
     attempts = pipelines.attempts_at(call.ws, run_id, node)
-    return {"why": why, "attempts": attempts, "printed": pipelines.printed(call.ws, attempts[-1])}
+    printed = pipelines.printed(call.ws, attempts[-1]).decode(errors="replace")
+    return {"why": why, "attempts": attempts, "printed": printed}
 
 
 def compare(call: Call) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.graph import Graph
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.logs import printed
     from everloop.pipelines.overview import (
         Confusion,
         RunLine,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         calls_of,
         confusion,
         pipeline_names,
-        printed,
         run_lines,
         run_overview,
     )
@@ -111,7 +111,7 @@ _HOMES = {
     "attempts_at": "overview",
     "calls_of": "overview",
     "pipeline_names": "overview",
-    "printed": "overview",
+    "printed": "logs",
     "run_lines": "overview",
     "run_overview": "overview",
     "Plan": "plan",

@@ -12,7 +12,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from everloop import tracking
 from everloop.errors import Invalid, NotFound
 from everloop.pipelines import store
 from everloop.pipelines.plan import Plan, PlannedStep
@@ -122,13 +121,6 @@ def calls_of(
     """The last attempts at the calls of a map, the newest first."""
     with ws.read() as connection:
         return store.calls_of(connection, run_id, node, states=states, limit=limit)
-
-
-def printed(ws: Workspace, attempt: StepRun) -> str | None:
-    """What an attempt printed, as far as it is kept; None when it printed nothing."""
-    if attempt.log is None:
-        return None
-    return tracking.read_artifact(ws, attempt.run, attempt.log).decode(errors="replace")
 
 
 def _items(step: PlannedStep, outputs: Mapping[str, Stored], results: Results) -> int | None:

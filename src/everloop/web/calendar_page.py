@@ -16,7 +16,7 @@ from everloop.workspace import Workspace
 
 _JOBS = 500  # of the time that is shown, the newest
 _INSTANTS = 500  # of one schedule
-_IN_A_DAY = 5  # entries of a day in the month
+_IN_A_DAY = {"month": 5, "week": 40}  # entries that are told
 _APART = 4  # firings of one schedule a day, up to which each is told
 _TONES = {"done": "ok", "failed": "failed", "cancelled": "attention", "running": "live", "waiting": "live"}
 
@@ -63,14 +63,13 @@ def view(visit: Visit) -> Shown:
         [*_fired(put, zone), *_coming(ws, schedules, start, end, zone)], key=lambda one: one.at
     ):
         entries.setdefault(one.at.astimezone(zone).date(), []).append(one)
-    most = _JOBS if span == "week" else _IN_A_DAY
     days = [
         _day(
             first + timedelta(days=i),
             entries,
             today=today,
             month=begin.month if span == "month" else None,
-            most=most,
+            most=_IN_A_DAY[span],
         )
         for i in range((last - first).days)
     ]

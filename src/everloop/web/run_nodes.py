@@ -34,6 +34,7 @@ _WORST = (
     "cached",
     "skipped",
 )
+_ENDED = ("done", "failed", "cancelled")
 _CLOCK_STOOD_STILL = timedelta(milliseconds=1)
 
 
@@ -154,7 +155,7 @@ def _node(seen: RunOverview, step: PlannedStep, attempts: Sequence[StepRun]) -> 
 
 def _state(run: PipelineRun, last: StepRun | None) -> str:
     if last is None:
-        return "waiting" if run.state == "running" else "not reached"
+        return "not reached" if run.state in _ENDED else "waiting"
     return last.state.replace("_", " ")
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from everloop import checks, pipelines, registry, tracking
+from everloop import checks, clock, pipelines, registry, tracking
 from everloop.errors import NotFound
-from everloop.pipelines import RunOverview, StepRun
+from everloop.pipelines import PipelineRun, RunOverview, StepRun
 from everloop.web.bundles import MOST, Bundle, folded
 from everloop.web.layers import BOX, Drawing, drawn
 from everloop.web.run_nodes import STATES, RunNode, Tone, inputs_of, nodes_of, summed, time_line
@@ -84,8 +84,14 @@ def _without_plan(seen: RunOverview) -> dict[str, Any]:
             for name, value in vars(seen.run).items()
             if name not in ("plan", "steps", "pins", "lease_until")
         },
+        "is_left": _is_left(seen.run),
         "seconds": seen.run.ended_at and (seen.run.ended_at - seen.run.started_at).total_seconds(),
     }
+
+
+def _is_left(run: PipelineRun) -> bool:
+    """Whether the process that ran it is gone; leases run on machine time."""
+    return run.state == "running" and (run.lease_until is None or run.lease_until < clock.wall())
 
 
 def _is_found(one: RunNode, find: str, state: str) -> bool:
@@ -284,7 +290,7 @@ def _printed(ws: Workspace, attempts: list[StepRun]) -> str | None:
     """What the newest attempt that printed something printed, its end."""
     for one in reversed(attempts):
         try:
-            text = pipelines.printed(ws, one)
+            text = pipelines.printed(ws, one).decode(errors="replace")
         except NotFound:
             continue
         if text:
