@@ -134,7 +134,7 @@ def test_two_runs_are_chosen_and_compared(quiet: Page, story: Site) -> None:
     quiet.get_by_role("button", name="Compare").click()
     expect(quiet.get_by_role("region", name="Measured")).to_contain_text("macro f1")
     expect(quiet.get_by_role("region", name="Answers that changed")).to_contain_text("rows that both tested")
-    expect(quiet.locator(".outcome")).to_contain_text("The same in both: code")
+    expect(quiet.locator(".outcome")).to_contain_text("They differ in labels. The same in both: code, data")
 
 
 def test_the_calendar_shows_what_fired_and_what_will(quiet: Page, story: Site) -> None:

@@ -32,24 +32,22 @@ def view(visit: Visit) -> Shown:
         raise Invalid(f"{len(names)} runs are named; a page compares {_MOST} at most. Leave some out.")
     runs = [tracking.run(visit.ws, _run_of(visit.ws, name)) for name in names]
     found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)
+    parts = {
+        "code": len(found.code) + bool(found.code_problem),
+        "data": len(found.data),
+        "labels": len(found.labels),
+        "parameters": len(found.parameters),
+        "environment": len(found.environment),
+        "machine": len(found.hardware),
+    }
     return {
         **shown,
         "runs": runs,
         "found": found,
         "metrics": _metrics(runs),
         "files": [_lines(one.path, one.diff) for one in found.code],
-        "same": [
-            name
-            for name, part in (
-                ("code", found.code or found.code_problem),
-                ("environment", found.environment),
-                ("machine", found.hardware),
-                ("data", found.data),
-                ("labels", found.labels),
-                ("parameters", found.parameters),
-            )
-            if not part
-        ],
+        "same": [name for name, number in parts.items() if not number],
+        "differs": {name: number for name, number in parts.items() if number},
         "dataset": _dataset(visit.ws, runs[-1]),
         "most_rows": _ROWS,
     }
