@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from everloop.errors import LostLease, StepFailed
 from everloop.ids import new_id
-from everloop.pipelines import Inline, Pipeline, Processes, pipeline, run_lines, run_pipeline, step, when
+from everloop.pipelines import Inline, Pipeline, Processes, attempts_at, pipeline, run_pipeline, step, when
 from everloop.storage import Tx, metadata
 from everloop.workspace import Workspace
 
@@ -165,7 +165,7 @@ def going_on(ws: Workspace, path: Path) -> Iterator[str]:
     thread = threading.Thread(target=conduct)
     thread.start()
     try:
-        while not any(one.id == run for one in run_lines(ws)):
+        while not attempts_at(ws, run, "wait_for"):
             time.sleep(0.02)
         yield run
     finally:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from everloop.clock import SimulatedClock, wall
 from everloop.ids import new_id
 from everloop.pipelines import DEFAULT_SEED
+from everloop.storage import metadata
 from tests.web.conftest import Site
-from tests.web.runs import NASTY, branching, failing, many_calls, many_runs, ran, wide
+from tests.web.runs import NASTY, branching, failing, going_on, many_calls, many_runs, ran, wide
 from tests.web.test_pages import check_page
 
 
@@ -97,6 +101,32 @@ def test_a_run_says_what_it_was_made_of(empty: Site) -> None:
     assert "tests/web/runs.py" in found["code"]["files"]
     assert found["environment"]["packages"]
     assert found["tracked"]["actor"] == "tester"
+
+
+def test_a_run_whose_process_died_says_so(empty: Site, tmp_path: Path) -> None:
+    with going_on(empty.ws, tmp_path / "go") as run:
+        assert shown(empty, f"/pipelines/runs/{run}")["run"]["is_left"] is False
+    left = {"state": "running", "lease_until": wall() - timedelta(minutes=1), "ended_at": None}
+    table = metadata.tables["pipeline_run"]
+    empty.ws.write(lambda tx: tx.execute(sa.update(table).where(table.c.id == run).values(**left)))
+    assert f"everloop runs resume {run}" in empty.get(f"/pipelines/runs/{run}").text
+
+
+def test_where_the_clock_stands_still_times_are_how_long_each_took_behind_what_it_needs(empty: Site) -> None:
+    line = shown(empty, f"/pipelines/runs/{ran(empty.ws, branching)}")["line"]
+    assert line["is_real"] is False
+    ends = {name: one["start"] + one["width"] for name, one in line["bars"].items()}
+    for name, before in (("fit", "load"), ("fit-2", "load"), ("best", "fit"), ("is_good", "best")):
+        assert line["bars"][name]["start"] >= min(ends[before], 996) - 4  # a bar is 4 wide at least
+
+
+def test_times_are_when_steps_ran_where_the_clock_goes(empty: Site, tmp_path: Path) -> None:
+    assert isinstance(empty.ws.clock, SimulatedClock)
+    with going_on(empty.ws, tmp_path / "go") as run:
+        empty.ws.clock.advance(timedelta(minutes=10))
+        line = shown(empty, f"/pipelines/runs/{run}")["line"]
+    assert (line["is_real"], line["seconds"]) == (True, 600.0)
+    assert line["bars"]["wait_for"]["width"] == 1000.0
 
 
 def test_a_run_of_500_steps_is_folded_searched_and_opened(empty: Site) -> None:
