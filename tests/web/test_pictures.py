@@ -76,6 +76,11 @@ def test_a_built_in_check_is_drawn_from_what_it_kept(name: str, details: dict[st
     assert (found.kind, bool(found.spots)) == (kind, True)
 
 
+def test_a_report_whose_table_has_another_shape_is_shown_without_a_picture() -> None:
+    assert picture_of(result("slices", {"column": "seller"}, overall=0.9)) is None
+    assert picture_of(result("leakage", {"column": "seller", "skill": 0.2})) is None
+
+
 def test_a_check_that_nobody_knows_of_has_no_picture_and_one_with_a_limit_has() -> None:
     assert picture_of(result("golden", wrong=3)) is None
     assert picture_of(result("latency:p95", value=12.0, limit=10.0)) is not None

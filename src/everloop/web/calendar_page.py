@@ -77,9 +77,7 @@ def view(visit: Visit) -> Shown:
         "weeks": [days[i : i + 7] for i in range(0, len(days), 7)],
         "span": span,
         "on": middle,
-        "title": f"{begin:%B %Y}"
-        if span == "month"
-        else f"{first.day} {first:%B} to {(last - timedelta(days=1)).day} {last - timedelta(days=1):%B %Y}",
+        "title": f"{begin:%B %Y}" if span == "month" else _days(first, last - timedelta(days=1)),
         "before": (first - timedelta(days=1)) if span == "week" else begin - timedelta(days=1),
         "after": last if span == "week" else (begin + timedelta(days=32)).replace(day=1),
         "today": today,
@@ -91,12 +89,14 @@ def view(visit: Visit) -> Shown:
     }
 
 
+def _days(first: date, last: date) -> str:
+    return f"{first.day} {first:%B} to {last.day} {last:%B %Y}"
+
+
 def _zone(name: str) -> tuple[ZoneInfo, str]:
     try:
         return ZoneInfo(name or "UTC"), name or "UTC"
-    except (ValueError, OSError) as error:  # no such file, and names that are no path
-        raise Invalid(f"{name!r} is not a time zone; one looks like Europe/Vienna or UTC.") from error
-    except LookupError as error:
+    except (LookupError, ValueError, OSError) as error:  # also what a name that is no plain path gives
         raise Invalid(f"{name!r} is not a time zone; one looks like Europe/Vienna or UTC.") from error
 
 

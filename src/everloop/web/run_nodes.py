@@ -42,7 +42,7 @@ _CLOCK_STOOD_STILL = timedelta(milliseconds=1)
 class RunNode:
     """One step of a run. `calls` counts a map's calls by state, `items` is how many there are in all, if known.
 
-    `notes` are words on how it is declared. `error` is the first line of its last one.
+    `notes` are words on how it is declared. `error` is the last line of its last attempt's.
     """
 
     name: str

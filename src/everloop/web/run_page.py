@@ -15,6 +15,7 @@ from everloop.web.bundles import MOST, Bundle, folded
 from everloop.web.layers import BOX, Drawing, drawn
 from everloop.web.run_nodes import STATES, RunNode, Tone, inputs_of, nodes_of, summed, time_line
 from everloop.web.visits import Moved, Shown, Visit
+from everloop.web.words import short
 from everloop.workspace import Workspace
 
 _ROWS = 100  # of the table on one page
@@ -167,56 +168,62 @@ def _box(
     bundle: Bundle,
     at: tuple[int, int],
 ) -> Box:
-    name = bundle.id
-    x, y = at
-    if name not in nodes:
-        pinned = seen.run.pins.get(name.removeprefix("input "))
-        ref = "" if pinned is None else pinned.ref
-        link = f"/trace/{ref}" if pinned is not None and pinned.kind == "dataset_version" else None
-        kind = "" if pinned is None else pinned.kind.replace("_", " ")
-        label = name.removeprefix("input ")
-        return Box(
-            name,
-            "input",
-            label,
-            "",
-            "quiet",
-            ref[:12] if len(ref) == 64 else ref or kind,
-            link,
-            x,
-            y,
-            True,
-            None,
-        )
+    """`found` are the steps that were searched for, None when nothing was."""
     members = [nodes[one] for one in bundle.members if one in nodes]
-    is_found = found is None or any(one.name in found for one in members)
-    if bundle.kind == "one":
-        (one,) = members
-        share = one.finished_calls / one.items if one.is_map and one.items else None
-        link = _link(visit, step=name)
-        return Box(
-            name,
-            "map" if one.is_map else "step",
-            name,
-            one.state,
-            one.tone,
-            _said(one),
-            link,
-            x,
-            y,
-            is_found,
-            share,
-        )
+    is_found = found is None or not members or any(one.name in found for one in members)
+    if not members:
+        told = _input(seen, bundle.id)
+    elif bundle.kind == "one":
+        told = _single(visit, members[0])
+    else:
+        told = _fold(visit, bundle, members)
+    return Box(id=bundle.id, x=at[0], y=at[1], is_found=is_found, **told)
+
+
+def _input(seen: RunOverview, name: str) -> dict[str, Any]:
+    label = name.removeprefix("input ")
+    pinned = seen.run.pins.get(label)
+    is_dataset = pinned is not None and pinned.kind == "dataset_version"
+    ref = "" if pinned is None else pinned.ref
+    return {
+        "kind": "input",
+        "label": label,
+        "state": "",
+        "tone": "quiet",
+        "said": short(ref),
+        "link": f"/trace/{ref}" if is_dataset else None,
+        "share": None,
+    }
+
+
+def _single(visit: Visit, one: RunNode) -> dict[str, Any]:
+    return {
+        "kind": "map" if one.is_map else "step",
+        "label": one.name,
+        "state": one.state,
+        "tone": one.tone,
+        "said": _said(one),
+        "link": _link(visit, step=one.name),
+        "share": one.finished_calls / one.items if one.is_map and one.items else None,
+    }
+
+
+def _fold(visit: Visit, bundle: Bundle, members: list[RunNode]) -> dict[str, Any]:
+    """Many steps in one box, which a click opens."""
     word, tone = summed(members)
-    kinds = {one.step for one in members}
-    label = (
-        f"{len(members)} {members[0].step} steps" if len(kinds) == 1 else f"{len(members)} steps from {name}"
-    )
+    is_one_function = len({one.step for one in members}) == 1
+    what = f"{members[0].step} steps" if is_one_function else f"steps from {bundle.id}"
     counts = _counts({one.name: one for one in members})
-    said = ", ".join(f"{number} {state}" for state, number in counts.items())
-    opened = ",".join([*filter(None, visit.query.get("open", "").split(",")), name])
-    ended = sum(one.state in ("done", "cached", "skipped") for one in members) / len(members)
-    return Box(name, bundle.kind, label, word, tone, said, _link(visit, open=opened), x, y, is_found, ended)
+    opened = [*filter(None, visit.query.get("open", "").split(",")), bundle.id]
+    return {
+        "kind": bundle.kind,
+        "label": f"{len(members)} {what}",
+        "state": word,
+        "tone": tone,
+        "said": ", ".join(f"{number} {state}" for state, number in counts.items()),
+        "link": _link(visit, open=",".join(opened)),
+        "share": sum(one.state in ("done", "cached", "skipped") for one in members) / len(members),
+    }
 
 
 def _said(one: RunNode) -> str:
