@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -233,3 +234,18 @@ def test_a_wrong_address_is_a_page_with_what_to_do(empty: Site, path: str, statu
     answer = empty.get(path)
     assert answer.status_code == status
     assert told in answer.text
+
+
+def test_whatever_stands_in_an_address_stays_text(empty: Site) -> None:
+    asks = {
+        "/pipelines/runs": ["pipeline", "state", "since", "order", "after"],
+        f"/pipelines/runs/{ran(empty.ws, branching)}": ["find", "state", "step", "open", "first"],
+        "/compare": ["runs", "before"],
+        "/calendar": ["on", "span", "zone"],
+    }
+    for asked in (NASTY, '"><img src=x onerror=alert(1)>', "'; DROP TABLE run; --", "9" * 40):
+        addresses = [f"{path}?{urlencode({name: asked})}" for path, names in asks.items() for name in names]
+        for address in [*addresses, f"/gates/{quote(asked, safe='')}", f"/pipelines/{quote(asked, safe='')}"]:
+            answer = empty.get(address)
+            assert answer.status_code in (200, 303, 404, 422), address
+            assert "<" not in asked or asked not in answer.text, address
