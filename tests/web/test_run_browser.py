@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from everloop import checks, jobs, pipelines
+from everloop import background, checks, jobs, pipelines
 from everloop.checks import GateReport
 from tests.registry.versions import check, register
 from tests.web.conftest import Site
@@ -104,6 +104,20 @@ def test_a_run_is_cancelled_from_its_page(quiet: Page, empty: Site, tmp_path: Pa
         expect(quiet.locator("h1")).to_contain_text("cancelled")
         expect(quiet.locator(".problem").first).to_contain_text("tester cancelled it: wrong parameters")
     assert pipelines.pipeline_run(empty.ws, run).state == "cancelled"
+
+
+def test_a_run_is_reproduced_from_its_page(quiet: Page, empty: Site) -> None:
+    run = ran(empty.ws, branching)
+    quiet.goto(f"{empty.url}/pipelines/runs/{run}")
+    quiet.get_by_role("button", name="Reproduce").click()
+    quiet.get_by_label("Reason").fill("an auditor asked")
+    quiet.locator("#confirm [data-do]").click()
+    section = quiet.get_by_role("region", name="Measured")
+    expect(section).to_contain_text("waits for a worker")
+    background.run_jobs(empty.ws)
+    expect(section).to_contain_text("identical: The rerun gave the same bits in all", timeout=15_000)
+    section.get_by_role("link").first.click()
+    expect(quiet.locator(".note")).to_contain_text("again, beside the cache")
 
 
 def test_an_owner_reads_why_a_gate_failed_and_waives_it(quiet: Page, empty: Site) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from everloop import checks, clock, pipelines, registry, tracking
+from everloop import checks, clock, jobs, pipelines, registry, tracking
 from everloop.errors import NotFound
 from everloop.pipelines import PipelineRun, RunOverview, StepRun
 from everloop.web.bundles import MOST, Bundle, folded
@@ -22,7 +22,8 @@ _ROWS = 100  # of the table on one page
 _CALLS = 20  # of a map: those that failed or run, then the newest
 _LOG = 40_000  # characters of what a step printed, from the end
 _TEXT = 3_000  # characters of one value
-_VERDICTS = 5
+_VERDICTS = 5  # of reruns, the newest
+_ASKED = 100  # reruns of any run that wait, run or failed, looked through
 
 
 @dataclass(frozen=True)
@@ -316,7 +317,7 @@ def _made_of(ws: Workspace, seen: RunOverview, tracked: tracking.Run) -> dict[st
 
 
 def _came_of(ws: Workspace, run_id: str) -> dict[str, Any]:
-    """Versions with where their gates stand, and what reruns said."""
+    """Versions with where their gates stand, what reruns said, and those that were asked for."""
     versions = [
         version
         for one in registry.models(ws)
@@ -324,10 +325,12 @@ def _came_of(ws: Workspace, run_id: str) -> dict[str, Any]:
     ]
     reports = {one.ref: next(iter(checks.reports_of(ws, one.ref, limit=1)), None) for one in versions}
     verdicts = list(pipelines.verdicts_on(ws, run_id).items())
+    asked = jobs.jobs_of(ws, kind=pipelines.REPRODUCE, states=("waiting", "running", "failed"), limit=_ASKED)
     return {
         "versions": versions,
         "reports": {
             ref: report and {"id": report.id, "verdict": report.verdict} for ref, report in reports.items()
         },
         "verdicts": dict(verdicts[-_VERDICTS:]),
+        "asked": [one for one in asked if one.payload["run"] == run_id][:_VERDICTS],
     }
