@@ -130,5 +130,5 @@ function bring(box) {
 }
 
 show(fitting() >= 0.6 ? fitting() : 0.75); // the whole of it where that can be read
-const current = graph.querySelector("[aria-current], .box.failed, .box.live");
+const current = ["[aria-current]", ".box.failed", ".box.live", ".box"].map((one) => graph.querySelector(one)).find(Boolean);
 if (current) bring(current);
