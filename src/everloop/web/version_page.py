@@ -26,5 +26,6 @@ def view(visit: Visit) -> Shown:
         "would_serve": [
             {"endpoint": one.name, "steps": one.canary.steps, "has_live": bool(one.variants)} for one in on
         ],
+        "others_live": sorted({it.version for one in on for it in one.variants} - {ref}),
         "is_author": version.author == visit.principal.name,
     }
