@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
 JOBS ?= 2
+KILLS ?= 1000
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 HAS_UV := $(if $(UV),$(shell $(UV) --version 2>/dev/null))
@@ -22,7 +23,7 @@ FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
 FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs lock clean
+.PHONY: help demo test check kills lint docs lock clean
 
 help:  ## this list
 	@echo "make TARGET (targets that run something prepare the environment first)"
@@ -36,6 +37,9 @@ test: lint  ## all checks, then all tests, slow ones and those in the browser in
 
 check: lint  ## the same without the slow tests, for while you work
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
+
+kills: $(FOR_TESTING)  ## 1,000 kills of pipeline workers at random moments, a quarter of an hour; KILLS=N for another number
+	TEST_KILLS=$(KILLS) $(BIN)/pytest tests/flows/test_pipeline_kills.py -n $(JOBS) -rP --timeout 0 $(PYTEST_ARGS)
 
 lint: $(FOR_TESTING)  ## format, lint rules, import contracts, types
 	$(BIN)/ruff format --check .
@@ -54,11 +58,14 @@ lock:  ## pin all dependencies with their hashes (needs uv)
 	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
 	$(LOCK) --group build -o requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
-	@if grep -n '://' requirements.lock requirements-dev.lock; then \
+	for peer in airflow kfp; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
+	$(LOCK) tests/peers/ray.in --extra ray --group build --constraint requirements-dev.lock -o tests/peers/ray.txt
+	@if grep -n '://' requirements.lock requirements-dev.lock tests/peers/*.txt; then \
 	  echo "a lock file names an address; locks hold names, versions and hashes only (docs/decisions/0001)" >&2; exit 1; fi
 
 clean:  ## remove the environment and all caches, never a workspace
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find src tests docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(FOR_RUNNING): requirements.lock pyproject.toml

@@ -1,4 +1,4 @@
-"""What some tests need from the machine: shared data, a PostgreSQL, a browser.
+"""What some tests need from the machine: shared data, a PostgreSQL, a browser, other engines (peers).
 
 Where it is missing they are skipped, unless the environment variable TEST_REQUIRE names it (comma-separated):
 then they fail, so that a complete run cannot leave them out unseen.
@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, get_args
 
 import pytest
 
-Need = Literal["browser", "data", "postgres"]
+Need = Literal["browser", "data", "peers", "postgres"]
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 

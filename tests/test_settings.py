@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from everloop.errors import Invalid
-from everloop.settings import home_of, load_settings
+from everloop.settings import home_of, load_settings, secret_values
 
 
 def test_defaults_work_with_nothing_set(tmp_path: Path) -> None:
@@ -55,3 +55,12 @@ def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_home_is_known_without_reading_settings_that_may_be_broken() -> None:
     assert home_of({"EVERLOOP_HOME": "/srv/loop"}) == Path("/srv/loop")
     assert home_of({"EVERLOOP_HOME": ""}) == Path(".everloop")
+
+
+def test_secrets_are_known_by_the_names_of_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"GH_TOKEN": "one-of-four", "DB_PASSWORD": "two-of-four", "OPENAI_API_KEY": "three-of-four"}
+    for name, value in {**told, "AN_EMPTY_SECRET": "", "A_SHORT_TOKEN": "on", "KEYBOARD": "not-one"}.items():
+        monkeypatch.setenv(name, value)
+    found = secret_values()
+    assert set(told.values()) <= found
+    assert not {"", "on", "not-one"} & found

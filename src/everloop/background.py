@@ -12,7 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from everloop import clock, events, jobs, loop, monitoring, retraining, rollout, serving
+from everloop import (
+    clock,
+    events,
+    jobs,
+    loop,
+    monitoring,
+    pipelines,
+    retraining,
+    rollout,
+    serving,
+    triggers,
+)
 from everloop.errors import EverloopError
 from everloop.jobs import Handler
 from everloop.workspace import Workspace
@@ -44,6 +55,7 @@ TICKS: tuple[Tick, ...] = (
         retraining.wants_training,
         lambda ws: len(retraining.consider(ws)),
     ),
+    Tick("look at triggers", "triggers", triggers.wants_firing, lambda ws: len(triggers.consider(ws))),
     Tick("roll out what is approved", "delivery", loop.has_approved, lambda ws: len(loop.deliver(ws))),
     Tick("tell events", "events", events.has_undelivered, events.deliver),
     Tick(
@@ -56,6 +68,10 @@ TICKS: tuple[Tick, ...] = (
 
 HANDLERS: Mapping[str, Handler] = {
     retraining.TRAIN: loop.train_job,
+    pipelines.REPRODUCE: pipelines.reproduce_job,
+    loop.GO_ON: loop.go_on_job,
+    loop.FORK: loop.fork_job,
+    triggers.PIPELINE: loop.pipeline_job,
 }
 
 

@@ -23,6 +23,7 @@ Prefix = Literal[
     "le",  # label event
     "run",  # pipeline run
     "step",
+    "share",  # right of a process to work on one step of a run
     "gr",  # gate report
     "mv",  # model version
     "ap",  # approval
@@ -37,6 +38,9 @@ Prefix = Literal[
     "find",  # finding
     "alert",
     "ret",  # retraining decision
+    "fire",  # a trigger's firing
+    "call",  # of a trigger
+    "srch",  # search for parameters
     "ev",  # event in the outbox
     "tok",  # access token
     "rev",  # review item

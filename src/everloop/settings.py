@@ -10,8 +10,9 @@ import dataclasses
 import difflib
 import getpass
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from everloop.errors import Invalid
 
 DEFAULT_HOME = ".everloop"
 FILE_NAME = "settings.toml"
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|_?KEY$|DATABASE_URL|DSN", re.IGNORECASE)
+_SHORTEST_SECRET = 6  # shorter ones would be found in the middle of words
 
 
 def _setting(default: Any, doc: str) -> Any:
@@ -58,11 +61,32 @@ class Settings:
     log_segment_s: int = _setting(
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
+    executor: str = _setting(
+        "inline",
+        "Where a pipeline's steps run: inline (in the command's own process), processes (one each), ray (a cluster).",
+    )
+    ray_address: str = _setting(
+        "", "The Ray cluster of the executor ray, such as HOST:6379; empty means one on this machine."
+    )
+    secrets_dir: str = _setting(
+        "",
+        "Folder with a file for each secret that steps take, seen from the home; environment variables come first.",
+    )
+
+    job_workers: int = _setting(
+        1,
+        "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",
+    )
 
     @property
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.home / 'everloop.db').absolute()}"
+
+    @property
+    def secrets_folder(self) -> Path | None:
+        """The folder of secrets, if there is one."""
+        return self.home.absolute() / self.secrets_dir if self.secrets_dir else None
 
 
 def load_settings(
@@ -112,6 +136,7 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         "EVERLOOP_HOME": str(settings.home.absolute()),
         "EVERLOOP_DATABASE_URL": settings.database_url,
         "EVERLOOP_ACTOR": settings.actor,
+        "EVERLOOP_SECRETS_DIR": settings.secrets_dir,
         **extra,
     }
 
@@ -120,6 +145,56 @@ def library_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of the named environment variables that are set: they are read by libraries, and set nothing of everloop."""
     found = {name: os.environ.get(name) for name in names}  # noqa: TID251  (this is the one place)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def for_libraries(**variables: str) -> None:
+    """Set what a library reads from the environment when it is loaded, where the user has not."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)  # noqa: TID251  (this is the one place)
+
+
+def has_secret(settings: Settings, name: str) -> bool:
+    """Whether there is a secret of this name; its value is not read."""
+    folder = settings.secrets_folder
+    is_set = bool(os.environ.get(name))  # noqa: TID251  (this is the one place)
+    return is_set or (folder is not None and (folder / name).is_file())
+
+
+def secret_value(settings: Settings, name: str) -> str | None:
+    """A secret's value: the environment variable of its name, else the file of its name, without the line's end.
+
+    Raises Invalid when its file cannot be read as text.
+    """
+    value = os.environ.get(name)  # noqa: TID251  (this is the one place)
+    folder = settings.secrets_folder
+    if value or folder is None or not (folder / name).is_file():
+        return value or None
+    try:
+        return (folder / name).read_text(encoding="utf-8").rstrip("\r\n") or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"the secret's file {folder / name} cannot be read: {type(error).__name__}. It is text in UTF-8, readable by who "
+            "runs the step. Mend the file or its permissions."
+        ) from None  # the error holds the bytes
+
+
+def outside_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of the named environment variables that are set to something: what a CI service tells of its job."""
+    return {name: value for name, value in library_variables(names).items() if value}
+
+
+def environment_without(names: Collection[str]) -> dict[str, str]:
+    """This process's environment without some variables, for a program that they would mislead."""
+    return {name: value for name, value in os.environ.items() if name not in names}  # noqa: TID251  (this is the one place)
+
+
+def secret_values() -> frozenset[str]:
+    """The values of environment variables whose names say that they are secret, long enough to be looked for."""
+    return frozenset(
+        value
+        for name, value in os.environ.items()  # noqa: TID251  (this is the one place)
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -120,9 +120,12 @@ def open_workspace(
 
 
 def _make_home(home: Path) -> None:
+    is_new = not home.exists()
     try:
         home.mkdir(parents=True, exist_ok=True)
         (home / "blobs").mkdir(exist_ok=True)
+        if is_new:  # rows and signing keys are not for a repository around it
+            (home / ".gitignore").write_text("*\n")
     except OSError as error:
         raise StorageFailed(
             f"the workspace's home {home} cannot be created: {error.strerror}. "

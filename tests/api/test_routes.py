@@ -14,10 +14,13 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, jobs, registry, rollout
+from everloop import access, background, checks, jobs, loop, registry, rollout, searches, tracking, triggers
 from everloop.access import Role
 from everloop.access.permissions import ROLES
 from everloop.api import all_routes
+from everloop.errors import Invalid
+from everloop.searches import Plan, choice
+from everloop.triggers import Trigger
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
 from tests.conftest import simulation
@@ -81,12 +84,31 @@ def job_of(api: Api) -> str:
     return ws.write(lambda tx: jobs.put(ws, tx, "train", {"model": "kind"}, reason="a test"))
 
 
+def report_of(api: Api) -> str:
+    return checks.reports_of(api.shop.ws, "kind@2")[0].id
+
+
 def first_rollout(api: Api) -> str:
     return rollout.rollouts(api.shop.ws)[0].id
 
 
 def a_prediction(api: Api) -> str:
     return api.shop.ask(1)[0].id
+
+
+def trigger_of(api: Api) -> str:
+    ws = api.shop.ws
+    ws.write(lambda tx: triggers.set_triggers(ws, tx, [Trigger("nightly", "train", {}, {})]))
+    return "nightly"
+
+
+def search_of(api: Api) -> str:
+    """A search of one trial, which cannot work: the pipeline has no such parameter value."""
+    ws = api.shop.ws
+    plan = Plan({"picky": choice(True)}, by="nothing", method="grid")
+    with pytest.raises(Invalid):
+        searches.run_search(ws, loop.loaded(ws).pipelines["train"], plan)
+    return searches.searches(ws)[0].id
 
 
 LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any]] = [
@@ -106,6 +128,23 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/runs?kind=pipeline", None, len, 2),
     ("/api/runs/{it}", run_of, lambda one: one["pipeline"]["state"], "done"),
     ("/api/runs/{it}/metrics/macro_f1", fit_of, len, 1),
+    ("/api/pipelines", None, lambda one: [each["name"] for each in one], ["train"]),
+    ("/api/pipeline-runs?order=longest&state=done", None, len, 2),
+    ("/api/pipeline-runs?until=2020-01-01T00:00:00Z", None, list, []),
+    (
+        "/api/runs/{it}/steps",
+        run_of,
+        lambda one: [each["name"] for each in one["plan"]["steps"]][:2],
+        ["split", "fit"],
+    ),
+    ("/api/runs/{it}/steps/split", run_of, lambda one: one["why"]["answer"], "first"),
+    (
+        "/api/comparison?before=kind@1&after=kind@2",
+        None,
+        lambda one: one["parameters"][0]["name"],
+        "picky",
+    ),
+    ("/api/gate-reports/{it}", report_of, lambda one: one["is_clear"], True),
     ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
     ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
@@ -125,8 +164,19 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/retrainings", None, list, []),
     ("/api/jobs?state=failed", None, list, []),
     ("/api/jobs/{it}", job_of, lambda one: one["reason"], "a test"),
+    ("/api/searches", None, list, []),
+    ("/api/searches/{it}", search_of, lambda one: one["trials"][0]["state"], "failed"),
     ("/api/schedules", None, list, []),
-    ("/api/background", None, lambda one: one["has_jobs"], True),
+    ("/api/limits", None, lambda one: one["pools"], {}),
+    ("/api/triggers/{it}/firings", trigger_of, list, []),
+    ("/api/triggers", None, lambda one: {each["pipeline"] for each in one} <= {"train"}, True),
+    (
+        "/api/agenda?since=2026-09-01T00:00:00Z",
+        None,
+        lambda one: one["waiting"][0]["conditions"][0]["needs"],
+        1,
+    ),
+    ("/api/background", None, sorted, ["has_jobs", "is_due"]),
     ("/api/why/kind@1", None, lambda one: "kind@1" in one["answer"], True),
     ("/api/trace/{it}", a_prediction, lambda one: one["gaps"], []),
     ("/api/impact/goods:7", None, lambda one: one["reached"]["dataset_version"], ["goods@1"]),
@@ -155,6 +205,54 @@ def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
     file = io.BytesIO()
     pq.write_table(shop.goods(ws, 10, first=first).select(list(columns)), file)
     return file.getvalue()
+
+
+def test_a_run_is_reproduced_in_the_background(api: Api) -> None:
+    where = f"/api/runs/{run_of(api)}/reproduce"
+    assert "reason is empty" in api.post(where, status=422, reason=" ")["error"]["message"]
+    assert "from 0 on" in api.post(where, status=422, reason="x", tolerance="much")["error"]["message"]
+    job = api.post(where, reason="an auditor asked")
+    assert (job["state"], job["max_attempts"]) == ("waiting", 1)
+    background.run_jobs(api.shop.ws.acting_as("system:background"))
+    ended = api.get(f"/api/jobs/{job['id']}")
+    assert ended["result"]["verdict"] == "identical", ended
+    assert tracking.run(api.shop.ws, ended["result"]["rerun"]).actor == "tester"  # who asked
+
+
+def test_a_run_that_ended_cannot_be_cancelled(api: Api) -> None:
+    refused = api.post(f"/api/runs/{run_of(api)}/cancel", status=409, reason="too late")
+    assert "is done" in refused["error"]["message"]
+
+
+def test_a_run_is_forked_in_the_background(api: Api) -> None:
+    where = f"/api/runs/{run_of(api)}/fork"
+    assert "reason is empty" in api.post(where, status=422, step="fit", reason=" ")["error"]["message"]
+    job = api.post(where, step="fit", params={"picky": True}, reason="a reviewer asked")
+    background.run_jobs(api.shop.ws.acting_as("system:background"))
+    ended = api.get(f"/api/jobs/{job['id']}")
+    assert ended["result"]["version"] == "kind@3", ended
+    assert tracking.run(api.shop.ws, ended["result"]["run"]).actor == "tester"  # who asked
+    assert ended["result"]["run"].removeprefix("run_") == job["id"].removeprefix("job_")
+
+
+def test_a_run_is_paused_and_gone_on_with_in_the_background(api: Api) -> None:
+    run = run_of(api)
+    refused = api.post(f"/api/runs/{run}/pause", status=409)
+    assert "only a running one can be paused" in refused["error"]["message"]
+    job = api.post(f"/api/runs/{run}/resume")
+    background.run_jobs(api.shop.ws.acting_as("system:background"))
+    assert api.get(f"/api/jobs/{job['id']}")["result"] == {"run": run, "version": "kind@1", "passed": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/api/comparison?before=kind@1", "does not name both"),
+        ("/api/pipeline-runs?order=best", "order is 'best'"),
+    ],
+)
+def test_a_wrong_question_about_runs_is_told(reading: Api, path: str, told: str) -> None:
+    assert told in reading._json(reading.client.get(path), 422)["error"]["message"]
 
 
 def test_goods_are_ingested(api: Api) -> None:
@@ -239,6 +337,34 @@ def test_a_simulations_time_moves_forward_only(api: Api) -> None:
     assert (
         "cannot go back"
         in api.post("/api/simulation/clock", status=422, to="2026-09-01T00:00:00Z")["error"]["message"]
+    )
+
+
+def test_a_trigger_is_called_paused_and_resumed_and_its_job_cancelled(api: Api) -> None:
+    trigger_of(api)
+    made = api.post("/api/triggers/nightly")
+    assert api.get("/api/triggers/nightly/firings")[0]["job"] == made["job"]
+    (waiting,) = api.get("/api/jobs?state=waiting")
+    assert waiting["waits"].startswith("waits for a worker")
+    assert api.post(f"/api/jobs/{made['job']}/cancel", reason="a test") == {"cancelled": made["job"]}
+    assert api.get(f"/api/jobs/{made['job']}")["waits"] is None
+    assert api.post("/api/triggers/nightly/pause", reason="moving") == {"paused": "nightly"}
+    assert "by tester: moving" in api.post("/api/triggers/nightly", status=409)["error"]["message"]
+    assert api.post("/api/triggers/nightly/resume") == {"resumed": "nightly"}
+    assert "is not paused" in api.post("/api/triggers/nightly/resume", status=409)["error"]["message"]
+
+
+def test_a_schedule_is_paused_and_resumed(api: Api) -> None:
+    ws = api.shop.ws
+    ws.write(lambda tx: jobs.schedule(ws, tx, "train kind", cron="0 3 * * *", kind="train", payload={}))
+    api.post("/api/schedules/train kind/pause", reason="moving")
+    (paused,) = api.get("/api/schedules")
+    assert (paused["paused_by"], paused["pause_reason"]) == ("tester", "moving")
+    api.post("/api/schedules/train kind/resume")
+    assert api.get("/api/schedules")[0]["paused_at"] is None
+    assert (
+        "there is no schedule"
+        in api.post("/api/schedules/x/pause", status=404, reason="y")["error"]["message"]
     )
 
 

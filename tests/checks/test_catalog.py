@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from everloop.checks import BUILT_IN, CHECKS, Check, CheckInput, CheckResult, Gate, check, gate, run_checks
@@ -100,14 +102,43 @@ def test_the_reference_says_of_each_check_what_the_code_says(one: Check) -> None
         assert f"| `{option}` |" in section
 
 
-def test_the_example_of_an_own_check_runs(tmp_path: Path) -> None:
-    page = (REPOSITORY / "docs/reference/checks.md").read_text()
-    example = tmp_path / "example.py"
-    example.write_text(page.partition("```python\n")[2].partition("```")[0])
-    try:
-        gates = runpy.run_path(str(example))["gates"]
-        result = run_checks(with_column(shop(), "merchant_id", range(400), as_input=False), gates)[-1]
-        assert (result.name, result.verdict, result.numbers) == ("merchants", "passed", {"merchants": 300})
-    finally:
-        CHECKS.pop("merchants", None)
-        CHECKS.pop("known_merchants", None)
+@pytest.fixture
+def example(tmp_path: Path) -> Iterator[Callable[[str], list[Gate]]]:
+    """The gates of the example in a section of the reference page."""
+    page, known = (REPOSITORY / "docs/reference/checks.md").read_text(), dict(CHECKS)
+
+    def gates_of(section: str) -> list[Gate]:
+        file = tmp_path / "example.py"
+        file.write_text(
+            page.partition(f"\n## {section}\n")[2].partition("```python\n")[2].partition("```")[0]
+        )
+        found: list[Gate] = runpy.run_path(str(file))["gates"]
+        return found
+
+    yield gates_of
+    CHECKS.clear()
+    CHECKS.update(known)
+
+
+def test_the_example_of_an_own_check_runs(example: Callable[[str], list[Gate]]) -> None:
+    rows = with_column(shop(), "merchant_id", range(400), as_input=False)
+    result = run_checks(rows, example("Your own checks"))[-1]
+    assert (result.name, result.verdict, result.numbers) == ("merchants", "passed", {"merchants": 300})
+
+
+def test_the_example_of_a_feature_test_runs(example: Callable[[str], list[Gate]]) -> None:
+    assert run_checks(shop(), example("Feature tests"))[-1].verdict == "passed"
+
+
+def test_the_examples_of_behaviour_run(example: Callable[[str], list[Gate]]) -> None:
+    rows = with_column(with_column(shop(), "merchant_id", range(400)), "title", ["a cold thing"] * 400)
+
+    def chances(table: pa.Table) -> dict[str, list[float]]:
+        return {"Fridges": [0.9 if "fridge" in str(one) else 0.2 for one in table["title"].to_pylist()]}
+
+    given = replace(rows, answer=lambda table: ["Freezers"] * table.num_rows, chances=chances)
+    results = run_checks(given, example("Behaviour tests"))[-2:]
+    assert [(one.name, one.verdict) for one in results] == [
+        ("another_merchant", "passed"),
+        ("called_a_fridge", "passed"),
+    ]

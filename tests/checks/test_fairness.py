@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -304,3 +305,18 @@ def test_without_sex_among_the_inputs_it_still_fails_and_its_proxies_are_named(c
     }
     assert "Proxies among the inputs: relationship for sex (0.65)" in result.found
     assert "sex & race = 'Female & Other' (13)" in result.found
+
+
+FAIRLEARN = json.loads((Path(__file__).parent / "fairlearn.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize(
+    "case", FAIRLEARN, ids=lambda case: "-".join(str(sum(one)) for one in case["counts"].values())
+)
+def test_the_measures_are_those_of_fairlearn(case: dict[str, Any]) -> None:
+    """`tools/fairlearn_numbers.py` writes the numbers again, in an environment with fairlearn."""
+    result = fairness(people(case["counts"]), by=["group"], positive="yes", min_rows=1)
+    measured = {one["measure"]: one for one in result.details if "measure" in one}
+    for measure, says in case["says"].items():
+        ours = {kind: measured[measure][kind] for kind in says}
+        assert ours == pytest.approx(says, abs=5e-5), measure

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everloop.checks import CHECKS, CheckInput, CheckResult, Gate, check, gate, run_checks
+from everloop.checks import CHECKS, CheckInput, CheckResult, Gate, Limit, Plot, Point, check, gate, run_checks
 from everloop.errors import Conflict, Invalid
 from tests.checks.tables import shop
 
@@ -252,3 +252,33 @@ def test_several_gates_about_one_check_are_all_run() -> None:
         "slices:3",
         "slices:4",
     ]
+
+
+def test_a_picture_of_ones_own_is_kept_with_its_limits() -> None:
+    def pictured(given: CheckInput) -> CheckResult:
+        points = (Point("red", np.float64(1 / 3)), Point("blue", 2, is_marked=True))
+        return CheckResult(
+            "x", "passed", "Fine", plot=Plot("bars", "shade", "share", points, (Limit(0.5, "half"),))
+        )
+
+    shown = judged(pictured).plot
+    assert shown is not None
+    assert [one.value for one in shown.points] == [0.333333, 2.0]
+    assert shown.limits == (Limit(0.5, "half"),)
+
+
+@pytest.mark.parametrize(
+    ("plot", "found"),
+    [
+        ("a picture", "the plot is a str"),
+        (Plot("pie", "a", "b", ()), "the plot's kind is 'pie'"),  # type: ignore[arg-type]  # a user's mistake
+        (Plot("bars", "a", "b", (Point("x", float("nan")),)), "a point of the plot is not finite"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_a_failed_result(plot: Any, found: str) -> None:
+    def pictured(given: CheckInput) -> CheckResult:
+        return CheckResult("x", "passed", "Fine", plot=plot)
+
+    result = judged(pictured)
+    assert result.verdict == "failed"
+    assert found in result.found

@@ -12,6 +12,7 @@ import pytest
 from everloop.checks import CheckInput, CheckResult, giveaways, run_checks
 from everloop.checks.duplicates import duplicates
 from everloop.checks.leakage import leakage
+from everloop.checks.near_duplicates import near_duplicates
 from tests.checks.tables import split
 
 LISTING = ("title", "merchant_id")
@@ -140,3 +141,86 @@ def test_photos_themselves_are_honest(photos: pa.Table) -> None:
     assert leakage(given).verdict == "passed"
     by_photo = split(photos, "image_id", ("image",), label="department", group="product_id")
     assert leakage(by_photo).numbers["group_overlap"] == 1.0
+
+
+def test_honest_listings_are_nearly_alike_in_few_rows(by_product: CheckInput) -> None:
+    result = near_duplicates(by_product)
+    assert result.verdict == "passed"
+    assert 0.02 < (result.numbers["near_share"] or 0) < 0.06
+    assert result.numbers["contradicting"] == 0
+
+
+def test_listings_told_again_with_a_typo_are_caught(by_product: CheckInput) -> None:
+    titles = [
+        f"{one[:9]}x{one[9:]}"
+        for one in map(str, by_product.train["title"].to_pylist()[: by_product.test.num_rows])
+    ]
+    labels = by_product.train["category"].slice(0, by_product.test.num_rows)
+    test = by_product.test.set_column(1, "title", pa.array(titles))
+    test = test.set_column(test.column_names.index("category"), "category", labels)
+    result = near_duplicates(replace(by_product, test=test))
+    assert result.verdict == "failed"
+    assert (
+        result.numbers["near_share"] or 0
+    ) > 0.5  # a title of 30 letters with a typo has less than 0.8 in common
+    assert leakage(replace(by_product, test=test, group=None)).numbers["copies"] == 0
+
+
+def test_the_repeated_title_that_carries_two_categories_is_reported_across_the_split(
+    repeated: pa.Table,
+) -> None:
+    title = "bosch kur15a50gb integrated undercounter fridge"
+    rows = repeated.append_column("_row_id", pa.array(range(repeated.num_rows)))
+    place = rows["title"].to_pylist().index(title)
+    given = CheckInput(
+        rows.slice(place + 1),
+        rows.slice(place, 1),
+        ("title", "merchant_id"),
+        label="category",
+        key="listing_id",
+    )
+    result = near_duplicates(given)
+    assert (result.numbers["contradicting"], result.verdict) == (1, "failed")
+    assert result.evidence == (place,)
+
+
+@pytest.mark.parametrize("month", [1, 2])
+def test_the_order_of_a_month_is_caught(shared_data: Path, month: int) -> None:
+    """Its rows are numbered as the source was sorted: by category."""
+    rows, truth = (
+        pq.read_table(shared_data / "marketplace" / f"month_{month}{part}.parquet") for part in ("", "_truth")
+    )
+    given = split(
+        rows.join(truth, "listing_id"),
+        "product_id",
+        (*LISTING, "listing_id"),
+        label="category",
+        group="product_id",
+    )
+    assert certain(leakage(given)) == {"listing_id"}
+    arrival = leakage(replace(given, inputs=(*LISTING, "received_at")))
+    assert arrival.verdict == "passed"  # when a listing arrives says little, also in the season
+
+
+def test_what_is_known_only_later_is_caught(shared_data: Path) -> None:
+    rows = pq.read_table(shared_data / "marketplace" / "month_2.parquet")
+    truth = pq.read_table(shared_data / "marketplace" / "month_2_truth.parquet")
+    corrections = pq.read_table(shared_data / "marketplace" / "corrections_month_2.parquet")
+    known = corrections.rename_columns(["listing_id", "corrected", "corrected_at", "reporter"])
+    given = split(
+        rows.join(truth, "listing_id").join(known, "listing_id", join_type="inner"),
+        "product_id",
+        (*LISTING, "corrected_at"),
+        label="category",
+        group="product_id",
+        time="received_at",
+    )
+    result = leakage(given)
+    assert result.verdict == "failed"
+    assert "'corrected_at' lies after 'received_at'" in result.found
+    assert certain(leakage(replace(given, inputs=(*LISTING, "corrected"), time=None))) == {"corrected"}
+
+
+def test_the_time_of_a_listing_itself_is_no_time_travel(by_product: CheckInput) -> None:
+    given = replace(by_product, inputs=(*LISTING, "received_at"), time="received_at")
+    assert leakage(given).verdict == "passed"

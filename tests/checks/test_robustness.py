@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from everloop.checks import CheckInput, CheckResult, gate, run_checks
-from everloop.checks.robustness import DISTURBANCES, robustness
+from everloop.checks.photos import CHANGES, disturbed
+from everloop.checks.robustness import robustness
 from everloop.errors import Invalid
 from everloop.serving import Field, Signature
 from tests.checks.tables import labels, shop, with_column
@@ -60,8 +63,8 @@ def test_the_loss_is_that_of_a_count_by_hand() -> None:
 def test_a_model_that_looks_at_nothing_loses_nothing() -> None:
     result = judged(always, at_most=0.0)
     assert result.verdict == "passed"
-    assert {name: result.numbers[f"lost_by_{name}"] for name in DISTURBANCES} == dict.fromkeys(
-        DISTURBANCES, 0.0
+    assert {row["by"]: row["lost"] for row in result.details} == dict.fromkeys(
+        ("typos", "case", "missing", "noise"), 0.0
     )
 
 
@@ -194,3 +197,52 @@ def test_a_gate_that_makes_no_sense_is_refused(options: dict[str, Any], problem:
 def test_the_check_alone_answers_as_its_gate() -> None:
     given = replace(SHOP, answer=by_words)
     assert robustness(given, at_most=0.1) == judged(by_words, at_most=0.1)
+
+
+def photo(brightness: int, size: int = 24) -> bytes:
+    """A grey photo with a lighter square in its middle."""
+    pixels = np.full((size, size, 3), brightness, np.uint8)
+    pixels[8:16, 8:16] += 40
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def photos() -> CheckInput:
+    """Bright photos are drinks, dark ones are not."""
+    pictures = [photo(150 if one == "drink" else 60) for one in labels(SHOP)]
+    return replace(with_column(SHOP, "picture", pictures), inputs=("picture",))
+
+
+def by_light(rows: pa.Table) -> list[str]:
+    means = [np.asarray(Image.open(io.BytesIO(one or b""))).mean() for one in rows["picture"].to_pylist()]
+    return ["drink" if mean > 110 else "other" for mean in means]
+
+
+def test_a_model_that_minds_the_light_of_photos_loses_by_brightness_and_not_by_a_turn() -> None:
+    numbers = judged(by_light, photos()).numbers
+    assert numbers["quality"] == 1.0
+    assert (numbers["lost_by_brightness"] or 0) > 0.2
+    assert numbers["lost_by_rotation"] == numbers["lost_by_blur"] == numbers["lost_by_jpeg"] == 0.0
+    assert numbers["lost_by_typos"] is None
+
+
+def test_a_model_that_does_not_look_at_photos_loses_by_none() -> None:
+    numbers = judged(always, photos()).numbers
+    assert {by: numbers[f"lost_by_{by}"] for by in CHANGES} == dict.fromkeys(CHANGES, 0.0)
+
+
+@pytest.mark.parametrize("by", CHANGES)
+def test_a_disturbed_photo_is_another_of_the_same_size_each_time_the_same(by: str) -> None:
+    column = pa.chunked_array([pa.array([photo(100), None, b"no photo"])])
+    one, missing, other = disturbed(column, by, np.random.default_rng(3))
+    assert one is not None
+    assert one != photo(100)
+    assert (missing, other) == (None, b"no photo")
+    assert Image.open(io.BytesIO(one)).size == (24, 24)
+    assert disturbed(column, by, np.random.default_rng(3))[0] == one
+
+
+def test_bytes_that_are_no_photos_are_not_disturbed() -> None:
+    given = replace(with_column(SHOP, "blob", [b"\0\xff"] * 400), inputs=("blob",))
+    assert judged(always, given, measure="blur").found.startswith("No input can be disturbed")

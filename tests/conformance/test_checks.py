@@ -12,15 +12,21 @@ import pytest
 
 from everloop.checks import (
     BUILT_IN,
+    CHECKS,
+    Check,
     CheckInput,
     CheckResult,
     FeatureTest,
+    GoldenRow,
     Live,
+    Plot,
+    behaviour,
     gate,
 )
 from everloop.checks.calibration import calibration
 from everloop.checks.fairness import fairness
 from everloop.checks.feature_tests import feature_check
+from everloop.checks.golden_file import judge_golden
 from everloop.checks.robustness import robustness
 from everloop.checks.thresholds import metric_gate
 from tests.checks.tables import labels, predictions, shop, with_column, without_rows
@@ -34,10 +40,19 @@ def _metric(name: str, **limit: float) -> Run:
     return lambda given: metric_gate(given, condition)
 
 
+def _reversed(rows: pa.Table) -> pa.Table:
+    """The inputs of another row each."""
+    return rows.take(list(range(rows.num_rows))[::-1])
+
+
+_REVERSED = Check("reversed", "Is the order nothing?", "It is not.", "Look.", _reversed, is_users=True)
+
+GOLDEN = [GoldenRow({"text": "tea w1 w2", "price": 1.0, "shade": "red"}, "drink", 0.5)]
+
 RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
-    "drift with a limit": lambda given: BUILT_IN[4](given, at_most=0.1),
-    "slices with a limit": lambda given: BUILT_IN[5](given, at_least=0.9, by=["shade"], min_rows=1),
+    "drift with a limit": lambda given: CHECKS["drift"](given, at_most=0.1),
+    "slices with a limit": lambda given: CHECKS["slices"](given, at_least=0.9, by=["shade"], min_rows=1),
     "fairness of a column": lambda given: fairness(given, by=["shade", "price"], min_rows=1),
     "fairness by odds": lambda given: fairness(
         given, by=["shade"], measure="equalised_odds", at_most=0.1, positive="drink", confidence=0.9
@@ -46,6 +61,12 @@ RUNS: dict[str, Run] = {
     "calibration by the Brier score": lambda given: calibration(given, measure="brier", at_most=0.1),
     "robustness with a limit": lambda given: robustness(given, at_most=0.1, confidence=0.9),
     "robustness to noise": lambda given: robustness(given, measure="noise"),
+    "an invariance": lambda given: behaviour.invariance(_REVERSED, given),
+    "a direction": lambda given: behaviour.direction("up", "drink")(
+        _REVERSED, given, confidence=0.9, min_rows=1
+    ),
+    "tampering with a limit": lambda given: CHECKS["tampering"](given, at_most=0.1),
+    "golden rows": lambda given: judge_golden("golden:x", GOLDEN, given, at_most=0.1),
     "feature test": feature_check(FeatureTest("rows", lambda rows: rows.num_rows >= 0)),
     "accuracy": _metric("accuracy", at_least=0.5),
     "macro_f1 with confidence": _metric("macro_f1", at_least=0.5, confidence=0.9),
@@ -160,7 +181,12 @@ def _completed(given: CheckInput) -> list[CheckInput]:
     return [
         given,
         replace(
-            given, predictions=own, reference=given.train, live=Live("shop@1", own), answer=_by_first_input
+            given,
+            predictions=own,
+            reference=given.train,
+            live=Live("shop@1", own),
+            answer=_by_first_input,
+            chances=_chances,
         ),
         replace(
             given,
@@ -174,6 +200,10 @@ def _completed(given: CheckInput) -> list[CheckInput]:
 def _by_first_input(rows: pa.Table) -> list[str]:
     """A model whose answers depend on a text or number, and which raises without columns."""
     return ["drink" if len(str(one)) % 2 or str(one).isupper() else "other" for one in rows[1].to_pylist()]
+
+
+def _chances(rows: pa.Table) -> dict[str, list[float]]:
+    return {"drink": [len(str(one)) % 11 / 10 for one in rows[1].to_pylist()]}
 
 
 @pytest.fixture(params=ROWS)
@@ -192,13 +222,33 @@ def test_a_check(name: str, rows: list[CheckInput]) -> None:
         assert all(value is None or math.isfinite(value) for value in result.numbers.values())
         assert set(result.evidence) <= _row_ids(given)
         assert len(result.evidence) <= 20
+        assert result.verdict in ("passed", "skipped") or result.remedy != "Nothing to do.", result
         json.dumps([dict(result.numbers), result.details], allow_nan=False)
+        if result.plot is not None:
+            stored = json.dumps(result.plot.as_json(), allow_nan=False)
+            assert Plot.from_json(json.loads(stored)) == result.plot
+            assert 1 <= len(result.plot.points) <= 40
+            assert len(stored) < 8_000
 
 
 @pytest.mark.parametrize("check", BUILT_IN, ids=lambda one: one.name)
 def test_a_built_in_check_explains_each_of_its_numbers(check: Run) -> None:
     given = _completed(SHOP)[1]
     assert set(check(given).numbers) == set(getattr(check, "numbers", ()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(one.name for one in BUILT_IN if one.name not in ("fairness", "footprint")),
+        *("fairness of a column", "feature test", "accuracy", "accuracy against live"),
+    ],
+)
+def test_a_check_that_found_something_says_what_its_picture_shows(name: str) -> None:
+    shown = RUNS[name](_completed(shop(400))[1]).plot
+    assert shown is not None
+    assert shown.at
+    assert shown.value
 
 
 def _row_ids(given: CheckInput) -> set[int | None]:

@@ -11,7 +11,17 @@ from tests.docs.page_runner import matches, run_page
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
     *sorted((DOCS / "tutorial").glob("[a-z]*.md")),
-    *(DOCS / "how-to" / f"{name}.md" for name in ("replay-your-history", "use-one-room")),
+    *(
+        DOCS / "how-to" / f"{name}.md"
+        for name in (
+            "check-a-pull-request",
+            "replay-your-history",
+            "run-on-airflow",
+            "run-pipelines-by-themselves",
+            "search-for-parameters",
+            "use-one-room",
+        )
+    ),
 ]
 
 

@@ -323,7 +323,7 @@ def in_mount(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode
     ):
         pytest.skip("this machine gives no mounts of one's own: unshare -m")
-    text = script.replace("EVERLOOP", f"{sys.executable} -m everloop")
+    text = script.replace("EVERLOOP", f"{sys.executable} -m everloop").replace("PYTHON", sys.executable)
     command = [unshare, "-m", "bash", "-c", text]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -377,7 +377,11 @@ def served(project: Path) -> Iterator[httpx.Client]:
         ("leaf" if (i % 2 == 0) == (i % 10 != 0) else "saddle", "tea" if i % 2 == 0 else "bikes")
         for i in range(200)
     ]
-    rows = "".join(f"{i},a {word} number {i},{kind}\n" for i, (word, kind) in enumerate(named))
+    # and no two titles are nearly alike, which with another label would be contradictions
+    rows = "".join(
+        f"{i},a {word} of make {i * 7919 + 4096:b} {i**5 + 97:o},{kind}\n"
+        for i, (word, kind) in enumerate(named)
+    )
     (project / "shop.csv").write_text("id,title,kind\n" + rows)
     home = ["--home", str(project / "new" / ".everloop")]
     for command in (

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from everloop import serving
+from everloop import jobs, pipelines, serving
+from tests.conftest import simulation
 from tests.flows.running import Everloop, running, wait_for
+from tests.triggers.made_up import applied
 
 pytestmark = pytest.mark.slow
 
@@ -61,3 +63,63 @@ def test_a_lost_serving_folder_is_made_again(tmp_path: Path, trained_home: Path)
         ask(everloop)
         assert "of 1 releases" in everloop.said()
     assert [path for path in before if not (home / path).exists()] == []
+
+
+def answers(everloop: Everloop) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{everloop.port}/health", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+@el.step(cache=False)
+def wait(place: str) -> int:
+    begun = time.time()
+    deadline = begun + 60
+    Path(place, f"{begun}.begun").touch()
+    while len(list(Path(place).glob("*.begun"))) < 2 and time.time() < deadline:
+        time.sleep(0.05)
+    return len(list(Path(place).glob("*.begun")))
+
+@el.pipeline
+def meet(place: str) -> int:
+    return wait(place)
+
+el.trigger(meet)
+el.trigger(report, when=el.finished(meet))
+"""
+
+
+def test_several_jobs_run_at_once_where_the_settings_say_so_and_their_end_starts_what_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    """Each of two runs ends only when it sees the other."""
+    home, place = tmp_path / "home", tmp_path / "place"
+    place.mkdir()
+    with simulation(home) as ws:
+        applied(ws, tmp_path, SLOW)
+        (home / "settings.toml").write_text("job_workers = 2\n")
+        with running(home) as everloop:  # without a model nothing is ever ready to predict
+            wait_for(lambda: answers(everloop), "the API answers")
+            for key in ("one", "two"):
+                answer = httpx.post(
+                    f"http://127.0.0.1:{everloop.port}/api/triggers/meet",
+                    json={"place": str(place)},
+                    headers={"Idempotency-Key": key},
+                    trust_env=False,
+                )
+                assert answer.status_code == 200, answer.text
+            wait_for(
+                lambda: [
+                    one for one in jobs.jobs_of(ws, states=["done"]) if one.payload["pipeline"] == "report"
+                ],
+                "report was started by the end of meet",
+            )
+            meetings = [one for one in jobs.jobs_of(ws) if one.payload["pipeline"] == "meet"]
+            assert [one.state for one in meetings] == ["done", "done"]
+            assert {pipelines.result(ws, one.result["run"]) for one in meetings} == {2}
+            assert len({one.worker for one in meetings}) == 2

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from everloop import background, jobs, loop, registry, rollout, serving
+from everloop import background, jobs, loop, pipelines, registry, rollout, serving
 from everloop.errors import GateFailed, NotFound
 from tests.loop import living
 from tests.loop.living import Shop
@@ -67,6 +67,18 @@ def test_a_run_that_is_repeated_makes_one_version(shop: Shop) -> None:
     again = loop.train(shop.ws, found, "train", reason="a test", run_id="run_" + "0" * 32)
     assert once == again
     assert len(registry.versions(shop.ws, "kind")) == 3
+
+
+def test_a_run_conducted_from_outside_ends_with_the_same_gated_version(shop: Shop) -> None:
+    train = loop.loaded(shop.ws).pipeline("train")
+    run = pipelines.begin_run(shop.ws, train, key="night-7", params={"picky": False}, reason="a test")
+    for step in run.plan["steps"]:
+        pipelines.run_step(shop.ws, "night-7", step["name"])
+    ended = loop.end_training(shop.ws, "night-7")
+    before = registry.version(shop.ws, "kind@1")
+    assert (ended.version, ended.passed) == ("kind@3", True)
+    assert registry.version(shop.ws, "kind@3").metrics == before.metrics
+    assert loop.end_training(shop.ws, "night-7") == ended
 
 
 def test_a_scheduled_training_with_nothing_new_is_skipped(shop: Shop) -> None:

@@ -129,3 +129,64 @@ def test_a_model_is_handed_to_its_checks(ws: Workspace, tmp_path: Path) -> None:
     assert (robust.numbers["lost_by_typos"] or 0) > 0.01
     assert calibrated.numbers["rows"] == fair.numbers["rows"]
     assert fair.numbers["groups"] == 7
+
+
+BEHAVES = """import everloop as el
+
+
+@el.invariance
+def shouted(rows: el.Table) -> el.Table:
+    titles = [str(title).upper() for title in rows["title"].to_pylist()]
+    return rows.set_column(rows.column_names.index("title"), "title", [titles])
+
+
+@el.direction("down", of="Tea")
+def nameless(rows: el.Table) -> el.Table:
+    return rows.set_column(rows.column_names.index("title"), "title", [["x"] * rows.num_rows])
+
+
+@el.feature_test
+def two_are_two() -> None:
+    assert len([1, 2]) == 2
+
+"""
+
+
+def test_behaviour_and_feature_tests_are_gates_of_a_trained_version(ws: Workspace, tmp_path: Path) -> None:
+    gates = "gates=[el.gate(shouted), el.gate(nameless, at_least=0.1, min_rows=1), el.gate(two_are_two)]"
+    text = shop.LOOP.replace("import everloop as el\n", BEHAVES, 1)
+    trained = shop.train(
+        ws, shop.set_up(ws, tmp_path, text=text.replace('gates=[el.gate("macro_f1", at_least=0.5)]', gates))
+    )
+    assert trained.gate_report is not None
+    results = {one.name: one for one in checks.report(ws, trained.gate_report).results}
+    assert (results["shouted"].numbers["value"], results["two_are_two"].verdict) == (1.0, "passed")
+    assert (results["nameless"].numbers["value"] or 0) > 0.1
+    assert results["nameless"].plot is not None
+    for name in ("shouted", "nameless", "two_are_two"):
+        CHECKS.pop(name)
+
+
+def test_golden_predictions_are_made_kept_with_the_code_and_accepted_knowingly(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    trained = shop.train(ws, shop.set_up(ws, tmp_path))
+    assert trained.version is not None
+    file = tmp_path / "kinds.golden.json"
+    assert loop.make_golden(ws, trained.version, file, rows=9) == 9
+    assert {one.expected for one in checks.read_golden(file)} <= set(shop.NOUNS)
+    text = shop.LOOP.replace(
+        'el.gate("macro_f1", at_least=0.5)', 'el.golden("kinds.golden.json", at_most=0.2)'
+    )
+    (tmp_path / "shop_loop.py").write_text(text)
+    loop.apply(ws, loop.load(tmp_path / "shop_loop.py"))
+    second = shop.train(ws, loop.loaded(ws))  # from the code that was kept, not from the folder
+    assert second.gate_report is not None
+    (result,) = [one for one in checks.report(ws, second.gate_report).results if one.name == "golden:kinds"]
+    assert (result.verdict, result.numbers["rows"]) == ("passed", 9)
+    file.write_text(file.read_text().replace('"expected": "Tea"', '"expected": "Lamps"'))
+    wrong = loop.answer_golden(ws, trained.version, file).changed
+    assert 0 < len(wrong) < 9
+    loop.accept_golden(ws, trained.version, file)
+    assert loop.answer_golden(ws, trained.version, file).changed == []
+    CHECKS.pop("golden:kinds")

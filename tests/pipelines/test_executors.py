@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from everloop.errors import Invalid
-from everloop.pipelines import Executor, Inline, Processes
+from everloop.pipelines import Executor, Inline, Processes, executor_named
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import spec_of
 from everloop.pipelines.perform import Outcome, Task
@@ -26,7 +27,7 @@ from everloop.pipelines.project import project_of
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.snapshot import capture, check_out
-from everloop.settings import child_environment, load_settings
+from everloop.settings import Settings, child_environment, load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.pipelines.conftest import UserProject, user_project
 
@@ -34,6 +35,7 @@ LOOP = '''
     import ctypes
     import importlib
     import os
+    import resource
     import signal
     import subprocess
     import sys
@@ -157,6 +159,49 @@ LOOP = '''
         return float(numpy.random.random())
 
     @step
+    def forks() -> int:
+        """The copy comes back too, later, and with something else."""
+        if os.fork() == 0:
+            time.sleep(0.1)
+            return 2
+        return 1
+
+    @step
+    def forks_and_raises() -> int:
+        if os.fork() == 0:
+            raise ValueError("in the copy")
+        os.wait()
+        return 1
+
+    @step
+    def raises_in_a_thread() -> int:
+        thread = threading.Thread(target=lambda: 1 // 0)
+        thread.start()
+        thread.join()
+        return 1
+
+    @step
+    def eats_memory() -> int:
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # as a machine has an end too
+        eaten = []
+        while True:
+            eaten.append(bytearray(1 << 30))
+
+    @step
+    def holds_itself() -> list:
+        values = [1]
+        values.append(values)
+        return values
+
+    @step
+    def half_a_character() -> str:
+        return "\\ud800"
+
+    @step
+    def generator() -> object:
+        return (number for number in range(3))
+
+    @step
     def reads_input() -> str:
         return sys.stdin.read()
 
@@ -164,6 +209,8 @@ LOOP = '''
     def train(rows: bool = True):
         seven(), nothing(), raises(), refuses(), not_now(), thing(), leaves(), exits(), crashes(), is_killed()
         hangs(), sleeps(), starts_others(), prints(), reads_input(), kills_nursery(), imports_by_computed_name(), [draws(), draws()]
+        forks(), forks_and_raises(), raises_in_a_thread(), eats_memory()
+        holds_itself(), half_a_character(), generator()
         count(Rows())
         give_back(table())
         return gathered([seven(), 2], named={"a": seven(), "b": 3})
@@ -232,16 +279,27 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture(params=["inline", "forked"])
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_of(executor_named(Settings(), "ray"), tmp_path_factory.mktemp("on_ray")) as bench:
+        yield bench
+
+
+# where Ray is: in the environment that tests/adapters/test_ray.py makes
+ON_RAY = ["on_ray"] if importlib.util.find_spec("ray") else []
+
+
+@pytest.fixture(params=["inline", "forked", *ON_RAY])
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.fixture
-def processes(forked: Bench) -> Bench:
-    forked.note.unlink(missing_ok=True)
-    return forked
+@pytest.fixture(params=["forked", *ON_RAY])
+def processes(request: pytest.FixtureRequest) -> Bench:
+    found: Bench = request.getfixturevalue(request.param)
+    found.note.unlink(missing_ok=True)
+    return found
 
 
 def test_a_result_comes_back(bench: Bench) -> None:
@@ -282,6 +340,9 @@ def test_an_error_shows_the_users_lines_and_not_ours(bench: Bench) -> None:
         ("refuses", "the value is odd. Give an even one.", True),
         ("not_now", "the mirror is down. Try later.", False),
         ("thing", "step thing returned what cannot be kept: a builtins.object", True),
+        ("generator", "step generator returned what cannot be kept: a builtins.generator", True),
+        ("holds_itself", "step holds_itself returned a list that cannot be kept: RecursionError", True),
+        ("half_a_character", "step half_a_character returned a str that cannot be kept: Unicode", True),
         ("leaves", "the step called sys.exit(3)", False),
     ],
 )
@@ -317,6 +378,23 @@ def test_a_step_over_its_time_is_killed_even_when_it_will_not_end(processes: Ben
 def test_nothing_that_a_step_started_outlives_it(processes: Bench) -> None:
     assert processes.value(processes.do("starts_others")) == 1
     wait_for_end(int(processes.note.read_text()))
+
+
+def test_what_a_copy_of_the_process_returns_is_nobodys(bench: Bench) -> None:
+    assert bench.value(bench.do("forks")) == 1
+    assert bench.value(bench.do("forks_and_raises")) == 1
+    assert bench.value(bench.do("seven")) == 7
+
+
+def test_an_error_in_a_thread_is_in_the_log(processes: Bench) -> None:
+    outcome = processes.do("raises_in_a_thread")
+    assert processes.value(outcome) == 1
+    assert "ZeroDivisionError" in Path(outcome.log or "").read_text()
+
+
+def test_a_step_that_eats_all_memory_fails_alone(processes: Bench) -> None:
+    assert "MemoryError" in (processes.do("eats_memory").error or "")
+    assert processes.value(processes.do("seven")) == 7
 
 
 def test_all_that_is_printed_is_in_the_log(processes: Bench) -> None:

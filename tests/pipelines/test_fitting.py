@@ -61,6 +61,14 @@ def test_a_classifier_is_fitted_and_judged() -> None:
     assert model.per_class["support"].to_pylist() == [2, 2]
 
 
+def test_a_model_and_a_split_show_themselves_in_a_notebook() -> None:
+    data = colours()
+    model = fit(on_titles(data), data)
+    assert f"{model.metrics['accuracy']:.4g}" in model._repr_html_()
+    assert "accuracy" in model._repr_html_()
+    assert f"{data.train.num_rows:,} rows" in data._repr_html_()
+
+
 def test_the_evaluation_holds_each_test_row_with_its_answer_and_score() -> None:
     data = colours()
     model = fit(on_titles(data), data)

@@ -162,12 +162,72 @@ def test_a_body_cannot_look_into_results(body: Callable[[], Any], found: str) ->
         ),
         (lambda: add({1, 2}), r"add\(left=\).*set is no type of a parameter"),
         (lambda: add(print), "builtin_function_or_method is no type"),
-        (lambda: (number(), Rows("a"))[1], "returns a declared input itself"),
+        (lambda: (number(), Rows("a"))[1], "returns a declared input itself, or a secret"),
     ],
 )
 def test_wrong_bodies_are_refused(body: Callable[[], Any], found: str) -> None:
     with pytest.raises(Invalid, match=found):
         graph_of(body)
+
+
+@step
+def a_number() -> int:
+    return 1
+
+
+@step
+def a_text(value: str) -> str:
+    return value
+
+
+@pipeline
+def in_a_circle() -> int:
+    return in_a_circle()
+
+
+@pipeline
+def counts_down(left: int) -> int:
+    return counts_down(left - 1) if left else a_number()
+
+
+@pipeline
+def given_what_holds_itself() -> Any:
+    values: list[Any] = [a_number()]
+    values.append(values)
+    return add(values, 1)
+
+
+@pipeline
+def another_type() -> str:
+    return a_text(a_number())  # type: ignore[arg-type]  # that is the mistake
+
+
+@pipeline
+def mapped_over_a_number() -> Any:
+    return a_text.map(a_number())  # type: ignore[arg-type]  # that is the mistake
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (in_a_circle, "in_a_circle calls itself, or gives a step a value that holds itself"),
+        (given_what_holds_itself, "a graph of steps has no circle"),
+        (
+            another_type,
+            r"a_text\(value=\) in pipeline another_type takes str and got .* a_number.* gives int",
+        ),
+        (mapped_over_a_number, r"takes list\[str\] and got .* gives int"),
+    ],
+)
+def test_circles_and_types_that_cannot_fit_are_told_while_tracing(wrong: Any, found: str) -> None:
+    with pytest.raises(Invalid, match=found):
+        wrong.trace()
+
+
+def test_a_pipeline_may_call_itself_to_an_end() -> None:
+    assert [node.name for node in counts_down.trace({"left": 2}).nodes] == [
+        "counts_down.counts_down.a_number"
+    ]
 
 
 def test_a_result_does_not_outlive_its_tracing() -> None:

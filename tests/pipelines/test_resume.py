@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from everloop import tracking
 from everloop.errors import Conflict, Invalid, LostLease, NotFound, NotReady, StepFailed
 from everloop.ids import new_id
 from everloop.pipelines import (
     Inline,
+    Pinned,
     PipelineRun,
     Processes,
     cancel,
@@ -26,6 +29,8 @@ from everloop.pipelines import (
     step,
     store,
 )
+from everloop.pipelines.claim import claimed, scratch_of
+from everloop.storage import Tx
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 from tests.pipelines.test_executors import wait_until
@@ -166,6 +171,52 @@ def test_a_runner_that_was_replaced_commits_nothing(any_ws: Workspace, node: str
     finished = [(one.node, one.token) for one in run.steps if one.state == "done"]
     assert sorted(node for node, _ in finished) == ["one", "three", "two"]
     assert (node, 2) in finished
+
+
+class Overtaken(Workspace):
+    """One in which another takes a run over as soon as somebody has."""
+
+    def write(self, change: Callable[[Tx], Any], *, power_safe: bool = True) -> Any:
+        done = super().write(change, power_safe=power_safe)
+        taken = store.pipeline_runs.c.token == 2
+        super().write(lambda tx: tx.execute(sa.update(store.pipeline_runs).where(taken).values(token=3)))
+        return done
+
+
+def test_a_runner_that_was_replaced_before_it_looked_commits_nothing(any_ws: Workspace) -> None:
+    """The token that it reads with the run is that of the other, and not its own."""
+    run_id = left_in(any_ws, "two")
+    with pytest.raises(LostLease):
+        resume(Overtaken(**vars(any_ws)), run_id, executor=Inline())
+    assert [one for one in pipeline_run(any_ws, run_id).steps if one.token == 3] == []
+    assert CALLS == ["one", "two"]
+
+
+def test_of_two_that_begin_a_run_under_one_id_one_waits(any_ws: Workspace) -> None:
+    run_id = new_id("run")
+
+    @dataclass(frozen=True)
+    class Begun:
+        """Declared data; while it is pinned another process is quicker."""
+
+        name: str = "data"
+
+        def pin(self, ws: Workspace) -> Pinned:
+            return Pinned("dataset_version", run_pipeline(ws, train, reason="test", run_id=run_id).id)
+
+        def load(self, ws: Workspace, ref: str) -> int:
+            return 1
+
+    @pipeline
+    def takes_it() -> int:
+        return two(Begun())  # type: ignore[arg-type]  # a declaration stands for its rows
+
+    with pytest.raises(NotReady, match="is being begun by another process"):
+        run_pipeline(any_ws, takes_it, reason="test", run_id=run_id, executor=Inline())
+    assert pipeline_run(any_ws, run_id).state == "done"
+    second = new_id("run")
+    with claimed(scratch_of(any_ws, second, token=1)), pytest.raises(NotReady, match="is being begun"):
+        run_pipeline(any_ws, train, reason="test", run_id=second, executor=Inline())
 
 
 def test_a_living_runner_is_left_alone(any_ws: Workspace) -> None:

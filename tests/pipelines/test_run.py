@@ -290,7 +290,8 @@ def test_progress_is_told_as_it_happens(ws: Workspace, loop: ModuleType) -> None
     run_pipeline(
         ws, loop.wobbly, params={"good_at": 2}, reason="test", executor=Inline(), on_progress=told.append
     )
-    assert [(one.kind, one.label, one.done, one.total) for one in told] == [
+    of_steps = [one for one in told if one.kind != "step_touched"]  # they count their calls in a file
+    assert [(one.kind, one.label, one.done, one.total) for one in of_steps] == [
         ("run_started", "wobbly", 0, 3),
         ("step_cached", "first(value=1)", 1, 3),
         ("step_started", "flaky(good_at=2)", 1, 3),
@@ -301,8 +302,8 @@ def test_progress_is_told_as_it_happens(ws: Workspace, loop: ModuleType) -> None
         ("step_done", "second(by=2)", 3, 3),
         ("run_ended", "wobbly", 3, 3),
     ]
-    assert told[3].message == "RuntimeError: try 1"
-    assert told[5].seconds is not None
+    assert of_steps[3].message == "RuntimeError: try 1"
+    assert of_steps[5].seconds is not None
 
 
 def test_a_run_is_a_tracking_run(ws: Workspace, loop: ModuleType, project: UserProject) -> None:

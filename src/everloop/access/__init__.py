@@ -6,6 +6,7 @@ May call ledger and below.
 """
 
 from everloop.access.accounts import Account, add_account, disable_account, list_accounts
+from everloop.access.keys import home_key
 from everloop.access.permissions import ROLES, Permission, Role, permissions_of
 from everloop.access.sessions import LASTS_S, open_session, resume_session
 from everloop.access.tokens import (
@@ -28,6 +29,7 @@ __all__ = [
     "authenticate",
     "create_token",
     "disable_account",
+    "home_key",
     "list_accounts",
     "local_principal",
     "open_session",

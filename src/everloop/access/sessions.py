@@ -8,15 +8,14 @@ the account is disabled.
 from __future__ import annotations
 
 import hmac
-import os
-import secrets
 
 from blake3 import blake3
 
 from everloop import clock
 from everloop.access import tokens
+from everloop.access.keys import home_key
 from everloop.access.tokens import Principal
-from everloop.errors import NotRecognised, StorageFailed
+from everloop.errors import NotRecognised
 from everloop.ledger import Node, audit
 from everloop.workspace import Workspace
 
@@ -47,26 +46,4 @@ def resume_session(ws: Workspace, session: str) -> Principal:
 
 
 def sign(ws: Workspace, token_id: str, ends_s: int) -> str:
-    return blake3(f"session {token_id} {ends_s}".encode(), key=_key(ws)).hexdigest()
-
-
-def _key(ws: Workspace) -> bytes:
-    """The signing key, made at the first sign-in, readable by its owner alone."""
-    path = ws.home.absolute() / "keys" / "session.key"
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if not path.exists():
-            new = path.with_suffix(f".{secrets.token_hex(8)}")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(32))
-            try:
-                os.link(new, path)  # whole or not at all, and the first of two processes wins
-            except FileExistsError:
-                pass
-            finally:
-                new.unlink()
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageFailed(
-            f"the session key {path} cannot be read or written: {error.strerror}. Make {path.parent} writable for everloop."
-        ) from error
+    return blake3(f"session {token_id} {ends_s}".encode(), key=home_key(ws, "session")).hexdigest()

@@ -18,8 +18,8 @@ from everloop import access
 from everloop.access import Permission, Principal
 from everloop.api.answers import status_of
 from everloop.api.forward import Forwarder
-from everloop.api.guard import MAX_BODY_BYTES, check_origin, check_same_origin
-from everloop.api.routes import Call, Route, all_routes
+from everloop.api.guard import check_origin, check_same_origin
+from everloop.api.routes import SIGNATURE, Call, Route, all_routes
 from everloop.errors import EverloopError, Invalid, NotRecognised
 from everloop.workspace import Workspace
 
@@ -86,18 +86,44 @@ def error_answer(error: EverloopError) -> Response:
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
-    async def answer(request: Request, principal: Principal) -> Response:
+    async def answer(
+        request: Request, principal: Principal, body: bytes | None = None, signature: str | None = None
+    ) -> Response:
         call = Call(
             ws=ws.acting_as(principal.name),
             principal=principal,
-            path={name: str(value) for name, value in request.path_params.items()},
+            path=_path_of(request),
             query=dict(request.query_params),
-            body=await _body(request),
+            body=await _body(request, route.most_bytes) if body is None else body,
+            headers=request.headers,
+            signature=signature,
         )
         result = await run_in_threadpool(route.handler, call)
         return Response(_encode(result), media_type="application/json")
 
-    return guarded(ws, route.permission, answer)
+    with_token = guarded(ws, route.permission, answer)
+    signer = route.signer
+    if signer is None:
+        return with_token
+
+    async def signed(request: Request) -> Response:
+        if SIGNATURE not in request.headers:
+            return await with_token(request)
+        try:
+            check_origin(request, ws.settings)
+            body = await _body(request, route.most_bytes)
+            principal, signature = await run_in_threadpool(
+                signer, ws, _path_of(request), request.headers, body
+            )
+            return await answer(request, principal, body, signature)
+        except EverloopError as error:
+            return error_answer(error)
+
+    return signed
+
+
+def _path_of(request: Request) -> dict[str, str]:
+    return {name: str(value) for name, value in request.path_params.items()}
 
 
 def _recognise(ws: Workspace, request: Request, permission: Permission | None) -> Principal:
@@ -126,14 +152,13 @@ def recognise(ws: Workspace, request: Request) -> Principal:
     return access.resume_session(ws, session)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise Invalid(
-                f"the body is larger than {MAX_BODY_BYTES >> 20} MB. Send it in parts, or use the command line."
-            )
+        if size > most_bytes:
+            most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
+            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
         chunks.append(chunk)
     return b"".join(chunks)

@@ -54,6 +54,17 @@ def waive(call: Call) -> Any:
     )
 
 
+def show_report(call: Call) -> Any:
+    """One gate report with its waivers and where it stands now."""
+    found = checks.standing(call.ws, call.path["report"])
+    return {
+        "report": found.report,
+        "is_clear": found.is_clear,
+        "blocking": [one.name for one in found.blocking],
+        "waivers": checks.waivers_of(call.ws, found.report.id),
+    }
+
+
 def history(call: Call) -> Any:
     """Which version entered which stage when, newest first."""
     return registry.history(call.ws, call.path["model"], limit=call.limit())
@@ -67,5 +78,6 @@ ROUTES = [
     Route("POST", "/api/model-versions/{ref}/approve", "approve", approve),
     Route("POST", "/api/model-versions/{ref}/reject", "approve", reject),
     Route("POST", "/api/model-versions/{ref}/promote", "release", promote),
+    Route("GET", "/api/gate-reports/{report}", "see", show_report),
     Route("POST", "/api/gate-reports/{report}/waive", "approve", waive),
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from everloop.access import Permission, Principal
+from everloop.api.guard import MAX_BODY_BYTES
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
 
@@ -28,6 +29,8 @@ MODULES = (
     "feedback",
     "monitors",
     "jobs",
+    "triggers",
+    "searches",
     "governance",
     "access",
 )
@@ -35,13 +38,15 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Call:
-    """One authorised request, parsed."""
+    """One authorised request, parsed. `headers` are by small letters; `signature` is that of a signed one."""
 
     ws: Workspace
     principal: Principal
     path: dict[str, str]
     query: dict[str, str]
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    signature: str | None = None
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises Invalid for anything else."""
@@ -89,16 +94,24 @@ class Call:
 
 
 Handler = Callable[[Call], Any]
+Signer = Callable[[Workspace, Mapping[str, str], Mapping[str, str], bytes], tuple[Principal, str]]
+"""Who signed a request, and its signature, by workspace, path, headers and body. Raises NotRecognised."""
+SIGNATURE = "x-everloop-signature"
 
 
 @dataclass(frozen=True)
 class Route:
-    """`permission` None means that anybody may call it: health checks alone."""
+    """`permission` None means that anybody may call it: health checks alone.
+
+    A request that carries a signature is recognised by `signer` instead of by a token, where there is one.
+    """
 
     method: Method
     path: str
     permission: Permission | None
     handler: Handler
+    most_bytes: int = MAX_BODY_BYTES
+    signer: Signer | None = None
 
     @property
     def summary(self) -> str:

@@ -5,11 +5,14 @@ Answers: what speaks against this candidate, on which numbers, and may it pass a
 at. A `Gate` is a condition on a model version: a check that must not fail, or a limit for a metric. `run_checks` only
 computes; `evaluate` keeps a `GateReport` bound to the version and to the digests of what it saw; `waive` lets a failed
 check pass until a time, audited. The registry asks `standing` before it promotes or releases.
-Owns the tables `gate_report`, `check_result` and `waiver`. May call serving (the signature) and below; it knows no
-pipeline and no registry: what it looks at is handed to it.
+A user's code runs in a forked process (`isolation`), and a model is timed in one of its own (`stopwatch`).
+Owns the tables `gate_report`, `check_result` and `waiver`. May call tracking (the machine), serving (signature, predictor)
+and below; it knows no pipeline and no registry: what it looks at is handed to it.
 """
 
-from everloop.checks.catalog import BUILT_IN, CHECKS, check, gate, is_metric
+from everloop.checks.against import MetricChange, Moved, SliceChange, metric_changes, slice_changes
+from everloop.checks.catalog import BUILT_IN, CHECKS, gate, is_metric
+from everloop.checks.declaring import check, direction, feature_test, invariance
 from everloop.checks.evaluate import (
     checked_digest,
     evaluate,
@@ -21,7 +24,9 @@ from everloop.checks.evaluate import (
     waivers_of,
 )
 from everloop.checks.giveaways import Giveaway, giveaways
+from everloop.checks.golden_file import GoldenRow, answered, golden, read_golden, write_golden
 from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, OF_ONE_CLASS
+from everloop.checks.plots import Limit, Plot, Point
 from everloop.checks.records import (
     Check,
     CheckInput,
@@ -31,6 +36,7 @@ from everloop.checks.records import (
     Gate,
     GateReport,
     Live,
+    Loadable,
     Standing,
     Verdict,
     Waiver,
@@ -52,21 +58,38 @@ __all__ = [
     "Gate",
     "GateReport",
     "Giveaway",
+    "GoldenRow",
+    "Limit",
     "Live",
+    "Loadable",
+    "MetricChange",
+    "Moved",
+    "Plot",
+    "Point",
+    "SliceChange",
     "Standing",
     "Verdict",
     "Waiver",
+    "answered",
     "check",
     "checked_digest",
+    "direction",
     "evaluate",
+    "feature_test",
     "gate",
     "giveaways",
+    "golden",
+    "invariance",
     "is_metric",
+    "metric_changes",
     "newest_standing_in",
+    "read_golden",
     "report",
     "reports_of",
     "run_checks",
+    "slice_changes",
     "standing",
     "waive",
     "waivers_of",
+    "write_golden",
 ]

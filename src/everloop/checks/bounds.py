@@ -31,7 +31,7 @@ def share_at_most(bad: int, total: int, *, confidence: float = 0.95) -> float:
     return high
 
 
-def wilson(good: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
+def wilson(good: float, total: int, *, z: float = 1.959964) -> tuple[float, float]:
     """The interval of Wilson (JASA 22, 1927) for a share, 95 % two-sided by default.
 
     Centre (p + z^2/2n) / (1 + z^2/n), half width z / (1 + z^2/n) sqrt(p (1 - p) / n + z^2 / 4n^2).

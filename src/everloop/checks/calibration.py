@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.bootstrap import SAMPLES, Estimate, bootstrap_all
+from everloop.checks.bounds import wilson
 from everloop.checks.columns import Codes, Floats, floats, plain, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Verdict
 from everloop.checks.scored import groups_of, hits
 
@@ -110,6 +112,12 @@ def calibration(
         },
         evidence=() if verdict == "passed" else _surest_errors(table, chance, hit),
         details=_details(chance, hit),
+        plot=plot(
+            "curve",
+            _points(chance, hit),
+            at="mean probability of the answer",
+            value="share of right answers",
+        ),
     )
 
 
@@ -226,6 +234,27 @@ def _details(chance: Floats, hit: Floats) -> tuple[dict[str, Any], ...]:
         }
         for one in range(int(bins.max()) + 1)
     )
+
+
+def _points(chance: Floats, hit: Floats) -> list[Point]:
+    """The reliability diagram: what each bin promised (also as `expected`), and how often it was right."""
+    bins, points = _bins(chance), []
+    for one in range(int(bins.max()) + 1):
+        own = bins == one
+        promised, right = float(chance[own].mean()), float(hit[own].mean())
+        low, high = wilson(int(hit[own].sum()), int(own.sum()))
+        points.append(
+            Point(
+                promised,
+                right,
+                low,
+                high,
+                expected=promised,
+                rows=int(own.sum()),
+                is_marked=not low <= promised <= high,
+            )
+        )
+    return points
 
 
 def _surest_errors(table: pa.Table, chance: Floats, hit: Floats) -> tuple[int, ...]:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import overload
+from dataclasses import replace
+from typing import Any
 
 from everloop.checks import (
     calibration,
     classes,
     duplicates,
     fairness,
+    footprint,
     leakage,
+    near_duplicates,
     robustness,
     schema,
     shift,
     slices,
+    tampering,
 )
-from everloop.checks.metrics import CLASS_METRICS, NUMBER_METRICS
-from everloop.checks.own import own_check
-from everloop.checks.records import Check, Gate, OwnFunction
-from everloop.errors import Conflict, Invalid
+from everloop.checks.records import Check, Gate
+from everloop.errors import Invalid
 
 BUILT_IN = (
     Check(
@@ -68,6 +69,16 @@ BUILT_IN = (
             "conflicting": "training rows that have a copy with another label",
             "conflicting_share": "their share of the training rows",
         },
+        options=("at_most",),
+        is_default=True,
+    ),
+    Check(
+        name="near_duplicates",
+        question="Do test rows say nearly the same as training rows?",
+        rule=near_duplicates.RULE.format(at_most=near_duplicates.AT_MOST),
+        remedy=near_duplicates.REMEDY,
+        function=near_duplicates.near_duplicates,
+        numbers=near_duplicates.NUMBERS,
         options=("at_most",),
         is_default=True,
     ),
@@ -145,50 +156,32 @@ BUILT_IN = (
         options=("measure", "at_most", "confidence"),
         refused=robustness.refused,
     ),
+    Check(
+        name="footprint",
+        question="How quick, how large and how hungry is the model on this machine?",
+        rule=footprint.RULE,
+        remedy=footprint.REMEDY,
+        function=footprint.footprint,
+        numbers=footprint.NUMBERS,
+        options=("measure", "at_most", "below_live_by_at_most"),
+        refused=footprint.refused,
+    ),
+    Check(
+        name="tampering",
+        question="Do labels or texts show signs that somebody tampered with them?",
+        rule=tampering.RULE,
+        remedy=tampering.REMEDY,
+        function=tampering.tampering,
+        numbers=tampering.NUMBERS,
+        options=("at_most",),
+    ),
 )
 
 CHECKS: dict[str, Check] = {one.name: one for one in BUILT_IN}
-_OPTIONS = frozenset(field.name for field in fields(Gate)) - {"about", "source"}
-
-
-@overload
-def check(function: OwnFunction) -> Check: ...
-@overload
-def check(*, question: str = ..., rule: str = ..., remedy: str = ...) -> Callable[[OwnFunction], Check]: ...
-def check(
-    function: OwnFunction | None = None, *, question: str = "", rule: str = "", remedy: str = ""
-) -> Check | Callable[[OwnFunction], Check]:
-    """Make a function of a `CheckInput` a check that gates may name.
-
-    It returns whether it holds, or a `CheckResult` with numbers and rows, or it asserts. One that raises has failed. It
-    is named as the function; its first line of documentation is the question unless one is given. It runs where the
-    model is trained, in a command or a job, never in the process that answers the API. Defining it again, as a
-    notebook does, replaces it.
-
-    Raises
-    ------
-    Conflict
-        The name is that of a built-in check or of a metric.
-    Invalid
-        It is not a plain function of one value, with defaults for the options of its gate.
-    """
-
-    def registered(function: OwnFunction) -> Check:
-        made = own_check(function, _OPTIONS, {"question": question, "rule": rule, "remedy": remedy})
-        if made.name in (*CLASS_METRICS, *NUMBER_METRICS) or (
-            made.name in CHECKS and not CHECKS[made.name].is_users
-        ):
-            raise Conflict(
-                f"{made.name!r} is a built-in check or metric; a check's name is its own. Rename the function."
-            )
-        CHECKS[made.name] = made
-        return made
-
-    return registered if function is None else registered(function)
 
 
 def gate(
-    about: str | Check,
+    about: str | Check | Callable[..., Any],
     *,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -205,25 +198,28 @@ def gate(
     Parameters
     ----------
     about
-        A check (its name or the function that `check` decorated), or a metric: accuracy, macro_f1, weighted_f1,
+        A check (its name, or the function that `check`, `invariance`, `direction` or `feature_test` decorated), or a metric: accuracy, macro_f1, weighted_f1,
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
-        Limit of a metric; at_most also of `duplicates` (share of redundant rows) and `drift` (distance), at_least
+        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows) and `drift`
+        (distance), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
-        How much worse than the live version the metric may be, on the same rows.
+        How much worse than the live version the metric may be, on the same rows; of `footprint` as a share: 0.2.
     confidence
         Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
         at this one-sided confidence decides: luck no longer passes a gate.
     min_rows
         Rows that a comparison with the live version (100) or a slice (30) needs.
     trusted
-        Inputs that `leakage` may find strong.
+        Inputs that `leakage` may find strong, or later than the row's own time.
     by
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
         What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
-        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing or noise.
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
+        or photos by brightness, contrast, blur, rotation, jpeg or crop; of `footprint` what is limited: row_p50_ms,
+        row_p99_ms, batch_p95_ms, load_s, memory_mb, size_mb and so on.
     positive
         The class that is the favourable answer.
 
@@ -233,7 +229,7 @@ def gate(
         An option that this check does not have or that makes no sense for it, a metric without exactly one limit, or
         a confidence outside 0.5 to 1.
     """
-    name = about if isinstance(about, str) else about.name
+    name = about if isinstance(about, str) else getattr(about, "name", getattr(about, "__name__", ""))
     made = Gate(
         about=name,
         at_least=at_least,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from everloop.checks.columns import NULL, class_codes
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 
 THIN = 10  # rows of a class, below which its figures say little and relative gates leave it out
@@ -25,9 +28,10 @@ def classes(given: CheckInput) -> CheckResult:
     thin = [
         name for name in names if name not in absent and min(train.get(name, 0), test.get(name, 0)) < THIN
     ]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"class": name, "train_rows": train.get(name, 0), "test_rows": test.get(name, 0)} for name in names
     ]
+    rows.sort(key=lambda row: (row["train_rows"], row["test_rows"]))
     return CheckResult(
         name="classes",
         verdict=_verdict(train, absent, thin),
@@ -43,7 +47,20 @@ def classes(given: CheckInput) -> CheckResult:
             "fewest_train_rows": min((train.get(name, 0) for name in names), default=None),
             "fewest_test_rows": min((test.get(name, 0) for name in names), default=None),
         },
-        details=tuple(sorted(rows, key=lambda row: (row["train_rows"], row["test_rows"]))[:200]),
+        details=tuple(rows[:200]),
+        plot=plot(
+            "bars",
+            [
+                Point(
+                    row["class"], row[f"{side}_rows"], series=side, is_marked=row["class"] in (*absent, *thin)
+                )
+                for row in rows
+                for side in ("train", "test")
+            ],
+            at="class",
+            value="rows",
+            limits={f"below {THIN} rows a class is thin": THIN},
+        ),
     )
 
 

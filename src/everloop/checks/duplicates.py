@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from everloop.checks.columns import NULL, Codes, class_codes, content_columns, row_codes, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 
 _CONFLICTS = 0.01  # of the rows, from which on contradicting labels cap what any model can reach
@@ -46,6 +47,19 @@ def duplicates(given: CheckInput, *, at_most: float = 0.2) -> CheckResult:
             "conflicting_share": shares[1],
         },
         evidence=row_ids(given.train, np.flatnonzero(conflicting if conflicting.any() else redundant)),
+        plot=plot(
+            "bars",
+            [
+                Point(name, share, expected=most, rows=len(rows), is_marked=has_content and share > most)
+                for name, share, most in zip(
+                    ("repeat another", "contradict a copy"), shares, (at_most, _CONFLICTS), strict=True
+                )
+            ]
+            if len(rows)
+            else [],
+            at="training rows that",
+            value="share of the training rows",
+        ),
     )
 
 

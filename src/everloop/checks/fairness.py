@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from everloop.checks.attributes import Attribute, attributes_of
 from everloop.checks.bootstrap import Estimate
+from everloop.checks.bounds import wilson
 from everloop.checks.columns import (
     NULL,
     as_text,
@@ -31,6 +32,7 @@ from everloop.checks.group_rates import (
     GroupRates,
     group_rates,
 )
+from everloop.checks.plots import Plot, Point, plot
 from everloop.checks.proxies import Proxy, proxies
 from everloop.checks.records import CheckInput, CheckResult, Gate, Verdict
 from everloop.checks.scored import groups_of, places, with_test_columns
@@ -150,6 +152,7 @@ def fairness(
         },
         evidence=() if is_met else _evidence(table, worst, measure),
         details=details,
+        plot=_plot(decisions, worst, measure),
     )
 
 
@@ -357,6 +360,34 @@ def _told(told: Sequence[Proxy]) -> str:
     shown = ", ".join(f"{one.column} for {one.of} ({one.association:.2f})" for one in told[:5])
     more = f" and {len(told) - 5} more" if len(told) > 5 else ""
     return f" Proxies among the inputs: {shown}{more}."
+
+
+def _plot(decisions: Sequence[Decision], worst: Decision, measure: str) -> Plot | None:
+    """Each judged group's rates, those of the worst attribute first; the two that the verdict rests on are marked."""
+    order = dict.fromkeys(id(one.judged) for one in sorted(decisions, key=lambda one: -one.excess))
+    by_id = {id(one.judged): one.judged for one in decisions}
+    rate, low, high = _ends(worst, measure)
+    points = [
+        _point(
+            by_id[each],
+            place,
+            group,
+            is_marked=each == id(worst.judged) and (place, group) in ((rate, low), (rate, high)),
+        )
+        for each in order
+        for place in MEASURES[measure]
+        for group in np.flatnonzero(by_id[each].found.judged[place]).tolist()
+    ]
+    names = {GAP: "mean probability minus share that is true"}
+    return plot("intervals", points, at="group", value=names.get(rate, "share of rows that get the answer"))
+
+
+def _point(one: Judged, rate: int, group: int, *, is_marked: bool) -> Point:
+    value, rows = float(one.found.rates[rate, group]), int(one.found.rows[rate, group])
+    low, high = (None, None) if rate == GAP else wilson(round(value * rows), rows)
+    name = f"{one.attribute.by} = {one.attribute.names[group]}"
+    series = f"{RATES[rate]} of {one.favourable}"
+    return Point(name, value, low, high, rows=rows, series=series, is_marked=is_marked)
 
 
 def _rule(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.columns import compute, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import Check, CheckInput, CheckResult, FeatureTest
 
 PREFIX = "feature_test:"
@@ -52,6 +53,15 @@ def _run(test: FeatureTest, given: CheckInput) -> CheckResult:
         remedy="Mend the rows or the feature, or correct the test." if is_broken else "Nothing to do.",
         numbers={"broken_train_rows": rows["training"], "broken_test_rows": rows["test"]},
         evidence=row_ids(table, np.flatnonzero(broken[side][0])) if is_broken else (),
+        plot=plot(
+            "bars",
+            [
+                Point(name, rows[name], rows=len(mask), is_marked=rows[name] > 0)
+                for name, (mask, _) in broken.items()
+            ],
+            at="side of the split",
+            value="rows that break it",
+        ),
     )
 
 

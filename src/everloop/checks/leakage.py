@@ -10,17 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from everloop.checks.columns import NULL, Codes, codes, content_columns, pooled, row_codes, row_ids
-from everloop.checks.giveaways import Giveaway, giveaways, is_unique_code
+from everloop.checks.columns import (
+    NULL,
+    Codes,
+    codes,
+    content_columns,
+    floats,
+    kind_of,
+    pooled,
+    row_codes,
+    row_ids,
+)
+from everloop.checks.giveaways import CERTAIN, CERTAIN_NUMBER, Giveaway, giveaways, is_unique_code
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 
 # A test row or two may coincide with a training row by accident; from here on they lift the metric visibly.
 _TOLERATED_COPIES = 0.01
 _TOLERATED_OVERLAP = 0.05  # of a group that nobody named: it was guessed
+_TOLERATED_LATER = 0.01  # of the rows: clocks differ
 _FEW = 2
 
 RULE = (
-    "No input may determine the label by itself, no group and no copy of a row may be on both sides of the split: "
+    "No input may determine the label by itself or lie after the row's own time, no group and no copy of a row may be on both sides of the split: "
     "the measured quality would be that of knowing the answer."
 )
 
@@ -40,13 +52,14 @@ def leakage(given: CheckInput, *, trusted: Sequence[str] = ()) -> CheckResult:
     """
     powers = giveaways(given)  # of columns that are no inputs too: one may be a group
     inputs = [one for one in powers if one.column in given.columns]
-    copies = _copies(given)
+    repeated = copies(given)
     overlaps = _overlaps(given, powers, trusted)
     findings = [
         *_identifiers(given, trusted),
+        *_later(given, trusted),
         *_strong_inputs(given, inputs, trusted),
         *_group_findings(given, overlaps),
-        *_copy_findings(given, copies),
+        *_copy_findings(given, repeated),
     ]
     strongest = next((one for one in inputs if one.power.skill is not None), None)
     return CheckResult(
@@ -60,11 +73,30 @@ def leakage(given: CheckInput, *, trusted: Sequence[str] = ()) -> CheckResult:
             "strongest_skill_at_least": strongest.power.at_least if strongest else None,
             "columns_failed": sum(one.level == "certain" and one.column not in trusted for one in inputs),
             "group_overlap": max((one.share for one in overlaps), default=None),
-            "copies": int(copies.sum()),
-            "copies_share": float(copies.mean()) if len(copies) else None,
+            "copies": int(repeated.sum()),
+            "copies_share": float(repeated.mean()) if len(repeated) else None,
         },
         evidence=next((one.rows for one in findings if one.rows), ()),
         details=tuple(one.as_row() for one in inputs[:50]),
+        plot=plot(
+            "intervals",
+            [_point(one, given, trusted) for one in inputs if one.power.skill is not None],
+            at="input",
+            value="share of the baseline's errors that it removes alone",
+        ),
+    )
+
+
+def _point(one: Giveaway, given: CheckInput, trusted: Sequence[str]) -> Point:
+    skill = one.power.skill or 0.0
+    return Point(
+        one.column,
+        max(0.0, skill),
+        low=min(one.power.at_least, max(0.0, skill)),
+        expected=CERTAIN_NUMBER if given.task == "number" else CERTAIN[one.power.how],
+        rows=one.power.rows,
+        series=one.power.how,
+        is_marked=one.level != "none" and one.column not in trusted,
     )
 
 
@@ -108,6 +140,31 @@ def _identifiers(given: CheckInput, trusted: Sequence[str]) -> list[_Finding]:
                     f"Take {name!r} out of the inputs unless its order or size means something.",
                 )
             )
+    return findings
+
+
+def _later(given: CheckInput, trusted: Sequence[str]) -> list[_Finding]:
+    """Inputs that are times, and later than the event of their row: nobody knew them when a prediction was asked for."""
+    findings = []
+    for name in given.columns:
+        times = [pooled(given, one) for one in (name, given.time or "")]
+        if name in (*trusted, given.time) or times[0] is None or times[1] is None:
+            continue
+        if any(kind_of(one[0].type) != "time" for one in times if one is not None):
+            continue
+        value, event = (floats(one[0]) for one in times if one is not None)
+        is_later = value > event
+        if is_later.sum() < _FEW or is_later.mean() <= _TOLERATED_LATER:
+            continue
+        findings.append(
+            _Finding(
+                "failed",
+                f"Input {name!r} lies after {given.time!r} in {is_later.mean():.1%} of the rows.",
+                f"Take {name!r} out of the inputs: it is not known yet when a prediction is asked for. Dates that are "
+                f"known ahead are named in gate('leakage', trusted=[{name!r}]).",
+                row_ids(given.train, np.flatnonzero(is_later[: given.train.num_rows])),
+            )
+        )
     return findings
 
 
@@ -155,27 +212,27 @@ def _group_findings(given: CheckInput, overlaps: list[_Overlap]) -> list[_Findin
     return findings
 
 
-def _copies(given: CheckInput) -> npt.NDArray[np.bool_]:
+def copies(given: CheckInput) -> npt.NDArray[np.bool_]:
     """Which test rows have the same content in all inputs as some training row; none when nothing is content."""
     names = [name for name in given.inputs if pooled(given, name) is not None]
     if not content_columns(given.train, names) or given.test.num_rows == 0:
         return np.zeros(given.test.num_rows, np.bool_)
     rows, split = _pooled_rows(given, names)
-    copies: npt.NDArray[np.bool_] = (rows[split:] != NULL) & np.isin(rows[split:], rows[:split])
-    return copies
+    found: npt.NDArray[np.bool_] = (rows[split:] != NULL) & np.isin(rows[split:], rows[:split])
+    return found
 
 
-def _copy_findings(given: CheckInput, copies: npt.NDArray[np.bool_]) -> list[_Finding]:
-    count = int(copies.sum())
+def _copy_findings(given: CheckInput, repeated: npt.NDArray[np.bool_]) -> list[_Finding]:
+    count = int(repeated.sum())
     if count == 0:
         return []
-    is_much = count >= _FEW and count > _TOLERATED_COPIES * len(copies)
+    is_much = count >= _FEW and count > _TOLERATED_COPIES * len(repeated)
     return [
         _Finding(
             "failed" if is_much else "warned",
-            f"{count} of {len(copies)} test rows have the same inputs as a training row.",
+            f"{count} of {len(repeated)} test rows have the same inputs as a training row.",
             "Remove repeated rows before the split: data.clean with DropDuplicates.",
-            row_ids(given.test, np.flatnonzero(copies)),
+            row_ids(given.test, np.flatnonzero(repeated)),
         )
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,18 +15,28 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from everloop.checks.isolation import Ended, apart
+from everloop.checks.plots import settled
 from everloop.checks.records import EVIDENCE_ROWS, Check, CheckInput, CheckResult, Verdict
 from everloop.checks.source import tree_of
 from everloop.data import personal_kinds
 from everloop.errors import Invalid
 
+TIMEOUT_S = 300.0
 RULE = "The check must hold."
 REMEDY = "Look at the rows that it names; mend them, the model or the check."
 _CAREFUL = "Mend the check; it must cope with empty tables, nulls and unseen classes."
 _LONGEST = 300  # characters of an exception that a report keeps
 
 
-def own_check(function: Callable[..., Any], options: frozenset[str], told: Mapping[str, str]) -> Check:
+def own_check(
+    function: Callable[..., Any],
+    options: frozenset[str],
+    told: Mapping[str, str],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    how: Callable[..., CheckResult] | None = None,
+) -> Check:
     """A check from a user's function and what `check` was told of it. Raises Invalid when it cannot be one."""
     name = getattr(function, "__name__", "")
     if not inspect.isfunction(function) or not name.isidentifier() or inspect.iscoroutinefunction(function):
@@ -40,7 +51,7 @@ def own_check(function: Callable[..., Any], options: frozenset[str], told: Mappi
             f"the check {name} asks for {len(needed)} values; a check is called with one CheckInput and, by keyword, with "
             f"the options of its gate. Write def {name}(given: el.CheckInput), and give each option a default."
         )
-    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    takes_all = how is not None or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
     names = {one.name for one in parameters[1:]}
     return Check(
         name=name,
@@ -50,11 +61,53 @@ def own_check(function: Callable[..., Any], options: frozenset[str], told: Mappi
         function=function,
         options=tuple(sorted(options if takes_all else options & names)),
         is_users=True,
+        timeout_s=timeout_s,
+        how=how,
     )
 
 
+def unit_check(function: Callable[..., Any], *, timeout_s: float) -> Check:
+    """A check from a test without parameters. Raises Invalid when it has some, or is no function."""
+    name = getattr(function, "__name__", "")
+    if not inspect.isfunction(function) or not name.isidentifier() or inspect.iscoroutinefunction(function):
+        raise Invalid(
+            f"el.feature_test got {name or type(function).__name__}; it takes a plain function that was written with def."
+        )
+    if needed := list(inspect.signature(function).parameters):
+        raise Invalid(
+            f"the test {name} asks for {', '.join(needed)}; a test is called without anything. Make the values inside, or "
+            "let hypothesis draw them with @given below @el.feature_test."
+        )
+    return Check(
+        name=name,
+        question=(inspect.getdoc(function) or name).splitlines()[0],
+        rule="The test must hold.",
+        remedy="",
+        function=getattr(getattr(function, "hypothesis", None), "inner_test", function),
+        is_users=True,
+        timeout_s=timeout_s,
+        how=lambda check, given: _tested(check, function),
+    )
+
+
+def _tested(check: Check, function: Callable[[], Any]) -> CheckResult:
+    """The test's result; a property is tried on the same values each time, and on none that an earlier run kept."""
+    if hasattr(function, "hypothesis"):
+        sys.modules["hypothesis"].seed(0)(function)
+    function()
+    return _held(check)
+
+
 def own_result(check: Check, given: CheckInput, options: Mapping[str, Any]) -> CheckResult:
-    """What a user's check says. Whatever it does wrong is a failed result that says so."""
+    """What a user's check says. Whatever it does wrong, hanging and crashing too, is a failed result that says so."""
+    try:
+        return apart(lambda: _said(check, given, options), timeout_s=check.timeout_s)
+    except Ended as ended:
+        remedy = f"Make it quicker, or give it more time with timeout_s ({check.timeout_s:g} now)."
+        return _failed(check, f"{ended}.", remedy if "killed" in str(ended) else _CAREFUL)
+
+
+def _said(check: Check, given: CheckInput, options: Mapping[str, Any]) -> CheckResult:
     try:
         said: Any = check(given, **options)
     except AssertionError as error:
@@ -88,6 +141,8 @@ def _failed(check: Check, found: str, remedy: str = "") -> CheckResult:
 
 def _asserted(check: Check, error: AssertionError) -> str:
     text = str(error).strip()
+    if case := next((one for one in getattr(error, "__notes__", ()) if f"{check.name}(" in one), None):
+        text = f"{' '.join(case.split())} {text}".strip()  # of hypothesis: the values that break a property
     if text:
         return _without_people(error, text)
     frames = _frames(check, error)
@@ -133,8 +188,9 @@ def _tidy(check: Check, said: CheckResult) -> CheckResult:
             numbers={str(name): _number(value) for name, value in said.numbers.items()},
             evidence=tuple(int(one) for one in said.evidence[:EVIDENCE_ROWS]),
             details=details,
+            plot=None if said.plot is None else settled(said.plot),
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, Invalid) as error:
         line = _without_people(error, f"{type(error).__name__}: {error}")
         return _failed(
             check,

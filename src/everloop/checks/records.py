@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from everloop.checks.plots import Plot
 from everloop.checks.source import source_digest
 from everloop.errors import Invalid
-from everloop.serving import Signature
+from everloop.serving import Manifest, Signature
 
 Verdict = Literal["passed", "failed", "warned", "skipped"]
 Task = Literal["class", "number"]
@@ -29,7 +31,8 @@ class CheckResult:
 
     `found`, `rule` and `remedy` are the three parts of its message. `numbers` are finite or None and are
     explained in the check's description. `evidence` are `_row_id`s of rows to look at, at most 20, and
-    `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them.
+    `details` rows of a small table (one a column, a class, a slice). No cell's content is in any of them. `plot` is
+    what a picture of it shows.
     A user's check may leave out `rule` and `remedy`: those that `check` was told are filled in.
     """
 
@@ -41,6 +44,7 @@ class CheckResult:
     numbers: Numbers = field(default_factory=dict)
     evidence: tuple[int, ...] = ()
     details: tuple[dict[str, Any], ...] = ()
+    plot: Plot | None = None
 
     def __post_init__(self) -> None:
         if unknown := [name for name, value in self.numbers.items() if not _is_finite(value)]:
@@ -67,6 +71,14 @@ class FeatureTest:
 
 
 @dataclass(frozen=True)
+class Loadable:
+    """A version as serving would load it: what its files are, and the folder of the blobs that they are in."""
+
+    manifest: Manifest
+    blobs: Path
+
+
+@dataclass(frozen=True)
 class Live:
     """The version that answers now, on the rows that the candidate was evaluated on.
 
@@ -77,6 +89,7 @@ class Live:
     version: str
     predictions: pa.Table | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    loadable: Loadable | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,12 @@ class CheckInput:
         Distances (0 to 1) per column between the last snapshot and this one, when they are measured already.
     answer
         The model itself: from rows with all `columns` to its answers, one a row; None when it is not at hand.
+    chances
+        As `answer`, to the probability of each class, one a row; None when the model gives none.
+    loadable
+        The model's files, which a process of its own loads to measure them; None when they are not at hand.
+    annotators
+        `_row_id` and `annotator`: who gave each row its label; None when it is not known.
     """
 
     train: pa.Table
@@ -124,6 +143,9 @@ class CheckInput:
     live: Live | None = None
     feature_tests: tuple[FeatureTest, ...] = ()
     answer: Callable[[pa.Table], Sequence[Any]] | None = None
+    chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
+    loadable: Loadable | None = None
+    annotators: pa.Table | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -158,10 +180,15 @@ class Check:
     options: tuple[str, ...] = ()
     is_default: bool = False
     is_users: bool = False
+    timeout_s: float = 0.0  # of a user's check, after which it is killed
+    how: Callable[..., CheckResult] | None = (
+        None  # what judges the model by a user's function, as behaviour tests do
+    )
+    digest: str | None = None  # of what a check is made of that is no code, as a golden file
     refused: Callable[[Gate], str] | None = None  # why a gate about it makes no sense, if it makes none
 
     def __call__(self, given: CheckInput, **options: Any) -> Any:
-        return self.function(given, **options)
+        return self.function(given, **options) if self.how is None else self.how(self, given, **options)
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
@@ -170,7 +197,7 @@ class Check:
     @cached_property
     def source(self) -> str | None:
         """The digest of a user's check as it was when a gate first named it; None for a built-in one."""
-        return source_digest(self.function) if self.is_users else None
+        return source_digest(self.function) if self.is_users else self.digest
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from everloop.checks import photos
 from everloop.checks.bootstrap import Estimate, bootstrap
 from everloop.checks.columns import Column, Floats, compute, content_columns, floats, kind_of, plain, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Verdict
 from everloop.checks.scored import groups_of, qualities
 
 SEED = 0
 _ROWS = 2_000  # test rows that are disturbed, evenly spread
+_ROWS_WITH_PHOTOS = 500  # a photo takes milliseconds
 _SHARE = 0.1  # of words that get a typo, of fields that are emptied
 _NOISE = 0.1  # standard deviations that numbers are moved by
 _LONG = 4  # letters from which on a word gets typos
@@ -23,10 +26,12 @@ _RELEVANT = 0.05
 
 RULE = (
     "Answers to disturbed test rows must be nearly as good as to the rows themselves: with typos, changed case, missing "
-    "fields or noise in numbers the model may lose no more than the gate's limit. Without a limit, 0.05 or more is a warning."
+    "fields, noise in numbers or photos that are darker, blurred or cut off the model may lose no more than the gate's limit. "
+    "Without a limit, 0.05 or more is a warning."
 )
 REMEDY = (
-    "Make the model less sensitive (lower-case texts, character n-grams, an imputer, coarser numbers), or train it on "
+    "Make the model less sensitive (lower-case texts, character n-grams, an imputer, coarser numbers, photos brought to one "
+    "brightness), or train it on "
     "rows that are disturbed so."
 )
 NUMBERS = {
@@ -38,8 +43,14 @@ NUMBERS = {
     "lost_by_case": "with free text in capitals, or in small letters where it was in capitals",
     "lost_by_missing": "with one of ten fields empty: null where the model takes that, else the empty text",
     "lost_by_noise": "with numbers moved by a tenth of their standard deviation, normally distributed",
+    "lost_by_brightness": "with photos at 0.6 or 1.4 of their brightness",
+    "lost_by_contrast": "with photos at 0.6 or 1.4 of their contrast",
+    "lost_by_blur": "with photos out of focus by one hundredth of their side (a pixel at least)",
+    "lost_by_rotation": "with photos turned by up to 10 degrees",
+    "lost_by_jpeg": "with photos written as JPEG of quality 20",
+    "lost_by_crop": "with photos cut to 0.85 or more of each side and brought to their size again",
     "quality": "accuracy on the rows as they are; for numbers 1 - mean absolute error / that of the median",
-    "rows": "test rows that were disturbed, 2,000 at most",
+    "rows": "test rows that were disturbed: 2,000 at most, 500 with photos",
     "seed": "of the disturbances: the same rows are disturbed in the same way each time",
 }
 
@@ -66,7 +77,7 @@ def robustness(
 ) -> CheckResult:
     """The quality that is lost on the same test rows under each disturbance; one that fits no input is left out.
 
-    Fails when the loss by `measure` (typos, case, missing or noise; without it the worst) is above `at_most`, as
+    Fails when the loss by `measure` (one of `DISTURBANCES`; without it the worst) is above `at_most`, as
     measured or with `confidence` by its bound, and when the model raises on disturbed rows.
     """
     rule = RULE if at_most is None else _rule(measure, at_most, confidence)
@@ -113,6 +124,15 @@ def robustness(
         numbers={**numbers, **_numbers(losses, worst)},
         evidence=() if verdict == "passed" else _most_lost(rows, worst),
         details=tuple(_row(one) for one in losses),
+        plot=plot(
+            "intervals",
+            [_point(one, rows.num_rows, is_marked=verdict != "passed" and one is worst) for one in losses],
+            at="disturbance",
+            value="quality lost",
+            limits={"the gate's limit": at_most}
+            if at_most is not None
+            else {"from here on a warning": _RELEVANT},
+        ),
     )
 
 
@@ -134,8 +154,9 @@ def _labelled(given: CheckInput) -> pa.Table | str:
     rows = given.test.filter(compute.is_valid(given.test[given.label]))
     if rows.num_rows == 0:
         return "No test row has a label."
-    if rows.num_rows > _ROWS:
-        rows = rows.take(np.linspace(0, rows.num_rows - 1, _ROWS).astype(np.int64))
+    most = _ROWS_WITH_PHOTOS if any(_is_photo(given, name) for name in given.inputs) else _ROWS
+    if rows.num_rows > most:
+        rows = rows.take(np.linspace(0, rows.num_rows - 1, most).astype(np.int64))
     return rows
 
 
@@ -187,6 +208,11 @@ def _numbers(losses: Sequence[Loss], worst: Loss) -> dict[str, float | int | Non
 def _row(one: Loss) -> dict[str, Any]:
     low, high = one.estimate.interval or (one.estimate.value, one.estimate.value)
     return {"by": one.by, "lost": round(one.estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def _point(one: Loss, rows: int, *, is_marked: bool) -> Point:
+    low, high = one.estimate.interval or (None, None)
+    return Point(_SAYS[one.by], one.estimate.value, low, high, rows=rows, is_marked=is_marked)
 
 
 def _found(quality: float, rows: int, losses: Sequence[Loss], worst: Loss) -> str:
@@ -261,13 +287,42 @@ def _noise(given: CheckInput, name: str, random: np.random.Generator) -> _Change
     return moved
 
 
-DISTURBANCES: Mapping[str, _Disturb] = {"typos": _typos, "case": _case, "missing": _missing, "noise": _noise}
+def _photo(by: str) -> _Disturb:
+    def disturb(given: CheckInput, name: str, random: np.random.Generator) -> _Change | None:
+        if not _is_photo(given, name):
+            return None
+        return lambda column: pa.chunked_array([pa.array(photos.disturbed(column, by, random), column.type)])
+
+    return disturb
+
+
+DISTURBANCES: Mapping[str, _Disturb] = {
+    "typos": _typos,
+    "case": _case,
+    "missing": _missing,
+    "noise": _noise,
+    **{by: _photo(by) for by in photos.CHANGES},
+}
 _SAYS = {
     "typos": "typos",
     "case": "changed case",
     "missing": "missing fields",
     "noise": "noise in numbers",
+    "brightness": "another brightness of photos",
+    "contrast": "another contrast of photos",
+    "blur": "blurred photos",
+    "rotation": "photos turned a little",
+    "jpeg": "photos packed tightly",
+    "crop": "photos cut off at the edges",
 }
+
+
+def _is_photo(given: CheckInput, name: str) -> bool:
+    """Whether an input holds images, by its first one."""
+    if kind_of(given.test.schema.field(name).type) != "binary":
+        return False
+    first = given.test[name].drop_null().slice(0, 1).to_pylist()
+    return bool(first) and photos.is_photo(first[0])
 
 
 def _is_free(given: CheckInput, name: str) -> bool:

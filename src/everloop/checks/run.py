@@ -10,13 +10,14 @@ from everloop.checks.catalog import CHECKS, is_metric
 from everloop.checks.feature_tests import feature_check
 from everloop.checks.own import own_result
 from everloop.checks.records import CheckInput, CheckResult, Gate
-from everloop.checks.thresholds import metric_gate
+from everloop.checks.thresholds import metric_gate, not_below_live
 
 
 def run_checks(given: CheckInput, gates: Sequence[Gate] = ()) -> tuple[CheckResult, ...]:
     """The results of the default checks, the feature tests and the gates, in that order.
 
-    A gate about a default check sets its options instead of running it twice. A user's check that raises has
+    A gate about a default check sets its options instead of running it twice; one against the live version takes the place
+    of the default one. A user's check that raises has
     failed; a built-in one does not raise, whatever the rows.
     """
     told = [one for one in gates if not is_metric(one)]
@@ -26,6 +27,8 @@ def run_checks(given: CheckInput, gates: Sequence[Gate] = ()) -> tuple[CheckResu
     results = [
         replace(_result(given, one), name=name) for one, name in zip(asked, _names(asked), strict=True)
     ]
+    if given.live is not None and all(one.below_live_by_at_most is None for one in gates if is_metric(one)):
+        results.insert(sum(one.about in defaults for one in asked), not_below_live(given))
     results += [feature_check(test)(given) for test in given.feature_tests]
     results += [metric_gate(given, one) for one in gates if is_metric(one)]
     return tuple(results)

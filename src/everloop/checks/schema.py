@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from everloop.checks.columns import Column, Kind, compute, floats, kind_of, plain
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult
 from everloop.serving import Field, FieldType, Signature
 
@@ -46,7 +47,16 @@ def schema(given: CheckInput) -> CheckResult:
             "problems": len(problems),
         },
         details=tuple({"problem": problem} for problem in problems[:50]),
+        plot=plot("bars", _filled(given), at="column", value="share of rows that are filled"),
     )
+
+
+def _filled(given: CheckInput) -> Iterator[Point]:
+    for name in dict.fromkeys((given.label, *given.columns)):
+        for side, table in (("train", given.train), ("test", given.test)):
+            if name in table.column_names and table.num_rows:
+                share = 1 - plain(table[name]).null_count / table.num_rows
+                yield Point(name, share, rows=table.num_rows, series=side, is_marked=share == 0)
 
 
 def _problems(given: CheckInput) -> Iterator[str]:

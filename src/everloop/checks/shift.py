@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from everloop.checks.columns import NULL, Codes, Column, Floats, Values, codes, floats, kind_of, plain
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 
 RELEVANT = 0.05  # distance from which on a shift may matter
@@ -60,6 +61,13 @@ def drift(given: CheckInput, *, at_most: float | None = None) -> CheckResult:
         },
         details=tuple(
             {"column": one.column, "distance": one.distance, "chance": one.chance} for one in shifts[:50]
+        ),
+        plot=plot(
+            "bars",
+            [Point(one.column, one.distance, expected=one.chance, is_marked=one in real) for one in shifts],
+            at="column",
+            value="distance from the last snapshot",
+            limits={"from here on a shift may matter": RELEVANT, "the gate's limit": at_most},
         ),
     )
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from everloop.checks.bounds import wilson
 from everloop.checks.columns import Floats, codes, row_ids
+from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 from everloop.checks.scored import qualities, with_test_columns
 
@@ -69,6 +70,27 @@ def slices(
         },
         evidence=_evidence(given, named[0], quality) if named and quality is not None else (),
         details=tuple(_row(one) for one in found[:50]),
+        plot=plot(
+            "intervals",
+            [
+                Point(
+                    f"{one.column} = {one.value}",
+                    one.quality,
+                    one.low,
+                    one.high,
+                    expected=one.others,
+                    rows=one.rows,
+                    is_marked=one in named,
+                )
+                for one in found
+            ],
+            at="slice",
+            value="quality",
+            limits={
+                "quality on all rows": None if quality is None else float(quality[1].mean()),
+                "the gate's limit": at_least,
+            },
+        ),
     )
 
 

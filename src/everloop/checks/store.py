@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from everloop.checks.plots import Plot
 from everloop.checks.records import CheckResult, Evidence, Gate, GateReport, Waiver
 from everloop.storage import Json, Tx, Utc, metadata
 
@@ -39,6 +40,7 @@ results = sa.Table(
     sa.Column("numbers", Json, nullable=False),
     sa.Column("evidence", Json, nullable=False),
     sa.Column("details", Json, nullable=False),
+    sa.Column("plot", Json),  # null where there is none, as in results of before it was kept
 )
 
 # A waiver is never changed or taken back; it ends by itself.
@@ -120,6 +122,7 @@ def _values(report_id: str, position: int, result: CheckResult) -> dict[str, Any
         "numbers": dict(result.numbers),
         "evidence": list(result.evidence),
         "details": list(result.details),
+        "plot": None if result.plot is None else result.plot.as_json(),
     }
 
 
@@ -148,6 +151,7 @@ def _results(connection: Connection, report_id: str) -> Sequence[CheckResult]:
             numbers=row.numbers,
             evidence=tuple(row.evidence),
             details=tuple(row.details),
+            plot=None if row.plot is None else Plot.from_json(row.plot),
         )
         for row in connection.execute(statement)
     ]

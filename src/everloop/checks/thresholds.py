@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from everloop.checks.metrics import (
     is_known,
     score,
 )
+from everloop.checks.plots import Plot, Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Live, Numbers
 from everloop.checks.scored import ScoredRows, paired_rows, scored_rows
 from everloop.errors import Invalid
 
 MIN_ROWS = 100  # of a comparison with the live version, unless the gate says otherwise
+_CLEARLY = 0.05  # confidence that is enough to pass: only what is worse at 95 % fails
 _BOUNDS = {"at_least", "at_most", "below_live_by_at_most"}
 
 
@@ -30,6 +33,21 @@ def gate_name(gate: Gate) -> str:
     """What the result of a metric's gate is called, for example `macro_f1:at_least`."""
     kind = next((name for name in sorted(_BOUNDS) if getattr(gate, name) is not None), "")
     return f"{gate.about}:{kind.replace('below_live_by_at_most', 'against_live')}"
+
+
+def not_below_live(given: CheckInput) -> CheckResult:
+    """The gate that holds without being asked for: no version that is clearly worse than the live one.
+
+    Of macro_f1 (of numbers r2) on the same rows, by more than 0.01 at 95 % confidence. What cannot be compared is skipped:
+    nobody has asked for proof.
+    """
+    gate = Gate(
+        "r2" if given.task == "number" else "macro_f1", below_live_by_at_most=0.01, confidence=_CLEARLY
+    )
+    found = metric_gate(given, gate)
+    if found.verdict == "failed" and found.numbers.get("better_by") is None:
+        return replace(found, verdict="skipped", remedy="Nothing to do.")
+    return found
 
 
 def metric_gate(given: CheckInput, gate: Gate) -> CheckResult:
@@ -73,6 +91,7 @@ def _absolute(given: CheckInput, gate: Gate, limit: float, *, is_floor: bool) ->
             "high": interval[1] if interval else None,
             "rows": given.predictions.num_rows if given.predictions is not None else None,
         },
+        plot=_plot(gate.about, value, interval, limit, is_met=is_met, of=gate.about),
     )
 
 
@@ -88,6 +107,8 @@ def _decisive(measured: Estimate | None, value: float, gate: Gate, *, is_floor: 
 def _against_live(given: CheckInput, gate: Gate, margin: float) -> CheckResult:
     needed = gate.min_rows or MIN_ROWS
     certainly = "" if gate.confidence is None else f" with {gate.confidence:.0%} confidence"
+    if gate.confidence == _CLEARLY:
+        certainly = ", as far as 95 % confidence can tell"
     rule = (
         f"{gate.about} may be worse than the live version's by {margin:g} at most{certainly}, on the same {needed} rows "
         f"or more; classes with fewer than {THIN} of them are left out."
@@ -141,6 +162,15 @@ def _compared(
             "high": interval[1] if interval else None,
         },
         details=tuple({"class": name, "left_out": True} for name in paired.left_out),
+        plot=_plot(
+            f"than {live.version}",
+            estimate.value,
+            interval,
+            -margin,
+            is_met=is_met,
+            of=f"{gate.about}, better by",
+            rows=paired.rows,
+        ),
     )
 
 
@@ -164,7 +194,30 @@ def _against_logged(given: CheckInput, live: Live, gate: Gate, margin: float, ru
         if better_by >= -margin
         else f"Keep {live.version}, train again on more or better rows.",
         numbers={"value": ours, "live": theirs, "better_by": better_by, "margin": margin},
+        plot=_plot(
+            f"than {live.version}",
+            better_by,
+            None,
+            -margin,
+            is_met=better_by >= -margin,
+            of=f"{gate.about}, better by",
+        ),
     )
+
+
+def _plot(
+    at: str,
+    value: float,
+    interval: tuple[float, float] | None,
+    limit: float,
+    *,
+    is_met: bool,
+    of: str,
+    rows: int | None = None,
+) -> Plot | None:
+    low, high = interval or (None, None)
+    point = Point(at, value, low, high, rows=rows, is_marked=not is_met)
+    return plot("intervals", [point], at="metric", value=of, limits={"the gate's limit": limit})
 
 
 def _measured(given: CheckInput, metric: str) -> Estimate | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @click.option("--group", help="Rows that share its value stay on one side of the split.")
 @click.option("--inputs", help="The columns that a request will carry, comma-separated.")
 @click.option("--no-train", is_flag=True, help="Write the project and take the data in, but train nothing.")
+@click.option(
+    "--ci",
+    "service",
+    type=click.Choice(["github", "gitlab"]),
+    help="Write workflow files: checks of changes, continuous training and delivery. Without FILE also for a loop.py that is there.",
+)
 @click.option("--force", is_flag=True, help="Write over files of an earlier begin.")
 @pass_output
 def init(
@@ -38,6 +44,7 @@ def init(
     group: str | None,
     inputs: str | None,
     no_train: bool,
+    service: Literal["github", "gitlab"] | None,
     force: bool,
 ) -> None:
     """Make a project from a CSV, JSONL or Parquet file: guess what it is about, write loop.py, train a first version.
@@ -52,6 +59,14 @@ def init(
     from everloop.settings import DEFAULT_HOME, load_settings
     from everloop.workspace import open_workspace
 
+    if service is not None:
+        from everloop import ci
+
+        ci.check_flows_free(into, service, force=force)
+    if file is None and service is not None and (into / loop.LOOP_FILE).exists():
+        flows, left = _flows(out, into, service, force=force)
+        out.answer({"files": flows, "left": left}, "\n".join(map(str, flows)))
+        return
     if file is None:
         loop.check_free(into, [loop.LOOP_FILE], force=force)
         loop.write(into, {loop.LOOP_FILE: loop.minimal_loop_file()})
@@ -60,6 +75,8 @@ def init(
             {"files": [written]},
             f"Wrote {written}. Fill in what stands in capital letters, then: everloop apply {written}",
         )
+        if service is not None:
+            _flows(out, into, service, force=force)
         return
     loop.check_free(into, [loop.LOOP_FILE], force=force)
     wanted = loop.Wanted(key, time, label, group, _names(inputs))
@@ -78,12 +95,29 @@ def init(
             ws, look, files, with_training=not no_train, say=out.say, on_progress=lambda one: tell(out, one)
         )
         address = f"http://{settings.host}:{settings.port}"
+    if service is not None:
+        _flows(out, into, service, force=force)
     steps = _next(begun, _home_option(settings.home), address)
     out.answer(
         _answer(begun, steps), "\n".join([*_results(begun), "Next:", *(f"  {step}" for step in steps)])
     )
     if begun.trained is not None and not begun.trained.passed:
         sys.exit(3)
+
+
+def _flows(
+    out: Output, into: Path, service: Literal["github", "gitlab"], *, force: bool
+) -> tuple[list[Path], list[str]]:
+    """Write the workflow files of a project; the files, and what is left to do by hand."""
+    from everloop import ci, loop
+
+    written = ci.write_flows(into / loop.LOOP_FILE, service, force=force)
+    here = Path.cwd()
+    files = [one.relative_to(here) if one.is_relative_to(here) else one for one in written.files]
+    out.say(f"Wrote {', '.join(map(str, files))}.")
+    for one in written.left:
+        out.say(one)
+    return files, list(written.left)
 
 
 def _names(inputs: str | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from everloop.pipelines import Progress
 
 _SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
+
+
+# The values are read by `parameters`.
+param_option = click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; the value is JSON or plain text.",
+)
 
 
 @click.command()
@@ -48,23 +59,31 @@ def apply(out: Output, file: Path, dry_run: bool) -> None:
 
 @click.command()
 @click.argument("pipeline")
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter; the value is JSON or plain text.",
-)
+@param_option
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
     help="Run from this loop file as it stands, instead of the applied one.",
 )
 @click.option("--reason", default="asked for on the command line", show_default=True)
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="STEP",
+    help="Run this step whatever the cache holds; a function stands for all its calls, 'all' for each step.",
+)
 @click.option("--seed", type=int, help="What random numbers begin with [0]; another one runs all steps anew.")
+@click.option("--executor", help="Where its steps run: inline, processes, ray [the setting executor].")
 @pass_output
 def run(
-    out: Output, pipeline: str, params: tuple[str, ...], file: Path | None, reason: str, seed: int | None
+    out: Output,
+    pipeline: str,
+    params: tuple[str, ...],
+    file: Path | None,
+    reason: str,
+    force: tuple[str, ...],
+    seed: int | None,
+    executor: str | None,
 ) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
@@ -81,10 +100,12 @@ def run(
                 ws,
                 found,
                 pipeline,
-                params=dict(map(param, params)),
+                params=parameters(params),
                 reason=reason,
                 on_progress=lambda one: tell(out, one),
                 seed=pipelines.DEFAULT_SEED if seed is None else seed,
+                executor=executor,
+                force=force,
             )
         out.answer(ended, told_of(ended))
 
@@ -137,6 +158,11 @@ def told_of(ended: Trained) -> str:
     return f"{ended.run} done: {ended.version} {verdict} (everloop models show {ended.version})."
 
 
+def parameters(given: Iterable[str]) -> dict[str, Any]:
+    """What was given as NAME=VALUE, each value JSON where it can be read so."""
+    return dict(map(_param, given))
+
+
 def text(given: str) -> tuple[str, str]:
     """A parameter's name and value, as text."""
     name, separator, value = given.partition("=")
@@ -145,8 +171,7 @@ def text(given: str) -> tuple[str, str]:
     return name, value
 
 
-def param(given: str) -> tuple[str, Any]:
-    """A parameter's name and value, which is JSON where it can be read so."""
+def _param(given: str) -> tuple[str, Any]:
     name, value = text(given)
     try:
         return name, json.loads(value)
@@ -165,6 +190,8 @@ def tell(out: Output, one: Progress) -> None:
         "step_failed": "FAILED ",
         "step_skipped": "skip   ",
     }
+    if one.kind in ("step_touched", "environment_built"):
+        out.say(f"        {one.message}")
     if one.kind in words:
         out.say(
             f"[{one.done}/{one.total}] {words[one.kind]}{one.label}{took}{'  ' + one.message if one.message else ''}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 
 from everloop.cli.output import Output, pass_output
@@ -66,6 +69,54 @@ def show(out: Output, version: str) -> None:
         obstacles = page["readiness"].obstacles
         lines += [f"in the way: {one.message}" for one in obstacles] or ["may be released"]
         out.answer(page, "\n".join(lines))
+
+
+@models.command()
+@click.argument("version")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--rows", default=50, show_default=True, help="test rows to keep when the file is made")
+@click.option("--accept", is_flag=True, help="write the version's answers into the file")
+@pass_output
+def golden(out: Output, version: str, file: Path, rows: int, accept: bool) -> None:
+    """Keep a version's answers as golden predictions, or show which it answers otherwise.
+
+    A file that is not there is made from the version's test rows, one of each class in turn. One that is there is
+    compared: exit code 3 when an answer differs; with --accept the version's answers take the place of the kept ones.
+    The file holds the rows' contents. Its gate: el.golden("NAME.golden.json").
+
+    \b
+    Example: everloop models golden category@2 category.golden.json --rows 40
+    """
+    from everloop import loop
+
+    with out.workspace() as ws:
+        if not file.exists():
+            made = loop.make_golden(ws, version, file, rows=rows)
+            out.answer(
+                {"file": str(file), "rows": made},
+                f"{made} rows with the answers of {version} are in {file}. Look at them, then name them in the loop file: "
+                f'gates=[el.golden("{file.name}")]',
+            )
+            return
+        found = loop.accept_golden(ws, version, file) if accept else loop.answer_golden(ws, version, file)
+        changed = [
+            {"golden": place, "kept": found.kept[place].expected, "answered": found.now[place].expected}
+            for place in found.changed
+        ]
+        lines = [f"row {one['golden']}: {one['kept']} is now {one['answered']}" for one in changed]
+        ending = (
+            "accepted"
+            if accept
+            else "as kept"
+            if not changed
+            else "not as kept; --accept takes the new answers"
+        )
+        lines.append(
+            f"{len(changed)} of {len(found.kept)} golden rows get another answer of {version}: {ending}."
+        )
+        out.answer({"rows": len(found.kept), "accepted": accept, "changed": changed}, "\n".join(lines))
+        if changed and not accept:
+            sys.exit(3)
 
 
 @models.command()

@@ -146,7 +146,8 @@ class _Children:
         linger = ("--linger", str(_LINGER_S), *with_parent)
         self.data_plane = _Child(("serve", *with_parent, "--port", str(self.ws.settings.port + 1)))
         self.ticks = _Child(("work", "--only", "ticks", *linger))
-        self.jobs = _Child(("work", "--only", "jobs", *linger))
+        workers = max(1, self.ws.settings.job_workers)
+        self.jobs = [_Child(("work", "--only", "jobs", *linger)) for _ in range(workers)]
         self.thread = threading.Thread(target=self._attend, name="everloop-children", daemon=True)
 
     def __enter__(self) -> None:
@@ -155,7 +156,7 @@ class _Children:
     def __exit__(self, *_exc: object) -> None:
         self.stopping.set()
         self.thread.join()
-        every = (self.data_plane, self.ticks, self.jobs)
+        every = (self.data_plane, self.ticks, *self.jobs)
         for child in every:
             child.stop()
         for child in every:
@@ -177,5 +178,6 @@ class _Children:
         self.data_plane.keep_running(settings)
         if not self.ticks.runs and background.is_due(self.ws):
             self.ticks.start(settings)
-        if not self.jobs.runs and jobs.waiting(self.ws):
-            self.jobs.start(settings)
+        idle = next((child for child in self.jobs if not child.runs), None)
+        if idle is not None and jobs.is_waiting(self.ws):
+            idle.start(settings)

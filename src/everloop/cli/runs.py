@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.loop import param, tell, told_of
+from everloop.cli.loop import parameters, tell, told_of
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
@@ -70,10 +70,15 @@ def show(out: Output, run_id: str) -> None:
     \b
     Example: everloop runs show run_0198...
     """
-    from everloop import tracking
+    from everloop import pipelines, tracking
 
     with out.workspace() as ws:
-        out.answer(tracking.run(ws, run_id))
+        found = tracking.run(ws, run_id)
+        out.answer(found)
+        if found.has_steps and not out.as_json:
+            for one in pipelines.pipeline_run(ws, run_id).steps:
+                if one.touched:
+                    click.echo(f"{'undeclared':<16} {one.node} {pipelines.listed(one.touched)}")
 
 
 @runs.command()
@@ -93,7 +98,9 @@ def steps(out: Output, run_id: str) -> None:
             "state": lambda one: one.state,
             "attempt": lambda one: one.attempt,
             "seconds": lambda one: one.seconds,
+            "made": lambda one: one.output.kind if one.output else None,
             "error": lambda one: one.error,
+            "undeclared": lambda one: pipelines.listed(one.touched) or None,
         }
         out.table(pipelines.pipeline_run(ws, run_id).steps, columns, empty="No step has begun.")
 
@@ -121,6 +128,32 @@ def logs(out: Output, run_id: str, step: str | None, follow: bool) -> None:
         for name, text in found:
             sys.stdout.write("".join(f"{name} | {line}" for line in text.splitlines(keepends=True)))
             sys.stdout.flush()
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--drop", is_flag=True, help="Let go of those that are kept.")
+@pass_output
+def wheels(out: Output, run_id: str, drop: bool) -> None:
+    """Keep the wheels of a run's environment, so that it can be rebuilt when no index has its packages any more.
+
+    All runs of the same environment share them; 'everloop reproduce RUN --rebuild' takes them.
+
+    \b
+    Example: everloop runs wheels run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        environment = tracking.run(ws, run_id).environment
+        if environment is None:
+            raise click.UsageError(f"run {run_id} has no recorded environment.")
+        if drop:
+            tracking.drop_wheels(ws, environment)
+            out.answer({"environment": environment}, "They are kept no more.")
+            return
+        kept = tracking.keep_wheels(ws, tracking.environment(ws, environment))
+        out.answer(kept, f"{kept.count} wheels, {kept.size_bytes / 1e6:,.1f} MB, are in {kept.folder}.")
 
 
 @runs.command()
@@ -160,7 +193,9 @@ def cancel(out: Output, run_id: str, reason: str) -> None:
 @click.argument("run_id", metavar="RUN")
 @pass_output
 def resume(out: Output, run_id: str) -> None:
-    """Go on with a run that was paused, that failed or whose process died. Finished steps do not run again.
+    """Go on with a run that was paused, that failed or whose process died.
+
+    Finished steps do not run again.
 
     \b
     Example: everloop runs resume run_0198...
@@ -193,7 +228,7 @@ def fork(out: Output, run_id: str, start: str, params: tuple[str, ...], reason: 
             ws,
             run_id,
             start=start,
-            params=dict(map(param, params)),
+            params=parameters(params),
             reason=reason,
             on_progress=lambda one: tell(out, one),
         )

@@ -7,6 +7,6 @@ repetition. May call ledger and below.
 """
 
 from everloop.events.delivery import deliver, has_undelivered
-from everloop.events.outbox import Event, emit, event, newest
+from everloop.events.outbox import Event, emit, event, newest, since
 
-__all__ = ["Event", "deliver", "emit", "event", "has_undelivered", "newest"]
+__all__ = ["Event", "deliver", "emit", "event", "has_undelivered", "newest", "since"]

@@ -11,15 +11,16 @@ import ipaddress
 import logging
 import socket
 from datetime import timedelta
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from everloop.errors import Invalid
 from everloop.events import outbox
 from everloop.events.outbox import Event
 from everloop.storage import Tx, wall_of
 from everloop.workspace import Workspace
+
+if TYPE_CHECKING:
+    import httpx
 
 _log = logging.getLogger("everloop.events")
 _TIMEOUT_S = 5.0
@@ -66,6 +67,8 @@ def _mark(tx: Tx, event: Event, failure: str | None) -> None:
 
 def _post(ws: Workspace, event: Event) -> str | None:
     """Send the event to the webhook: None, or why that failed."""
+    import httpx  # noqa: PLC0415  (a tenth of a second, and whoever emits an event imports this module)
+
     url = httpx.URL(ws.settings.webhook_url)
     body = {
         "id": event.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -32,8 +34,10 @@ events = sa.Table(
     sa.Column("due_at", Utc, nullable=False),
     sa.Column("delivered_at", Utc),
     sa.Column("failure", sa.Text),
+    sa.Column("topic", sa.String(120)),
     sa.Index("ix_event_undelivered", "delivered_at", "due_at"),
     sa.Index("ix_event_subject", "subject_kind", "subject_id"),
+    sa.Index("ix_event_topic", "kind", "topic", "at"),
 )
 
 
@@ -62,22 +66,30 @@ def emit(
     message: str,
     level: Level = "info",
     payload: dict[str, Any] | None = None,
+    topic: str | None = None,
 ) -> str:
-    """Write an event in the transaction of what it tells; `message` is one sentence for a person."""
+    """Write an event in the transaction of what it tells; `message` is one sentence for a person.
+
+    `topic` is the name of the model, pipeline or endpoint that it is about, for those who wait for such events.
+    """
     event_id = new_id("ev")
     tx.execute(
-        sa.insert(events).values(
-            id=event_id,
-            kind=kind,
-            level=level,
-            subject_kind=subject.kind,
-            subject_id=subject.id,
-            message=message,
-            payload=payload or {},
-            at=ws.now(),
-            attempts=0,
-            due_at=tx.wall(),
-        )
+        sa.insert(
+            events
+        ),  # beside it, what is written need not become part of a statement that is built anew
+        {
+            "id": event_id,
+            "kind": kind,
+            "level": level,
+            "subject_kind": subject.kind,
+            "subject_id": subject.id,
+            "message": message,
+            "payload": payload or {},
+            "at": ws.now(),
+            "attempts": 0,
+            "due_at": tx.wall(),
+            "topic": topic,
+        },
     )
     return event_id
 
@@ -117,6 +129,35 @@ def newest(
         statement = statement.where(events.c.id < before)
     with ws.read() as connection:
         return [_event(row) for row in connection.execute(statement)]
+
+
+# Built once: it is asked for every trigger that waits for events, twice a second.
+_SINCE = (
+    sa.select(events)
+    .where(
+        events.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+        events.c.topic == sa.bindparam("topic"),
+        events.c.at >= sa.bindparam("start"),
+    )
+    .order_by(events.c.id)
+)
+
+
+def since(
+    ws: Workspace,
+    kinds: Sequence[str],
+    topic: str,
+    start: datetime,
+    *,
+    payload: Mapping[str, Any] | None = None,
+    limit: int = 1_000,
+) -> list[Event]:
+    """Events of some kinds on a topic from a time on, oldest first, those whose payload says so."""
+    wanted = (payload or {}).items()
+    with ws.read() as connection:
+        rows = connection.execute(_SINCE, {"kinds": list(kinds), "topic": topic, "start": start})
+        found = (_event(row) for row in rows)
+        return list(itertools.islice((one for one in found if wanted <= one.payload.items()), limit))
 
 
 def undelivered(connection: Connection, now: datetime, *, limit: int) -> list[Event]:

@@ -7,12 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from everloop import checks, events, jobs, monitoring, pipelines, registry, retraining, rollout, tracking
+from everloop import (
+    checks,
+    events,
+    jobs,
+    monitoring,
+    pipelines,
+    registry,
+    retraining,
+    rollout,
+    tracking,
+    triggers,
+)
 from everloop.errors import Invalid, NotFound
 from everloop.workspace import Workspace
 
 FORMS = (
-    "run_... (a run), run_.../STEP or step_... (a step), job_..., ret_... (a retraining decision), ro_... (a rollout), "
+    "run_... (a run), run_.../STEP or step_... (a step), job_..., ret_... (a retraining decision), fire_... (a trigger's firing), ro_... (a rollout), "
     "re_... (one thing a rollout did), find_... (a finding), ev_... (an alert or another event), gr_... (a gate report), "
     "NAME@NUMBER (a model version)"
 )
@@ -121,6 +132,8 @@ def _job(ws: Workspace, identifier: str) -> Reason:
     go_on = {}
     if "decision" in job.payload:
         go_on[str(job.payload["decision"])] = "the decision to train again"
+    if "firing" in job.payload:
+        go_on[str(job.payload["firing"])] = "the firing of a trigger that put it"
     if isinstance(job.result, dict):
         go_on |= {
             str(job.result[name]): f"the {name} it made"
@@ -135,16 +148,33 @@ def _job(ws: Workspace, identifier: str) -> Reason:
 
 def _retraining(ws: Workspace, identifier: str) -> Reason:
     one = retraining.decision(ws, identifier)
-    because: list[str] = []
-    numbers: dict[str, Any] = {}
-    go_on = {one.job: "the job that trains"}
-    for what, evidence in one.evidence.items():
-        numbers[what] = evidence["count"]
-        because.append(f"{what}: {evidence['count']:,} since the last decision")
-        for finding_id in evidence["findings"]:
-            because.append(f"{what}: {monitoring.finding(ws, finding_id).message}")
-            go_on[finding_id] = "a finding it rests on"
     answer = f"{one.model} is trained again since {one.at:%Y-%m-%d %H:%M} because: {one.reason}."
+    return _on_evidence(ws, identifier, answer, one.evidence, {one.job: "the job that trains"})
+
+
+def _firing(ws: Workspace, identifier: str) -> Reason:
+    one = triggers.firing(ws, identifier)
+    did = f"the trigger {one.trigger} fired at {one.at:%Y-%m-%d %H:%M}, looked at by {one.by},"
+    answer = f"{did} because: {one.reason}."
+    if one.job is None:
+        return _on_evidence(ws, identifier, f"{answer} Nothing was started: {one.refused}.", one.evidence, {})
+    go_on = {one.job: "the job it put", str(one.run): "the run of that job"}
+    return _on_evidence(ws, identifier, answer, one.evidence, go_on)
+
+
+def _on_evidence(
+    ws: Workspace, identifier: str, answer: str, kept: Mapping[str, Any], go_on: dict[str, str]
+) -> Reason:
+    """A reason that rests on counted conditions, with the findings and events among them."""
+    because: list[str] = []
+    for what, evidence in kept.items():
+        because.append(f"{what}: {evidence['count']:,} since the last decision")
+        for source in evidence["findings"]:
+            is_event = source.startswith("ev_")
+            told = events.event(ws, source) if is_event else monitoring.finding(ws, source)
+            because.append(f"{what}: {told.message}")
+            go_on[source] = f"{'an event' if is_event else 'a finding'} it rests on"
+    numbers = {what: evidence["count"] for what, evidence in kept.items()}
     return Reason(identifier, answer, tuple(because), numbers, go_on)
 
 
@@ -331,6 +361,7 @@ _BY_PREFIX: dict[str, Callable[[Workspace, str], Reason]] = {
     "step": _step_run,
     "job": _job,
     "ret": _retraining,
+    "fire": _firing,
     "ro": _rollout,
     "re": _rollout_event,
     "find": _finding,

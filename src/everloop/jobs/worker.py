@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from everloop.errors import EverloopError, LostLease, NotReady
-from everloop.jobs import store
+from everloop.jobs import queue, store
 from everloop.jobs.records import Handler, Job, Lease
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 LEASE_S = 30.0
+_BEAT_S = 2.0  # how soon a running job notices at the latest that it was cancelled
 BACK_OFF_S = 2.0  # before the second attempt; doubles with each
 
 
@@ -44,7 +45,7 @@ class Worker:
     handlers
         By kind of job. A job whose kind has no handler here fails with an error that says so.
     lease_s
-        How long a job stays with a worker that no longer answers. Renewed three times in that span.
+        How long a job stays with a worker that no longer answers. Renewed three times in that span, or more often.
     """
 
     def __init__(self, ws: Workspace, handlers: Mapping[str, Handler], *, lease_s: float = LEASE_S) -> None:
@@ -88,13 +89,15 @@ class Worker:
             self._finish(lease, {"state": "done", "result": result, "error": None})
 
     def _take(self, tx: Tx) -> Lease | None:
+        tx.lock("job")  # two workers that look at once would both find a place in a lane that has one
         now = tx.wall()
         while (due := store.next_due(tx.connection, now)) is not None:
-            if due.attempts < due.max_attempts:
-                until = store.lease_end(now, self._lease_s)
-                store.take(tx, due, worker=self.name, until=until)
+            if due.attempts >= due.max_attempts:
+                store.update_unended(tx, due.id, self._died_too_often(due))
+                continue
+            until = store.lease_end(now, self._lease_s)
+            if store.take(tx, due, worker=self.name, until=until):
                 return Lease(due, self.name, due.token + 1, until)
-            store.update_unended(tx, due.id, self._died_too_often(due))
         return None
 
     def _died_too_often(self, job: Job) -> dict[str, Any]:
@@ -136,8 +139,11 @@ class Worker:
             beat.join()
 
     def _beat(self, lease: Lease, stop: threading.Event) -> None:
-        while not stop.wait(self._lease_s / 3):
+        while not stop.wait(min(_BEAT_S, self._lease_s / 3)):
             if not self._ws.write(lambda tx: self._renew(tx, lease), power_safe=False):
+                if queue.job(self._ws, lease.job.id).state == "cancelled":
+                    for act in lease.when_cancelled:
+                        act()
                 return
 
     def _renew(self, tx: Tx, lease: Lease) -> bool:

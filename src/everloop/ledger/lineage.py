@@ -33,6 +33,8 @@ Kind = Literal[
     "prediction",
     "job",
     "schedule",
+    "trigger",
+    "firing",
     "account",
     "token",
     "dataset",

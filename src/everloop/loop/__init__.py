@@ -6,35 +6,66 @@ file only declares; loading it runs the user's code, in commands and job process
 the API, which knows declarations from their stored form. May call retraining, rollout, monitoring and all rooms below.
 """
 
+from everloop.loop.again import (
+    FORK,
+    GO_ON,
+    ask_to_fork,
+    ask_to_go_on,
+    fork,
+    fork_job,
+    go_on,
+    go_on_job,
+)
 from everloop.loop.apply import apply, loaded, newest
-from everloop.loop.begin import Begun, Look, begin, check_unused, look, write_project
+from everloop.loop.begin import Begun, Look, begin, check_unused, labelled_rows, look, write_project
 from everloop.loop.declare import (
     Collection,
     DeclaredDataset,
     DeclaredEndpoint,
     DeclaredFeature,
     DeclaredLabels,
+    DeclaredLimit,
     DeclaredModel,
+    DeclaredPool,
     DeclaredRetraining,
+    DeclaredSearch,
+    DeclaredTrigger,
+    all_missed,
     collecting,
     dataset,
     endpoint,
     feature,
     label_set,
+    limit,
     model,
+    pool,
     retrain,
+    search,
+    trigger,
 )
 from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
+from everloop.loop.facts import plain_name
+from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
 from everloop.loop.load import Loop, load
-from everloop.loop.plan import Change, plan
+from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
-from everloop.loop.train import Trained, fork, go_on, train, train_job
+from everloop.loop.train import (
+    Trained,
+    end_training,
+    judged_rows,
+    pipeline_job,
+    train,
+    train_job,
+)
 
 __all__ = [
+    "FORK",
+    "GO_ON",
     "LOOP_FILE",
+    "Answered",
     "Begun",
     "Change",
     "Collection",
@@ -43,8 +74,12 @@ __all__ = [
     "DeclaredEndpoint",
     "DeclaredFeature",
     "DeclaredLabels",
+    "DeclaredLimit",
     "DeclaredModel",
+    "DeclaredPool",
     "DeclaredRetraining",
+    "DeclaredSearch",
+    "DeclaredTrigger",
     "Guess",
     "Look",
     "Loop",
@@ -52,32 +87,50 @@ __all__ = [
     "Names",
     "Trained",
     "Wanted",
+    "accept_golden",
+    "all_missed",
+    "answer_golden",
     "apply",
+    "ask_to_fork",
+    "ask_to_go_on",
     "begin",
     "check_free",
     "check_unused",
     "collecting",
     "dataset",
     "deliver",
+    "end_training",
     "endpoint",
     "feature",
     "fork",
+    "fork_job",
     "go_on",
+    "go_on_job",
     "has_approved",
+    "judged_rows",
     "label_set",
+    "labelled_rows",
+    "limit",
     "load",
     "loaded",
     "look",
+    "make_golden",
     "minimal_loop_file",
     "model",
     "newest",
+    "pipeline_job",
+    "plain_name",
     "plan",
+    "pool",
     "prepare_release",
     "restore",
     "retrain",
     "score",
+    "search",
+    "stored",
     "train",
     "train_job",
+    "trigger",
     "write",
     "write_project",
 ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from everloop import data, jobs, labels, monitoring, registry, retraining, rollout, tracking
+from everloop import data, labels, monitoring, registry, rollout, tracking
 from everloop.errors import Invalid, NotFound
 from everloop.ledger import Node, audit
 from everloop.loop import store
@@ -15,10 +15,10 @@ from everloop.loop.declare import (
     DeclaredEndpoint,
     DeclaredLabels,
     DeclaredModel,
-    DeclaredRetraining,
 )
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
+from everloop.loop.start import check_starts, set_starts
 from everloop.loop.store import LoopVersion
 from everloop.monitoring import KpiWatch, Watch
 from everloop.storage import Tx
@@ -44,6 +44,7 @@ def apply(ws: Workspace, loop: Loop) -> list[Change]:
     """
     for model in loop.declared.of(DeclaredModel):
         model.pipeline.trace()
+    check_starts(loop)
     before = newest(ws)
     changes = plan(loop.declared, {} if before is None else before.declared)
     code = tracking.capture_code(ws, loop.root)
@@ -128,20 +129,7 @@ def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> No
         monitoring.set_watches(
             ws, tx, endpoint.name, [_with_text(loop.root, watch) for watch in endpoint.watch]
         )
-    for declared in loop.declared.of(DeclaredRetraining):
-        retraining.set_policy(
-            ws, tx, declared.model.name, condition=declared.when, cooldown=declared.cooldown
-        )
-        if declared.cron is not None:
-            jobs.schedule(
-                ws,
-                tx,
-                f"train {declared.model.name}",
-                cron=declared.cron,
-                kind=retraining.TRAIN,
-                payload={"model": declared.model.name},
-                time_zone=declared.time_zone,
-            )
+    set_starts(ws, tx, loop.declared)
     audit(
         ws,
         tx,

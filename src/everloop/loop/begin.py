@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from everloop import data, labels, pipelines, registry
-from everloop.errors import Conflict, StorageFailed
+from everloop.errors import Conflict, Invalid, StorageFailed
 from everloop.loop import project
 from everloop.loop.apply import apply, newest
 from everloop.loop.guess import Guess, Wanted, class_names, guess
@@ -161,9 +161,23 @@ def _labels(look: Look) -> pa.Table:
     """Key and label of each row that is labelled with a class in use."""
     found = look.guess
     rows = look.rows if found.key else _with_key(look)
-    named = class_names(look.named[found.label])
-    is_used = pa.array([one in found.per_class for one in named.to_pylist()])
-    return pa.table({found.key_name: rows[found.key_name], found.label: named}).filter(is_used)
+    keyed = pa.table({found.key_name: rows[found.key_name], found.label: look.named[found.label]})
+    return labelled_rows(keyed, key=found.key_name, value=found.label, among=found.per_class)
+
+
+def labelled_rows(rows: pa.Table, *, key: str, value: str, among: Collection[str] | None = None) -> pa.Table:
+    """The key and the label, as text, of the rows that have one; `among`: that have one of these.
+
+    Raises Invalid when a column is missing.
+    """
+    if missing := [name for name in (key, value) if name not in rows.column_names]:
+        raise Invalid(
+            f"there is no column {' and no '.join(map(repr, missing))} among {', '.join(rows.column_names)}; labels are read "
+            "from a column with the row's key and one with the label. Name the right ones."
+        )
+    named = class_names(rows[value])
+    is_used = pa.array([one is not None and (among is None or one in among) for one in named.to_pylist()])
+    return pa.table({key: rows[key], value: named}).filter(is_used)
 
 
 def _with_key(look: Look) -> pa.Table:

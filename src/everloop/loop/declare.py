@@ -22,16 +22,31 @@ if TYPE_CHECKING:
 
     from everloop.checks import Gate
     from everloop.data import Column
+    from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
     from everloop.pipelines import Pinned, Pipeline
     from everloop.registry import ApprovalRule
     from everloop.retraining import Condition
     from everloop.rollout import Canary
+    from everloop.searches import Plan as SearchPlan
+    from everloop.searches import Rule, Space
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Kind = Literal["dataset", "labels", "feature", "pipeline", "model", "endpoint", "retraining"]
+Kind = Literal[
+    "dataset",
+    "labels",
+    "feature",
+    "pipeline",
+    "model",
+    "endpoint",
+    "retraining",
+    "trigger",
+    "limit",
+    "pool",
+    "search",
+]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 _WINDOW = re.compile(r"(\d+)\s*([smhdw])")
@@ -68,6 +83,11 @@ class DeclaredDataset(Rows):
     declared_columns: tuple[Column, ...] | None
     # filled by the features that name this dataset, which are declared after it
     features: list[DeclaredFeature[..., Any]] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """What computes columns of its rows when they are loaded: part of the code of the steps that take them."""
+        return tuple(one.__wrapped__ for one in self.features)
 
     def pin(self, ws: Workspace) -> Pinned:
         from everloop.loop import sources  # noqa: PLC0415  (rooms are loaded when a run starts, not when a file declares)
@@ -149,6 +169,55 @@ class DeclaredRetraining:
     cooldown: timedelta
 
 
+@dataclass(frozen=True)
+class AllMissed:
+    """Every missed instant of a schedule runs, of the newest `at_most`."""
+
+    at_most: int
+
+
+@dataclass(frozen=True)
+class DeclaredTrigger:
+    kind = "trigger"
+    name: str
+    pipeline: Pipeline[..., Any]
+    params: Mapping[str, Any]
+    cron: str | None
+    time_zone: str
+    catch_up: Literal["skip", "latest"] | AllMissed
+    jitter_s: int
+    when: Condition | None
+    quiet: timedelta
+    longest_wait: timedelta | None
+    cooldown: timedelta
+    priority: int
+
+
+@dataclass(frozen=True)
+class DeclaredPool:
+    kind = "pool"
+    name: str
+    at_most: int
+
+
+@dataclass(frozen=True)
+class DeclaredLimit:
+    kind = "limit"
+    name: str
+    pipeline: Pipeline[..., Any]
+    at_most: int | None
+    when_full: WhenFull
+    pool: DeclaredPool | None
+
+
+@dataclass(frozen=True)
+class DeclaredSearch:
+    kind = "search"
+    name: str
+    pipeline: Pipeline[..., Any]
+    plan: SearchPlan
+
+
 Declared = (
     DeclaredDataset
     | DeclaredLabels
@@ -156,6 +225,10 @@ Declared = (
     | DeclaredModel
     | DeclaredEndpoint
     | DeclaredRetraining
+    | DeclaredTrigger
+    | DeclaredPool
+    | DeclaredLimit
+    | DeclaredSearch
 )
 D = TypeVar("D", bound=Declared)
 
@@ -278,7 +351,8 @@ def model(
 ) -> DeclaredModel:
     """What a pipeline's result is registered as, what it must pass, and who must agree before it is released.
 
-    Gates for schema, leakage, duplicates and class coverage are on without being named.
+    Gates for schema, leakage, duplicates (near ones too) and class coverage are on without being named, and a version that
+    is clearly worse than the live one fails.
     """
     return _declare(DeclaredModel(_name(name), pipeline, tuple(gates), approve))
 
@@ -318,6 +392,135 @@ def retrain(
             f"retraining of {model.name!r} states neither cron= nor when=; it would never happen. State one."
         )
     return _declare(DeclaredRetraining(model.name, model, cron, time_zone, when, timedelta(hours=cooldown_h)))
+
+
+def trigger(
+    pipeline: Pipeline[..., Any],
+    *,
+    name: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cron: str | None = None,
+    time_zone: str = "UTC",
+    catch_up: Literal["skip", "latest"] | AllMissed = "latest",
+    jitter_s: int = 0,
+    when: Condition | None = None,
+    quiet_s: float = 0.0,
+    longest_wait_s: float | None = None,
+    cooldown_h: float = 0.0,
+    priority: int = 0,
+) -> DeclaredTrigger:
+    """Run a pipeline by itself: at fixed times, when something was found or told, when it is called, or by hand.
+
+    Parameters
+    ----------
+    name
+        What it is called by; the pipeline's name when left out.
+    params
+        Values for the pipeline's parameters. The text `{instant}` stands for the schedule's instant, or for when it fired.
+    catch_up
+        What becomes of instants that passed while nothing ran: `skip`, the `latest` alone, or `el.all_missed(at_most=10)`.
+    jitter_s
+        Fire up to so many seconds after the instant, so that not everything starts at once.
+    quiet_s, longest_wait_s
+        Fire when the condition has held and nothing more has come for so long, but wait no longer than that.
+    cooldown_h
+        After a firing, nothing fires for so long; what comes meanwhile counts afterwards.
+    priority
+        Higher ones run first when more waits than can run.
+    """
+    return _declare(
+        DeclaredTrigger(
+            _name(name or pipeline.name),
+            pipeline,
+            dict(params or {}),
+            cron,
+            time_zone,
+            catch_up,
+            jitter_s,
+            when,
+            timedelta(seconds=quiet_s),
+            None if longest_wait_s is None else timedelta(seconds=longest_wait_s),
+            timedelta(hours=cooldown_h),
+            priority,
+        )
+    )
+
+
+def all_missed(*, at_most: int) -> AllMissed:
+    """For `catch_up`: run every missed instant, oldest first, of the newest `at_most`."""
+    return AllMissed(at_most)
+
+
+def pool(name: str, at_most: int) -> DeclaredPool:
+    """Places that the pipelines share whose limits name it: a GPU, a licence, a source that bears one reader."""
+    return _declare(DeclaredPool(_name(name), at_most))
+
+
+def limit(
+    pipeline: Pipeline[..., Any],
+    at_most: int | None = None,
+    *,
+    when_full: WhenFull = "queue",
+    pool: DeclaredPool | None = None,
+) -> DeclaredLimit:
+    """How often a pipeline may run at once by background work, whatever starts it.
+
+    Parameters
+    ----------
+    when_full
+        What becomes of a further run: it waits (`queue`), it is refused (`refuse`), or the oldest that waits or runs is
+        cancelled for it (`cancel_oldest`).
+    pool
+        Whose places its runs take.
+    """
+    if when_full not in ("queue", "refuse", "cancel_oldest"):
+        raise Invalid(f"when_full is {when_full!r}; it is 'queue', 'refuse' or 'cancel_oldest'.")
+    if at_most is None and pool is None:
+        raise Invalid(
+            f"the limit of pipeline {pipeline.name!r} states neither at_most= nor pool=; it limits nothing. State one."
+        )
+    return _declare(DeclaredLimit(pipeline.name, pipeline, at_most, when_full, pool))
+
+
+def search(
+    pipeline: Pipeline[..., Any],
+    *,
+    space: Space,
+    by: str,
+    method: str = "random",
+    trials: int | None = None,
+    highest: bool = True,
+    parallel: int = 1,
+    stop: Rule | None = None,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> DeclaredSearch:
+    """Try parameters of a pipeline, each trial a run of it: `everloop search run NAME` begins.
+
+    Parameters
+    ----------
+    space
+        What may be tried, by parameter: `el.choice("a", "b")`, `el.between(0.01, 100, log=True)`, `el.between(1, 9)`.
+    by
+        What the best is told by: a metric of the model that the pipeline returns, or what it returns under this name.
+    method
+        `random`; `grid`, every combination; or `optuna`, which learns from the trials so far (the extra `optuna`).
+    trials
+        How many; a grid has an end of its own.
+    highest
+        Whether more is better.
+    parallel
+        How many run at once.
+    stop
+        Which trials are stopped early: `el.median()` or `el.halving()`, by what their steps tell with `el.report`.
+    params
+        Parameters that all trials have.
+    """
+    from everloop.searches import Plan  # noqa: PLC0415  (a file that declares no search loads none)
+
+    plan = Plan(space, by, method, trials, highest, parallel, seed, stop, params)
+    return _declare(DeclaredSearch(_name(name or pipeline.name), pipeline, plan))
 
 
 def duration(text: str | timedelta) -> timedelta:

@@ -39,6 +39,14 @@ class Loop:
         """The pipelines that the file names, by name."""
         return {one.name: one for one in vars(self.module).values() if isinstance(one, Pipeline)}
 
+    def pipeline(self, name: str) -> Pipeline[..., Any]:
+        """Raises NotFound."""
+        if name not in self.pipelines:
+            raise NotFound(
+                f"{self.file.name} has no pipeline {name!r}; it has {', '.join(self.pipelines) or 'none'}."
+            )
+        return self.pipelines[name]
+
 
 def load(file: Path) -> Loop:
     """Run a loop file and gather its declarations.

@@ -14,8 +14,12 @@ from everloop.loop.declare import (
     DeclaredEndpoint,
     DeclaredFeature,
     DeclaredLabels,
+    DeclaredLimit,
     DeclaredModel,
+    DeclaredPool,
     DeclaredRetraining,
+    DeclaredSearch,
+    DeclaredTrigger,
 )
 
 
@@ -95,3 +99,36 @@ def _value(one: Declared) -> dict[str, Any]:
                 "when": None if one.when is None else retraining.to_value(one.when),
                 "cooldown_s": one.cooldown.total_seconds(),
             }
+        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch():
+            return _of_runs(one)
+
+
+def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch) -> dict[str, Any]:
+    """What says when, how often and with what pipelines are run."""
+    match one:
+        case DeclaredTrigger():
+            return _trigger(one)
+        case DeclaredPool():
+            return {"at_most": one.at_most}
+        case DeclaredLimit():
+            pool = None if one.pool is None else one.pool.name
+            return {"at_most": one.at_most, "when_full": one.when_full, "pool": pool}
+        case DeclaredSearch():
+            return {"pipeline": one.pipeline.name, **one.plan.as_json()}
+
+
+def _trigger(one: DeclaredTrigger) -> dict[str, Any]:
+    longest = one.longest_wait
+    return {
+        "pipeline": one.pipeline.name,
+        "params": dict(one.params),
+        "cron": one.cron,
+        "time_zone": one.time_zone,
+        "catch_up": one.catch_up if isinstance(one.catch_up, str) else asdict(one.catch_up),
+        "jitter_s": one.jitter_s,
+        "when": None if one.when is None else retraining.to_value(one.when),
+        "quiet_s": one.quiet.total_seconds(),
+        "longest_wait_s": None if longest is None else longest.total_seconds(),
+        "cooldown_s": one.cooldown.total_seconds(),
+        "priority": one.priority,
+    }

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from everloop import checks, data, events, labels, pipelines, registry, rollout, serving
-from everloop.checks import CheckInput, Evidence, Live
+from everloop.checks import CheckInput, Evidence, Live, Loadable
 from everloop.errors import Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
 from everloop.loop.apply import loaded, newest
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
-from everloop.loop.load import Loop
+from everloop.loop.load import Loop, load
 from everloop.loop.sources import view_of
-from everloop.pipelines import Lean, Model, OnProgress, Pipeline, PipelineRun, Split
+from everloop.loop.start import ending_with, params_of
+from everloop.pipelines import Model, OnProgress, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -41,13 +42,21 @@ def train_job(ws: Workspace, lease: Lease) -> Any:
         raise NotFound(f"the applied loop file declares no model {model!r} any more; nothing is trained.")
     if "decision" not in lease.job.payload and (known := _nothing_new(ws, loop, declared)):
         return {"skipped": f"labels and code are those of {known}: training again would make the same model"}
-    ended = train(
-        ws.acting_as("system:retraining"),
-        loop,
-        declared.pipeline.name,
-        reason=lease.job.reason,
-        run_id=lease.job.id.replace("job_", "run_"),
+    return _run(ws.acting_as("system:retraining"), lease, loop, declared.pipeline.name, {})
+
+
+def pipeline_job(ws: Workspace, lease: Lease) -> Any:
+    """The job behind triggers; repeated after a kill, it goes on with the run that it had begun."""
+    payload = lease.job.payload
+    return _run(
+        ws.acting_as("system:triggers"), lease, loaded(ws), str(payload["pipeline"]), params_of(payload)
     )
+
+
+def _run(ws: Workspace, lease: Lease, loop: Loop, pipeline: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    run_id = lease.job.id.replace("job_", "run_")
+    with ending_with(ws, lease, run_id):
+        ended = train(ws, loop, pipeline, params=params, reason=lease.job.reason, run_id=run_id)
     return {"run": ended.run, "version": ended.version, "passed": ended.passed}
 
 
@@ -71,11 +80,22 @@ def train(
     run_id: str | None = None,
     on_progress: OnProgress | None = None,
     seed: int = pipelines.DEFAULT_SEED,
+    executor: str | None = None,
+    force: Collection[str] = (),
+    against: str | None = None,
 ) -> Trained:
     """Run a pipeline; when a model is declared on it, gate and register what it returns.
 
-    Steps run in this process, which is a command's or a job's own. Called again with the same `run_id` it goes on
-    where it was: no finished step runs twice, and a version is registered once for each run.
+    Steps run where `executor` or the settings say; if they say nothing, in this process, which is a command's or a job's
+    own. Called again with the same `run_id` it goes on where it was: no finished step runs twice, and a version is
+    registered once for each run.
+
+    Parameters
+    ----------
+    force
+        Steps that are run whatever the cache holds; see `pipelines.run_pipeline`.
+    against
+        A version of the model that its gates take for the live one; None: the one that is live.
 
     Raises
     ------
@@ -84,66 +104,50 @@ def train(
     Invalid
         A model is declared on the pipeline, but it returned something else.
     """
-    found = loop.pipelines.get(pipeline)
-    if found is None:
-        raise NotFound(
-            f"{loop.file.name} has no pipeline {pipeline!r}; it has {', '.join(loop.pipelines) or 'none'}."
-        )
     run = pipelines.run_pipeline(
         ws,
-        found,
+        loop.pipeline(pipeline),
         params=params,
         reason=reason,
         run_id=run_id,
-        executor=Lean(pipelines.resources_of(ws.settings.resources)),
+        executor=pipelines.executor_named(ws.settings, executor),
         on_progress=on_progress,
         seed=seed,
+        force=force,
     )
-    declared = _model_on(loop, found)
+    return judged(ws, loop, run, against=against)
+
+
+def end_training(ws: Workspace, run_id: str) -> Trained:
+    """End a run that was conducted from outside; what follows is as after `train`, by the loop file that the run began with.
+
+    Raises
+    ------
+    NotReady, StepFailed
+        As `pipelines.end_run`.
+    """
+    run = pipelines.end_run(ws, run_id)
+    return judged(ws, load(pipelines.entry_file(ws, run)), run)
+
+
+def judged(ws: Workspace, loop: Loop, run: PipelineRun, *, against: str | None = None) -> Trained:
+    """Register and gate what a run returned, when a model is declared on its pipeline."""
+    declared = _model_on(loop, run.pipeline)
     if declared is None:
         return Trained(run.id)
     made = pipelines.result(ws, run.id)
     if not isinstance(made, Model):
         raise Invalid(
-            f"pipeline {pipeline!r} returned a {type(made).__name__}; the model {declared.name!r} declared on it needs an "
+            f"pipeline {run.pipeline!r} returned a {type(made).__name__}; the model {declared.name!r} declared on it needs an "
             "el.Model. Return what el.fit or el.best gives."
         )
     version = _register(ws, loop, declared, run, made)
-    report = _gate(ws, declared, version, run, made)
+    report = _gate(ws, declared, version, run, made, against)
     return Trained(run.id, version.ref, report.id, checks.standing(ws, report.id).is_clear)
 
 
-def go_on(ws: Workspace, run_id: str, *, on_progress: OnProgress | None = None) -> Trained:
-    """Go on with a run that was paused, failed or lost its process; then as `train`. Raises as `pipelines.resume`."""
-    run = pipelines.resume(ws, run_id, paused=True, on_progress=on_progress)
-    return _delivered(ws, run, on_progress)
-
-
-def fork(
-    ws: Workspace,
-    run_id: str,
-    *,
-    start: str,
-    params: Mapping[str, Any] | None = None,
-    reason: str,
-    on_progress: OnProgress | None = None,
-) -> Trained:
-    """Run a run again from one of its steps; then as `train`. Raises as `pipelines.fork`."""
-    run = pipelines.fork(ws, run_id, start=start, params=params, reason=reason, on_progress=on_progress)
-    return _delivered(ws, run, on_progress)
-
-
-def _delivered(ws: Workspace, run: PipelineRun, on_progress: OnProgress | None) -> Trained:
-    """What follows on a run's end when its pipeline is one of the applied loop's."""
-    applied = newest(ws)
-    loop = None if applied is None else loaded(ws)
-    if loop is None or run.pipeline not in loop.pipelines:
-        return Trained(run.id)
-    return train(ws, loop, run.pipeline, reason=run.reason, run_id=run.id, on_progress=on_progress)
-
-
-def _model_on(loop: Loop, pipeline: Pipeline[..., Any]) -> DeclaredModel | None:
-    return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline.name), None)
+def _model_on(loop: Loop, pipeline: str) -> DeclaredModel | None:
+    return next((one for one in loop.declared.of(DeclaredModel) if one.pipeline.name == pipeline), None)
 
 
 def _register(
@@ -176,8 +180,31 @@ def _register(
     )
 
 
+def judged_rows(ws: Workspace, run_id: str) -> CheckInput | None:
+    """What the model of a finished run was tested on and answered, as checks take it; None when it made no model."""
+    made = pipelines.result(ws, run_id)
+    if not isinstance(made, Model):
+        return None
+    split = _split_of(ws, pipelines.pipeline_run(ws, run_id), made)
+    return CheckInput(
+        train=split.train,
+        test=split.test,
+        inputs=split.inputs,
+        features=split.features,
+        label=split.label,
+        group=split.group,
+        predictions=made.evaluation,
+        metrics=made.metrics,
+    )
+
+
 def _gate(
-    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+    ws: Workspace,
+    declared: DeclaredModel,
+    version: registry.ModelVersion,
+    run: PipelineRun,
+    made: Model,
+    against: str | None,
 ) -> checks.GateReport:
     known = checks.reports_of(ws, version.ref, limit=1)
     if known:
@@ -189,7 +216,7 @@ def _gate(
         code=version.code,
         environment=version.environment,
     )
-    given = _check_input(ws, declared, version, run, made)
+    given = check_input(ws, declared.name, version, run, made, against=against)
     report = checks.evaluate(ws, version.ref, given, gates=declared.gates, evidence=evidence)
     ws.write(lambda tx: _tell(ws, tx, version, report))
     return report
@@ -209,9 +236,16 @@ def _tell(ws: Workspace, tx: Tx, version: registry.ModelVersion, report: checks.
     )
 
 
-def _check_input(
-    ws: Workspace, declared: DeclaredModel, version: registry.ModelVersion, run: PipelineRun, made: Model
+def check_input(
+    ws: Workspace,
+    model: str,
+    version: registry.ModelVersion,
+    run: PipelineRun,
+    made: Model,
+    *,
+    against: str | None = None,
 ) -> CheckInput:
+    """What checks may look at for a version: its split, its answers, the model itself, and what is live."""
     split = _split_of(ws, run, made)
     snapshot = labels.find_snapshot(ws, _pinned(run, "label_snapshot"))
     schema = labels.schema(ws, f"{snapshot.name}#{snapshot.schema_number}")
@@ -231,9 +265,50 @@ def _check_input(
         predictions=made.evaluation,
         metrics=made.metrics,
         reference=None if before is None else _rows_of(ws, before),
-        live=_live(ws, declared, split),
+        live=_live(ws, model, split) if against is None else _instead_of_live(ws, against),
         answer=lambda rows: made.estimator.predict(pipelines.as_objects(rows, split.columns)).tolist(),
+        chances=_chances(made, split),
+        loadable=_loadable(ws, version),
+        annotators=_annotators(labels.read_snapshot(ws, snapshot.digest)),
     )
+
+
+def _chances(made: Model, split: Split) -> Callable[[pa.Table], dict[str, list[float]]] | None:
+    if not hasattr(made.estimator, "predict_proba"):
+        return None
+
+    def chances(rows: pa.Table) -> dict[str, list[float]]:
+        columns = made.estimator.predict_proba(pipelines.as_objects(rows, split.columns)).T
+        return {
+            str(name): column.tolist() for name, column in zip(made.estimator.classes_, columns, strict=True)
+        }
+
+    return chances
+
+
+def _annotators(snapshot: pa.Table) -> pa.Table:
+    """Who decided each label; of several the first."""
+    first = [each[0] if each else None for each in snapshot["annotators"].to_pylist()]
+    return pa.table({"_row_id": snapshot["_row_id"], "annotator": pa.array(first, pa.string())})
+
+
+def _loadable(ws: Workspace, version: registry.ModelVersion) -> Loadable | None:
+    """The version as serving will load it once it is released."""
+    if version.signature is None:
+        return None
+    manifest = serving.Manifest(
+        id=version.ref,
+        model=version.model,
+        version=version.number,
+        digest=version.digest,
+        files=dict(version.files),
+        signature=version.signature,
+        created_at=version.created_at,
+        flavor=version.flavor,
+        features=version.features,
+        trusted_types=version.trusted_types,
+    )
+    return Loadable(manifest, ws.home / "blobs")
 
 
 def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
@@ -257,10 +332,10 @@ def _rows_of(ws: Workspace, version: registry.ModelVersion) -> pa.Table | None:
     return data.read(ws, version.data_version, row_ids=truth["_row_id"].to_numpy())
 
 
-def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
+def _live(ws: Workspace, model: str, split: Split) -> Live | None:
     """What the version that answers now says of the same test rows; a row's part does not change between runs."""
     for endpoint in rollout.endpoints(ws):
-        if endpoint.model == declared.name and endpoint.variants:
+        if endpoint.model == model and endpoint.variants:
             live = endpoint.variants[0]
             manifest = serving.read_manifest(ws.home / "serving", live.release)
             wanted = [field.name for field in manifest.signature.inputs] + [
@@ -271,8 +346,16 @@ def _live(ws: Workspace, declared: DeclaredModel, split: Split) -> Live | None:
             predictor = serving.Predictor.load(manifest, ws.home / "blobs")
             outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            return Live(live.version, predictions, registry.version(ws, live.version).metrics)
+            loadable = Loadable(manifest, ws.home / "blobs")
+            return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
+
+
+def _instead_of_live(ws: Workspace, ref: str) -> Live:
+    """What a version said of its own test rows, for gates that compare with the live one."""
+    version = registry.version(ws, ref)
+    answers = None if version.run is None else pipelines.held_out_answers(ws, version.run)
+    return Live(ref, answers, version.metrics)
 
 
 def _pinned(run: PipelineRun, kind: str) -> str:

@@ -3,7 +3,8 @@
 Answers: how does a result come about, can a run go on where a dead process left it, why did a step run, does the same
 come of a run that is done again, and what tells two runs apart. A pipeline's body is traced into a static graph; a run
 executes it from a snapshot of the code, journals each step under a fencing token, keeps each result by content and takes
-from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run` and `step_source`; a run is a
+from the cache what nothing has changed of. Owns the tables `pipeline_run`, `step_run`, `step_source`, `outside_run` and
+`step_share`; a run is a
 tracking run of the same id. Also what steps hand to each other: tables, splits and models. May call registry and below.
 Names are loaded when they are asked for: a loop file that only declares needs no database and no numpy.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everloop.pipelines.admission import resources_of
     from everloop.pipelines.builtin import best, when
+    from everloop.pipelines.choosing import executor_named
     from everloop.pipelines.comparison import (
         AnswerDifference,
         Comparison,
@@ -23,15 +25,33 @@ if TYPE_CHECKING:
         LabelDifference,
         compare,
     )
-    from everloop.pipelines.executors import Executor, Inline
+    from everloop.pipelines.executors import Executor, Inline, Work
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.forking import fork
-    from everloop.pipelines.graph import Graph
+    from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.lean import Lean
     from everloop.pipelines.logs import follow, printed
+    from everloop.pipelines.outside import end_run, run_of, run_step, step_items
+    from everloop.pipelines.overview import (
+        Confusion,
+        RunLine,
+        RunOrder,
+        RunOverview,
+        attempts_at,
+        calls_of,
+        confusion,
+        pipeline_names,
+        run_lines,
+        run_overview,
+    )
+    from everloop.pipelines.parameters import Between, between
+    from everloop.pipelines.perform import Outcome, Task
+    from everloop.pipelines.plan import Plan, Planned, PlannedStep, plan_run
     from everloop.pipelines.processes import Processes
+    from everloop.pipelines.project import files_reached
+    from everloop.pipelines.queries import sql
     from everloop.pipelines.reading import (
         files_of_model,
         held_out_answers,
@@ -47,20 +67,30 @@ if TYPE_CHECKING:
         Pinned,
         PipelineRun,
         Progress,
+        RunState,
         Source,
         StepRun,
         Stored,
+        Touched,
         Why,
     )
+    from everloop.pipelines.reports import Report, report, reports_of
     from everloop.pipelines.reproduction import (
         DEFAULT_TOLERANCE,
+        REPRODUCE,
         Reproduction,
+        ask_to_reproduce,
         reproduce,
+        reproduce_job,
         verdicts_on,
     )
-    from everloop.pipelines.run import cancel, pause, resume, run_pipeline
+    from everloop.pipelines.run import begin_run, cancel, pause, planned, resume, run_pipeline
+    from everloop.pipelines.secret_names import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
+    from everloop.pipelines.serializers import serializer
+    from everloop.pipelines.snapshot import entry_file
     from everloop.pipelines.steps import Step, step
+    from everloop.pipelines.touched import listed
     from everloop.pipelines.tracing import Pipeline, pipeline
     from everloop.pipelines.values import (
         Model,
@@ -85,14 +115,39 @@ _HOMES = {
     "Lean": "lean",
     "follow": "logs",
     "printed": "logs",
-    "Processes": "processes",
     "resources_of": "admission",
+    "Work": "executors",
+    "executor_named": "choosing",
+    "Outcome": "perform",
+    "Task": "perform",
+    "Plan": "plan",
+    "Planned": "plan",
+    "PlannedStep": "plan",
+    "plan_run": "plan",
+    "Processes": "processes",
+    "end_run": "outside",
+    "run_of": "outside",
+    "run_step": "outside",
+    "step_items": "outside",
     "when": "builtin",
     "why": "explanation",
     "fit": "fitting",
     "Graph": "graph",
+    "Guard": "graph",
     "Pipeline": "tracing",
+    "files_reached": "project",
     "pipeline": "tracing",
+    "Confusion": "overview",
+    "confusion": "overview",
+    "RunLine": "overview",
+    "RunOrder": "overview",
+    "RunOverview": "overview",
+    "attempts_at": "overview",
+    "calls_of": "overview",
+    "pipeline_names": "overview",
+    "run_lines": "overview",
+    "run_overview": "overview",
+    "sql": "queries",
     "held_out_answers": "reading",
     "files_of_model": "reading",
     "output_of": "reading",
@@ -105,20 +160,30 @@ _HOMES = {
     "Pinned": "records",
     "PipelineRun": "records",
     "Progress": "records",
+    "RunState": "records",
     "Source": "records",
     "StepRun": "records",
     "Stored": "records",
     "Why": "records",
+    "Report": "reports",
+    "report": "reports",
+    "reports_of": "reports",
     "DEFAULT_TOLERANCE": "reproduction",
+    "REPRODUCE": "reproduction",
     "Reproduction": "reproduction",
+    "ask_to_reproduce": "reproduction",
+    "reproduce_job": "reproduction",
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
     "fork": "forking",
+    "begin_run": "run",
     "cancel": "run",
     "pause": "run",
+    "planned": "run",
     "resume": "run",
     "run_pipeline": "run",
     "DEFAULT_SEED": "seeds",
+    "entry_file": "snapshot",
     "Step": "steps",
     "step": "steps",
     "Model": "values",
@@ -128,58 +193,107 @@ _HOMES = {
     "split": "values",
     "with_facts": "values",
     "with_features": "values",
+    "Touched": "records",
+    "listed": "touched",
+    "Secret": "secret_names",
+    "secret": "secret_names",
+    "serializer": "serializers",
+    "Between": "parameters",
+    "between": "parameters",
 }
 
 __all__ = [
     "DEFAULT_SEED",
     "DEFAULT_TOLERANCE",
+    "REPRODUCE",
     "AnswerDifference",
+    "Between",
     "Change",
     "Comparison",
+    "Confusion",
     "DataDifference",
     "Difference",
     "Executor",
     "Graph",
+    "Guard",
     "Inline",
     "LabelDifference",
     "Lean",
     "Model",
     "OnProgress",
+    "Outcome",
     "Pinned",
     "Pipeline",
     "PipelineRun",
+    "Plan",
+    "Planned",
+    "PlannedStep",
     "Processes",
     "Progress",
+    "Report",
     "Reproduction",
+    "RunLine",
+    "RunOrder",
+    "RunOverview",
+    "RunState",
+    "Secret",
     "Source",
     "Split",
     "Step",
     "StepRun",
     "Stored",
     "Table",
+    "Task",
+    "Touched",
     "Why",
+    "Work",
     "as_objects",
+    "ask_to_reproduce",
+    "attempts_at",
+    "begin_run",
     "best",
+    "between",
+    "calls_of",
     "cancel",
     "compare",
+    "confusion",
+    "end_run",
+    "entry_file",
+    "executor_named",
     "files_of_model",
+    "files_reached",
     "fit",
     "follow",
     "fork",
     "held_out_answers",
+    "listed",
     "output_of",
     "pause",
     "pipeline",
+    "pipeline_names",
     "pipeline_run",
     "pipeline_runs",
+    "plan_run",
+    "planned",
     "printed",
+    "report",
+    "reports_of",
     "reproduce",
+    "reproduce_job",
     "resources_of",
     "result",
     "resume",
+    "run_lines",
+    "run_of",
+    "run_overview",
     "run_pipeline",
+    "run_step",
+    "secret",
+    "serializer",
     "split",
+    "sql",
     "step",
+    "step_items",
     "step_run",
     "verdicts_on",
     "when",

@@ -28,30 +28,44 @@ from everloop.pipelines.plan import described
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.snapshot import import_pipeline, use
+from everloop.pipelines.touched import prepare
 
 if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 OVER_MEMORY = 79  # what a process ends with that used more memory than its step may
 _MEMORY_LOOK_S = 0.1
+UNTOLD = os.EX_IOERR  # exit code of a process that could not write what came of its step
 
 
 def traced(spec: dict[str, Any]) -> Graph | str:
     """Import the project from its snapshot and trace the pipeline: its graph, or why there is none."""
+    prepare([Path(spec["scratch"]), Path(spec["home"])])
     use(Path(spec["code"]), root=Path(spec["root"]), folders=spec["folders"])
     try:
         return import_pipeline(spec["entry"]).trace(spec["params"])
     except EverloopError as error:
-        return str(error)
+        if spec["lock"] is None:
+            return str(error)
+        return (
+            f"{error} The step has an environment of its own, so what its file imports at the top has to be in {spec['lock']}; "
+            "import what only other steps use inside them."
+        )
 
 
 def carry_out(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> bool:
-    """Do one step and tell what came of it; whether it made something."""
+    """Do one step and tell what came of it; whether it made something.
+
+    Ends the process with UNTOLD when the disk does not take even that.
+    """
     faulthandler.enable()  # a crash in native code then shows the Python lines that led there, in the log
     outcome = _outcome(order, spec, graph)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    _tell(outcome, Path(order["result"]))
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        _tell(outcome, Path(order["result"]))
+    except OSError:
+        os._exit(UNTOLD)
     return outcome.error is None
 
 
@@ -95,7 +109,14 @@ def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) ->
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
     results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
-    return perform(graph, task, results=results, workspace=functools.partial(_opened, home))
+    return perform(
+        graph,
+        task,
+        results=results,
+        workspace=functools.partial(_opened, home),
+        home=home,
+        own_process=True,
+    )
 
 
 @functools.cache

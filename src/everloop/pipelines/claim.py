@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 LEASE_S = 30.0
+OUTSIDE = "outside"  # the worker of a run that no runner of ours conducts
+_TRIES = 100  # at a folder that others make and remove meanwhile
 _BEAT_S = 2.0  # how soon a replaced or cancelled runner notices at the latest
 
 
@@ -76,27 +78,43 @@ def is_free(folder: Path) -> bool:
 
 def _locked(folder: Path) -> TextIO | None:
     """The runner's lock, which the system lets go of when its holder dies."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / "lock").open("w")
+        except OSError as error:
+            # who had it may have removed it between two of our calls; then the next try makes it anew
+            if tries_left and isinstance(error, FileExistsError | FileNotFoundError):
+                continue
+            raise StorageFailed(
+                f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if _is_named(file, folder / "lock"):
+            return file
+        file.close()  # removed before it was locked: it is no lock for anybody else
+    return None
+
+
+def _is_named(file: TextIO, path: Path) -> bool:
+    """Whether an open file is the one that is found under a path."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise StorageFailed(
-            f"{folder} cannot be written: {error.strerror}. Make the workspace's home writable, or name another."
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sweep(folder: Path) -> None:
     """Remove what dead runners left, and the run's folder when nothing is in it any more."""
-    for left in folder.glob("*/"):
-        if is_free(left):
-            shutil.rmtree(left, ignore_errors=True)
-    with suppress(OSError):  # somebody alive is in it, or it is gone already
+    with suppress(OSError):  # somebody alive is in it, or another removed it meanwhile
+        for left in folder.glob("*/"):
+            if (lock := _locked(left)) is not None:
+                with lock:  # as long as it is removed: nobody is to begin in it
+                    shutil.rmtree(left, ignore_errors=True)
         folder.rmdir()
 
 

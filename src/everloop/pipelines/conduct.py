@@ -12,6 +12,7 @@ from everloop.pipelines.claim import beating, lease_end, scratch_of
 from everloop.pipelines.executors import Executor, Work
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.journal import Journal
+from everloop.pipelines.lean import able
 from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, leaves
 from everloop.pipelines.reading import pipeline_run
@@ -46,6 +47,7 @@ def conduct(
     journal = Journal(ws, run.id, run.token)
     plan = Plan.from_json(run.plan)
     code = _code_of(ws, run, place)
+    executor = able(executor, plan)
     if graph is None and executor.in_process:
         graph = _traced_here(plan, code)
     runner = Runner(
@@ -72,7 +74,7 @@ def conduct(
             if runner.is_paused:
                 journal.pause()
             else:
-                _end(ws, journal, plan, runner)
+                write_end(ws, journal, plan, runner)
     except BaseException as error:
         executor.stop()
         if not isinstance(error, LostLease):
@@ -109,7 +111,7 @@ def _work(
     return work if place is None else replace(work, python=place.python, variables=place.variables)
 
 
-def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
+def write_end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
     """Write the run's end, its result's lineage and what is told of it, power-safe, in one transaction."""
     error, target = runner.error, Node("run", journal.run)
     output = runner.outputs.get(plan.output.get("node", ""))
@@ -121,7 +123,9 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
             tracking.finish_run_in(ws, tx, journal.run, "failed", error=error)
             message = f"{plan.pipeline}: {error.splitlines()[0]}"
             if plan.repeats is None:
-                events.emit(ws, tx, "pipeline.failed", target, message=message, level="failed")
+                events.emit(
+                    ws, tx, "pipeline.failed", target, message=message, level="failed", topic=plan.pipeline
+                )
             return
         tracking.finish_run_in(ws, tx, journal.run)
         for leaf in leaves([plan.output]):
@@ -129,7 +133,7 @@ def _end(ws: Workspace, journal: Journal, plan: Plan, runner: Runner) -> None:
                 link(tx, Node("step", runner.made[leaf["node"]]), target, role="result", at=ws.now())
         message = f"{plan.pipeline} is done, {len(plan.steps)} steps."
         if plan.repeats is None:  # nobody is to act on a rerun's end
-            events.emit(ws, tx, "pipeline.done", target, message=message)
+            events.emit(ws, tx, "pipeline.done", target, message=message, topic=plan.pipeline)
 
     journal.finish(then=then, state="done" if error is None else "failed", error=error)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,6 +17,7 @@ from everloop.pipelines.plan import PlannedStep
 from everloop.pipelines.reading import unknown
 from everloop.pipelines.records import Change, Part, StepRun, Why
 from everloop.pipelines.seeds import DEFAULT_SEED
+from everloop.pipelines.touched import changed_since, listed
 from everloop.workspace import Workspace
 
 
@@ -29,23 +32,20 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
         There is no such run, or the step did not begin in it.
     """
     with ws.read() as connection:
-        run = store.run_by_id(connection, run_id)
+        run = store.run_alone(connection, run_id)
         if run is None:
             raise unknown(run_id)
-        attempts = [one for one in run.steps if one.node == node]
+        attempts = store.attempts_at(connection, run_id, node)
         if not attempts:
-            raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {_names(run.steps)}.")
+            begun = _names(store.attempts_of(connection, run_id))
+            raise NotFound(f"step {node!r} did not begin in run {run_id}. Begun: {begun}.")
         one = attempts[-1]
         if one.state == "skipped":
             return _skipped(node, one.parts)
         if one.state == "cached":
-            return Why(
-                node,
-                "cached",
-                (),
-                one.made_by,
-                f"{node} was taken from {one.made_by}: nothing it depends on changed.",
-            )
+            said = f"{node} was taken from {one.made_by}: nothing it depends on changed."
+            maker = None if one.made_by is None else store.step_run_by_id(connection, one.made_by)
+            return Why(node, "cached", (), one.made_by, said + _undeclared(maker, run.plan["root"]))
         repeats = run.plan.get("repeats")
         if repeats is not None:
             return Why(
@@ -57,9 +57,25 @@ def why(ws: Workspace, run_id: str, node: str) -> Why:
             return _chosen(planned, one.parts)
         earlier = store.finished_before(connection, one, run.pipeline)
         if earlier is None:
-            return Why(node, "first", (), None, f"{node} ran: no earlier run of {run.pipeline} finished it.")
+            said = f"{node} ran: no earlier run of {run.pipeline} finished it."
+            return Why(node, "first", (), None, said + _undeclared(one))
         changes = _changes(ws, connection, earlier, one)
-    return _told(node, planned.cache, changes, earlier)
+    told = _told(node, planned.cache, changes, earlier)
+    return replace(told, sentence=told.sentence + _undeclared(one))
+
+
+def _undeclared(maker: StepRun | None, root: str | None = None) -> str:
+    """What was touched by the attempt that made a result; of one from the cache also what of it changed since."""
+    if maker is None or not maker.touched:
+        return ""
+    said = f" Undeclared, it {listed(maker.touched)}."
+    changed = [] if root is None else changed_since(maker.touched, Path(root))
+    if not changed:
+        return said
+    names = ", ".join(changed)
+    return (
+        f"{said} Since then {names} changed, which its cache key does not see: use cache=False or a dataset."
+    )
 
 
 def _skipped(node: str, parts: Mapping[str, Any]) -> Why:
@@ -96,9 +112,12 @@ def _changes(ws: Workspace, connection: Connection, earlier: StepRun, one: StepR
     if before["source"] != after["source"]:
         old, new = (store.source_parts(connection, parts["source"]) for parts in (before, after))
         found += _differences("source", old, new)
-    if before["environment"] != after["environment"]:
+    if (before["environment"], before.get("lock")) != (after["environment"], after.get("lock")):
         old, new = (_environment(ws, parts["environment"]) for parts in (before, after))
         found += _differences("environment", old, new)
+        if old == new:  # of the same versions other files
+            locks = [{"lock file": parts["lock"]} for parts in (before, after)]
+            found += _differences("environment", *locks)
     found += _differences("parameter", before["parameters"], after["parameters"])
     found += _differences(
         "seed", *({"of the run": str(parts.get("seed", DEFAULT_SEED))} for parts in (before, after))
@@ -130,7 +149,7 @@ def _environment(ws: Workspace, digest: str) -> dict[str, str]:
 
 def _refs(connection: Connection, run_id: str) -> dict[str, str]:
     """How the contents that a run pinned are called, by how a cache key names them."""
-    run = store.run_by_id(connection, run_id)
+    run = store.run_alone(connection, run_id)
     pins = run.pins.values() if run is not None else ()
     return {f"{pinned.kind} {pinned.digest}": pinned.ref for pinned in pins if pinned.digest}
 

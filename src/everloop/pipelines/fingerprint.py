@@ -14,7 +14,7 @@ import inspect
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -28,7 +28,7 @@ from everloop.pipelines.project import Project, module_name
 from everloop.pipelines.steps import Step
 
 _ALL = "*"  # a module as a whole
-_DIGITS = 16  # of a part's digest: enough to tell two forms of one function apart
+DIGITS = 16  # of a part's digest: enough to tell two forms of one function apart
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,20 @@ class StepSource:
 
 
 def source_of(step: Step[..., Any], project: Project | None) -> StepSource:
-    """The code of a step as it is in the project's files now.
+    """The code of a step as it is in the project's files now; see `source_of_function`."""
+    return source_of_function(step.function, project)
+
+
+def together(sources: Iterable[StepSource]) -> StepSource:
+    """The code of several functions as one."""
+    parts: dict[str, str] = {}
+    for one in sources:
+        parts |= one.parts
+    return source_from(parts)
+
+
+def source_of_function(function: Callable[..., Any], project: Project | None) -> StepSource:
+    """The code of a function, and what it reaches, as it is in the project's files now.
 
     Raises
     ------
@@ -49,17 +62,35 @@ def source_of(step: Step[..., Any], project: Project | None) -> StepSource:
     Conflict
         A file was changed after this process imported it, so that what would run is not what is written.
     """
-    function = inspect.unwrap(step.function)
+    function = inspect.unwrap(function)
     module = None if project is None else project.module(module_name(function))
     if module is None or project is None or function.__qualname__ not in module.bindings:
-        return _source(dict(_parts_of_object(function, seen=set())))
+        return source_from(dict(_parts_of_object(function, seen=set())))  # type: ignore[arg-type]  # steps and features are functions
     reach = _Reach(project, {module.name: function.__module__})
     reach.add(module, function.__qualname__)
     reach.check_fresh()
-    return _source({**reach.parts(), **reach.values(module.name)})
+    return source_from({**reach.parts(), **reach.values(module.name)})
 
 
-def _source(parts: dict[str, str]) -> StepSource:
+def parts_in_files(project: Project, module_name: str, symbol: str | None) -> dict[str, str]:
+    """The parts of what a symbol of a project's module reaches, itself included; None: all of the module.
+
+    Raises
+    ------
+    Conflict
+        As `source_of`.
+    """
+    module = project.module(module_name)
+    if module is None:
+        return {f"import {module_name}": ""}
+    reach = _Reach(project, {})
+    reach.add(module, symbol or _ALL)
+    reach.check_fresh()
+    return {**reach.parts(), **reach.values(module.name)}
+
+
+def source_from(parts: dict[str, str]) -> StepSource:
+    """The source that has these parts."""
     return StepSource(digest_of(*(text for item in sorted(parts.items()) for text in item)), parts)
 
 
@@ -87,7 +118,7 @@ class _Reach:
 
     def parts(self) -> dict[str, str]:
         found = {
-            f"{module.name}:{name}": digest_of(*(one.text for one in _statements(module, name)))[:_DIGITS]
+            f"{module.name}:{name}": digest_of(*(one.text for one in _statements(module, name)))[:DIGITS]
             for (_, name), module in self._found.items()
         }
         return {**found, **self._external}
@@ -236,4 +267,4 @@ def _source_digest(thing: FunctionType | type) -> str:
         raise Invalid(
             f"the source of {thing.__qualname__} cannot be read: {error}. Write it in a file or a notebook's cell."
         ) from error
-    return digest_of(text)[:_DIGITS]
+    return digest_of(text)[:DIGITS]

@@ -22,16 +22,18 @@ class Skipped(NamedTuple):
 class Flow:
     """The steps of one plan. A step is settled when it made something or was skipped.
 
-    `ready` and `skipped` are queues that the runner empties: what can begin, and what turned out not to.
+    `ready` and `skipped` are queues that the runner empties: what can begin, and what turned out not to. With a `part`
+    only that step gets into them; "" is no step, and all that is skipped.
     """
 
-    def __init__(self, plan: Plan, results: Results) -> None:
+    def __init__(self, plan: Plan, results: Results, *, part: str | None = None) -> None:
         self.outputs: dict[str, Stored] = {}
         self.made: dict[str, str] = {}
         self.ready: deque[PlannedStep] = deque()
         self.skipped: deque[Skipped] = deque()
         self._steps = plan.by_name
         self._results = results
+        self._part = part
         self._passed_over: set[str] = set()
         self._truths: dict[str, bool | None] = {}
         self._missing: dict[str, int] = {}
@@ -88,10 +90,12 @@ class Flow:
         while waiting:
             step = waiting.popleft()
             if self.holds(step):
-                self.ready.append(step)
+                if self._part in (None, step.name):
+                    self.ready.append(step)
                 continue
             condition = next(node for node, holds in step.guards if self.truth(node) is not holds)
-            self.skipped.append(Skipped(step, condition, self.truth(condition)))
+            if self._part in (None, step.name, ""):
+                self.skipped.append(Skipped(step, condition, self.truth(condition)))
             self._passed_over.add(step.name)
             waiting.extend(self._freed_by(step.name))
 

@@ -14,7 +14,7 @@ from everloop.pipelines.plan import Plan, PlannedStep, plan_run
 from everloop.pipelines.project import file_of, project_of
 from everloop.pipelines.reading import pipeline_run
 from everloop.pipelines.records import OnProgress, PipelineRun, StepRun
-from everloop.pipelines.run import run_from
+from everloop.pipelines.run import is_known, resume, run_from
 from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import check_out, imported_from
 from everloop.workspace import Workspace
@@ -27,6 +27,7 @@ def fork(
     start: str,
     params: Mapping[str, Any] | None = None,
     reason: str,
+    new_id: str | None = None,
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> PipelineRun:
@@ -42,6 +43,8 @@ def fork(
         A step's name in the run's plan, such as `fit-2`.
     params
         Parameters with other values than the first run's.
+    new_id
+        An id made before with `ids.new_id("run")`. If a run of this id exists it is resumed.
 
     Raises
     ------
@@ -54,6 +57,8 @@ def fork(
     StepFailed, LostLease
         As `run_pipeline`.
     """
+    if new_id is not None and is_known(ws, new_id):
+        return resume(ws, new_id, executor=executor, on_progress=on_progress)
     original = pipeline_run(ws, run_id)
     if original.state not in ("done", "failed", "cancelled"):
         raise NotReady(
@@ -74,6 +79,7 @@ def fork(
         replace(plan, steps=tuple(steps)),
         kept,
         reason=reason,
+        run_id=new_id,
         executor=executor,
         on_progress=on_progress,
     )
@@ -88,15 +94,21 @@ def _planned_with(ws: Workspace, original: PipelineRun, before: Plan, params: Ma
     code = check_out(ws, original.code)
     pipeline = imported_from(code, before)
     file = Path(file_of(pipeline.function) or code)
-    root = (
-        code if file.is_relative_to(code) else Path(before.root)
-    )  # it was imported here before, and is the same
-    project = project_of(pipeline.function.__module__, file, root=root)
+    module = pipeline.function.__module__
+    project = project_of(module, file, root=_root_of(file, module, code, before))
     seed = DEFAULT_SEED if before.seed is None else before.seed
     plan = plan_run(pipeline, params, project, seed=seed).plan
     known = {step.step: step.source for step in before.steps}
     steps = tuple(replace(step, source=known.get(step.step, step.source)) for step in plan.steps)
     return replace(plan, root=before.root, seed=before.seed, steps=steps)
+
+
+def _root_of(file: Path, module: str, code: Path, plan: Plan) -> Path:
+    """The folder with the project that a module's file is in: the snapshot, or one of the same form, imported before."""
+    depth = len(module.split(".")) + (file.name == "__init__.py")
+    inside = file.parents[depth - 1]  # the import folder, one of the plan's
+    found = [folder for folder in plan.folders if (code / folder / file.relative_to(inside)).exists()]
+    return file.parents[depth - 1 + len(Path(found[0]).parts)] if found else inside
 
 
 def _check_start(plan: Plan, start: str) -> None:

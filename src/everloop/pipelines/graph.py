@@ -56,7 +56,14 @@ class Each:
     items: Output | Group
 
 
-Binding = Constant | Output | Declared | Group | Mapped | Each
+@dataclass(frozen=True)
+class Reference:
+    """A secret, by its name."""
+
+    secret: str
+
+
+Binding = Constant | Output | Declared | Group | Mapped | Each | Reference
 Guard = tuple[str, bool]  # a node that makes a condition, and what it has to be
 
 
@@ -72,6 +79,12 @@ class Node:
     step: Step[..., Any]
     bindings: Mapping[str, Binding]
     guards: tuple[Guard, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The nodes whose results it takes."""
+        leaves = (leaf for binding in self.bindings.values() for leaf in leaves_of(binding))
+        return frozenset(leaf.node for leaf in leaves if isinstance(leaf, Output))
 
 
 @dataclass(frozen=True)

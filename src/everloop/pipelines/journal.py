@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from everloop.errors import LostLease
@@ -17,7 +17,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.plan import PlannedStep, leaves
-from everloop.pipelines.records import Pinned, Stored
+from everloop.pipelines.records import Pinned, Share, Stored, Touched
 from everloop.pipelines.tracked import track_in
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -47,6 +47,7 @@ class Ended:
     model: TrackedModel | None = None
     members: Sequence[str] = ()
     anyway: bool = False
+    touched: Sequence[Touched] = ()
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,20 @@ class Begun:
     is_skipped: bool = False
     id: str = field(default_factory=lambda: new_id("step"))
 
+    def since(self, now: datetime) -> datetime | None:
+        """From when on a known result may be; None: of any age."""
+        limit_s = self.step.cache_for_s
+        return None if limit_s is None else now - timedelta(seconds=limit_s)
+
 
 @dataclass(frozen=True)
 class Journal:
-    """The right to write on one run, under one token."""
+    """The right to write on one run, under one token; with a `share` on one of its steps, beside other processes."""
 
     ws: Workspace
     run: str
     token: int
+    share: Share | None = None
 
     def advance(
         self,
@@ -100,7 +107,9 @@ class Journal:
             for attempt in ended:
                 self._end(tx, attempt, at)
             looked = {
-                one.id: store.made_under(tx.connection, one.key) for one in begun if one.look and one.key
+                one.id: store.made_under(tx.connection, one.key, since=one.since(at))
+                for one in begun
+                if one.look and one.key
             }
             known = {name: found for name, found in looked.items() if found is not None}
             really = [one for one in begun if one.id not in known]
@@ -127,10 +136,12 @@ class Journal:
         self.ws.write(change)
 
     def release(self) -> None:
-        """Give the lease back without ending the run, so that it can be resumed at once."""
+        """Give the lease, or the share, back without ending the run, so that it can be resumed at once."""
 
         def change(tx: Tx) -> None:
-            if store.is_held(tx, self.run, token=self.token):
+            if self.share is not None:
+                store.drop_shares(tx, self.run, [self.share.holder])
+            elif store.is_held(tx, self.run, token=self.token):
                 store.update_run(tx, self.run, {"lease_until": None})
 
         self.ws.write(change, power_safe=False)
@@ -147,15 +158,21 @@ class Journal:
 
     def renew(self, until: Callable[[datetime], datetime]) -> str | None:
         """Push the lease's end out; the run's state, None when it is no longer ours."""
-        return self.ws.write(
-            lambda tx: store.renew(tx, self.run, token=self.token, until=until(tx.wall())), power_safe=False
-        )
+
+        def change(tx: Tx) -> str | None:
+            end = until(tx.wall())
+            is_ours = self.share is None or store.renew_share(tx, self.share, until=end)
+            return store.renew(tx, self.run, token=self.token, until=end) if is_ours else None
+
+        return self.ws.write(change, power_safe=False)
 
     def _hold(self, tx: Tx) -> None:
-        if not store.is_held(tx, self.run, token=self.token):
+        is_held = store.is_held(tx, self.run, token=self.token)
+        if not is_held or (self.share is not None and not store.is_shared(tx, self.share)):
+            what = self.share.node if self.share is not None and self.share.node else "it"
             raise LostLease(
-                f"run {self.run} is no longer this process's under token {self.token}: another took it over, or it was "
-                "cancelled. Nothing of this change was kept."
+                f"run {self.run} is no longer this process's under token {self.token}: another took {what} over, or the run "
+                "was cancelled. Nothing of this change was kept."
             )
 
     def _end(self, tx: Tx, one: Ended, at: datetime) -> None:
@@ -168,6 +185,7 @@ class Journal:
             "error": one.error,
             "seconds": one.seconds,
             "ended_at": at,
+            "touched": [vars(touched) for touched in one.touched] or None,
         }
         if (model := one.model) is not None:
             track_in(self.ws, tx, model.run, parent=self.run, experiment=model.experiment, name=model.name)

@@ -18,7 +18,7 @@ from everloop import clock
 from everloop.pipelines.executors import Work
 from everloop.pipelines.logs import attempt_name, log_place
 from everloop.pipelines.perform import Outcome, Task
-from everloop.pipelines.records import Stored
+from everloop.pipelines.records import Stored, Touched
 from everloop.settings import child_environment
 
 GRACE_S = 2.0  # between asking a process to end and killing it
@@ -62,7 +62,8 @@ class AttemptFiles:
     def outcome(self, seconds: float) -> Outcome:
         told = json.loads(self.result.read_bytes())
         stored = told.pop("stored")
-        known = {**told, "seconds": seconds, "log": str(self.log)}
+        touched = tuple(Touched(**one) for one in told["touched"])
+        known = {**told, "seconds": seconds, "log": str(self.log), "touched": touched}
         return Outcome(**known, stored=None if stored is None else Stored(**stored))
 
 
@@ -211,6 +212,7 @@ def spec_of(work: Work) -> dict[str, Any]:
         "entry": plan.entry,
         "params": dict(plan.params),
         "preload": list(plan.preload),
+        "lock": work.lock,
     }
 
 

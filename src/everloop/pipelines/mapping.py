@@ -19,7 +19,8 @@ _NAMED = 20  # failed items that are told by name
 class Fan:
     """The calls of one map. They are made when their turn comes, so that ten thousand are not held at once.
 
-    `begun` is the map's own attempt. `items` is None when what it goes over is written in the pipeline's body.
+    `begun` is the map's own attempt. `items` is None when what it goes over is written in the pipeline's body. `only` names
+    the items whose calls this process makes when others make the rest; it gathers nothing then.
     """
 
     begun: Begun
@@ -29,6 +30,7 @@ class Fan:
     running: set[int] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)
     begun_s: float = field(default_factory=clock.elapsed_s)
+    only: frozenset[int] | None = None
     left: int = field(init=False)
     _next: int = 0
 
@@ -43,7 +45,7 @@ class Fan:
 
     @property
     def is_complete(self) -> bool:
-        return self.left == 0
+        return self.left == 0 and self.only is None
 
     def take_over(self, known: Mapping[str, tuple[Stored, str]]) -> None:
         """Take what an earlier runner of the run finished, by name."""
@@ -53,7 +55,7 @@ class Fan:
 
     def next_call(self) -> tuple[int, PlannedStep] | None:
         """The next call that nobody made yet; None: all have been."""
-        while self._next < len(self.results) and self.results[self._next] is not None:
+        while self._next < len(self.results) and not self._is_wanted(self._next):
             self._next += 1
         if self._next == len(self.results):
             return None
@@ -81,6 +83,9 @@ class Fan:
             f"{len(names)} of {len(self.results)} items failed: {', '.join(names[:_NAMED])}{more}. "
             f"{names[0]}: {first}"
         )
+
+    def _is_wanted(self, index: int) -> bool:
+        return self.results[index] is None and (self.only is None or index in self.only)
 
     @property
     def _written(self) -> list[object]:

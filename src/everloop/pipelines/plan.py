@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from everloop.errors import Invalid
+from everloop.errors import Invalid, NotFound
 from everloop.pipelines.canonical import digest_of, literal
-from everloop.pipelines.fingerprint import StepSource, source_of
+from everloop.pipelines.cells import source_in_cells
+from everloop.pipelines.fingerprint import StepSource, source_of, source_of_function, together
 from everloop.pipelines.graph import (
     Binding,
     Constant,
@@ -27,10 +28,13 @@ from everloop.pipelines.graph import (
     Mapped,
     Node,
     Output,
+    Reference,
+    leaves_of,
 )
-from everloop.pipelines.project import Project, module_name
+from everloop.pipelines.project import Project, in_notebook, module_name
 from everloop.pipelines.records import Pinned, Stored
 from everloop.pipelines.seeds import DEFAULT_SEED
+from everloop.pipelines.steps import Step
 from everloop.pipelines.tracing import Pipeline
 
 _CHOICE = "everloop.pipelines.builtin:choice"
@@ -40,7 +44,7 @@ _SHORT = 1_000  # characters up to which what a map goes over is told in a key's
 @dataclass(frozen=True)
 class PlannedStep:
     """One node. `bindings` are JSON: {"value": literal}, {"node": name}, {"source": name}, {"list": [...]},
-    {"tuple": [...]}, {"dict": [[key, binding], ...]} or {"each": binding}, for one call with each item.
+    {"tuple": [...]}, {"dict": [[key, binding], ...]}, {"secret": name} or {"each": binding}, for one call with each item.
 
     Such a call is a planned step too, made when its turn comes (`call`). An item of what a step made is bound as
     {"value": literal, "of": name} where it is short, else as {"item": content, "of": name}.
@@ -58,6 +62,8 @@ class PlannedStep:
     optional: bool = False
     always: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
+    environment: str | None = None
+    cache_for_s: float | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
@@ -101,6 +107,13 @@ class PlannedStep:
         )
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that it takes."""
+        return tuple(
+            dict.fromkeys(leaf["secret"] for leaf in leaves(self.bindings.values()) if "secret" in leaf)
+        )
+
+    @property
     def parameters(self) -> dict[str, str]:
         """Its constant arguments as Python literals."""
         return {key: binding["value"] for key, binding in self.bindings.items() if "value" in binding}
@@ -119,6 +132,7 @@ class Plan:
     `entry` is `module:function`, to be imported from `folders` below `root`, the project's folder. `preload` are
     installed modules that steps need and that take long to import. `seed` is the run's; None in plans of before there were
     seeds. `repeats` names the run that this one does again, beside the cache: it takes nothing from it and adds nothing.
+    `locks` names the blob of each lock file that steps have as their `environment`.
     """
 
     pipeline: str
@@ -131,6 +145,7 @@ class Plan:
     preload: tuple[str, ...] = ()
     seed: int | None = None
     repeats: str | None = None
+    locks: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, PlannedStep]:
@@ -138,7 +153,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         # not dataclasses.asdict, which copies all of it once more: 0.5 ms a step
-        listed = {field.name: getattr(self, field.name) for field in fields(self)}
+        listed = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**listed, "steps": [vars(step) for step in self.steps]}
 
     @classmethod
@@ -175,19 +190,59 @@ def plan_run(
     """
     _check_params(pipeline, params)
     graph = pipeline.trace(params)
-    sources = {step: source_of(step, project) for step in {node.step for node in graph.nodes}}
+    code = {step: _source_of(step, project) for step in {node.step for node in graph.nodes}}
+    sources = {node.name: _source(node, code[node.step], graph, project) for node in graph.nodes}
     plan = Plan(
         pipeline.name,
         f"{module_name(pipeline)}:{pipeline.function.__qualname__}",
         str(project.root if project else Path.cwd()),
         project.folders if project else (),
         dict(params),
-        tuple(_planned(node, sources[node.step]) for node in graph.nodes),
+        tuple(_planned(node, sources[node.name]) for node in graph.nodes),
         _as_json(graph.output),
         _preload(graph, project, module_name(pipeline)) if project else (),
         seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
+
+
+def _source(node: Node, own: StepSource, graph: Graph, project: Project | None) -> StepSource:
+    """A step's code, and that by which the rows that it takes are completed when they are loaded: their features."""
+    taken = (
+        leaf.name for one in node.bindings.values() for leaf in leaves_of(one) if isinstance(leaf, Declared)
+    )
+    functions = [one for name in taken for one in getattr(graph.sources[name], "functions", ())]
+    return together([own, *(source_of_function(one, project) for one in functions)]) if functions else own
+
+
+def forced(plan: Plan, names: Collection[str]) -> Plan:
+    """The plan with these steps run whatever the cache holds; `all` means each.
+
+    `names` are steps as the plan calls them, or functions, which stand for all their calls.
+
+    Raises
+    ------
+    NotFound
+        The plan has no such step.
+    """
+    functions = {step.name: step.step.rpartition(":")[2].rpartition(".")[2] for step in plan.steps}
+    unknown = [name for name in names if name not in {"all", *functions, *functions.values()}]
+    if unknown:
+        raise NotFound(
+            f"pipeline {plan.pipeline} has no step {unknown[0]!r} to force; its steps are {', '.join(functions)}. "
+            "'all' means each."
+        )
+    wanted = set(names)
+    steps = tuple(
+        replace(step, cache=step.cache and wanted.isdisjoint({"all", step.name, functions[step.name]}))
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
+
+
+def _source_of(step: Step[..., Any], project: Project | None) -> StepSource:
+    is_in_cells = step.function.__module__ == "__main__" and in_notebook()
+    return source_in_cells(step) if is_in_cells else source_of(step, project)
 
 
 def key_parts(
@@ -197,8 +252,11 @@ def key_parts(
     outputs: Mapping[str, Stored],
     pins: Mapping[str, Pinned],
     seed: int | None = None,
+    lock: str | None = None,
 ) -> dict[str, Any]:
     """What a step's result depends on, part by part; the digest of it is its cache key.
+
+    `lock` is the digest of the lock file of a step that has an `environment` of its own.
 
     The default seed is no part: it is what every run has that asks for no other, and results of before there were seeds
     are a draw as good as any.
@@ -211,6 +269,8 @@ def key_parts(
             key: _identity(one, outputs, pins) for key, one in step.bindings.items() if "value" not in one
         },
     }
+    if lock is not None:
+        parts["lock"] = lock
     return parts if seed in (None, DEFAULT_SEED) else {**parts, "seed": seed}
 
 
@@ -283,6 +343,8 @@ def _planned(node: Node, source: StepSource) -> PlannedStep:
         optional=step.optional,
         always=step.always,
         resources=dict(step.resources),
+        environment=step.environment,
+        cache_for_s=step.cache_for_s,
         **described(node),
     )
 
@@ -301,6 +363,8 @@ def _as_json(binding: Binding) -> dict[str, Any]:
             return {"dict": [[key, _as_json(item)] for key, item in items]}
         case Each(items):
             return {"each": _as_json(items)}
+        case Reference(secret):
+            return {"secret": secret}
 
 
 def leaves(bindings: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -330,6 +394,8 @@ def _identity(binding: Mapping[str, Any], outputs: Mapping[str, Stored], pins: M
     if "source" in binding:
         pinned = pins[binding["source"]]
         return f"{pinned.kind} {pinned.digest or pinned.ref}"
+    if "secret" in binding:
+        return f"secret {binding['secret']}"
     if "dict" in binding:
         return [[key, _identity(item, outputs, pins)] for key, item in binding["dict"]]
     for kind in ("list", "tuple"):

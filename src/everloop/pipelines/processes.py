@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from everloop import clock
-from everloop.errors import Invalid
+from everloop.errors import EverloopError, Invalid, StorageFailed
 from everloop.pipelines.admission import capacity_here
-from everloop.pipelines.child import OVER_MEMORY
+from everloop.pipelines.child import OVER_MEMORY, UNTOLD
 from everloop.pipelines.executors import Work
 from everloop.pipelines.launching import (
     GRACE_S,
@@ -23,6 +24,7 @@ from everloop.pipelines.launching import (
     tail_of,
 )
 from everloop.pipelines.perform import Outcome, Task
+from everloop.pipelines.step_environments import placed
 
 
 class Processes:
@@ -72,7 +74,9 @@ class Processes:
             )
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="everloop-step")
-        return self._threads.submit(self._attend, work, task, AttemptFiles(work, task), self._stops)
+        with _begins(task):
+            files = AttemptFiles(work, task)
+        return self._threads.submit(self._attend, work, task, files, self._stops)
 
     def stop(self) -> None:
         with self._lock:
@@ -91,11 +95,16 @@ class Processes:
 
     def _attend(self, work: Work, task: Task, files: AttemptFiles, stops: int) -> Outcome:
         """Start a process, wait for its end, and say what came of it."""
+        try:
+            own = placed(work, task, log=files.log)
+        except EverloopError as error:
+            return Outcome(error=str(error), is_final=isinstance(error, Invalid), log=str(files.log))
         begun = clock.elapsed_s()
         with self._lock:
             if self._stops != stops:
                 return Outcome(error="the run was stopped before this step began", is_final=True)
-            process = self._launched(work, task, files)
+            with _begins(task):
+                process = self._launched(own or work, task, files)
             self._running.add(process)
         in_time = process.ended(task.timeout_s)
         if not in_time:
@@ -113,7 +122,7 @@ class Processes:
         return Outcome(seconds=seconds, error=text, log=str(files.log))
 
     def _launched(self, work: Work, task: Task, files: AttemptFiles) -> StepProcess:
-        if not self._forked:
+        if not self._forked or work.lock is not None:
             return Fresh(work, task, files)
         if self._nursery is not None and self._nursery.is_dead:
             self._nursery.close()
@@ -127,6 +136,18 @@ class Processes:
             if process.ended(self._grace_s):
                 return
         process.give_up()
+
+
+@contextmanager
+def _begins(task: Task) -> Iterator[None]:
+    """What the system refuses while a step's process is begun ends the run, which can be resumed."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(
+            f"step {task.name} could not be begun: {error.strerror or error} ({error.filename or 'starting its process'}). "
+            "What was finished is kept. Free space, or end other processes, then resume the run."
+        ) from error
 
 
 def _end_of(returncode: int | None, task: Task, *, in_time: bool) -> str:
@@ -150,6 +171,11 @@ def _end_of(returncode: int | None, task: Task, *, in_time: bool) -> str:
         return (
             "the step's process was killed (SIGKILL): by hand, or by the system for want of memory. Give the step less data "
             "at a time, or the machine more memory."
+        )
+    if returncode == UNTOLD:
+        return (
+            "what came of the step could not be written below the workspace's home. Free space or make it writable, then "
+            "resume the run."
         )
     if returncode < 0:
         name = signal.Signals(-returncode).name

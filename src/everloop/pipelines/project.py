@@ -112,9 +112,15 @@ def project_of(module: str, file: str | Path, *, root: Path | None = None) -> Pr
     on_path = [Path(entry or ".").resolve() for entry in sys.path]
     folders = [
         folder,
-        *(entry for entry in on_path if entry.is_relative_to(root) and not _is_installed(entry)),
+        *(entry for entry in on_path if entry.is_relative_to(root) and not is_installed(entry)),
     ]
     return Project(root, tuple(dict.fromkeys(entry.relative_to(root).as_posix() for entry in folders)))
+
+
+def files_reached(file: Path, *, root: Path) -> tuple[str, ...]:
+    """The project's files that a module imports, itself first of all, by their paths below `root`."""
+    project = project_of(file.stem, file, root=root)
+    return tuple(one.place for one in project.reached_from(file.stem))
 
 
 def module_name(function: Any) -> str:
@@ -132,11 +138,16 @@ def module_name(function: Any) -> str:
 def file_of(function: Any) -> Path | None:
     """The source file that a function was defined in; None in a notebook or an interactive shell."""
     path = Path(function.__code__.co_filename)
-    return path if path.is_file() else None
+    return path if path.is_file() and not (function.__module__ == "__main__" and in_notebook()) else None
+
+
+def in_notebook() -> bool:
+    """Whether the main module is no file but cells. A debugger writes them into files, which are no part of a project."""
+    return getattr(sys.modules["__main__"], "__file__", None) is None
 
 
 @functools.cache
-def _installed_folders() -> tuple[Path, ...]:
+def installed_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     found = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     return tuple(
@@ -144,9 +155,10 @@ def _installed_folders() -> tuple[Path, ...]:
     )
 
 
-def _is_installed(entry: Path) -> bool:
+def is_installed(entry: Path) -> bool:
+    """Whether a file or folder belongs to Python or to an installed package."""
     named = {"site-packages", "dist-packages", "lib-dynload"}.intersection(entry.parts)
-    return bool(named) or any(entry.is_relative_to(folder) for folder in _installed_folders())
+    return bool(named) or any(entry.is_relative_to(folder) for folder in installed_folders())
 
 
 def _packages(module: str) -> list[str]:

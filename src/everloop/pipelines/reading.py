@@ -6,16 +6,16 @@ import ast
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from everloop.errors import NotFound, NotReady
 from everloop.pipelines import store
 from everloop.pipelines.records import PipelineRun, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def pipeline_run(ws: Workspace, run_id: str) -> PipelineRun:
@@ -77,6 +77,8 @@ def held_out_answers(ws: Workspace, run_id: str) -> pa.Table | None:
     stored = _returned_model(pipeline_run(ws, run_id))
     if stored is None:
         return None
+    import pyarrow.parquet as pq  # noqa: PLC0415  (and numpy: a quarter of what importing the engine takes)
+
     with pq.ParquetFile(ws.blobs.path(stored.files["evaluation.parquet"])) as file:
         return file.read()
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from everloop.pipelines.rendering import state, table
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -62,6 +64,23 @@ class Stored:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+Touch = Literal["read", "wrote", "connected", "ran"]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Something that a step touched without declaring it: a file, a host with its port, or a program.
+
+    `name` of a file is relative to the project's folder when it is in there; with a `count` it is a folder's, of that many
+    files. `state` is a read file's size and date, so that it can be told that it is another one now.
+    """
+
+    what: Touch
+    name: str
+    count: int = 1
+    state: str | None = None
+
+
 @dataclass(frozen=True)
 class StepRun:
     """One attempt at a step of a run, its result taken from an earlier run (`cached`), or that it was `skipped`.
@@ -70,7 +89,8 @@ class StepRun:
     is not finished: it runs again when the run is resumed. A call of a map is a step run of its own, `fit[3]`, beside that of the map, `fit`.
 
     `made_by` is the step run that made the output: itself, or for a cached one the original. `token` is the run's
-    fencing token under which it ran. Times are domain time; `seconds` is what it took.
+    fencing token under which it ran. Times are domain time; `seconds` is what it took. `touched` is what it used without
+    declaring it, as far as that was noticed.
     """
 
     id: str
@@ -90,6 +110,7 @@ class StepRun:
     started_at: datetime
     ended_at: datetime | None
     seconds: float | None
+    touched: tuple[Touched, ...] = ()
 
     @property
     def is_call(self) -> bool:
@@ -122,6 +143,32 @@ class PipelineRun:
     ended_at: datetime | None
     steps: tuple[StepRun, ...] = ()
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.node, state(one.state), one.seconds, one.output.kind if one.output else None, one.error)
+            for one in self.steps
+            if not one.is_call
+        ]
+        heading = f"{self.pipeline} {state(self.state)}"
+        columns = ("step", "state", "seconds", "made", "error")
+        return table(
+            heading, columns, rows, note=f"{self.id}. Began because: {self.reason}. {self.error or ''}"
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """The right of one process to work on one step of a run, or one call of a map, while others work on others.
+
+    `node` is the journal's name for it, "" for all of the run; `holder` names the process's claim, which no other has.
+    """
+
+    run: str
+    node: str
+    holder: str
+    worker: str
+    lease_until: datetime
+
 
 ProgressKind = Literal[
     "run_started",
@@ -132,6 +179,8 @@ ProgressKind = Literal[
     "step_failed",
     "step_skipped",
     "run_ended",
+    "step_touched",
+    "environment_built",
 ]
 
 
@@ -141,7 +190,8 @@ class Progress:
 
     `label` names the step with its parameters, such as `fit(c=4)`; `done` of `total` steps have ended, the calls of a map
     counted from when it begins; `seconds` is
-    what the step or, at the end, the run took; `message` is an error's or the retry's first line.
+    what the step or, at the end, the run took; `message` is an error's or the retry's first line, or what a step touched
+    without declaring it, or that its environment is built first.
     """
 
     kind: ProgressKind
@@ -183,3 +233,7 @@ class Why:
     changes: tuple[Change, ...]
     compared_with: str | None
     sentence: str
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{one.part} {one.name}", one.before, one.after) for one in self.changes]
+        return table(self.sentence, ("what", "before", "after") if rows else (), rows)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from everloop import data, labels, tracking
+from everloop import data, jobs, labels, tracking
 from everloop.errors import Invalid, NotFound, NotReady, StepFailed
+from everloop.jobs import Lease
 from everloop.ledger import Node, downstream
 from everloop.pipelines import store
 from everloop.pipelines.ingredients import (
@@ -25,6 +26,8 @@ from everloop.pipelines.reading import outputs_of, pipeline_run, step_run
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.run import REPEATED, run_again
+from everloop.pipelines.step_environments import environment_of
+from everloop.pipelines.touched import listed
 from everloop.pipelines.verdict import (
     Judged,
     NumberDifference,
@@ -37,6 +40,7 @@ from everloop.pipelines.verdict import (
 from everloop.workspace import Workspace
 
 DEFAULT_TOLERANCE = 0.001
+REPRODUCE = "reproduce"  # the kind of job that does a run again
 _VERDICT_TAG = "everloop.verdict"
 _TAG_LENGTH = 8_000
 _SHOWN = 5  # differences in the sentence; the record has all
@@ -131,6 +135,28 @@ def reproduce(
     return ended
 
 
+def ask_to_reproduce(ws: Workspace, run_id: str, *, reason: str, tolerance: float = DEFAULT_TOLERANCE) -> str:
+    """Put the job that reproduces a run, for a caller that cannot wait for it, and return its id.
+
+    Raises as `reproduce` for a run that cannot be, and Invalid when the reason is empty.
+    """
+    if not reason.strip():
+        raise Invalid(
+            "the reason is empty; whoever reads the job later needs one. Say why the run is done again."
+        )
+    _check(pipeline_run(ws, run_id), tolerance)
+    payload = {"run": run_id, "tolerance": tolerance, "by": ws.actor}
+    # one attempt: a rerun that was cut off is over, and the next one is a run of its own
+    return ws.write(lambda tx: jobs.put(ws, tx, REPRODUCE, payload, reason=reason.strip(), max_attempts=1))
+
+
+def reproduce_job(ws: Workspace, lease: Lease) -> dict[str, str]:
+    """The job behind `ask_to_reproduce`, done as whoever asked."""
+    asked = lease.job.payload
+    ended = reproduce(ws.acting_as(str(asked["by"])), str(asked["run"]), tolerance=float(asked["tolerance"]))
+    return {"rerun": ended.rerun, "verdict": ended.verdict, "sentence": ended.sentence}
+
+
 def verdicts_on(ws: Workspace, run_id: str) -> dict[str, str]:
     """What reruns of a run said of it, by the rerun's id, oldest first; one that was cut off said nothing."""
     again = [
@@ -178,7 +204,12 @@ def _place(
     code = tracking.check_out(ws, str(original.code), folder / "code")
     place = look_at(ws, plan, code, python=sys.executable, variables=variables or {})
     if variables is not None and place.environment.digest != original.environment:
-        python = tracking.rebuild(tracking.environment(ws, original.environment), folder / "environment")
+        kept = tracking.kept_wheels(ws, original.environment)
+        python = tracking.rebuild(
+            tracking.environment(ws, original.environment),
+            folder / "environment",
+            wheels=None if kept is None else kept.folder,
+        )
         # what this process was told to look for packages in is not the environment that was built
         place = look_at(ws, plan, code, python=python, variables={**variables, "PYTHONPATH": ""})
     tracking.keep_environment(ws, place.environment)
@@ -208,9 +239,22 @@ def _made_of(
     return (
         *_code(ws, plan, place),
         *software_differences(recorded, place.environment),
+        *_own_environments(ws, original, plan),
         *_gone(ws, original.pins),
         *hardware_differences(machine, place.machine),
     )
+
+
+def _own_environments(ws: Workspace, original: PipelineRun, plan: Plan) -> Iterator[Difference]:
+    """What differs in the environments that steps have of their own: all but what their lock files say."""
+    before = {one.node: one.parts for one in original.steps}
+    looked_at = set()
+    for step in plan.steps:
+        now = environment_of(ws, plan, step)
+        recorded = before.get(step.name, {}).get("environment")
+        if now is not None and recorded is not None and recorded not in looked_at:
+            looked_at.add(recorded)
+            yield from software_differences(tracking.environment(ws, recorded), now)
 
 
 def _code(ws: Workspace, plan: Plan, place: Place) -> list[Difference]:
@@ -309,7 +353,10 @@ def _unsettled(
     """What was left to chance in the original, as far as that is known of its first step that differs."""
     made_by = next((one.made_by for one in original.steps if one.node == first and one.made_by), None)
     if made_by is not None:  # a result from the cache is an earlier run's
-        maker = pipeline_run(ws, step_run(ws, made_by).run)
+        made = step_run(ws, made_by)
+        if made.touched:
+            return f" Undeclared, it {listed(made.touched)}."
+        maker = pipeline_run(ws, made.run)
         if maker.plan.get("seed") is None:
             return f" It was made by {maker.id}, of before seeds were set."
     if machine is not None and machine.hash_seed == "random":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, is_json, literal
 from everloop.pipelines.records import Stored
+from everloop.pipelines.secrets import Hidden
 
 # A blob costs two fsyncs, a row in the journal none: up to this size a value goes there.
 _NOTE_BYTES = 4_096
@@ -32,10 +33,14 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True)
 class Results:
-    """Results kept in `blobs`. `scratch` is a folder for passing files; what is loaded from there may stay in it."""
+    """Results kept in `blobs`. `scratch` is a folder for passing files; what is loaded from there may stay in it.
+
+    A result that holds one of the `hidden` secrets is refused.
+    """
 
     blobs: Blobs
     scratch: Path
+    hidden: Hidden = field(default_factory=Hidden)
 
     def keep(self, value: Any) -> Stored:
         """Store a step's result.
@@ -43,7 +48,7 @@ class Results:
         Raises
         ------
         Invalid
-            There is no form for a value of its type.
+            There is no form for a value of its type, or a secret is in it.
         GateFailed
             A model holds types that are not audited.
         """
@@ -113,6 +118,7 @@ class Results:
                 for path in sorted(folder.rglob("*"))
                 if path.is_file() and path != folder / _NOTE
             }
+            self.hidden.refuse("", list(files.values()))
             size = sum(path.stat().st_size for path in files.values())
             kept = {name: self.blobs.put_file(path) for name, path in files.items()}
         metrics = dict(value.metrics) if kind == "model" else {}
@@ -121,6 +127,7 @@ class Results:
     def _stored(
         self, kind: str, note: str, files: dict[str, str], size: int, metrics: dict[str, float]
     ) -> Stored:
+        self.hidden.refuse(f"{note}{metrics}")
         digest = digest_of(note, *(text for item in sorted(files.items()) for text in item))
         data = note.encode()
         if len(data) > _NOTE_BYTES:
@@ -136,7 +143,7 @@ class Results:
             if name == _NOTE:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
-            if stored.kind == "path":  # the user's code may write where it is given a path
+            if stored.kind in ("path", "object", "pickle"):  # the user's code may write there
                 place.write_bytes(self.blobs.get(digest))
             else:
                 place.symlink_to(self.blobs.path(digest).absolute())  # a home may be given relative to here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,37 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.pipelines import store
 from everloop.pipelines.admission import check_fits, resources_of
-from everloop.pipelines.claim import LEASE_S, claimed, here, is_free, is_here, lease_end, scratch_of
+from everloop.pipelines.cells import text_of_cells
+from everloop.pipelines.claim import (
+    LEASE_S,
+    OUTSIDE,
+    claimed,
+    here,
+    is_free,
+    is_here,
+    lease_end,
+    scratch_of,
+)
 from everloop.pipelines.conduct import conduct
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
+from everloop.pipelines.notebook import progress_here
 from everloop.pipelines.place import Place
-from everloop.pipelines.plan import Plan, plan_run
+from everloop.pipelines.plan import Plan, Planned, forced, plan_run
 from everloop.pipelines.processes import Processes
-from everloop.pipelines.project import Project, file_of, project_of
+from everloop.pipelines.project import Project, file_of, in_notebook, project_of
 from everloop.pipelines.reading import pipeline_run, unknown
 from everloop.pipelines.records import OnProgress, Pinned, PipelineRun, StepRun
+from everloop.pipelines.secrets import missing
 from everloop.pipelines.seeds import DEFAULT_SEED
 from everloop.pipelines.snapshot import capture
+from everloop.pipelines.step_environments import settled
 from everloop.pipelines.tracing import Pipeline
+from everloop.settings import has_secret
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
+CELLS = "code/cells.py"  # a notebook's cells, among the run's files
 SEED_TAG = "everloop.seed"
 REPEATED = "repeated"  # the role of a run in the lineage of what shows that it can be reproduced
 FORKED = "forked"  # and of those that were begun from one of its steps
@@ -47,6 +62,8 @@ def run_pipeline(
     code: tracking.Code | None = None,
     lease_s: float = LEASE_S,
     seed: int = DEFAULT_SEED,
+    force: Collection[str] = (),
+    parent: str | None = None,
 ) -> PipelineRun:
     """Run a pipeline to its end.
 
@@ -67,43 +84,139 @@ def run_pipeline(
         None: each step in a process of its own, or in this process when no other can import the pipeline (it was made
         in a notebook or inside a function).
     on_progress
-        Called in this thread as things happen.
+        Called in this thread as things happen; None: in a notebook a display that is written over, elsewhere nothing.
     root
         The project's folder; None: see `project_of`.
     code
         What was captured of `root` before and the pipeline was imported from; None: its modules are captured now.
     seed
         What the random numbers of its steps begin with; another than the default is part of each step's cache key.
+    force
+        Steps, or functions, that are run whatever the cache holds; `all` means each.
+    parent
+        The tracking run that this one is part of, such as a search.
 
     Raises
     ------
     Invalid
-        The parameters or the pipeline's body are wrong; nothing was recorded.
+        The parameters or the pipeline's body are wrong, or a secret is not there; nothing was recorded.
+    NotFound
+        `force` names no step of the pipeline; nothing was recorded.
     StepFailed
         A step failed for good. The run is kept as failed; what was finished stays, for `resume` and for the cache.
     Conflict
         The code in memory is not the code in the files.
+    NotReady
+        Another process runs this `run_id`, or it was paused.
     LostLease
         Another process took the run over, or it was cancelled.
-    NotReady
-        It was paused.
     """
-    if run_id is not None and _is_known(ws, run_id):
+    if run_id is not None and is_known(ws, run_id):
         return resume(ws, run_id, executor=executor, on_progress=on_progress, lease_s=lease_s)
+    on_progress = on_progress or progress_here()
     begun = _prepared(ws, pipeline, params or {}, root=root, code=code, seed=seed)
+    begun = replace(begun, plan=forced(begun.plan, force))
     executor = executor or _default_executor(ws, can_be_imported=begun.code is not None)
     check_fits(begun.plan.steps, executor)
     run_id = run_id or new_id("run")
-    with claimed(scratch_of(ws, run_id, token=1)):
-        ws.write(lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s), power_safe=False)
+    with claimed(scratch_of(ws, run_id, token=1)) as is_ours:
+        if not is_ours or not ws.write(
+            lambda tx: _begin(ws, tx, run_id, begun, reason=reason, lease_s=lease_s, parent=parent),
+            power_safe=False,
+        ):
+            raise NotReady(f"run {run_id} is being begun by another process. Wait for it.")
+        if begun.cells is not None:
+            tracking.log_artifact(ws, run_id, CELLS, begun.cells)
         return conduct(
             ws,
-            pipeline_run(ws, run_id),
+            _under(ws, run_id, token=1),
             executor,
             graph=begun.graph,
             on_progress=on_progress,
             lease_s=lease_s,
         )
+
+
+def begin_run(
+    ws: Workspace,
+    pipeline: Pipeline[..., Any],
+    *,
+    key: str,
+    params: Mapping[str, Any] | None = None,
+    reason: str,
+    root: Path | None = None,
+    seed: int = DEFAULT_SEED,
+) -> PipelineRun:
+    """Begin a run that an engine outside of everloop conducts, step by step with `run_step`; nothing is run yet.
+
+    Parameters
+    ----------
+    key
+        The engine's own name for its run. A run that was begun under it before is returned: to begin is to find.
+
+    Raises
+    ------
+    Invalid
+        As `run_pipeline`; also when no other process can import the pipeline.
+    Conflict
+        Another pipeline was begun under this key, or this one with other parameters.
+    """
+    with ws.read() as connection:
+        known = store.run_under(connection, key)
+    run = pipeline_run(
+        ws, known or _enter(ws, pipeline, params or {}, key=key, reason=reason, root=root, seed=seed)
+    )
+    if (run.pipeline, run.params) != (pipeline.name, dict(params or {})):
+        raise Conflict(
+            f"run {run.id} of {run.pipeline} with {run.params} was begun under the key {key!r} before. Each run has a key of "
+            "its own."
+        )
+    return run
+
+
+def _enter(
+    ws: Workspace,
+    pipeline: Pipeline[..., Any],
+    params: Mapping[str, Any],
+    *,
+    key: str,
+    reason: str,
+    root: Path | None,
+    seed: int,
+) -> str:
+    """Write a run's beginning, unless somebody else did just now under this key; its id."""
+    begun = _prepared(ws, pipeline, params, root=root, code=None, seed=seed)
+    if begun.code is None:
+        raise Invalid(
+            f"{begun.plan.entry} cannot be imported by another process: it is not at the top level of a file. Write it in a "
+            "file to have it conducted from outside."
+        )
+    new = new_id("run")
+
+    def change(tx: Tx) -> str:
+        tx.lock("outside_run")
+        known = store.run_under(tx.connection, key)
+        if known is None:
+            _begin(ws, tx, new, begun, reason=reason, lease_s=0.0, worker=OUTSIDE)
+            store.keep_key(tx, key, new)
+        return known or new
+
+    return ws.write(change)
+
+
+def planned(
+    pipeline: Pipeline[..., Any], params: Mapping[str, Any] | None = None, *, root: Path | None = None
+) -> Planned:
+    """What a run would call, with the code of each step; nothing is run and nothing is stored.
+
+    Raises
+    ------
+    Invalid
+        The parameters or the pipeline's body are wrong.
+    Conflict
+        The code in memory is not the code in the files.
+    """
+    return plan_run(pipeline, params or {}, _project(pipeline, root))
 
 
 def resume(
@@ -156,7 +269,7 @@ def resume(
         tracking.resume_run(ws, run_id)
         return conduct(
             ws,
-            pipeline_run(ws, run_id),
+            _under(ws, run_id, token=token),
             executor,
             graph=None,
             on_progress=on_progress,
@@ -188,7 +301,7 @@ def run_again(
         try:
             return conduct(
                 ws,
-                pipeline_run(ws, run_id),
+                _under(ws, run_id, token=1),
                 Processes(),
                 graph=None,
                 on_progress=on_progress,
@@ -209,6 +322,7 @@ def run_from(
     kept: Sequence[StepRun],
     *,
     reason: str,
+    run_id: str | None,
     executor: Executor | None,
     on_progress: OnProgress | None,
 ) -> PipelineRun:
@@ -223,14 +337,14 @@ def run_from(
     )
     executor = executor or _default_executor(ws, can_be_imported=True)
     check_fits(plan.steps, executor)
-    run_id = new_id("run")
+    run_id = run_id or new_id("run")
 
     def begin(tx: Tx) -> None:
         _begin(ws, tx, run_id, begun, reason=reason, lease_s=LEASE_S)
         link(tx, Node("run", original.id), Node("run", run_id), role=FORKED, at=ws.now())
         rows = [{**vars(one), "id": new_id("step"), "run": run_id, "attempt": 1, "token": 1} for one in kept]
         for row in rows:
-            ended = {"log": None, "tracking_run": None, "error": None, "seconds": 0.0}
+            ended = {"log": None, "tracking_run": None, "error": None, "seconds": 0.0, "touched": None}
             state = "skipped" if row["state"] == "skipped" else "cached"
             at = {"started_at": ws.now(), "ended_at": ws.now()}
             row.update(**ended, **at, state=state, output=store.stored_json(row["output"]))
@@ -305,6 +419,7 @@ class _Prepared:
     code: tracking.Code | None
     environment: tracking.Environment
     machine: tracking.Machine
+    cells: bytes | None = None
 
 
 def _prepared(
@@ -318,18 +433,29 @@ def _prepared(
 ) -> _Prepared:
     project = _project(pipeline, root)
     planned = plan_run(pipeline, params, project, seed=seed)
+    for name in {name for one in planned.plan.steps for name in one.secrets}:
+        if not has_secret(ws.settings, name):
+            raise missing(ws.settings, name)
     if project is not None:
         code = capture(ws, project, planned.plan.entry.partition(":")[0], known=code)
     pins = {name: source.pin(ws) for name, source in planned.graph.sources.items()}
     return _Prepared(
-        planned.plan,
+        settled(ws, planned.plan, Path(planned.plan.root)),
         planned.graph,
         planned.sources,
         pins,
         code,
         tracking.capture_environment(ws),
         tracking.machine(),
+        _cells(pipeline, planned.graph),
     )
+
+
+def _cells(pipeline: Pipeline[..., Any], graph: Graph) -> bytes | None:
+    """The text of a notebook's cells that a pipeline comes from; None: it comes from a file."""
+    if pipeline.function.__module__ != "__main__" or not in_notebook():
+        return None
+    return text_of_cells([pipeline.function, *(node.step.function for node in graph.nodes)]).encode()
 
 
 def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
@@ -344,13 +470,28 @@ def _default_executor(ws: Workspace, *, can_be_imported: bool) -> Executor:
     return Processes(resources=resources_of(ws.settings.resources)) if can_be_imported else Inline()
 
 
-def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str, lease_s: float) -> None:
+def _begin(
+    ws: Workspace,
+    tx: Tx,
+    run_id: str,
+    begun: _Prepared,
+    *,
+    reason: str,
+    lease_s: float,
+    worker: str | None = None,
+    parent: str | None = None,
+) -> bool:
+    """Write a run down; False when another process was quicker with the same id."""
     plan = begun.plan
+    tx.lock(run_id)
+    if store.has_run(tx.connection, run_id):
+        return False
     tracking.start_run_in(
         ws,
         tx,
         experiment=plan.pipeline,
         kind="pipeline" if plan.repeats is None else "rerun",
+        parent=parent,
         code=begun.code,
         environment=begun.environment,
         params=plan.params,
@@ -370,7 +511,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
         "code": begun.code.digest if begun.code else None,
         "environment": begun.environment.digest,
         "token": 1,
-        "worker": here(),
+        "worker": worker or here(),
         "lease_until": lease_end(tx.wall(), lease_s),
         "started_at": ws.now(),
     }
@@ -379,6 +520,7 @@ def _begin(ws: Workspace, tx: Tx, run_id: str, begun: _Prepared, *, reason: str,
         link(tx, Node(pinned.kind, pinned.ref), Node("run", run_id), role=name[:60], at=ws.now())
     if plan.repeats is not None:
         link(tx, Node("run", plan.repeats), Node("run", run_id), role=REPEATED, at=ws.now())
+    return True
 
 
 def _seed_tag(plan: Plan) -> dict[str, str]:
@@ -411,6 +553,12 @@ def _take(
     store.update_run(tx, run_id, {**values, "lease_until": lease_end(now, lease_s)})
 
 
-def _is_known(ws: Workspace, run_id: str) -> bool:
+def _under(ws: Workspace, run_id: str, *, token: int) -> PipelineRun:
+    """A run under the token that this process took; whoever took it over since has a higher one, which is not ours."""
+    return replace(pipeline_run(ws, run_id), token=token)
+
+
+def is_known(ws: Workspace, run_id: str) -> bool:
+    """Whether there is a run of this id."""
     with ws.read() as connection:
-        return store.run_by_id(connection, run_id) is not None
+        return store.has_run(connection, run_id)

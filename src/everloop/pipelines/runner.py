@@ -26,6 +26,8 @@ from everloop.pipelines.plan import PlannedStep, cache_key, key_parts
 from everloop.pipelines.records import OnProgress, Pinned, Progress, ProgressKind, StepRun, Stored
 from everloop.pipelines.results import Results
 from everloop.pipelines.seeds import step_seed
+from everloop.pipelines.step_environments import environment_of, to_be_built
+from everloop.pipelines.touched import told
 from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
@@ -42,8 +44,23 @@ class _End:
     ended: Ended
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a run one process does when others do the rest: one attempt at one step, and nothing that follows.
+
+    `items` are the calls of a map that it makes; None: those that nobody made, then it gathers them. No `step`: it only
+    writes down what turned out to be skipped.
+    """
+
+    step: str = ""
+    items: frozenset[int] | None = None
+
+
 class Runner:
-    """Carries out one plan under one token. `outputs` and `made` fill with the results and who made them, by node."""
+    """Carries out one plan under one token, or a part of it.
+
+    `outputs` and `made` fill with the results and who made them, by node.
+    """
 
     def __init__(
         self,
@@ -55,13 +72,15 @@ class Runner:
         pins: Mapping[str, Pinned],
         attempts: Sequence[StepRun],
         on_progress: OnProgress | None,
+        part: Part | None = None,
     ) -> None:
         self._journal = journal
+        self._part = part
         self._work = work
         self._executor = executor
         self._environment = environment
         self._results = Results(journal.ws.blobs, work.scratch)
-        self._flow = Flow(work.plan, self._results)
+        self._flow = Flow(work.plan, self._results, part=None if part is None else part.step)
         self.outputs, self.made = self._flow.outputs, self._flow.made
         self._pins = pins
         self._on_progress = on_progress
@@ -80,12 +99,24 @@ class Runner:
         self._is_pausing = False
         self._found: list[Begun] = []  # taken from the cache: to be written down
         self._anyway: set[str] = set()  # begun though the run has failed
+        self._touching: set[str] = (
+            set()
+        )  # steps of which it was told that they touch what they do not declare
         self._closed: list[_End] = []  # what ended without being run by the executor
         self._expects_hits = True
         self._take_over(attempts)
         self.total = len(self._steps)
         self.told = self._flow.settled  # steps of which it was told that they ended
         self._flow.arrange()
+        self.is_retried = False  # whether an attempt failed and is for the outside engine to repeat
+        self._comes_late = False
+        if part is not None:
+            self._look_back(part)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether there is anything to do now."""
+        return bool(self._flow.ready or self._flow.skipped or self._comes_late)
 
     @property
     def error(self) -> str | None:
@@ -107,7 +138,7 @@ class Runner:
             Another process took the run over, or it was cancelled.
         """
         self._repair()
-        ended: list[_End] = []
+        ended = self._adopt()
         while True:
             begun = self._wind_up() if self.error else [] if self._is_pausing else self._next()
             known: dict[str, tuple[str, Stored]] = {}
@@ -137,6 +168,38 @@ class Runner:
         self._is_pausing = True
         self._told.set()
 
+    def check_complete(self) -> None:
+        """A run that is ended before all its steps were run has failed."""
+        left = [name for name in self._steps if not self._flow.is_settled(name)]
+        if left and not self._errors:
+            more = f", and neither was {', '.join(left[1:])}" if left[1:] else ""
+            self._errors[left[0]] = f"it was not run before the run was ended{more}."
+
+    def _look_back(self, part: Part) -> None:
+        """Count on where other processes of the run failed. A step that always runs may come late: after a failure."""
+        self._failures.update(one.node for one in self._earlier if one.state == "failed")
+        last = {one.node: one for one in self._earlier}
+        failed = {
+            one.node.rpartition("[")[0] if one.is_call else one.node: one.error or ""
+            for one in last.values()
+            if one.state == "failed" and one.output is None
+        }
+        left = {name: error for name, error in failed.items() if not self._flow.is_settled(name)}
+        step = self._steps.get(part.step)
+        self._comes_late = step is not None and step.always and not self.can_begin and bool(left)
+        if step is None or self._comes_late:
+            self._errors.update(left)
+
+    def _adopt(self) -> list[_End]:
+        """Go on with a map that another process has opened; gives what ended with that."""
+        opened = [one for one in self._earlier if one.state == "running" and not one.is_call]
+        for one in opened if self._part is not None else ():
+            if self._flow.ready and self._flow.ready[0].name == one.node:
+                step = self._flow.ready.popleft()
+                self._fan_out(Begun(step, one.attempt, one.key, one.parts, id=one.id))
+        ended, self._closed = self._closed, []
+        return ended
+
     def _take_over(self, attempts: Sequence[StepRun]) -> None:
         """Take over what earlier runners of the run settled."""
         for one in attempts:
@@ -165,7 +228,9 @@ class Runner:
             while len(begun) < _BATCH and (step := self._next_step(room)) is not None:
                 one = self._prepared(step)
                 if one.look and one.key and self._expects_hits and connection is not None:
-                    one = self._from_cache(one, store.made_under(connection, one.key))
+                    one = self._from_cache(
+                        one, store.made_under(connection, one.key, since=one.since(self._journal.ws.now()))
+                    )
                 begun.append(one)
                 if one.cached is None:
                     room.take(step)
@@ -173,10 +238,12 @@ class Runner:
 
     def _wind_up(self) -> list[Begun]:
         """The run has failed: when nothing runs any more, the next of the steps that always run."""
-        if self._running or self._closed:
+        if self._running or self._closed or (self._part is not None and not self._comes_late):
             return []
         for step in self._work.plan.steps:
             is_left = step.always and not self._flow.is_settled(step.name) and step.name not in self._anyway
+            if self._part is not None and step.name != self._part.step:
+                continue
             if is_left and self._flow.holds(step):
                 self._anyway.add(step.name)
                 return [self._prepared(step)]
@@ -215,12 +282,14 @@ class Runner:
             other = {True: ("otherwise",), False: ("then",), None: ("then", "otherwise")}[is_met]
             bindings = {key: one for key, one in step.bindings.items() if key not in other}
             step = replace(step, bindings=bindings)
+        own = environment_of(self._journal.ws, self._work.plan, step)
         parts = key_parts(
             step,
-            environment=self._environment,
+            environment=self._environment if own is None else own.digest,
             outputs=self.outputs,
             pins=self._pins,
             seed=self._work.plan.seed,
+            lock=None if step.environment is None else self._work.plan.locks[step.environment],
         )
         key = cache_key(parts) if self._work.plan.repeats is None else None
         return Begun(step, self._attempts[step.name], key, parts, look=step.cache)
@@ -248,6 +317,8 @@ class Runner:
             self._tell("step_skipped" if one.is_skipped else "step_cached", one)
             return
         self._tell("step_started", one)
+        if said := to_be_built(self._journal.ws, self._work.plan, one.step):
+            self._tell("environment_built", one, message=said)
         if one.step.over is not None:
             self._fan_out(one)
         elif not (one.step.is_choice and self._chose(one)):
@@ -284,7 +355,7 @@ class Runner:
         except Invalid as error:
             self._close(one, str(error), seconds=0.0)
             return
-        fan = Fan(one, items)
+        fan = Fan(one, items, only=None if self._part is None else self._part.items)
         self.total += len(fan.results)
         fan.take_over(self._known_calls)
         self.told += len(fan.results) - fan.left
@@ -371,14 +442,17 @@ class Runner:
             output = None if is_retried else self._given_up(one, error)
             self._end_failed(fan)
             kind: ProgressKind = "step_retried" if is_retried else "step_failed"
-            return _End(one, kind, Ended(one.id, output, outcome.seconds, error, log))
+            ended = Ended(one.id, output, outcome.seconds, error, log, touched=outcome.touched)
+            return _End(one, kind, ended)
         model = None
         if stored.metrics and not self._is_passed_on(one, stored):
             model = TrackedModel(new_id("run"), self._work.plan.pipeline, one.step.label)
         self._finished(one.step.name, stored, one.id)
         self._end_failed(fan)
         is_anyway = one.step.name in self._anyway
-        ended = Ended(one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway)
+        ended = Ended(
+            one.id, stored, outcome.seconds, None, log, model, anyway=is_anyway, touched=outcome.touched
+        )
         return _End(one, "step_done", ended)
 
     def _is_passed_on(self, one: Begun, stored: Stored) -> bool:
@@ -393,13 +467,16 @@ class Runner:
         failures = self._failures[one.step.name]
         if outcome.is_final or failures > one.step.retries or self.error:
             return False
+        if self._part is not None:
+            self.is_retried = True
+            return True
         due_s = clock.elapsed_s() + one.step.back_off_s * 2 ** (failures - 1)
         heapq.heappush(self._retries, (due_s, self._failures.total(), one.step))
         return True
 
     def _end_failed(self, fan: Fan | None) -> None:
         """A map of which calls failed ends as soon as none of the others runs any more."""
-        if fan is not None and fan.failed and not fan.running:
+        if fan is not None and fan.failed and not fan.running and fan.only is None:
             self._close(fan.begun, fan.failure(), seconds=clock.elapsed_s() - fan.begun_s)
 
     def _committed(self, end: _End) -> None:
@@ -410,6 +487,10 @@ class Runner:
             )
         message = (end.ended.error or "").strip().rpartition("\n")[2]
         self._tell(end.kind, end.begun, seconds=end.ended.seconds, message=message)
+        name = end.begun.step.name.partition("[")[0]
+        if end.ended.touched and end.begun.step.cache and name not in self._touching:
+            self._touching.add(name)
+            self._tell("step_touched", end.begun, message=told(name, end.ended.touched))
 
     def _repair(self) -> None:
         """Do again what a kill may have cut off behind a commit."""

@@ -14,6 +14,7 @@ from everloop.pipelines.tracing import Pipeline
 if TYPE_CHECKING:
     from everloop.pipelines.plan import Plan
     from everloop.pipelines.project import Project
+    from everloop.pipelines.records import PipelineRun
     from everloop.tracking import Code
     from everloop.workspace import Workspace
 
@@ -53,6 +54,17 @@ def check_out(ws: Workspace, code: str) -> Path:
     from everloop import tracking  # noqa: PLC0415  (as above)
 
     return tracking.check_out(ws, code, ws.home.absolute() / "code" / code)
+
+
+def entry_file(ws: Workspace, run: PipelineRun) -> Path:
+    """The file of a run's pipeline, in the snapshot of the code that it runs from. Raises NotFound."""
+    module = run.entry.partition(":")[0].replace(".", "/")
+    for name in () if run.code is None else run.plan["folders"]:
+        folder = check_out(ws, run.code or "") / str(name)
+        for place in (folder / f"{module}.py", folder / module / "__init__.py"):
+            if place.is_file():
+                return place
+    raise NotFound(f"run {run.id} began without the file of {run.entry}. Run the pipeline from a file.")
 
 
 def use(code: Path, *, root: Path, folders: Sequence[str]) -> None:

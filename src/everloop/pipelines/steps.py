@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from everloop.errors import Invalid
 from everloop.pipelines.admission import asked_for
 from everloop.pipelines.records import Source
+from everloop.pipelines.secret_names import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +63,11 @@ class Step(Generic[P, R]):
     resources
         What it takes of the machine while it runs, by name: `cpus` above one, `memory_gb`, `gpus` and others of the
         machine's own. It waits until that is free. One that uses more memory than it asked for is killed.
+    cache_for_s
+        How old, in seconds of domain time, a result may be to be reused; None: of any age.
+    environment
+        A lock file, seen from the project's folder, such as `locks/torch.txt`: the step runs in a Python of its own with
+        the packages that it names. None: with what is installed for the run.
     """
 
     function: Callable[P, R]
@@ -73,6 +79,8 @@ class Step(Generic[P, R]):
     optional: bool = False
     always: bool = False
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    environment: str | None = None
+    cache_for_s: float | None = None
     signature: inspect.Signature = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -157,6 +165,11 @@ class Step(Generic[P, R]):
 
     def _refuse_declarations(self, values: list[Any]) -> None:
         for value in values:
+            if isinstance(value, Secret):
+                raise Invalid(
+                    f"step {self.name} was called outside a pipeline with {value!r}, which has no value by itself. Give it a "
+                    "text, or call the step in a pipeline's body and run that."
+                )
             if isinstance(value, Source):
                 raise Invalid(
                     f"step {self.name} was called outside a pipeline with the declaration {value.name!r}, which has no "
@@ -180,6 +193,8 @@ def step(
     memory_gb: float | None = None,
     gpus: int = 0,
     resources: Mapping[str, float] | None = None,
+    environment: str | None = None,
+    cache_for_s: float | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -196,6 +211,8 @@ def step(
     memory_gb: float | None = None,
     gpus: int = 0,
     resources: Mapping[str, float] | None = None,
+    environment: str | None = None,
+    cache_for_s: float | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step; see `Step` for the options.
 
@@ -218,6 +235,8 @@ def step(
             optional=optional,
             always=always,
             resources=asked_for(plain.__name__, cpus=cpus, memory_gb=memory_gb, gpus=gpus, others=resources),
+            environment=environment,
+            cache_for_s=cache_for_s,
         )
 
     return make if function is None else make(function)
@@ -237,9 +256,20 @@ def _check(made: Step[..., Any]) -> None:
             f"step {function.__name__} has retries={made.retries} and back_off_s={made.back_off_s}; "
             "both are zero or more."
         )
+    if made.cache_for_s is not None and not (made.cache and made.cache_for_s > 0):
+        raise Invalid(
+            f"step {function.__name__} has cache_for_s={made.cache_for_s} and cache={made.cache}; give seconds above zero to a "
+            "step whose results may be reused."
+        )
     if made.timeout_s is not None and made.timeout_s <= 0:
         raise Invalid(
             f"step {function.__name__} has timeout_s={made.timeout_s}; give seconds above zero, or None."
+        )
+    lock = made.environment
+    if lock is not None and (not lock or lock.startswith("/") or ".." in lock.split("/")):
+        raise Invalid(
+            f"step {function.__name__} has environment={lock!r}; that is a lock file in the project's folder, seen from it, such "
+            "as locks/torch.txt. Move it there."
         )
     errors: Any = made.retry_on
     if errors is not None and not (

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from everloop.errors import Invalid
+from everloop.pipelines.annotations import can_fit, hints_of, told
 from everloop.pipelines.canonical import literal
 from everloop.pipelines.graph import (
     Binding,
@@ -24,9 +25,12 @@ from everloop.pipelines.graph import (
     Mapped,
     Node,
     Output,
+    Reference,
     leaves_of,
 )
+from everloop.pipelines.parameters import check
 from everloop.pipelines.records import Source
+from everloop.pipelines.secret_names import Secret
 from everloop.pipelines.steps import Step, recorder
 
 P = ParamSpec("P")
@@ -104,13 +108,28 @@ class Trace:
         self._within = ""
         self._guards: tuple[Guard, ...] = ()
         self._guards_of: dict[str, tuple[Guard, ...]] = {}
+        self._gives: dict[str, Any] = {}  # by node how its result is annotated, None where it is not
 
     def record(self, step: Step[..., Any], arguments: dict[str, Any], *, over: str | None = None) -> Traced:
         bindings: dict[str, Binding] = {}
         for key, value in arguments.items():
             where = f"{step.name}({key}=)"
             bindings[key] = self._each(value, where) if key == over else self._bind(value, where)
-        return self._add(step, bindings)
+            if isinstance(value, Traced):
+                self._check_fit(value, step, key, is_mapped=key == over)
+        return self._add(step, bindings, gives=list if over is not None else hints_of(step).get("return"))
+
+    def _check_fit(self, value: Traced, step: Step[..., Any], key: str, *, is_mapped: bool) -> None:
+        """Refuse what a step makes where another can take it in no case, by what both are annotated with."""
+        gives, takes = self._gives.get(value._node), hints_of(step).get(key)
+        if is_mapped:
+            takes = list if takes is None else list[takes]  # type: ignore[valid-type]  # made while tracing
+        if can_fit(gives, takes):
+            return
+        raise Invalid(
+            f"{step.name}({key}=) in pipeline {self.name} takes {told(takes)} and got {value!r}, which gives {told(gives)}. "
+            "Connect another result, or correct the annotation that is wrong."
+        )
 
     def choose(
         self,
@@ -154,17 +173,18 @@ class Trace:
         finally:
             self._guards = before
 
-    def _add(self, step: Step[..., Any], bindings: dict[str, Binding]) -> Traced:
+    def _add(self, step: Step[..., Any], bindings: dict[str, Binding], *, gives: Any = None) -> Traced:
         name = self._names.new(self._within + step.name)
         self._nodes.append(Node(name, step, MappingProxyType(bindings), self._guards))
         self._guards_of[name] = self._guards
+        self._gives[name] = gives
         return Traced(name, self)
 
     def finish(self, result: object) -> Graph:
         output = self._bind(result, "the pipeline's result")
-        if any(isinstance(leaf, Declared) for leaf in leaves_of(output)):
+        if any(isinstance(leaf, Declared | Reference) for leaf in leaves_of(output)):
             raise Invalid(
-                f"pipeline {self.name} returns a declared input itself; it returns what a step makes. Pass it through a step."
+                f"pipeline {self.name} returns a declared input itself, or a secret; it returns what a step makes. Pass it through a step."
             )
         if not self._nodes:
             raise Invalid(
@@ -175,6 +195,8 @@ class Trace:
     def _bind(self, value: Any, where: str) -> Binding:
         if isinstance(value, Traced):
             return self._output(value, where)
+        if isinstance(value, Secret):
+            return Reference(value.name)
         if isinstance(value, Source):
             return Declared(self._source_name(value))
         if type(value) in (list, tuple):
@@ -250,8 +272,24 @@ class Pipeline(Generic[P, R]):
         tracing = recorder.get()
         if not isinstance(tracing, Trace):
             return self.function(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise Invalid(
+                f"pipeline {self.name} was called wrongly in pipeline {tracing.name}: {error}. Its signature is "
+                f"{self.name}{self.signature}."
+            ) from error
+        bound.apply_defaults()
+        self._check(bound.arguments)
         with tracing.inside(self.name):
             return self.function(*args, **kwargs)
+
+    def map(self, *_items: Any, **_same: Any) -> NoReturn:
+        """A pipeline is not mapped."""
+        raise Invalid(
+            f"pipeline {self.name} was mapped; only a step is called once for each item of a list that is not known yet. Map "
+            "its steps one after the other, or call it in a loop over a list that is written in the body."
+        )
 
     def trace(self, params: Mapping[str, Any] | None = None) -> Graph:
         """The graph of this pipeline with these parameters.
@@ -259,20 +297,24 @@ class Pipeline(Generic[P, R]):
         Raises
         ------
         Invalid
-            A parameter is unknown, missing or of another type than annotated, or the body does what only a step can.
+            A parameter is unknown, missing, of another type than annotated or out of its range, or the body does what only a step can.
         """
         trace = Trace(self.name)
         token = recorder.set(trace)
         try:
             return trace.finish(self.function(**self._parameters(params or {})))  # type: ignore[call-arg]  # checked there
+        except RecursionError as error:
+            raise Invalid(
+                f"the body of pipeline {self.name} calls itself, or gives a step a value that holds itself, without an end; a "
+                "graph of steps has no circle. Let a parameter end it, or loop inside a step."
+            ) from error
         finally:
             recorder.reset(token)
 
     def _parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        for name, value in given.items():
+        for name in given:
             if name not in self.signature.parameters:
                 raise Invalid(f"pipeline {self.name} has no parameter {name!r}. {self._listed(name)}")
-            _check_type(self.name, name, value, self.signature.parameters[name].annotation)
         missing = [
             name
             for name, parameter in self.signature.parameters.items()
@@ -280,7 +322,19 @@ class Pipeline(Generic[P, R]):
         ]
         if missing:
             raise Invalid(f"pipeline {self.name} needs the parameter {missing[0]!r}. {self._listed()}")
+        bound = self.signature.bind_partial(**given)
+        bound.apply_defaults()
+        self._check(bound.arguments)
         return dict(given)
+
+    def _check(self, arguments: Mapping[str, Any]) -> None:
+        """Check what is known before anything runs; a stand-in for a result, a declared input or a secret is not."""
+        known = {
+            name: value
+            for name, value in arguments.items()
+            if not isinstance(value, Traced | Source | Secret)
+        }
+        check(self.name, self.function, known)
 
     def _listed(self, name: str = "") -> str:
         near = difflib.get_close_matches(name, self.signature.parameters, n=1)
@@ -325,18 +379,3 @@ class _Names:
             found = f"{name}-{self._uses[name] + 1}"
         self._taken.add(found)
         return found
-
-
-_NUMBERS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-
-
-def _check_type(pipeline: str, name: str, value: object, annotation: object) -> None:
-    """Refuse a value that is plainly not of the annotated type; only the four simple types are looked at."""
-    word = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    allowed = _NUMBERS.get(str(word))
-    if allowed is None or type(value) in allowed:
-        return
-    raise Invalid(
-        f"pipeline {pipeline} takes {name} as {word} and got {value!r}, which is {type(value).__name__}. "
-        f"Give it a value of type {word}."
-    )

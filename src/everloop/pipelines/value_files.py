@@ -1,7 +1,7 @@
 """Values as folders of files, each kind in its own form; the same value gives the same bytes.
 
 A folder holds `value.json`, which says the kind and what is small, and the files that it speaks of. Pickle is not
-among the forms: what is read back must not be able to run code.
+among the forms, unless a project declares it for a type of its own: what is read back must not be able to run code.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import is_json
 from everloop.pipelines.model_files import read_model, write_model
+from everloop.pipelines.serializers import read_with, serializer_of, write_with
 from everloop.pipelines.values import Model, Split, Table
 
 _NOTE = "value.json"
@@ -36,7 +37,7 @@ class _Form:
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a value: json, table, split, model, array, scalar, bytes or path.
+    """The kind of a value: json, table, split, model, array, scalar, bytes, path, or object and pickle by a serializer.
 
     Raises Invalid for any other type.
     """
@@ -46,7 +47,7 @@ def kind_of(value: Any) -> str:
     raise Invalid(
         f"a {type(value).__module__}.{type(value).__qualname__} cannot be kept: steps hand on JSON values (with text as keys, "
         "without tuples), tables, splits, models, arrays without objects, bytes, paths, and lists of these; pickle is not used. "
-        "Return one of these."
+        "Return one of these, or declare el.serializer for the type."
     )
 
 
@@ -170,6 +171,23 @@ def _write_path(source: Path, folder: Path) -> Note:
     return {"name": source.name}
 
 
+def _has_serializer(value: Any, *, is_pickle: bool) -> bool:
+    found = serializer_of(value)
+    return found is not None and found.is_pickle == is_pickle
+
+
+def _write_object(value: Any, folder: Path) -> Note:
+    found = serializer_of(value)
+    assert found is not None  # noqa: S101  (it fits)
+    (folder / "content").mkdir()
+    write_with(found, value, folder / "content")
+    return {"type": found.name}
+
+
+def _read_object(note: Note, folder: Path) -> Any:
+    return read_with(note["type"], folder / "content")
+
+
 # In the order in which they are tried.
 _FORMS: dict[str, _Form] = {
     "json": _Form(is_json, _write_json, lambda note, _folder: note["value"]),
@@ -198,4 +216,6 @@ _FORMS: dict[str, _Form] = {
         _write_path,
         lambda note, folder: folder / "content" / note["name"],
     ),
+    "object": _Form(lambda value: _has_serializer(value, is_pickle=False), _write_object, _read_object),
+    "pickle": _Form(lambda value: _has_serializer(value, is_pickle=True), _write_object, _read_object),
 }

@@ -14,6 +14,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from everloop.errors import Invalid
+from everloop.pipelines.rendering import facts as facts_shown
 from everloop.serving import IMAGE_STARTS, Field, FieldType, Signature
 
 Table = pa.Table
@@ -81,6 +82,15 @@ class Split:
     def columns(self) -> tuple[str, ...]:
         """The columns of x in their order: inputs, then features."""
         return self.inputs + self.features
+
+    def _repr_html_(self) -> str:
+        told = {
+            "train": f"{self.train.num_rows:,} rows",
+            "test": f"{self.test.num_rows:,} rows",
+            "label": self.label,
+        }
+        more = {"inputs": ", ".join(self.inputs), "features": ", ".join(self.features), "by": self.group}
+        return facts_shown("Split", {**told, **more})
 
     def position(self, name: str) -> int:
         """The position of a column in x, for scikit-learn's ColumnTransformer.
@@ -159,6 +169,17 @@ class Model:
             Its file holds types that are not audited.
         """
         return self.load()
+
+    def _repr_html_(self) -> str:
+        signature = {
+            "columns": ", ".join(one.name for one in self.signature.inputs),
+            "features": ", ".join(self.features),
+        }
+        classes = {
+            "classes": ", ".join(self.classes or ()),
+            "tested on": f"{self.evaluation.num_rows:,} rows",
+        }
+        return facts_shown("Model", {**self.metrics, **signature, **classes})
 
     @property
     def features(self) -> tuple[str, ...]:

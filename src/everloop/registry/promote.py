@@ -157,5 +157,5 @@ def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
     if event.kind == "stage":
         message = f"{event.ref or f'no version of {event.model}'} is in {event.name}"
         payload = {"stage": event.name, "number": event.number}
-        events.emit(ws, tx, "registry.promoted", node, message=message, payload=payload)
+        events.emit(ws, tx, "registry.promoted", node, message=message, payload=payload, topic=event.model)
     return event

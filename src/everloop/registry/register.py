@@ -131,9 +131,8 @@ def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVe
     for source, role in _sources(version):
         link(tx, source, node, role=role, at=version.created_at)
     audit(ws, tx, "registry.register", node, after={"digest": version.digest}, run=version.run)
-    events.emit(
-        ws, tx, "registry.registered", node, message=f"{version.ref} was registered by {version.author}"
-    )
+    message = f"{version.ref} was registered by {version.author}"
+    events.emit(ws, tx, "registry.registered", node, message=message, topic=version.model)
     return version
 
 

@@ -72,7 +72,8 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     audit(
         ws, tx, "registry.release", node, after={"digest": version.digest}, version=version.ref, waived=waived
     )
-    events.emit(ws, tx, "registry.released", node, message=f"{version.ref} was released by {ws.actor}")
+    message = f"{version.ref} was released by {ws.actor}"
+    events.emit(ws, tx, "registry.released", node, message=message, topic=version.model)
     return made
 
 

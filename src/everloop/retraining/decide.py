@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from everloop import data, events, feedback, jobs, labels, monitoring
+from everloop import events, jobs
 from everloop.errors import NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, link
-from everloop.monitoring import FindingKind
 from everloop.retraining import store
-from everloop.retraining.conditions import (
-    Alarmed,
-    Arrived,
-    Condition,
-    Contradicted,
-    Drifted,
-    Evidence,
-    Found,
-    Labelled,
-    Single,
-    from_value,
-    holds,
-    in_words,
-    singles_of,
-    to_value,
-)
+from everloop.retraining.conditions import Condition, Evidence, from_value, holds, in_words, to_value
+from everloop.retraining.evidence import LATE, as_json, evidence_of, used_in
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -38,12 +24,16 @@ TRAIN = "train"  # the kind of job that a decision puts
 
 @dataclass(frozen=True)
 class Policy:
-    """When one model is trained again beyond its schedule. `condition` None: by schedule alone."""
+    """When one model is trained again beyond its schedule. `condition` None: by schedule alone.
+
+    The jobs that it puts count against the limit of their `lane`.
+    """
 
     model: str
     condition: Condition | None
     cooldown: timedelta
     since: datetime
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class Decision:
 
 
 def set_policy(
-    ws: Workspace, tx: Tx, model: str, *, condition: Condition | None, cooldown: timedelta
+    ws: Workspace, tx: Tx, model: str, *, condition: Condition | None, cooldown: timedelta, lane: str = ""
 ) -> None:
     """Create or change a model's policy."""
     values = {
@@ -78,8 +68,14 @@ def set_policy(
         "condition": None if condition is None else to_value(condition),
         "cooldown_s": int(cooldown.total_seconds()),
         "since": ws.now(),
+        "lane": lane,
     }
     store.upsert_policy(tx, values)
+
+
+def keep_policies(tx: Tx, models: Sequence[str]) -> list[str]:
+    """Forget the policies of all models but these and return the names of those."""
+    return store.drop_policies(tx, but=models)
 
 
 def policies(ws: Workspace) -> list[Policy]:
@@ -91,6 +87,7 @@ def policies(ws: Workspace) -> list[Policy]:
             None if row.condition is None else from_value(row.condition),
             timedelta(seconds=row.cooldown_s),
             row.since,
+            row.lane,
         )
         for row in rows
     ]
@@ -140,12 +137,22 @@ def decide(
 
 
 @dataclass(frozen=True)
+class Armed:
+    """One condition of a policy and how far it is: `count` of what it `needs` were found."""
+
+    words: str
+    count: int
+    needs: int
+
+
+@dataclass(frozen=True)
 class Outlook:
-    """What a policy says now, and since when its evidence counts."""
+    """What a policy says now, since when its evidence counts, and how far each of its conditions is."""
 
     model: str
     verdict: Verdict
     since: datetime
+    conditions: tuple[Armed, ...]
 
 
 @dataclass(frozen=True)
@@ -161,10 +168,19 @@ def outlook(ws: Workspace) -> list[Outlook]:
     """What every policy with a condition says now, without acting on it."""
     weighed = [(policy, _weigh(ws, policy)) for policy in policies(ws)]
     return [
-        Outlook(policy.model, one.verdict, one.last_at or policy.since)
+        Outlook(policy.model, one.verdict, one.last_at or policy.since, armed(one.evidence))
         for policy, one in weighed
         if one is not None
     ]
+
+
+def armed(evidence: Evidence) -> tuple[Armed, ...]:
+    """How far each condition is by what was found."""
+    found = (
+        Armed(in_words(one, evidence), each.count, int(getattr(one, "at_least", 1)))
+        for one, each in evidence.items()
+    )
+    return tuple(sorted(found, key=lambda one: one.words))
 
 
 def wants_training(ws: Workspace) -> bool:
@@ -185,33 +201,10 @@ def _weigh(ws: Workspace, policy: Policy) -> _Weighed | None:
         return None
     with ws.read() as connection:
         last_at = store.last_decision_at(connection, policy.model)
-    since = last_at or policy.since
-    evidence = {one: _found(ws, one, since=since) for one in singles_of(policy.condition)}
+        used = used_in(store.evidence_since(connection, policy.model, (last_at or policy.since) - LATE))
+    evidence = evidence_of(ws, policy.condition, created=policy.since, last_at=last_at, used=used)
     verdict = decide(policy.condition, evidence, now=ws.now(), last_at=last_at, cooldown=policy.cooldown)
     return _Weighed(verdict, evidence, last_at)
-
-
-_DRIFT: tuple[FindingKind, ...] = ("input_drift", "prediction_drift")
-_ALARMS: tuple[FindingKind, ...] = ("accuracy", "latency", "errors", "kpi")
-
-
-def _found(ws: Workspace, condition: Single, *, since: datetime) -> Found:
-    match condition:
-        case Drifted(endpoint):
-            return _findings(ws, endpoint, _DRIFT, since=since)
-        case Alarmed(endpoint):
-            return _findings(ws, endpoint, _ALARMS, since=since)
-        case Contradicted(endpoint):
-            return Found(feedback.contradictions(ws, endpoint, start=since, end=ws.now()).contradicted)
-        case Labelled(label_set):
-            return Found(labels.count_labelled(ws, label_set, since=since))
-        case Arrived(dataset):
-            return Found(data.count_arrived(ws, dataset, since=since))
-
-
-def _findings(ws: Workspace, endpoint: str, kinds: tuple[FindingKind, ...], *, since: datetime) -> Found:
-    found = monitoring.findings(ws, endpoint, kinds=kinds, since=since)
-    return Found(len(found), tuple(finding.id for finding in found))
 
 
 def _decision(row: sa.Row[Any]) -> Decision:
@@ -248,20 +241,16 @@ def _start(
         {"model": policy.model, "decision": decision_id},
         reason=verdict.reason,
         once_key=decision_id,
+        lane=policy.lane,
     )
-    known = {
-        f"{type(one).__name__.lower()} {next(iter(vars(one).values()))}": {
-            "count": found.count,
-            "findings": list(found.findings),
-        }
-        for one, found in evidence.items()
-    }
+    known = as_json(evidence)
     decision = Decision(decision_id, policy.model, ws.now(), verdict.reason, known, job)
     store.insert_decision(tx, asdict(decision))
     node = Node("retraining", decision_id)
     for one in evidence.values():
         for finding in one.findings:
-            link(tx, Node("finding", finding), node, role="reason", at=ws.now())
+            if finding.startswith("find_"):
+                link(tx, Node("finding", finding), node, role="reason", at=ws.now())
     link(tx, node, Node("job", job), role="started", at=ws.now())
     message = f"Retraining {policy.model}: {verdict.reason}"
     events.emit(

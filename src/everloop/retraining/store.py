@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ policies = sa.Table(
     sa.Column("condition", Json),
     sa.Column("cooldown_s", sa.BigInteger, nullable=False),
     sa.Column("since", Utc, nullable=False),
+    sa.Column("lane", sa.String(120), nullable=False, server_default=""),
 )
 
 decisions = sa.Table(
@@ -67,3 +69,16 @@ def last_decision_at(connection: Connection, model: str) -> datetime | None:
         sa.select(decisions.c.at).where(decisions.c.model == model).order_by(decisions.c.at.desc()).limit(1)
     ).scalar()
     return at
+
+
+def evidence_since(connection: Connection, model: str, start: datetime) -> list[dict[str, Any]]:
+    """What a model's decisions from a time on were made on."""
+    statement = sa.select(decisions.c.evidence).where(decisions.c.model == model, decisions.c.at >= start)
+    return list(connection.execute(statement).scalars())
+
+
+def drop_policies(tx: Tx, *, but: Sequence[str]) -> list[str]:
+    """Forget the policies of all models but these and return the names of those; their decisions stay."""
+    gone = list(tx.execute(sa.select(policies.c.model).where(policies.c.model.not_in(but))).scalars())
+    tx.execute(sa.delete(policies).where(policies.c.model.in_(gone)))
+    return gone

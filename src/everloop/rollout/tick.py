@@ -224,7 +224,14 @@ def _take_back(
     message = f"Rolled back {rollout.version} on {rollout.endpoint} to {rollout.from_version}: {reason}"
     node = Node("endpoint", rollout.endpoint)
     events.emit(
-        ws, tx, "rollout.rolled_back", node, message=message, level="failed", payload={"rollout": rollout.id}
+        ws,
+        tx,
+        "rollout.rolled_back",
+        node,
+        message=message,
+        level="failed",
+        payload={"rollout": rollout.id},
+        topic=rollout.endpoint,
     )
     return store.newest_events(tx.connection, rollout=rollout.id, limit=1)[0]
 

@@ -22,7 +22,7 @@ from everloop.tracking.lifecycle import (
     start_run_in,
 )
 from everloop.tracking.measurements import log_metrics, log_params, log_points, log_tags, metric_history
-from everloop.tracking.rebuilding import rebuild
+from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
     Artifact,
@@ -37,6 +37,7 @@ from everloop.tracking.records import (
 )
 from everloop.tracking.software import capture_environment, environment, installed, keep_environment
 from everloop.tracking.source_code import capture_code, check_out, code
+from everloop.tracking.wheels import Wheels, drop_wheels, keep_wheels, kept_wheels
 
 __all__ = [
     "DEFAULT_EXPERIMENT",
@@ -49,17 +50,23 @@ __all__ = [
     "Run",
     "RunKind",
     "RunStatus",
+    "Wheels",
     "artifacts",
+    "build_locked",
     "capture_code",
     "capture_environment",
     "check_out",
     "code",
+    "drop_wheels",
     "environment",
     "experiments",
     "finish_run",
     "finish_run_in",
     "installed",
     "keep_environment",
+    "keep_wheels",
+    "kept_wheels",
+    "locked_environment",
     "log_artifact",
     "log_artifacts",
     "log_metrics",

@@ -8,6 +8,7 @@ import json
 import platform
 import re
 import sysconfig
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from blake3 import blake3
@@ -58,11 +59,16 @@ def installed() -> Environment:
     packages: dict[str, str] = {}
     editable: set[str] = set()
     for distribution in metadata.distributions():
-        name = _normal(distribution.metadata["Name"] or "")
+        name = normal_name(distribution.metadata["Name"] or "")
         if name and name not in packages:  # the first on the path is the one that is imported
             packages[name] = distribution.version
             if _is_editable(distribution):
                 editable.add(name)
+    return described(packages, editable)
+
+
+def described(packages: Mapping[str, str], editable: Iterable[str] = ()) -> Environment:
+    """This Python with these packages, whether or not they are installed."""
     here = Environment(
         digest="",
         python=platform.python_version(),
@@ -75,7 +81,7 @@ def installed() -> Environment:
     return dataclasses.replace(here, digest=blake3(to_json(content).encode()).hexdigest())
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
     """A package's name as PEP 503 compares them."""
     return re.sub(r"[-_.]+", "-", name).lower()
 

@@ -20,7 +20,7 @@ from everloop.tracking.records import Code
 from everloop.workspace import Workspace
 
 # What a project's own code is made of. Not its configuration: that is where secrets are.
-_SUFFIXES = (".py", ".sql")
+_SUFFIXES = (".py", ".sql", ".golden.json")
 _MAX_FILES = 5_000
 _MAX_DIFF_BYTES = 5_000_000  # beyond that somebody keeps data in git; the list of files is kept instead
 _GIT_TIMEOUT_S = 60
@@ -34,7 +34,7 @@ def capture_code(ws: Workspace, root: Path, files: Iterable[Path] | None = None)
     root
         The project's folder, where the loop file is. Of a git repository only what is below it counts.
     files
-        Files below `root`; None: all .py and .sql files there that git does not ignore, or, outside git, all but
+        Files below `root`; None: all .py, .sql and .golden.json files there that git does not ignore, or, outside git, all but
         those in hidden folders, virtual environments and the workspace.
 
     Raises

@@ -156,9 +156,13 @@ def insert_experiment(tx: Tx, name: str, *, created_at: datetime) -> Experiment:
     return made
 
 
+_INSERT_RUN = sa.insert(run_table)
+_UPDATE_RUN = sa.update(run_table).where(run_table.c.id == sa.bindparam("run_id"))
+
+
 def insert_run(tx: Tx, begun: Run, *, experiment: Experiment) -> None:
     values = {name: value for name, value in vars(begun).items() if name in run_table.c}
-    tx.execute(sa.insert(run_table).values(**{**values, "experiment": experiment.id}))
+    tx.execute(_INSERT_RUN, {**values, "experiment": experiment.id})
 
 
 # Statements of the path that training loops take are built once: building costs several times what running does
@@ -178,7 +182,7 @@ def status_of(tx: Tx, run_id: str) -> str | None:
 
 
 def update_run(tx: Tx, run_id: str, values: Mapping[str, Any]) -> None:
-    tx.execute(sa.update(run_table).where(run_table.c.id == run_id).values(**values))
+    tx.execute(_UPDATE_RUN, {**values, "run_id": run_id})
 
 
 def run_by_id(connection: Connection, run_id: str) -> Run | None:

@@ -149,9 +149,8 @@ def _training(ws: Workspace) -> Stage:
     state, tone = tones.get(last.status, (last.status, "failed"))
     name = pipelines.pipeline_run(ws, last.id).pipeline
     told = f"{name} {'is running' if last.status == 'running' else last.status}"
-    return Stage(
-        "Training", state, tone, told, last.ended_at or last.started_at, upcoming, f"/trace/{last.id}"
-    )
+    at = last.ended_at or last.started_at
+    return Stage("Training", state, tone, told, at, upcoming, f"/pipelines/runs/{last.id}")
 
 
 def _next_training(ws: Workspace) -> str:
@@ -372,7 +371,7 @@ def _place_of_job(ws: Workspace, job: jobs.Job) -> str:
     """The run that a training job made, or the job itself where it failed before."""
     run = job.id.replace("job_", "run_")
     try:
-        return f"/trace/{tracking.run(ws, run).id}"
+        return f"/pipelines/runs/{tracking.run(ws, run).id}"
     except NotFound:
         return f"/api/jobs/{job.id}"
 

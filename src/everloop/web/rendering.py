@@ -34,12 +34,17 @@ def _environment() -> jinja2.Environment:
         words.ago,
         words.count,
         words.duration,
+        words.gist,
+        words.items_with,
+        words.middle_cut,
         words.milliseconds,
         words.number,
         words.percent,
         words.place_of,
         words.said,
+        words.seconds,
         words.short,
+        words.size,
     ):
         made.filters[filter_.__name__] = filter_
     made.filters["path"] = lambda text: quote(str(text), safe="@:/")

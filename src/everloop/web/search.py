@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop import data, monitoring, registry, rollout
+from everloop import data, monitoring, pipelines, registry, rollout
 from everloop.errors import NotFound
 from everloop.web.visits import Moved, Shown, Visit
 from everloop.web.words import place_of
@@ -46,6 +46,11 @@ def _near(visit: Visit, wanted: str) -> list[dict[str, str]]:
         {"kind": "endpoint", "name": one.name, "link": f"/endpoints/{one.name}"}
         for one in rollout.endpoints(ws)
         if wanted in one.name.lower()
+    ]
+    found += [
+        {"kind": "pipeline", "name": name, "link": f"/pipelines/{name}"}
+        for name in pipelines.pipeline_names(ws)
+        if wanted in name.lower()
     ]
     for model in registry.models(ws):
         if wanted.partition("@")[0] in model.name.lower():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from everloop import checks, governance, registry, rollout
+from everloop import governance, registry, rollout
 from everloop.errors import NotFound
+from everloop.web.gate_page import report_shown
 from everloop.web.visits import Shown, Visit
 
 
@@ -20,10 +21,11 @@ def view(visit: Visit) -> Shown:
     return {
         **card,
         "model": model,
-        "waivers": [] if report is None else checks.waivers_of(visit.ws, report.id),
+        "gates": None if report is None else report_shown(visit.ws, report.id),
         "live_on": [one.name for one in live],
         "would_serve": [
             {"endpoint": one.name, "steps": one.canary.steps, "has_live": bool(one.variants)} for one in on
         ],
+        "others_live": sorted({it.version for one in on for it in one.variants} - {ref}),
         "is_author": version.author == visit.principal.name,
     }

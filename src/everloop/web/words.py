@@ -10,6 +10,7 @@ from everloop.errors import Invalid
 from everloop.ids import prefix_of
 
 _DAY_S = 86_400
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 
@@ -81,6 +82,66 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.3g} ms" if value < 1_000 else f"{value / 1_000:.3g} s"
 
 
+def seconds(value: float) -> str:
+    """
+    >>> seconds(0.0), seconds(0.00042), seconds(0.0421), seconds(7.24), seconds(252.0), seconds(9000.0)
+    ('0 s', '0.42 ms', '42 ms', '7.2 s', '4 min 12 s', '2.5 h')
+    """
+    if value == 0:
+        return "0 s"
+    if value < 0.9995:
+        return f"{1_000 * value:.2g} ms" if value < 0.1 else f"{1_000 * value:.0f} ms"
+    if 60 <= value < 3_570:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return duration(timedelta(seconds=value))
+
+
+def size(n: int) -> str:
+    """
+    >>> size(812), size(48_100), size(5_200_000)
+    ('812 bytes', '48.1 kB', '5.2 MB')
+    """
+    for unit, amount in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= amount:
+            return f"{n / amount:.3g} {unit}"
+    return f"{n} bytes"
+
+
+def middle_cut(text: str, most: int) -> str:
+    """A text of at most so many characters, its middle left out: names often differ at their ends.
+
+    >>> middle_cut("extract_features_of_images-12", 20), middle_cut("fit", 20)
+    ('extract_fea…mages-12', 'fit')
+    """
+    if len(text) <= most:
+        return text
+    kept = max(2, most - 1)
+    tail = kept * 2 // 5 + 1
+    return f"{text[: kept - tail]}…{text[-tail:]}"
+
+
+def gist(error: str) -> str:
+    """What an error says without its traceback: the words before it, and the line that names what was raised.
+
+    >>> gist("step fit failed: Traceback (most recent call last):\\n  File ...\\nValueError: no rows")
+    'step fit failed: ValueError: no rows'
+    """
+    before, is_there, trace = error.partition("Traceback (most recent call last)")
+    lines = trace.strip().splitlines()
+    named = [one for one in lines if _RAISED.match(one)]
+    return f"{before}{(named or lines)[-1]}" if is_there else error
+
+
+def items_with(given: dict[str, str], name: str, value: str) -> list[tuple[str, str]]:
+    """What stands in an address, with one of it changed and what is empty left out; another order begins anew.
+
+    >>> items_with({"state": "failed", "order": "", "after": "run_1"}, "order", "longest")
+    [('state', 'failed'), ('order', 'longest')]
+    """
+    changed = {**given, "after": "", name: value}
+    return [(key, one) for key, one in changed.items() if one]
+
+
 def number(value: Any) -> str:
     """A number to four figures; everything else as it is.
 
@@ -138,6 +199,10 @@ def place_of(identifier: str, kind: str = "") -> str | None:
         return f"/rows/{identifier}"
     if identifier.startswith("ro_"):
         return f"/rollouts/{identifier}"
-    if identifier.startswith(("pred_", "run_")) or (is_version and kind in ("", "dataset_version")):
+    if identifier.startswith("run_"):
+        return f"/pipelines/runs/{identifier}"
+    if identifier.startswith("srch_"):
+        return f"/searches/{identifier}"
+    if identifier.startswith("pred_") or (is_version and kind in ("", "dataset_version")):
         return f"/trace/{identifier}"
     return None

@@ -1,6 +1,7 @@
-// Acts that change something: say in words what will happen, ask for a reason, do it through the JSON API.
+// Acts that change something: say in words what will happen, ask for a reason or more, do it through the JSON API.
 const dialog = document.getElementById("confirm");
-const reason = dialog.querySelector("textarea");
+const reason = document.getElementById("confirm-reason");
+const params = document.getElementById("confirm-params");
 const problem = dialog.querySelector("[data-problem]");
 const button = dialog.querySelector("[data-do]");
 let act = null;
@@ -15,9 +16,12 @@ document.addEventListener("click", (event) => {
   button.textContent = act.label;
   button.classList.toggle("harsh", act.kind === "danger");
   problem.hidden = true;
-  reason.value = "";
+  const asks = act.asks.split(" ");
+  for (const part of dialog.querySelectorAll("[data-asked]")) part.hidden = !asks.includes(part.dataset.asked);
+  reason.required = asks.includes("reason");
+  reason.value = params.value = "";
   dialog.showModal();
-  reason.focus();
+  (dialog.querySelector("[data-asked]:not([hidden]) textarea") ?? button).focus();
 });
 
 dialog.querySelector("[data-cancel]").addEventListener("click", () => dialog.close());
@@ -26,7 +30,7 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
   try {
-    await send(act.act, { ...JSON.parse(act.fields), reason: reason.value.trim() });
+    await send(act.act, { ...JSON.parse(act.fields), ...asked() });
     dialog.close();
     location.reload();
   } catch (error) {
@@ -36,6 +40,26 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
     button.disabled = false;
   }
 });
+
+function asked() {
+  const asks = act.asks.split(" ");
+  return {
+    ...(asks.includes("reason") && { reason: reason.value.trim() }),
+    ...(asks.includes("params") && { params: Object.fromEntries(params.value.split("\n").map((line) => line.trim()).filter(Boolean).map(named)) }),
+  };
+}
+
+// NAME=VALUE, as on the command line: a value that is no JSON is a text
+function named(line) {
+  const [name, ...rest] = line.split("=");
+  if (!rest.length) throw new Error(`The line ${line} has no value; write NAME=VALUE, such as c=4.`);
+  const value = rest.join("=").trim();
+  try {
+    return [name.trim(), JSON.parse(value)];
+  } catch {
+    return [name.trim(), value];
+  }
+}
 
 async function send(url, body) {
   let answer;

@@ -1,0 +1,77 @@
+"""Routes of triggers: how far each is, and calls, by somebody with a token or signed with the trigger's secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from everloop import triggers
+from everloop.access import Principal
+from everloop.api.routes import SIGNATURE, Call, Route
+from everloop.triggers import Signed
+from everloop.workspace import Workspace
+
+KEY = "idempotency-key"
+
+
+def signer(
+    ws: Workspace, path: Mapping[str, str], headers: Mapping[str, str], body: bytes
+) -> tuple[Principal, str]:
+    """Whoever holds the trigger's secret, as its webhook."""
+    name = path["name"]
+    given = Signed(headers.get("x-everloop-timestamp", ""), headers[SIGNATURE])
+    key = headers.get(KEY, "")
+    signature = triggers.verify(triggers.secret_of(ws, name), given, trigger=name, key=key, body=body)
+    return Principal(f"webhook:{name}", frozenset({"run"})), signature
+
+
+def list_triggers(call: Call) -> Any:
+    """Triggers: how far each is from firing, and when it last did."""
+    return triggers.standings(call.ws)
+
+
+def list_firings(call: Call) -> Any:
+    """What a trigger started, newest first, with the evidence it was made on."""
+    triggers.find(call.ws, call.path["name"])
+    return triggers.firings(call.ws, call.path["name"], limit=call.limit())
+
+
+def call_trigger(call: Call) -> Any:
+    """Call a trigger: the body is its pipeline's parameters; the header Idempotency-Key makes repetitions one call."""
+    made = triggers.call(
+        call.ws,
+        call.path["name"],
+        call.json(),
+        key=call.headers.get(KEY),
+        signature=call.signature,
+    )
+    job, run = (None, None) if made.firing is None else (made.firing.job, made.firing.run)
+    return {
+        "call": made.call,
+        "firing": None if made.firing is None else made.firing.id,
+        "job": job,
+        "run": run,
+        "waits": made.waits,
+        "is_known": made.is_known,
+    }
+
+
+def pause_trigger(call: Call) -> Any:
+    """Let a trigger fire no more until it is resumed: {reason}."""
+    triggers.pause(call.ws, call.path["name"], reason=str(call.fields("reason")["reason"]))
+    return {"paused": call.path["name"]}
+
+
+def resume_trigger(call: Call) -> Any:
+    """Let a paused trigger go on."""
+    triggers.resume(call.ws, call.path["name"])
+    return {"resumed": call.path["name"]}
+
+
+ROUTES = [
+    Route("GET", "/api/triggers", "see", list_triggers),
+    Route("GET", "/api/triggers/{name}/firings", "see", list_firings),
+    Route("POST", "/api/triggers/{name}", "run", call_trigger, most_bytes=64 << 10, signer=signer),
+    Route("POST", "/api/triggers/{name}/pause", "run", pause_trigger),
+    Route("POST", "/api/triggers/{name}/resume", "run", resume_trigger),
+]

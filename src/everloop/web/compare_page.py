@@ -1,0 +1,105 @@
+"""`/compare?runs=A,B`: what differs between runs, code first, and where their models answer differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop import pipelines, registry, tracking
+from everloop.errors import Invalid
+from everloop.web.visits import Shown, Visit
+from everloop.workspace import Workspace
+
+_MOST = 5  # runs at once
+_CHOICES = 50
+_ROWS = 50
+_DIFF = 400  # lines of one file
+
+
+def view(visit: Visit) -> Shown:
+    """The last run that is named against the first; of those between, the numbers."""
+    given = visit.query.get("runs", "") or ",".join(
+        filter(None, (visit.query.get("before"), visit.query.get("after")))
+    )
+    names = [one.strip() for one in given.split(",") if one.strip()]
+    shown: dict[str, Any] = {
+        "names": names,
+        "choices": pipelines.run_lines(visit.ws, limit=_CHOICES),
+        "found": None,
+    }
+    if len(names) < 2:
+        return shown
+    if len(names) > _MOST:
+        raise Invalid(f"{len(names)} runs are named; a page compares {_MOST} at most. Leave some out.")
+    runs = [tracking.run(visit.ws, _run_of(visit.ws, name)) for name in names]
+    found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)
+    parts = {
+        "code": len(found.code) + bool(found.code_problem),
+        "data": len(found.data),
+        "labels": len(found.labels),
+        "parameters": len(found.parameters),
+        "environment": len(found.environment),
+        "machine": len(found.hardware),
+    }
+    return {
+        **shown,
+        "runs": runs,
+        "found": found,
+        "metrics": _metrics(runs),
+        "files": [_lines(one.path, one.diff) for one in found.code],
+        "same": [name for name, number in parts.items() if not number],
+        "differs": {name: number for name, number in parts.items() if number},
+        "dataset": _dataset(visit.ws, runs[-1]),
+        "most_rows": _ROWS,
+    }
+
+
+def _run_of(ws: Workspace, name: str) -> str:
+    """The run of a version such as category@2; a run's id is itself."""
+    version = registry.version(ws, name) if "@" in name else None
+    if version is not None and version.run is None:
+        raise Invalid(f"{name} was registered without a run; runs are compared. Name another version.")
+    return name if version is None or version.run is None else version.run
+
+
+def _metrics(runs: list[tracking.Run]) -> list[dict[str, Any]]:
+    """Each number of any run: the value in each, on a scale from 0 to the largest, and how far the last is off."""
+    found = []
+    for name in sorted({metric for one in runs for metric in one.metrics}):
+        values = [one.metrics.get(name) for one in runs]
+        known = [abs(value) for value in values if value is not None]
+        largest = max(known, default=0.0) or 1.0
+        first, last = values[0], values[-1]
+        found.append(
+            {
+                "name": name,
+                "values": values,
+                "shares": [None if value is None else abs(value) / largest for value in values],
+                "change": None if first is None or last is None else last - first,
+            }
+        )
+    return found
+
+
+def _lines(path: str, diff: str) -> dict[str, Any]:
+    """A file's diff as lines with what each is."""
+    every = diff.split("\n")
+    kinds = {"+": "added", "-": "removed", "@": "place"}
+    lines = [
+        (one, "head" if one.startswith(("+++", "---")) and i < 2 else kinds.get(one[:1], ""))
+        for i, one in enumerate(every[:_DIFF])
+    ]
+    return {
+        "path": path,
+        "lines": lines,
+        "left_out": max(0, len(every) - _DIFF),
+        "added": sum(kind == "added" for _, kind in lines),
+        "removed": sum(kind == "removed" for _, kind in lines),
+    }
+
+
+def _dataset(ws: Workspace, run: tracking.Run) -> str | None:
+    """The data set whose rows the last run's model was tested on, for links to the rows."""
+    if not run.has_steps:
+        return None
+    pins = pipelines.run_overview(ws, run.id).run.pins.values()
+    return next((one.ref.partition("@")[0] for one in pins if one.kind == "dataset_version"), None)
