@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, get_args
@@ -36,12 +37,12 @@ class _Combinable:
 
 
 @dataclass(frozen=True)
-class _Single(_Combinable):
+class _Single(_Combinable, ABC):
     """A condition of one kind, which a number found is compared with."""
 
+    @abstractmethod
     def words(self, count: int) -> str:
         """How many were found, of what, as a person reads it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
