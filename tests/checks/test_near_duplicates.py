@@ -97,13 +97,18 @@ def test_honest_rows_pass() -> None:
     assert (result.verdict, result.remedy) == ("passed", "Nothing to do.")
 
 
-def test_rows_repeated_with_a_typo_fail_and_are_shown_with_what_they_repeat() -> None:
+def repeated() -> CheckInput:
+    """Of 100 test rows the first 30 are training rows with a typo and the same label."""
     own = titles(400)
     train = SHOP.train.set_column(1, "text", pa.array(own[:300]))
     given = replace(SHOP, train=train, test=SHOP.test.set_column(1, "text", pa.array(own[300:])))
     given = retold(given, [misspelt(one, 20) for one in own[:30]])
     alike = [*given.train["label"].to_pylist()[:30], *given.test["label"].to_pylist()[30:]]
-    given = replace(given, test=given.test.set_column(4, "label", pa.array(alike)))
+    return replace(given, test=given.test.set_column(4, "label", pa.array(alike)))
+
+
+def test_rows_repeated_with_a_typo_fail_and_are_shown_with_what_they_repeat() -> None:
+    given = repeated()
     result = near_duplicates(given)
     assert result.verdict == "failed"
     assert set(result.evidence) <= set(given.test["_row_id"].to_pylist()[:30])
@@ -112,6 +117,22 @@ def test_rows_repeated_with_a_typo_fail_and_are_shown_with_what_they_repeat() ->
         ids[0] - given.test["_row_id"][0].as_py()
     }
     assert near_duplicates(given, at_most=0.4).verdict == "warned"
+
+
+def test_they_fail_when_the_model_is_better_on_them_and_warn_when_it_is_not() -> None:
+    given = repeated()
+    right = given.test["label"].to_pylist()
+    flattered = [*right[:30], *("nothing" for _ in right[30:])]
+    assert near_duplicates(replace(given, predictions=predictions(given, flattered))).verdict == "failed"
+    assert near_duplicates(replace(given, predictions=predictions(given, right))).verdict == "warned"
+
+
+def test_a_contradiction_or_two_among_few_rows_are_a_warning() -> None:
+    given = repeated()
+    labels = ["another", *given.test["label"].to_pylist()[1:]]
+    given = replace(given, test=given.test.set_column(4, "label", pa.array(labels)))
+    result = near_duplicates(given, at_most=0.5)
+    assert (result.numbers["contradicting"], result.verdict) == (1, "warned")
 
 
 def test_a_near_copy_with_another_label_is_shown_first_and_few_of_them_fail() -> None:
