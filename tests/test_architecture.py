@@ -46,6 +46,10 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     )
 
 
+def test_a_process_that_runs_a_step_loads_neither_tables_nor_the_database() -> None:
+    assert _loaded_by("import everloop.pipelines.nursery") == set()
+
+
 def _loaded_by(code: str) -> set[str]:
     """Which of the heavy packages a fresh interpreter has loaded after `code`."""
     report = f"{code}\nimport sys\nprint('LOADED', *({set(HEAVY)!r} & sys.modules.keys()))"

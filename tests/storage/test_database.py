@@ -139,6 +139,29 @@ def test_a_write_inside_a_write_on_sqlite_is_refused_instead_of_hanging(tmp_path
     database.close()
 
 
+def test_who_writes_alone_writes_in_its_own_thread(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/x.db")
+    threads = {database.write(lambda _tx: threading.get_ident()) for _ in range(3)}
+    database.close()
+    assert threads == {threading.get_ident()}
+
+
+def test_a_change_that_is_interrupted_is_undone_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/x.db")
+    database.write(lambda tx: counter.create(tx.connection))
+
+    def interrupted(tx: Tx) -> None:
+        tx.execute(sa.insert(counter).values(name="a", n=1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        database.write(interrupted)
+    database.write(lambda tx: tx.execute(sa.insert(counter).values(name="b", n=2)))
+    with database.read() as connection:
+        assert connection.execute(sa.select(counter.c.n)).scalars().all() == [2]
+    database.close()
+
+
 def test_two_processes_write_one_file_without_losing_a_change(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     database = open_database(url)

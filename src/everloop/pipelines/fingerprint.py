@@ -10,6 +10,7 @@ value computed at import (from the environment, say) counts too. Not seen: names
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import textwrap
@@ -139,16 +140,13 @@ class _Reach:
 
     def check_fresh(self) -> None:
         """Refuse when a reached function in memory is not the one in its file."""
-        written: dict[str, dict[str, list[CodeType]]] = {}
         for (_, name), module in self._found.items():
             loaded = self._loaded(module)
             if loaded is None or type(loaded.__loader__) is not SourceFileLoader:
                 continue  # another loader rewrites code, as pytest does for assertions
-            if module.place not in written:
-                content = self._project.content(module.place)
-                written[module.place] = _codes(compile(content, module.place, "exec", dont_inherit=True))
+            written = _codes_in(self._project.content(module.place), module.place)
             for function in _functions(vars(loaded).get(name), loaded.__name__):
-                _check_is_written(function, written[module.place], module.place)
+                _check_is_written(function, written, module.place)
 
     def _loaded(self, module: Module) -> ModuleType | None:
         return sys.modules.get(self._loaded_as.get(module.name, module.name))
@@ -193,9 +191,11 @@ def _check_is_written(function: FunctionType, written: Mapping[str, list[CodeTyp
         )
 
 
-def _codes(code: CodeType) -> dict[str, list[CodeType]]:
+@functools.lru_cache(maxsize=256)
+def _codes_in(content: bytes, place: str) -> dict[str, list[CodeType]]:
+    """The code objects that a file's content is compiled to, by qualified name."""
     found: dict[str, list[CodeType]] = {}
-    waiting = [code]
+    waiting = [compile(content, place, "exec", dont_inherit=True)]
     while waiting:
         current = waiting.pop()
         found.setdefault(current.co_qualname, []).append(current)

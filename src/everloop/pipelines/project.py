@@ -109,11 +109,7 @@ def project_of(module: str, file: str | Path, *, root: Path | None = None) -> Pr
             folder,
         )
     )
-    on_path = [Path(entry or ".").resolve() for entry in sys.path]
-    folders = [
-        folder,
-        *(entry for entry in on_path if entry.is_relative_to(root) and not is_installed(entry)),
-    ]
+    folders = [folder, *(entry for entry in _not_installed(*sys.path) if entry.is_relative_to(root))]
     return Project(root, tuple(dict.fromkeys(entry.relative_to(root).as_posix() for entry in folders)))
 
 
@@ -146,6 +142,18 @@ def in_notebook() -> bool:
     return getattr(sys.modules["__main__"], "__file__", None) is None
 
 
+def _not_installed(*entries: str) -> list[Path]:
+    """The folders among those of `sys.path` that hold a user's own modules."""
+    here = Path.cwd()
+    found = (_resolved(entry, here) for entry in entries)
+    return [entry for entry in found if not is_installed(entry)]
+
+
+@functools.lru_cache(maxsize=512)
+def _resolved(entry: str, here: Path) -> Path:
+    return (here / entry).resolve()
+
+
 @functools.cache
 def installed_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
@@ -155,6 +163,7 @@ def installed_folders() -> tuple[Path, ...]:
     )
 
 
+@functools.lru_cache(maxsize=512)
 def is_installed(entry: Path) -> bool:
     """Whether a file or folder belongs to Python or to an installed package."""
     named = {"site-packages", "dist-packages", "lib-dynload"}.intersection(entry.parts)

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from everloop.errors import Invalid
-from everloop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from everloop.workspace import Workspace
 
 _FILE = "reports.jsonl"
 _place: ContextVar[Path | None] = ContextVar("everloop_reports", default=None)
@@ -43,6 +46,7 @@ def report(step: int, **metrics: float) -> None:
     if place is None:
         return
     line = json.dumps({"step": step, "metrics": {name: _text_of(one) for name, one in numbers.items()}})
+    place.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, f"{line}\n".encode())  # one call, so that lines of steps side by side stay whole
@@ -68,7 +72,6 @@ def reports_of(ws: Workspace, run_id: str) -> list[Report]:
 @contextmanager
 def reporting(scratch: Path) -> Iterator[None]:
     """Where reports go that are made meanwhile."""
-    scratch.mkdir(parents=True, exist_ok=True)
     token = _place.set(scratch / _FILE)
     try:
         yield

@@ -131,6 +131,14 @@ _END_STEP_RUN = (
     )
     .values({name: sa.bindparam(name) for name in _ENDED})
 )
+_INTERRUPT = (
+    sa.update(step_runs)
+    .where(step_runs.c.run == sa.bindparam("of_run"), step_runs.c.state == "running")
+    .values(state="interrupted", ended_at=sa.bindparam("ended_at"))
+)
+_KNOWN_SOURCES = sa.select(step_sources.c.digest).where(
+    step_sources.c.digest.in_(sa.bindparam("digests", expanding=True))
+)
 _MADE_UNDER = (
     sa.select(step_runs.c.id, step_runs.c.output, step_runs.c.ended_at)
     .where(step_runs.c.key == sa.bindparam("by_key"), _IS_DONE)
@@ -313,10 +321,8 @@ def end_step_run(tx: Tx, step_run_id: str, *, token: int, values: dict[str, Any]
 
 def interrupt(tx: Tx, run_id: str, *, ended_at: datetime, nodes: Sequence[str] | None = None) -> None:
     """Mark the attempts that a dead or replaced runner left open; with `nodes` those at these alone."""
-    left = [step_runs.c.run == run_id, step_runs.c.state == "running"]
-    if nodes is not None:
-        left.append(step_runs.c.node.in_(nodes))
-    tx.execute(sa.update(step_runs).where(*left).values(state="interrupted", ended_at=ended_at))
+    statement = _INTERRUPT if nodes is None else _INTERRUPT.where(step_runs.c.node.in_(nodes))
+    tx.execute(statement, {"of_run": run_id, "ended_at": ended_at})
 
 
 def open_nodes(connection: Connection, run_id: str) -> list[str]:
@@ -397,9 +403,7 @@ def keep_sources(tx: Tx, sources: Mapping[str, Mapping[str, str]]) -> None:
     if not sources:
         return
     tx.lock("step_source")
-    known = set(
-        tx.execute(sa.select(step_sources.c.digest).where(step_sources.c.digest.in_(sources))).scalars()
-    )
+    known = set(tx.execute(_KNOWN_SOURCES, {"digests": list(sources)}).scalars())
     new = [
         {"digest": digest, "parts": dict(parts)} for digest, parts in sources.items() if digest not in known
     ]

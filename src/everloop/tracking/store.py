@@ -138,8 +138,11 @@ artifact_table = sa.Table(
 )
 
 
+_EXPERIMENT_BY_NAME = sa.select(experiments).where(experiments.c.name == sa.bindparam("of_name"))
+
+
 def experiment_by_name(connection: Connection, name: str) -> Experiment | None:
-    row = connection.execute(sa.select(experiments).where(experiments.c.name == name)).first()
+    row = connection.execute(_EXPERIMENT_BY_NAME, {"of_name": name}).first()
     return None if row is None else Experiment(**row._mapping)
 
 
@@ -215,25 +218,36 @@ def newest_runs(
 
 def put_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> None:
     """Set named texts of a run, replacing those of the same name."""
-    statement = _insert(tx.connection.dialect.name, table)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["run", "name"], set_={"value": statement.excluded.value}
-    )
-    tx.execute(replacing, _rows(run_id, values))
+    tx.execute(_replacing_text(tx.connection.dialect.name, table), _rows(run_id, values))
 
 
 def add_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> dict[str, str]:
     """Add those named texts of a run that are not there, and return what is stored under all the names."""
-    tx.execute(_insert(tx.connection.dialect.name, table).on_conflict_do_nothing(), _rows(run_id, values))
-    stored = sa.select(table.c.name, table.c.value).where(table.c.run == run_id, table.c.name.in_(values))
-    return {row.name: row.value for row in tx.execute(stored)}
+    tx.execute(_keeping_all(tx.connection.dialect.name, table), _rows(run_id, values))
+    stored = tx.execute(_texts_named(table), {"of_run": run_id, "names": list(values)})
+    return {row.name: row.value for row in stored}
+
+
+@functools.cache
+def _replacing_text(dialect: str, table: sa.Table) -> sa.Executable:
+    statement = _insert(dialect, table)
+    return statement.on_conflict_do_update(
+        index_elements=["run", "name"], set_={"value": statement.excluded.value}
+    )
+
+
+@functools.cache
+def _texts_named(table: sa.Table) -> sa.Executable:
+    names: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
+    of_run = table.c.run == sa.bindparam("of_run")
+    return sa.select(table.c.name, table.c.value).where(of_run, table.c.name.in_(names))
 
 
 def insert_points(tx: Tx, run_id: str, points: Sequence[MetricPoint]) -> None:
     """Add points to the histories of a run's metrics; those that are there already stay as they are."""
     rows = [{"run": run_id, **vars(point)} for point in points]
     dialect = tx.connection.dialect.name
-    tx.execute(_keeping_all(dialect), rows)
+    tx.execute(_keeping_all(dialect, metrics), rows)
     newest: dict[str, dict[str, Any]] = {}
     for row in rows:
         known = newest.get(row["name"])
@@ -244,8 +258,8 @@ def insert_points(tx: Tx, run_id: str, points: Sequence[MetricPoint]) -> None:
 
 
 @functools.cache
-def _keeping_all(dialect: str) -> sa.Executable:
-    return _insert(dialect, metrics).on_conflict_do_nothing()
+def _keeping_all(dialect: str, table: sa.Table) -> sa.Executable:
+    return _insert(dialect, table).on_conflict_do_nothing()
 
 
 @functools.cache
