@@ -31,7 +31,7 @@ def test_init_begins_in_the_folder_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_a_first_version_that_fails_its_gates_is_exit_code_3_and_says_where_to_look(
+def test_a_version_that_fails_its_gates_is_exit_code_3_and_says_where_to_look(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twins = [{**row, "sku": f"s{i}"} for i, row in enumerate([*goods(200), *goods(200)])]
@@ -40,6 +40,8 @@ def test_a_first_version_that_fails_its_gates_is_exit_code_3_and_says_where_to_l
     told = capsys.readouterr().out
     assert "kind@1 FAILED its gates" in told
     assert "everloop models show kind@1" in told
+    assert run("run", "train", "--home", str(tmp_path / "project" / ".everloop")) == 3
+    assert "FAILED its gates" in capsys.readouterr().out
 
 
 def test_doctor_answers_as_json_and_why_without_a_reason_lists_what_has_one(

@@ -87,6 +87,8 @@ def run(
 ) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
+    Ends with 3 when a gate fails.
+
     \b
     Example: everloop run train --reason "new labels"
     """
@@ -108,6 +110,8 @@ def run(
                 force=force,
             )
         out.answer(ended, told_of(ended))
+    if not ended.passed:
+        sys.exit(3)
 
 
 @click.command()
