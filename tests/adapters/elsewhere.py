@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
+from everloop.ledger import Node, upstream
 from everloop.loop import apply, load
 from everloop.pipelines import PipelineRun, pipeline_run, pipeline_runs, run_pipeline
 from everloop.settings import load_settings
@@ -99,15 +101,38 @@ def applied(file: Path, home: Path) -> None:
         apply(ws, load(file))
 
 
-def came_to(run: PipelineRun) -> dict[str, tuple[str, str]]:
-    """By step how it ended and the digest of what it made."""
-    return {one.node: (one.state, one.output.digest if one.output else "") for one in run.steps}
+class Came(NamedTuple):
+    """How a step ended, the digest of what it made, and its lineage: the role and the name of what it was made from."""
+
+    state: str
+    digest: str
+    sources: set[tuple[str, str]]
 
 
-def locally(file: Path, home: Path, **params: int) -> dict[str, tuple[str, str]]:
+def came_to(home: Path) -> dict[str, Came]:
+    """What the one run of a home came to, by step."""
+    run = elsewhere(home)
+    names = {one.id: one.node for one in run.steps}
+    with opened(home) as ws:
+        return {
+            one.node: Came(
+                one.state,
+                one.output.digest if one.output else "",
+                {
+                    (edge.role, names.get(edge.source.id, edge.source.kind))
+                    for edge in upstream(ws, Node("step", one.id))
+                    if edge.target.id == one.id
+                },
+            )
+            for one in run.steps
+        }
+
+
+def locally(file: Path, home: Path, **params: int) -> dict[str, Came]:
     """What a run of our own comes to, from an empty cache."""
     with opened(home) as ws:
-        return came_to(run_pipeline(ws, load(file).pipelines[PIPELINE], params=params, reason="test"))
+        run_pipeline(ws, load(file).pipelines[PIPELINE], params=params, reason="test")
+    return came_to(home)
 
 
 def elsewhere(home: Path) -> PipelineRun:

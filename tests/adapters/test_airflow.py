@@ -145,4 +145,4 @@ def test_a_real_airflow_comes_step_by_step_to_what_we_come_to(file: Path, tmp_pa
         assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     run = elsewhere(home)
     assert run.state == "done"
-    assert came_to(run) == locally(file, tmp_path / "own")
+    assert came_to(home) == locally(file, tmp_path / "own")

@@ -117,7 +117,7 @@ def test_kfp_itself_comes_step_by_step_to_what_we_come_to(file: Path, tmp_path: 
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     run = elsewhere(home)
     assert run.state == "done"
-    assert came_to(run) == locally(file, tmp_path / "own", count=1)
+    assert came_to(home) == locally(file, tmp_path / "own", count=1)
     shells = [command[2] for command in commands.values()]
     assert [one for one in shells if "--step blame" in one]
     assert not [one for one in shells if "--step praise" in one]

@@ -48,7 +48,7 @@ def test_a_run_on_ray_comes_step_by_step_to_what_we_come_to(tmp_path: Path) -> N
     file, home = project(tmp_path / "project"), tmp_path / "home"
     applied(file, home)
     on_ray(home, "run", "train", "--executor", "ray")
-    assert came_to(elsewhere(home)) == locally(file, tmp_path / "own")
+    assert came_to(home) == locally(file, tmp_path / "own")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop import checks, loop, registry
+from everloop import checks, loop, pipelines, registry
 from everloop.checks import CHECKS
 from everloop.loop import DeclaredModel
 from everloop.workspace import Workspace
@@ -189,4 +189,21 @@ def test_golden_predictions_are_made_kept_with_the_code_and_accepted_knowingly(
     assert 0 < len(wrong) < 9
     loop.accept_golden(ws, trained.version, file)
     assert loop.answer_golden(ws, trained.version, file).changed == []
+    CHECKS.pop("golden:kinds")
+
+
+def test_golden_rows_are_part_of_a_runs_own_code(ws: Workspace, tmp_path: Path) -> None:
+    trained = shop.train(ws, shop.set_up(ws, tmp_path))
+    assert trained.version is not None
+    loop.make_golden(ws, trained.version, tmp_path / "kinds.golden.json", rows=9)
+    text = shop.LOOP.replace(
+        'el.gate("macro_f1", at_least=0.5)', 'el.golden("kinds.golden.json", at_most=0.2)'
+    )
+    (tmp_path / "shop_loop.py").write_text(text)
+    second = shop.train(ws, loop.load(tmp_path / "shop_loop.py"))
+    CHECKS.pop("golden:kinds")
+    run = pipelines.pipeline_run(ws, second.run)
+    again = loop.load(pipelines.entry_file(ws, run))  # what forks, reruns and outside engines do
+    assert [one.name for one in again.declared.of(DeclaredModel)] == ["kind"]
+    assert pipelines.reproduce(ws, second.run).verdict == "identical"
     CHECKS.pop("golden:kinds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.pipelines.conftest import UserProject
 
 LOOP = """
     import os
+    import time
     from pathlib import Path
 
     from everloop.pipelines import pipeline, step, when
@@ -41,6 +43,18 @@ LOOP = """
     @pipeline
     def tried(error: str) -> int:
         return wobbly(error)
+
+
+    @step(retries=3, back_off_s=0.1)
+    def stubborn() -> int:
+        with (PROJECT / "tries").open("a") as file:
+            file.write(f"{time.monotonic()} ")
+        raise ConnectionError
+
+
+    @pipeline
+    def insisted() -> int:
+        return stubborn()
 
 
     @step(optional=True)
@@ -237,3 +251,14 @@ def test_one_that_always_runs_hands_on_to_the_next(
 def test_a_step_that_always_runs_is_not_mapped(loop: ModuleType) -> None:
     with pytest.raises(Invalid, match="always=True and mapped"):
         pipeline(lambda: loop.tidied.map([1])).trace()
+
+
+def test_each_try_waits_twice_as_long_as_the_one_before(
+    ws: Workspace, project: UserProject, loop: Any
+) -> None:
+    with pytest.raises(StepFailed):
+        run_pipeline(ws, loop.insisted, reason="test", executor=Inline())
+    times = [float(one) for one in (project.root / "tries").read_text().split()]
+    assert len(times) == 4
+    waited = [later - earlier for earlier, later in pairwise(times)]
+    assert all(took >= due for took, due in zip(waited, (0.1, 0.2, 0.4), strict=True)), waited

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,27 @@ def loop(project: UserProject) -> Any:
 
 def ran(ws: Workspace, pipeline: Any, executor: Executor | None = None, **options: Any) -> PipelineRun:
     return run_pipeline(ws, pipeline, reason="test", executor=executor or Inline(), **options)
+
+
+@pytest.mark.parametrize(
+    ("library", "place"),
+    [("torch", "manual_seed"), ("tensorflow", "random.set_seed"), ("cupy", "random.seed")],
+)
+def test_libraries_that_are_loaded_are_seeded(
+    monkeypatch: pytest.MonkeyPatch, library: str, place: str
+) -> None:
+    """Stand-ins that remember what they were told: these libraries weigh gigabytes."""
+    told: list[int] = []
+    *within, name = place.split(".")
+    module = SimpleNamespace(**{name: told.append})
+    for one in reversed(within):
+        module = SimpleNamespace(**{one: module})
+    monkeypatch.setitem(sys.modules, library, module)
+    with seeded(11):
+        pass
+    with seeded(None):
+        pass
+    assert told == [11]
 
 
 def test_two_steps_draw_different_numbers(ws: Workspace, loop: Any) -> None:

@@ -89,6 +89,8 @@ def test_a_run_is_followed_while_it_goes_on(quiet: Page, empty: Site, tmp_path: 
         quiet.goto(f"{empty.url}/pipelines/runs/{run}")
         quiet.evaluate("window.was = true")
         expect(quiet.locator("#box-wait_for")).to_contain_text("running")
+        quiet.locator("#box-wait_for").click()
+        expect(quiet.get_by_role("region", name="wait_for")).to_contain_text("nothing there yet")
         (tmp_path / "go").touch()
         expect(quiet.locator("h1")).to_contain_text("done", timeout=15_000)
         expect(quiet.locator("#box-wait_for")).to_contain_text("done")

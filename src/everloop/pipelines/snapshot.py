@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from everloop.errors import Conflict, EverloopError, Invalid, NotFound
 from everloop.pipelines.tracing import Pipeline
 
+_BESIDE = ("*.sql", "*.golden.json")
+
 if TYPE_CHECKING:
     from everloop.pipelines.plan import Plan
     from everloop.pipelines.project import Project
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def capture(ws: Workspace, project: Project, module: str, *, known: Code | None = None) -> Code:
-    """Record the module and all of the project that it imports, with the .sql files beside them.
+    """Record the module and all of the project that it imports, with the queries and golden rows beside them.
 
     With `known` code nothing is recorded: it is checked to be what will run, and returned.
 
@@ -32,7 +34,7 @@ def capture(ws: Workspace, project: Project, module: str, *, known: Code | None 
     from everloop import tracking  # noqa: PLC0415  (SQLAlchemy: a process that only runs a step does without)
 
     places = {one.place for one in project.reached_from(module)}
-    code = known or tracking.capture_code(ws, project.root, _with_queries(project, places))
+    code = known or tracking.capture_code(ws, project.root, _with_what_they_read(project, places))
     for place in sorted(places):
         if place not in code.files or ws.blobs.get(code.files[place]) != project.content(place):
             raise Conflict(
@@ -42,11 +44,11 @@ def capture(ws: Workspace, project: Project, module: str, *, known: Code | None 
     return code
 
 
-def _with_queries(project: Project, places: set[str]) -> list[Path]:
-    """The files with the .sql files beside them, which are code too."""
+def _with_what_they_read(project: Project, places: set[str]) -> list[Path]:
+    """The files with the queries and golden rows beside them, which declarations read: they are code too."""
     folders = {(project.root / place).parent for place in places}
-    queries = {path.relative_to(project.root) for folder in folders for path in folder.glob("*.sql")}
-    return sorted({*map(Path, places), *queries})
+    found = (path for folder in folders for kind in _BESIDE for path in folder.glob(kind))
+    return sorted({*map(Path, places), *(path.relative_to(project.root) for path in found)})
 
 
 def check_out(ws: Workspace, code: str) -> Path:
