@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -123,6 +124,49 @@ def test_pods_need_an_image_and_a_volume(file: Path) -> None:
 def test_a_loop_file_with_several_pipelines_asks_for_one(file: Path) -> None:
     with pytest.raises(NotFound, match="it has written, train"):
         exported(load(file), None, {})
+
+
+PODS = """
+import json, runpy, sys
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+tasks = [one for one in runpy.run_path(sys.argv[1]).values() if isinstance(one, KubernetesPodOperator)]
+pods = {task.task_id: task.build_pod_request_obj().to_dict()["spec"] for task in tasks}
+print("PODS", json.dumps(pods, default=str))
+"""
+
+
+NO_CLUSTER = """
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: none, context: {cluster: none, user: nobody}}]
+users: [{name: nobody, user: {}}]
+current-context: none
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_airflow_makes_pods_of_the_dag_for_pods(file: Path, tmp_path: Path) -> None:
+    text = dag_of(file, operator="kubernetes", image="shop:1", volume="shop-home")
+    (tmp_path / "pods.py").write_text(text)
+    (tmp_path / "kubeconfig").write_text(NO_CLUSTER)
+    places = {"AIRFLOW_HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    done = subprocess.run(
+        [peer("airflow") / "python", "-c", PODS, str(tmp_path / "pods.py")],
+        env={**os.environ, **places},  # noqa: TID251  (of a child process)
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
+    pods = json.loads(done.stdout.rpartition("PODS")[2])
+    assert {"begin_run", "numbers", "total", "end_run"} <= pods.keys()
+    (container,) = pods["total"]["containers"]
+    assert container["image"] == "shop:1"
+    assert "step run" in " ".join([*(container["command"] or []), *(container["args"] or [])])
+    assert [one["persistent_volume_claim"]["claim_name"] for one in pods["total"]["volumes"]] == ["shop-home"]
 
 
 @pytest.mark.slow
