@@ -1,8 +1,9 @@
 """What was run, with which code in which environment, and what came of it.
 
-Answers: which runs there are, their parameters, metrics (each with its history), tags and files; and what exactly the
-code and the installed packages were. Owns the tables `experiment`, `run`, `run_param`, `run_tag`, `run_metric`,
-`run_latest_metric`, `run_artifact`, `code` and `environment`; files, diffs and source files are blobs. A run's id is
+Answers: which runs there are, their parameters, metrics (each with its history), tags and files, what they read and
+made; and what exactly the code and the installed packages were. Owns the tables `experiment`, `experiment_tag`, `run`,
+`run_param`, `run_tag`, `run_metric`, `run_latest_metric`, `run_artifact`, `run_dataset`, `logged_dataset`, `run_model`,
+`model_metric`, `code` and `environment`; files, diffs and source files are blobs. A run's id is
 `run_` and 32 hex digits, which are its id for MLflow's clients. Parameters never change once logged; metrics are
 added to, and a point that is logged twice counts once, so that any logging call may be repeated after a failure.
 The capture of code and environment is linked to its runs in the lineage, and a run to its parent.
@@ -10,30 +11,75 @@ May call ledger and below.
 """
 
 from everloop.tracking.files import artifacts, log_artifact, log_artifacts, read_artifact
-from everloop.tracking.hardware import machine, machine_of, machine_tags
-from everloop.tracking.lifecycle import (
+from everloop.tracking.filters import Condition, Grammar, Key, Order, parse_filter, parse_orders
+from everloop.tracking.grouping import (
+    create_experiment,
+    delete_experiment,
+    experiment,
+    experiment_named,
     experiments,
+    rename_experiment,
+    restore_experiment,
+    tag_experiment,
+    untag_experiment,
+)
+from everloop.tracking.hardware import machine, machine_of, machine_tags
+from everloop.tracking.inputs import log_inputs
+from everloop.tracking.lifecycle import (
+    change_run,
+    delete_run,
     finish_run,
     finish_run_in,
+    restore_run,
     resume_run,
     run,
     runs,
+    start_client_run,
     start_run,
     start_run_in,
 )
-from everloop.tracking.measurements import log_metrics, log_params, log_points, log_tags, metric_history
+from everloop.tracking.measurements import (
+    add_to_tag,
+    log_batch,
+    log_metrics,
+    log_params,
+    log_points,
+    log_tags,
+    metric_histories,
+    metric_history,
+    remove_tag,
+)
+from everloop.tracking.places import check_root, location_of, root_setting, uri_of
+from everloop.tracking.queries import View
 from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
+    NAME_TAG,
+    PARENT_TAG,
     Artifact,
     Code,
+    DatasetInput,
     Environment,
     Experiment,
+    FoundRun,
+    LatestMetric,
+    LoggedDataset,
     Machine,
     MetricPoint,
+    ModelMetric,
     Run,
     RunKind,
+    RunModel,
     RunStatus,
+)
+from everloop.tracking.searching import (
+    Page,
+    found_run,
+    history_page,
+    page_token,
+    position_of,
+    search_experiments,
+    search_runs,
 )
 from everloop.tracking.software import capture_environment, environment, installed, keep_environment
 from everloop.tracking.source_code import capture_code, check_out, code
@@ -41,34 +87,61 @@ from everloop.tracking.wheels import Wheels, drop_wheels, keep_wheels, kept_whee
 
 __all__ = [
     "DEFAULT_EXPERIMENT",
+    "NAME_TAG",
+    "PARENT_TAG",
     "Artifact",
     "Code",
+    "Condition",
+    "DatasetInput",
     "Environment",
     "Experiment",
+    "FoundRun",
+    "Grammar",
+    "Key",
+    "LatestMetric",
+    "LoggedDataset",
     "Machine",
     "MetricPoint",
+    "ModelMetric",
+    "Order",
+    "Page",
     "Run",
     "RunKind",
+    "RunModel",
     "RunStatus",
+    "View",
     "Wheels",
+    "add_to_tag",
     "artifacts",
     "build_locked",
     "capture_code",
     "capture_environment",
+    "change_run",
     "check_out",
+    "check_root",
     "code",
+    "create_experiment",
+    "delete_experiment",
+    "delete_run",
     "drop_wheels",
     "environment",
+    "experiment",
+    "experiment_named",
     "experiments",
     "finish_run",
     "finish_run_in",
+    "found_run",
+    "history_page",
     "installed",
     "keep_environment",
     "keep_wheels",
     "kept_wheels",
+    "location_of",
     "locked_environment",
     "log_artifact",
     "log_artifacts",
+    "log_batch",
+    "log_inputs",
     "log_metrics",
     "log_params",
     "log_points",
@@ -76,12 +149,28 @@ __all__ = [
     "machine",
     "machine_of",
     "machine_tags",
+    "metric_histories",
     "metric_history",
+    "page_token",
+    "parse_filter",
+    "parse_orders",
+    "position_of",
     "read_artifact",
     "rebuild",
+    "remove_tag",
+    "rename_experiment",
+    "restore_experiment",
+    "restore_run",
     "resume_run",
+    "root_setting",
     "run",
     "runs",
+    "search_experiments",
+    "search_runs",
+    "start_client_run",
     "start_run",
     "start_run_in",
+    "tag_experiment",
+    "untag_experiment",
+    "uri_of",
 ]

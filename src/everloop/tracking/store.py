@@ -14,7 +14,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 
 from everloop.storage import Json, Tx, Utc, metadata
-from everloop.tracking.records import Artifact, Code, Environment, Experiment, MetricPoint, Run
+from everloop.tracking.records import (
+    Artifact,
+    Code,
+    DatasetInput,
+    Environment,
+    Experiment,
+    MetricPoint,
+    ModelMetric,
+    Run,
+    RunModel,
+)
 
 
 class Measure(sa.TypeDecorator[float]):
@@ -42,8 +52,20 @@ experiments = sa.Table(
     "experiment",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("name", sa.String(250), nullable=False, unique=True),
+    # SQLite does not look at the length of a text, and would copy the table to change it
+    sa.Column("name", sa.String(250).with_variant(sa.String(500), "postgresql"), nullable=False, unique=True),
     sa.Column("created_at", Utc),
+    sa.Column("artifact_root", sa.Text),
+    sa.Column("updated_at", Utc),
+    sa.Column("deleted_at", Utc),
+)
+
+experiment_tags = sa.Table(
+    "experiment_tag",
+    metadata,
+    sa.Column("experiment", sa.ForeignKey(experiments.c.id), primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 
 codes = sa.Table(
@@ -84,7 +106,11 @@ run_table = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("code", sa.ForeignKey(codes.c.digest)),
     sa.Column("environment", sa.ForeignKey(environments.c.digest)),
+    sa.Column("client_user", sa.String(250)),
+    sa.Column("artifact_uri", sa.Text),
+    sa.Column("deleted_at", Utc),
     sa.Index("ix_run_experiment_id", "experiment", "id"),
+    sa.Index("ix_run_experiment_started_at", "experiment", "started_at", "id"),
     sa.Index("ix_run_parent_id", "parent", "id"),
     sa.Index("ix_run_kind_id", "kind", "id"),
 )
@@ -124,7 +150,52 @@ latest_metrics = sa.Table(
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("at", Utc, nullable=False),
     sa.Column("value", Measure, nullable=False),
-    sa.Index("ix_run_latest_metric_name_value", "name", "value"),
+    sa.Index("ix_run_latest_metric_name_value", "name", "value", "run"),
+)
+
+model_metrics = sa.Table(
+    "model_metric",
+    metadata,
+    sa.Column("model", sa.String(60), primary_key=True),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("dataset_name", sa.String(500), primary_key=True),
+    sa.Column("dataset_digest", sa.String(36), primary_key=True),
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", Utc, primary_key=True, autoincrement=False),
+    sa.Column("value", Measure, nullable=False),
+    sa.Index("ix_model_metric_run", "run"),
+)
+
+# One row for what was said of a dataset, however many runs read it: a profile may be large.
+datasets = sa.Table(
+    "logged_dataset",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(500), nullable=False),
+    sa.Column("digest", sa.String(36), nullable=False),
+    sa.Column("source_type", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("schema", sa.Text),
+    sa.Column("profile", sa.Text),
+)
+
+run_datasets = sa.Table(
+    "run_dataset",
+    metadata,
+    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
+    sa.Column("dataset", sa.String(64), primary_key=True),
+    sa.Column("context", sa.Text),
+    sa.Column("tags", Json, nullable=False),
+)
+
+run_models = sa.Table(
+    "run_model",
+    metadata,
+    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
+    sa.Column("role", sa.String(6), primary_key=True),
+    sa.Column("model", sa.String(60), primary_key=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
 )
 
 artifact_table = sa.Table(
@@ -138,9 +209,24 @@ artifact_table = sa.Table(
 )
 
 
+_EXPERIMENT_BY_NAME = sa.select(experiments).where(experiments.c.name == sa.bindparam("name"))
+
+
 def experiment_by_name(connection: Connection, name: str) -> Experiment | None:
-    row = connection.execute(sa.select(experiments).where(experiments.c.name == name)).first()
+    """The experiment of this name, without its tags."""
+    row = connection.execute(_EXPERIMENT_BY_NAME, {"name": name}).first()
     return None if row is None else Experiment(**row._mapping)
+
+
+def experiment_by_id(connection: Connection, number: int) -> Experiment | None:
+    """The experiment of this number, without its tags."""
+    row = connection.execute(sa.select(experiments).where(experiments.c.id == number)).first()
+    return None if row is None else Experiment(**row._mapping)
+
+
+def tags_of_experiment(connection: Connection, number: int) -> dict[str, str]:
+    statement = sa.select(experiment_tags).where(experiment_tags.c.experiment == number)
+    return {row.name: row.value for row in connection.execute(statement.order_by(experiment_tags.c.name))}
 
 
 def all_experiments(connection: Connection) -> list[Experiment]:
@@ -148,12 +234,43 @@ def all_experiments(connection: Connection) -> list[Experiment]:
     return [Experiment(**row._mapping) for row in connection.execute(statement)]
 
 
-def insert_experiment(tx: Tx, name: str, *, created_at: datetime) -> Experiment:
+def insert_experiment(
+    tx: Tx, name: str, *, created_at: datetime, artifact_root: Callable[[int], str | None]
+) -> Experiment:
     """A new experiment under the next number; the caller holds the lock that makes it the next."""
-    newest = tx.execute(sa.select(sa.func.max(experiments.c.id))).scalar_one()
-    made = Experiment(newest + 1, name, created_at)
-    tx.execute(sa.insert(experiments).values(**vars(made)))
+    number = tx.execute(sa.select(sa.func.max(experiments.c.id))).scalar_one() + 1
+    made = Experiment(number, name, created_at, artifact_root(number))
+    tx.execute(
+        sa.insert(experiments).values({key: value for key, value in vars(made).items() if key != "tags"})
+    )
     return made
+
+
+def update_experiment(tx: Tx, number: int, values: Mapping[str, Any]) -> None:
+    tx.execute(sa.update(experiments).where(experiments.c.id == number).values(**values))
+
+
+def put_experiment_tags(tx: Tx, number: int, values: Mapping[str, str]) -> None:
+    statement = _insert(tx.connection.dialect.name, experiment_tags)
+    replacing = statement.on_conflict_do_update(
+        index_elements=["experiment", "name"], set_={"value": statement.excluded.value}
+    )
+    tx.execute(
+        replacing, [{"experiment": number, "name": name, "value": values[name]} for name in sorted(values)]
+    )
+
+
+def remove_experiment_tag(tx: Tx, number: int, name: str) -> bool:
+    which = (experiment_tags.c.experiment == number, experiment_tags.c.name == name)
+    return tx.execute(sa.delete(experiment_tags).where(*which)).rowcount == 1
+
+
+def mark_runs(tx: Tx, number: int, *, deleted_at: datetime | None, before: datetime | None = None) -> None:
+    """Delete an experiment's runs that are not, or restore those that were deleted at the moment `before`."""
+    is_old = run_table.c.deleted_at.is_(None) if before is None else run_table.c.deleted_at == before
+    tx.execute(
+        sa.update(run_table).where(run_table.c.experiment == number, is_old).values(deleted_at=deleted_at)
+    )
 
 
 _INSERT_RUN = sa.insert(run_table)
@@ -168,10 +285,22 @@ def insert_run(tx: Tx, begun: Run, *, experiment: Experiment) -> None:
 # Statements of the path that training loops take are built once: building costs several times what running does
 # (measured: log_metrics 1.2 ms of CPU in its transaction with statements built anew, 0.25 ms so).
 _A_RUN = sa.select(sa.literal(1)).where(run_table.c.id == sa.bindparam("run_id"))
+# the lock keeps a run that is written to from being cleaned up; SQLite has one writer at a time anyway
+_STATE_OF_RUN = (
+    sa.select(run_table.c.kind, run_table.c.status, run_table.c.deleted_at)
+    .where(run_table.c.id == sa.bindparam("run_id"))
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def has_run(connection: Connection, run_id: str) -> bool:
     return connection.execute(_A_RUN, {"run_id": run_id}).first() is not None
+
+
+def state_of(tx: Tx, run_id: str) -> tuple[str, str, datetime | None] | None:
+    """A run's kind and status and since when it is deleted; it stays there until the transaction ends."""
+    row = tx.execute(_STATE_OF_RUN, {"run_id": run_id}).first()
+    return None if row is None else (row.kind, row.status, row.deleted_at)
 
 
 def status_of(tx: Tx, run_id: str) -> str | None:
@@ -278,6 +407,108 @@ def points_of(
             > sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(last, key, strict=True)))
         )
     return [MetricPoint(**row._mapping) for row in connection.execute(statement)]
+
+
+def steps_of(
+    connection: Connection, run_ids: Sequence[str], name: str, *, steps: tuple[int, int] | None
+) -> dict[str, list[int]]:
+    """The steps at which runs have values of a metric, rising."""
+    statement = sa.select(metrics.c.run, metrics.c.step).distinct()
+    statement = statement.where(metrics.c.run.in_(run_ids), metrics.c.name == name)
+    if steps is not None:
+        statement = statement.where(metrics.c.step.between(*steps))
+    found: dict[str, list[int]] = defaultdict(list)
+    for run, step in connection.execute(statement.order_by(metrics.c.run, metrics.c.step)):
+        found[run].append(step)
+    return found
+
+
+def points_of_runs(
+    connection: Connection,
+    run_ids: Sequence[str],
+    name: str,
+    *,
+    steps: tuple[int, int] | None,
+    chosen: Sequence[int] | None,
+    limit: int,
+) -> list[tuple[str, MetricPoint]]:
+    """Points of a metric with their runs, run by run, in order of step, time and value."""
+    statement = (
+        sa.select(metrics)
+        .where(metrics.c.run.in_(run_ids), metrics.c.name == name)
+        .order_by(metrics.c.run, metrics.c.step, metrics.c.at, metrics.c.value)
+        .limit(limit)
+    )
+    if steps is not None:
+        statement = statement.where(metrics.c.step.between(*steps))
+    if chosen is not None:
+        statement = statement.where(metrics.c.step.in_(chosen))
+    return [
+        (row.run, MetricPoint(row.name, row.value, row.step, row.at)) for row in connection.execute(statement)
+    ]
+
+
+def remove_text(tx: Tx, table: sa.Table, run_id: str, name: str) -> bool:
+    """Remove a named text of a run; whether it was there."""
+    return tx.execute(sa.delete(table).where(table.c.run == run_id, table.c.name == name)).rowcount == 1
+
+
+def text_of(connection: Connection, table: sa.Table, run_id: str, name: str) -> str | None:
+    statement = sa.select(table.c.value).where(table.c.run == run_id, table.c.name == name)
+    text: str | None = connection.execute(statement).scalar()
+    return text
+
+
+def put_model_metrics(tx: Tx, run_id: str, points: Iterable[ModelMetric]) -> None:
+    """Add points to the metrics of logged models; those that are there already stay as they are."""
+    statement = _insert(tx.connection.dialect.name, model_metrics).on_conflict_do_nothing()
+    tx.execute(
+        statement,
+        [
+            {
+                "model": one.model,
+                "dataset_name": one.dataset_name,
+                "dataset_digest": one.dataset_digest,
+                "run": run_id,
+                **vars(one.point),
+            }
+            for one in points
+        ],
+    )
+
+
+def put_datasets(tx: Tx, run_id: str, given: Mapping[str, DatasetInput], *, context_tag: str) -> None:
+    """Say that a run read datasets, by the ids that stand for all that is said of them."""
+    dialect = tx.connection.dialect.name
+    tx.execute(
+        _insert(dialect, datasets).on_conflict_do_nothing(),
+        [{"id": one, **vars(given[one].dataset)} for one in sorted(given)],
+    )
+    statement = _insert(dialect, run_datasets)
+    replacing = statement.on_conflict_do_update(
+        index_elements=["run", "dataset"],
+        set_={name: statement.excluded[name] for name in ("context", "tags")},
+    )
+    tx.execute(
+        replacing,
+        [
+            {
+                "run": run_id,
+                "dataset": one,
+                "context": given[one].tags.get(context_tag),
+                "tags": given[one].tags,
+            }
+            for one in sorted(given)
+        ],
+    )
+
+
+def put_models(tx: Tx, run_id: str, models: Iterable[RunModel]) -> None:
+    statement = _insert(tx.connection.dialect.name, run_models)
+    replacing = statement.on_conflict_do_update(
+        index_elements=["run", "role", "model"], set_={"step": statement.excluded.step}
+    )
+    tx.execute(replacing, [{"run": run_id, **vars(one)} for one in models])
 
 
 def put_artifacts(tx: Tx, run_id: str, files: Iterable[Artifact]) -> None:
