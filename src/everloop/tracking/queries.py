@@ -166,7 +166,7 @@ def _rows_of(connection: Connection, ids: Sequence[str], table: sa.Table, *colum
     statement = sa.select(*chosen).order_by(*table.primary_key.columns)
     found: list[Any] = []
     for part in _parts(ids):
-        found.extend(connection.execute(statement.where(table.c.run.in_(part))).tuples().all())
+        found.extend(connection.execute(statement.where(table.c.run.in_(part))).all())
     return found
 
 
