@@ -9,6 +9,7 @@ from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
 from everloop.api.app import create_app, error_answer, guarded
 from everloop.api.callers import SESSION_COOKIE, recognise
 from everloop.api.guard import check_address
+from everloop.api.mlflow import MlflowRoute, mlflow_routes
 from everloop.api.routes import Call, Route, all_routes
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SESSION_COOKIE",
     "STATUSES",
     "Call",
+    "MlflowRoute",
     "Route",
     "all_routes",
     "check_address",
@@ -23,6 +25,7 @@ __all__ = [
     "error_answer",
     "exit_code_of",
     "guarded",
+    "mlflow_routes",
     "recognise",
     "status_of",
 ]

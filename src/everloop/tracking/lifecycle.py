@@ -209,7 +209,7 @@ def change_run(
                 )
             ends = ended_at or ws.now()
             changed |= {"status": status, "ended_at": ends if status in ENDS else None, "error": None}
-        elif ended_at is not None and kind == "run":
+        elif ended_at is not None and kind == "run" and stands in ENDS:
             changed["ended_at"] = ended_at
         if changed:
             store.update_run(tx, run_id, changed)
