@@ -315,7 +315,13 @@ def test_histories_of_several_runs_come_together(api: Mlflow) -> None:
     assert [point["step"] for point in some] == [0, 5, 10, 15, 19] * 2
     between = api.get("metrics/get-history-bulk-interval", **asked, start_step=3, end_step=4)["metrics"]
     assert [point["step"] for point in between] == [3, 4, 3, 4]
-    for wrong in ({"start_step": 1}, {"start_step": 2, "end_step": 1}, {"max_results": 0}, {"run_ids": []}):
+    wrongs: list[dict[str, Any]] = [
+        {"start_step": 1},
+        {"start_step": 2, "end_step": 1},
+        {"max_results": 0},
+        {"run_ids": []},
+    ]
+    for wrong in wrongs:
         assert api.get("metrics/get-history-bulk-interval", 400, **{**asked, **wrong})["error_code"]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -200,7 +201,7 @@ def test_experiments_are_found_by_filters(any_ws: Workspace) -> None:
 
 
 NAMES, VALUES = ["a", "b"], [-1.0, 0.0, 0.5, math.inf, math.nan]
-OPERATORS = {
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "=": lambda left, right: left == right,
     "!=": lambda left, right: left != right and not math.isnan(left),
     "<": lambda left, right: left < right,
@@ -222,7 +223,8 @@ def test_a_search_agrees_with_looking_at_each_run(
     if not names(ws):
         dice = random.Random(7)  # noqa: S311  (values of a test)
         for number in range(40):
-            begin(ws, f"{number:02}", **{name: dice.choice(VALUES) for name in NAMES if dice.random() < 0.8})
+            has = {name: dice.choice(VALUES) for name in NAMES if dice.random() < 0.8}
+            begin(ws, f"{number:02}", **has)  # type: ignore[arg-type]  # no metric is named minutes
     metrics = {one.run.name: one.run.metrics for one in tracking.search_runs(ws, experiment_ids=[0]).found}
     expected = {
         name

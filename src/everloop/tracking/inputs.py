@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 
 from blake3 import blake3
 
@@ -37,7 +38,7 @@ def log_inputs(
     *,
     models: Collection[RunModel] = (),
 ) -> None:
-    """Say which datasets a run read and which logged models it read or made; again changes only tags and steps.
+    """Say which datasets a run read and which logged models it read or made; again adds tags and changes steps.
 
     Raises
     ------
@@ -61,9 +62,14 @@ def log_inputs(
             )
 
     def change(tx: Tx) -> None:
+        tx.lock(f"tracking.inputs {run_id}")
         need_run(tx, run_id)
         if told:
-            store.put_datasets(tx, run_id, told, context_tag=CONTEXT_TAG)
+            known = store.tags_of_datasets(tx.connection, run_id)
+            merged = {
+                name: replace(one, tags={**known.get(name, {}), **one.tags}) for name, one in told.items()
+            }
+            store.put_datasets(tx, run_id, merged, context_tag=CONTEXT_TAG)
         if models:
             store.put_models(tx, run_id, models)
 

@@ -503,6 +503,12 @@ def put_datasets(tx: Tx, run_id: str, given: Mapping[str, DatasetInput], *, cont
     )
 
 
+def tags_of_datasets(connection: Connection, run_id: str) -> dict[str, dict[str, str]]:
+    """The tags of the datasets that a run read, by the ids that stand for what is said of these."""
+    statement = sa.select(run_datasets.c.dataset, run_datasets.c.tags).where(run_datasets.c.run == run_id)
+    return {row.dataset: row.tags for row in connection.execute(statement)}
+
+
 def put_models(tx: Tx, run_id: str, models: Iterable[RunModel]) -> None:
     statement = _insert(tx.connection.dialect.name, run_models)
     replacing = statement.on_conflict_do_update(
