@@ -38,9 +38,10 @@ def runs() -> None:
 @click.option(
     "--kind", type=click.Choice(["run", "pipeline", "step", "rerun"]), help="Only runs of this kind."
 )
+@click.option("--pinned", is_flag=True, help="Only those that are pinned.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
-def list_(out: Output, kind: str | None, limit: int) -> None:
+def list_(out: Output, kind: str | None, pinned: bool, limit: int) -> None:
     """List runs, newest first.
 
     \b
@@ -57,7 +58,8 @@ def list_(out: Output, kind: str | None, limit: int) -> None:
             "started": lambda one: one.started_at,
             "metrics": lambda one: one.metrics,
         }
-        found = tracking.runs(ws, kind=kind, limit=limit)  # type: ignore[arg-type]  # click checked it
+        tag = tracking.PINNED_TAG if pinned else None
+        found = tracking.runs(ws, kind=kind, tag=tag, limit=limit)  # type: ignore[arg-type]  # click checked it
         out.table(found, columns, empty="No runs yet. Start one: everloop run PIPELINE")
 
 
@@ -367,3 +369,125 @@ def _told(found: Reproduction) -> str:
         for one in found.numbers
     ]
     return "\n".join([*lines, f"The rerun is {found.rerun}, of {found.run}."])
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--off", is_flag=True, help="Pin it no more.")
+@pass_output
+def pin(out: Output, run_id: str, off: bool) -> None:
+    """Pin a run, so that 'everloop runs list --pinned' shows it.
+
+    \b
+    Example: everloop runs pin run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        if off:
+            tracking.remove_tag(ws, run_id, tracking.PINNED_TAG)
+        else:
+            tracking.log_tags(ws, run_id, {tracking.PINNED_TAG: "true"})
+        out.answer({"run": run_id, "pinned": not off}, f"{run_id} is {'not ' if off else ''}pinned.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("tags", metavar="NAME=VALUE...", nargs=-1)
+@click.option("--remove", multiple=True, metavar="NAME", help="Remove a tag; may be given several times.")
+@pass_output
+def tag(out: Output, run_id: str, tags: tuple[str, ...], remove: tuple[str, ...]) -> None:
+    """Set and remove tags of a run.
+
+    \b
+    Example: everloop runs tag run_0198... team=vision --remove draft
+    """
+    from everloop import tracking
+
+    if wrong := [text for text in tags if "=" not in text]:
+        raise click.UsageError(f"{wrong[0]!r} is no tag; write NAME=VALUE.")
+    with out.workspace() as ws:
+        tracking.log_tags(ws, run_id, dict(text.split("=", 1) for text in tags))
+        for name in remove:
+            tracking.remove_tag(ws, run_id, name)
+        found = tracking.run(ws, run_id).tags
+        out.answer(
+            found, "\n".join(f"{name} = {value}" for name, value in found.items()) or "It has no tags."
+        )
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("text")
+@pass_output
+def note(out: Output, run_id: str, text: str) -> None:
+    """Keep a note with a run, in place of the one that was there.
+
+    \b
+    Example: everloop runs note run_0198... "twice the data; keep this one"
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        tracking.log_tags(ws, run_id, {tracking.NOTE_TAG: text})
+        out.answer({"run": run_id, "note": text}, f"The note is kept with {run_id}.")
+
+
+@runs.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@pass_output
+def delete(out: Output, run_ids: tuple[str, ...]) -> None:
+    """Mark runs as deleted: they are not listed, can be restored, and take space until 'everloop runs clean'.
+
+    \b
+    Example: everloop runs delete run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        for run_id in run_ids:
+            tracking.delete_run(ws, run_id)
+        out.answer(
+            {"deleted": run_ids}, f"Deleted {len(run_ids)}. Back: everloop runs restore {' '.join(run_ids)}"
+        )
+
+
+@runs.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@pass_output
+def restore(out: Output, run_ids: tuple[str, ...]) -> None:
+    """Bring deleted runs back.
+
+    \b
+    Example: everloop runs restore run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        for run_id in run_ids:
+            tracking.restore_run(ws, run_id)
+        out.answer({"restored": run_ids}, f"Restored {len(run_ids)}.")
+
+
+@runs.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@pass_output
+def clean(out: Output, dry_run: bool) -> None:
+    """Remove deleted runs for good, with the files that they alone have, and say how much space that frees.
+
+    A run stays that a model version was registered from, or that is a pipeline's. Let nothing be logged meanwhile.
+
+    \b
+    Example: everloop runs clean --dry-run
+    """
+    from everloop import governance
+
+    with out.workspace() as ws:
+        cleaned = governance.clean_runs(ws, dry_run=dry_run)
+    does = "would remove" if dry_run else "removed"
+    lines = [
+        f"{does} {cleaned.runs} runs and {cleaned.files} files: {cleaned.freed_bytes / 1e6:,.1f} MB",
+        *(f"{run} stays: {why}" for run, why in cleaned.refused.items()),
+        *(f"not everloop's to remove: {place}" for place in cleaned.elsewhere),
+    ]
+    out.answer(cleaned, "\n".join(lines))

@@ -23,6 +23,7 @@ from everloop.registry.find import (
     version_in_stage,
     version_of_run,
     versions,
+    versions_of_runs,
 )
 from everloop.registry.promote import alias, approve, drop_alias, promote, reject, vacate
 from everloop.registry.readiness import may_be_released, readiness, waiting_for_approval
@@ -78,5 +79,6 @@ __all__ = [
     "version_in_stage",
     "version_of_run",
     "versions",
+    "versions_of_runs",
     "waiting_for_approval",
 ]

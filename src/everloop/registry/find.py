@@ -49,6 +49,12 @@ def version_of_run(ws: Workspace, name: str, run: str) -> ModelVersion | None:
         return store.version_of_run(connection, name, run)
 
 
+def versions_of_runs(ws: Workspace) -> dict[str, str]:
+    """The newest version, as `MODEL@NUMBER`, that each run registered, by the run's id."""
+    with ws.read() as connection:
+        return store.versions_of_runs(connection)
+
+
 def version_before(ws: Workspace, ref: str) -> ModelVersion | None:
     """The version with the next lower number; None for the first. Raises NotFound."""
     with ws.read() as connection:

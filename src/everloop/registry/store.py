@@ -135,6 +135,13 @@ def version_of_run(connection: Connection, model: str, run: str) -> ModelVersion
     return None if row is None else _version(row)
 
 
+def versions_of_runs(connection: Connection) -> dict[str, str]:
+    """The newest version that each run registered, by the run."""
+    statement = sa.select(versions.c.run, versions.c.model, versions.c.number)
+    found = connection.execute(statement.where(versions.c.run.is_not(None)).order_by(versions.c.number))
+    return {row.run: f"{row.model}@{row.number}" for row in found}
+
+
 def newest_versions(
     connection: Connection, model: str, *, below: int | None = None, limit: int
 ) -> list[ModelVersion]:

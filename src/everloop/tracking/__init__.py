@@ -10,6 +10,7 @@ The capture of code and environment is linked to its runs in the lineage, and a 
 May call ledger and below.
 """
 
+from everloop.tracking.cleaning import deleted_runs, purge_runs_in
 from everloop.tracking.files import artifacts, log_artifact, log_artifacts, read_artifact
 from everloop.tracking.filters import Condition, Grammar, Key, Order, parse_filter, parse_orders
 from everloop.tracking.grouping import (
@@ -49,13 +50,15 @@ from everloop.tracking.measurements import (
     metric_history,
     remove_tag,
 )
-from everloop.tracking.places import check_root, location_of, root_setting, uri_of
+from everloop.tracking.places import check_root, files_below_root, location_of, root_setting, uri_of
 from everloop.tracking.queries import View
 from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
     NAME_TAG,
+    NOTE_TAG,
     PARENT_TAG,
+    PINNED_TAG,
     Artifact,
     Code,
     DatasetInput,
@@ -88,7 +91,9 @@ from everloop.tracking.wheels import Wheels, drop_wheels, keep_wheels, kept_whee
 __all__ = [
     "DEFAULT_EXPERIMENT",
     "NAME_TAG",
+    "NOTE_TAG",
     "PARENT_TAG",
+    "PINNED_TAG",
     "Artifact",
     "Code",
     "Condition",
@@ -123,11 +128,13 @@ __all__ = [
     "create_experiment",
     "delete_experiment",
     "delete_run",
+    "deleted_runs",
     "drop_wheels",
     "environment",
     "experiment",
     "experiment_named",
     "experiments",
+    "files_below_root",
     "finish_run",
     "finish_run_in",
     "found_run",
@@ -155,6 +162,7 @@ __all__ = [
     "parse_filter",
     "parse_orders",
     "position_of",
+    "purge_runs_in",
     "read_artifact",
     "rebuild",
     "remove_tag",

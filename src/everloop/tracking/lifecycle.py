@@ -319,13 +319,17 @@ def runs(
     experiment: str | None = None,
     kind: RunKind | None = None,
     parent: str | None = None,
+    tag: str | None = None,
     before: str | None = None,
     limit: int = 100,
 ) -> list[Run]:
-    """Runs, newest first, at most `limit`; the next page is asked for with `before` the last run's id."""
+    """Runs that are not deleted, newest first, at most `limit`; the next page is asked for with `before` the last run's id.
+
+    With `tag` those that have a tag of this name.
+    """
     with ws.read() as connection:
         return store.newest_runs(
-            connection, experiment=experiment, kind=kind, parent=parent, before=before, limit=limit
+            connection, experiment=experiment, kind=kind, parent=parent, tag=tag, before=before, limit=limit
         )
 
 

@@ -55,6 +55,18 @@ def uri_of(run: Run, experiment_id: int) -> str:
     return run.artifact_uri or f"mlflow-artifacts:/{experiment_id}/{run.mlflow_id}/artifacts"
 
 
+def files_below_root(settings: Settings, run: Run) -> Path | None:
+    """The folder of a run's files when its client keeps them on this machine below the root that is set, else None."""
+    root = root_setting(settings)
+    if root is None or run.artifact_uri is None or not root.startswith("file:"):
+        return None
+    folder = Path(unquote(urlsplit(run.artifact_uri).path)).resolve()
+    is_below = run.artifact_uri.startswith("file:") and folder.is_relative_to(
+        Path(unquote(urlsplit(root).path)).resolve()
+    )
+    return folder if is_below and run.mlflow_id in folder.parts and folder.is_dir() else None
+
+
 def _below_root(settings: Settings, experiment: Experiment) -> str | None:
     if experiment.artifact_root is not None:
         return experiment.artifact_root

@@ -25,6 +25,8 @@ EXPERIMENT_TAG_LENGTH = 20_000
 # The tags under which MLflow's clients see and set what is a column here.
 NAME_TAG = "mlflow.runName"
 PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+PINNED_TAG = "everloop.pinned"
 
 
 @dataclass(frozen=True)

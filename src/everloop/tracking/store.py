@@ -325,11 +325,14 @@ def newest_runs(
     experiment: str | None,
     kind: str | None,
     parent: str | None,
+    tag: str | None,
     before: str | None,
     limit: int,
 ) -> list[Run]:
     """The runs after `before` in the order newest first, which is the order of their ids."""
-    statement = _select_runs().order_by(run_table.c.id.desc()).limit(limit)
+    statement = (
+        _select_runs().where(run_table.c.deleted_at.is_(None)).order_by(run_table.c.id.desc()).limit(limit)
+    )
     if experiment is not None:
         number = sa.select(experiments.c.id).where(experiments.c.name == experiment).scalar_subquery()
         statement = statement.where(run_table.c.experiment == number)
@@ -337,6 +340,8 @@ def newest_runs(
         statement = statement.where(run_table.c.kind == kind)
     if parent is not None:
         statement = statement.where(run_table.c.parent == parent)
+    if tag is not None:
+        statement = statement.where(sa.exists().where(tags.c.run == run_table.c.id, tags.c.name == tag))
     if before is not None:
         statement = statement.where(run_table.c.id < before)
     return _runs(connection, statement)
@@ -541,6 +546,53 @@ def artifact_at(connection: Connection, run_id: str, path: str) -> Artifact | No
     statement = sa.select(artifact_table).where(artifact_table.c.run == run_id, artifact_table.c.path == path)
     row = connection.execute(statement).first()
     return None if row is None else _artifact(row)
+
+
+def runs_marked(connection: Connection) -> list[Run]:
+    """The runs that are deleted, in order of their ids."""
+    return _runs(
+        connection, _select_runs().where(run_table.c.deleted_at.is_not(None)).order_by(run_table.c.id)
+    )
+
+
+def lock_marked(tx: Tx, run_ids: Sequence[str]) -> list[str]:
+    """Those of the runs that are deleted now; nobody writes to them or restores them until the transaction ends."""
+    statement = sa.select(run_table.c.id).where(
+        run_table.c.id.in_(run_ids), run_table.c.deleted_at.is_not(None)
+    )
+    return list(tx.execute(statement.order_by(run_table.c.id).with_for_update()).scalars())
+
+
+def artifacts_of(connection: Connection, run_ids: Sequence[str]) -> list[Artifact]:
+    statement = sa.select(artifact_table).where(artifact_table.c.run.in_(run_ids))
+    return [_artifact(row) for row in connection.execute(statement)]
+
+
+def remove_runs(tx: Tx, run_ids: Sequence[str]) -> None:
+    """Remove runs from all tables of the room."""
+    tx.execute(sa.update(run_table).where(run_table.c.parent.in_(run_ids)).values(parent=None))
+    for table in (
+        params,
+        tags,
+        metrics,
+        latest_metrics,
+        artifact_table,
+        run_datasets,
+        run_models,
+        model_metrics,
+    ):
+        tx.execute(sa.delete(table).where(table.c.run.in_(run_ids)))
+    tx.execute(sa.delete(run_table).where(run_table.c.id.in_(run_ids)))
+    tx.execute(sa.delete(datasets).where(~sa.exists().where(run_datasets.c.dataset == datasets.c.id)))
+
+
+def remove_empty_experiments(tx: Tx) -> None:
+    """Remove the experiments that are deleted and hold no run."""
+    is_empty = ~sa.exists().where(run_table.c.experiment == experiments.c.id)
+    gone = sa.select(experiments.c.id).where(experiments.c.deleted_at.is_not(None), is_empty)
+    numbers = list(tx.execute(gone).scalars())
+    tx.execute(sa.delete(experiment_tags).where(experiment_tags.c.experiment.in_(numbers)))
+    tx.execute(sa.delete(experiments).where(experiments.c.id.in_(numbers)))
 
 
 # Asked at the start of each run, so built once and without reading the lists they hold.
