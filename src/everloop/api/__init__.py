@@ -9,11 +9,13 @@ from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
 from everloop.api.app import create_app, error_answer, guarded
 from everloop.api.callers import SESSION_COOKIE, recognise
 from everloop.api.guard import check_address
-from everloop.api.mlflow import MlflowRoute, mlflow_routes
+from everloop.api.mlflow import MLFLOW_STATUSES, PROTOCOL_VERSION, MlflowRoute, mlflow_routes
 from everloop.api.routes import Call, Route, all_routes
 
 __all__ = [
     "EXIT_CODES",
+    "MLFLOW_STATUSES",
+    "PROTOCOL_VERSION",
     "SESSION_COOKIE",
     "STATUSES",
     "Call",

@@ -13,10 +13,12 @@ import importlib
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 
+from everloop.api.mlflow.protocol import STATUSES as MLFLOW_STATUSES
 from everloop.api.mlflow.protocol import MlflowRoute, Protocol
+from everloop.api.mlflow.server import PROTOCOL_VERSION
 from everloop.workspace import Workspace
 
-__all__ = ["MlflowRoute", "mlflow_routes", "mounted"]
+__all__ = ["MLFLOW_STATUSES", "PROTOCOL_VERSION", "MlflowRoute", "mlflow_routes", "mounted"]
 
 # The modules that hold routes; the order is that of the reference page.
 MODULES = ("server", "experiments", "runs", "metrics")
