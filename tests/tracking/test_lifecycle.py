@@ -187,7 +187,7 @@ def test_a_page_of_runs_is_a_range_of_an_index(ws: Workspace, filters: dict[str,
     statements: list[str] = []
     with ws.read() as connection:
         watched = _Watched(connection, statements)
-        arguments = {"experiment": None, "kind": None, "parent": None, **filters}
+        arguments = {"experiment": None, "kind": None, "parent": None, "tag": None, **filters}
         store.newest_runs(watched, before="run_f", limit=10, **arguments)  # type: ignore[arg-type]
     plan = statements[0]
     assert "SCAN run" not in plan

@@ -5,15 +5,28 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from everloop import tracking
 from everloop.errors import Invalid, NotFound
-from everloop.tracking import DatasetInput, LoggedDataset, MetricPoint, RunModel
+from everloop.storage import Tx
+from everloop.tracking import (
+    DatasetInput,
+    LoggedDataset,
+    MetricPoint,
+    RunModel,
+    parse_filter,
+    parse_orders,
+    queries,
+    store,
+)
 from everloop.tracking.inputs import CONTEXT_TAG
+from everloop.tracking.searching import RUN_GRAMMAR
 from everloop.workspace import Workspace
 from tests.conftest import START
 
@@ -284,3 +297,46 @@ def test_histories_of_runs_are_thinned_evenly_and_keep_their_ends(any_ws: Worksp
 def test_an_unknown_run_is_not_found(ws: Workspace) -> None:
     with pytest.raises(NotFound, match="there is no run"):
         tracking.found_run(ws, f"run_{'0' * 32}")
+
+
+@pytest.mark.parametrize(
+    ("filter_text", "order", "index"),
+    [
+        ("", [], "ix_run_experiment_started_at"),
+        ("metrics.loss > 0.5", ["metrics.loss DESC"], "ix_run_latest_metric_name_value"),
+        ("run_id IN ('0', '1')", ["metrics.loss ASC"], "ix_run_experiment_id (experiment=? AND id=?)"),
+    ],
+)
+def test_a_search_among_many_runs_is_a_range_of_an_index(
+    ws: Workspace, filter_text: str, order: list[str], index: str
+) -> None:
+    def fill(tx: Tx) -> None:
+        runs = [
+            {"id": f"run_{number:032x}", "experiment": 0, "name": "r", "kind": "run", "status": "finished",
+             "actor": "x", "started_at": START + timedelta(seconds=number)}
+            for number in range(3_000)
+        ]  # fmt: skip
+        tx.execute(sa.insert(store.run_table), runs)
+        latest = [
+            {"run": run["id"], "name": "loss", "step": 0, "at": START, "value": number / 3_000}
+            for number, run in enumerate(runs)
+        ]
+        tx.execute(sa.insert(store.latest_metrics), latest)
+        tx.execute(sa.text("ANALYZE"))
+
+    ws.write(fill)
+    search = queries._Search("sqlite", [0])
+    for condition in parse_filter(filter_text, RUN_GRAMMAR):
+        search.narrow(condition)
+    for one in parse_orders(order, RUN_GRAMMAR):
+        search.sort(one)
+    statement = search.statement("active").limit(100)
+    with ws.read() as connection:
+
+        @sa.event.listens_for(connection, "before_cursor_execute", retval=True)
+        def explain(_c: Any, _cursor: Any, text: str, given: Any, _context: Any, _many: bool) -> Any:
+            return f"EXPLAIN QUERY PLAN {text}", given
+
+        plans = [row[3] for row in connection.execute(statement).all()]
+    assert any(index in plan for plan in plans), plans
+    assert not any(plan.startswith("SCAN run") for plan in plans), plans
