@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from everloop.errors import Invalid
+from everloop.tracking.records import shown
 
 Kind = Literal["attribute", "metric", "param", "tag", "dataset"]
 Value = str | int | float | tuple[str, ...] | None
@@ -284,7 +285,7 @@ class _Reader:
     def _wrong(self, rule: str) -> Invalid:
         start = self._tokens[self._at].start if not self.is_done else len(self._text)
         return Invalid(
-            f"the filter or order {_short(self._text)} is wrong at {_short(self._text[start:])}: {rule}. "
+            f"the filter or order {shown(self._text)} is wrong at {shown(self._text[start:])}: {rule}. "
             "Write for example: metrics.acc > 0.9 AND tags.team = 'vision'"
         )
 
@@ -294,7 +295,3 @@ def _unquoted(text: str) -> str:
     if quote == "`":
         return inside
     return inside.replace(quote * 2, quote).replace("\\" + quote, quote)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:80]}...")

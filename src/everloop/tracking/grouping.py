@@ -15,6 +15,7 @@ from everloop.tracking.records import (
     Experiment,
     check_name,
     check_texts,
+    shown,
 )
 from everloop.workspace import Workspace
 
@@ -39,7 +40,7 @@ def create_experiment(
         tx.lock("tracking.experiment")
         if (known := store.experiment_by_name(tx.connection, name)) is not None:
             is_deleted = "is deleted. Restore it, or" if known.deleted_at else "is there already. Use it, or"
-            raise AlreadyExists(f"the experiment {_short(name)} {is_deleted} choose another name.")
+            raise AlreadyExists(f"the experiment {shown(name)} {is_deleted} choose another name.")
         made = insert_experiment(ws, tx, name, artifact_root=root)
         if texts:
             store.put_experiment_tags(tx, made.id, texts)
@@ -62,7 +63,7 @@ def experiment_named(ws: Workspace, name: str) -> Experiment:
     with ws.read() as connection:
         found = store.experiment_by_name(connection, name)
         if found is None:
-            raise _unknown(_short(name))
+            raise _unknown(shown(name))
         return replace(found, tags=store.tags_of_experiment(connection, found.id))
 
 
@@ -82,7 +83,7 @@ def rename_experiment(ws: Workspace, number: int, name: str) -> None:
         known = store.experiment_by_name(tx.connection, name)
         if known is not None and known.id != number:
             raise AlreadyExists(
-                f"the name {_short(name)} is that of experiment {known.id}. Choose another name."
+                f"the name {shown(name)} is that of experiment {known.id}. Choose another name."
             )
         store.update_experiment(tx, number, {"name": name, "updated_at": ws.now()})
 
@@ -147,7 +148,7 @@ def untag_experiment(ws: Workspace, number: int, name: str) -> None:
     def change(tx: Tx) -> None:
         need_experiment(tx, number)
         if not store.remove_experiment_tag(tx, number, name):
-            raise NotFound(f"experiment {number} has no tag {_short(name)}.")
+            raise NotFound(f"experiment {number} has no tag {shown(name)}.")
         store.update_experiment(tx, number, {"updated_at": ws.now()})
 
     ws.write(change)
@@ -174,7 +175,7 @@ def experiment_for(ws: Workspace, tx: Tx, name: str) -> Experiment:
         known = store.experiment_by_name(tx.connection, name) or insert_experiment(ws, tx, name)
     if known.deleted_at is not None:
         raise Conflict(
-            f"the experiment {_short(name)} is deleted and takes no runs. Restore it, or name another."
+            f"the experiment {shown(name)} is deleted and takes no runs. Restore it, or name another."
         )
     return known
 
@@ -193,7 +194,3 @@ def _unknown(what: str) -> NotFound:
     return NotFound(
         f"there is no experiment {what}. Search for experiments to see which there are, or create it."
     )
-
-
-def _short(name: str) -> str:
-    return repr(name if len(name) <= 60 else f"{name[:60]}...")

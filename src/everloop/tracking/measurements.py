@@ -21,6 +21,7 @@ from everloop.tracking.records import (
     ModelMetric,
     check_name,
     check_texts,
+    shown,
 )
 from everloop.workspace import Workspace
 
@@ -67,7 +68,7 @@ def remove_tag(ws: Workspace, run_id: str, name: str) -> None:
         if name == PARENT_TAG:
             store.update_run(tx, run_id, {"parent": None})
         elif not store.remove_text(tx, store.tags, run_id, name):
-            raise NotFound(f"run {run_id} has no tag {_short(name)}.")
+            raise NotFound(f"run {run_id} has no tag {shown(name)}.")
 
     ws.write(change)
 
@@ -223,7 +224,7 @@ def _put_params(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         if stored[name] != text:
             raise Conflict(
-                f"the parameter {name!r} of run {run_id} is {_short(stored[name])} and cannot become {_short(text)}: "
+                f"the parameter {name!r} of run {run_id} is {shown(stored[name])} and cannot become {shown(text)}: "
                 "parameters do not change during a run. Start another run, or use a tag."
             )
 
@@ -252,7 +253,3 @@ def _float_of(name: str, value: Any) -> float:
         f"the metric {name!r} was given a {type(value).__name__} that is no number of 64 bits; a metric is a number. "
         "Log text as a parameter or a tag."
     )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -252,3 +252,8 @@ def check_name(what: str, name: str, *, length: int = NAME_LENGTH) -> str:
             f"{shown!r} cannot name {what}: a name has 1 to {length} printable characters. Choose a shorter or plainer one."
         )
     return name
+
+
+def shown(text: str) -> str:
+    """A text in quotes, as a message shows it: not more than its beginning."""
+    return repr(text if len(text) <= 80 else f"{text[:80]}...")
