@@ -7,6 +7,7 @@ so that an idle everloop is two processes.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -54,6 +55,10 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             handlers=web.error_handlers(ws),
         )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        # What is loaded now is never garbage. Without this every full collection looked at all of it: a search of 10,000
+        # runs took 170 ms of CPU instead of 100.
+        gc.collect()
+        gc.freeze()
         children = _Children(ws)
         say(
             f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "

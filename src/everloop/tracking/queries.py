@@ -23,8 +23,8 @@ from everloop.tracking.records import (
     DatasetInput,
     Experiment,
     FoundRun,
-    LatestMetric,
     LoggedDataset,
+    RawPoint,
     Run,
     RunModel,
 )
@@ -131,9 +131,9 @@ def with_details(connection: Connection, rows: Sequence[sa.Row[Any]]) -> list[Fo
         of_run = named[what] = defaultdict(dict)
         for run, name, value in _rows_of(connection, ids, table, "name", "value"):
             of_run[run][name] = value
-    latest: dict[str, list[LatestMetric]] = defaultdict(list)
+    latest: dict[str, list[RawPoint]] = defaultdict(list)
     for run, *point in _rows_of(connection, ids, latest_metrics, "name", "value", "step", "at"):
-        latest[run].append(LatestMetric(*point))
+        latest[run].append(RawPoint(*point))
     read = _datasets_of(connection, ids)
     models: dict[str, list[RunModel]] = defaultdict(list)
     for run, model, role, step in _rows_of(connection, ids, run_models, "model", "role", "step"):

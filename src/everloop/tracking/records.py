@@ -132,8 +132,8 @@ class RunModel:
     step: int = 0
 
 
-class LatestMetric(NamedTuple):
-    """The newest point of one metric; `at_us` are microseconds since 1970, as a search of thousands of runs reads them."""
+class RawPoint(NamedTuple):
+    """A point as it is read by the ten thousand; `at_us` are microseconds since 1970."""
 
     name: str
     value: float
@@ -147,7 +147,7 @@ class FoundRun:
 
     run: Run
     experiment_id: int
-    latest: Sequence[LatestMetric] = ()
+    latest: Sequence[RawPoint] = ()
     datasets: Sequence[DatasetInput] = ()
     models: Sequence[RunModel] = ()
 

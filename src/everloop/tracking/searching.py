@@ -7,14 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from everloop.clock import from_micros, to_micros
+from everloop.clock import from_micros
 from everloop.errors import Invalid
-from everloop.tracking import queries
+from everloop.tracking import queries, store
 from everloop.tracking.filters import Grammar, Kind, parse_filter, parse_orders
 from everloop.tracking.lifecycle import unknown_run
-from everloop.tracking.measurements import metric_history
 from everloop.tracking.queries import View
-from everloop.tracking.records import Experiment, FoundRun, MetricPoint
+from everloop.tracking.records import Experiment, FoundRun, MetricPoint, RawPoint
 from everloop.workspace import Workspace
 
 T = TypeVar("T")
@@ -127,17 +126,20 @@ def _page(found: Sequence[T], offset: int, limit: int) -> Page[T]:
 
 def history_page(
     ws: Workspace, run_id: str, name: str, *, limit: int, token: str | None = None
-) -> Page[MetricPoint]:
+) -> Page[RawPoint]:
     """Points of a metric in order of step, then time, then value (NaN last).
 
     Raises Invalid for a token that is none, NotFound for an unknown run.
     """
     after = _point_of(token, name) if token else None
-    found = metric_history(ws, run_id, name, after=after, limit=limit + 1)
+    with ws.read() as connection:
+        found = store.raw_points_of(connection, run_id, name, after=after, limit=limit + 1)
+        if not found and not store.has_run(connection, run_id):
+            raise unknown_run(run_id)
     if len(found) <= limit:
         return Page(found, None)
     last = found[limit - 1]
-    told = f"{last.step} {to_micros(last.at)} {last.value!r}"
+    told = f"{last.step} {last.at_us} {last.value!r}"
     return Page(found[:limit], base64.urlsafe_b64encode(told.encode()).decode())
 
 

@@ -11,7 +11,7 @@ from everloop.api.mlflow.protocol import MlflowRoute, Named, milliseconds, momen
 from everloop.api.mlflow.runs import One, Tag, key_of
 from everloop.api.routes import Call
 from everloop.errors import Invalid
-from everloop.tracking import MetricPoint, ModelMetric
+from everloop.tracking import MetricPoint, ModelMetric, RawPoint
 
 # MLflow's limits
 _MOST = {"metrics": 1_000, "params": 100, "tags": 100, "things": 1_000}
@@ -116,13 +116,13 @@ def history(call: Call, asked: History) -> Any:
         token=asked.page_token,
     )
     if page.next_token is None:
-        return {"metrics": [_shown(point) for point in page.found]}
+        return {"metrics": [_raw(point) for point in page.found]}
     if in_one_piece:
         raise Invalid(
             f"the history of {asked.metric_key[:60]!r} has more than {_WHOLE:,} points, too many for one answer. Ask in pages "
             "with max_results, as clients from MLflow 2.3 on do."
         )
-    return {"metrics": [_shown(point) for point in page.found], "next_page_token": page.next_token}
+    return {"metrics": [_raw(point) for point in page.found], "next_page_token": page.next_token}
 
 
 def history_bulk(call: Call, asked: HistoryBulk) -> Any:
@@ -170,6 +170,11 @@ def _keys(given: list[str]) -> list[str]:
     if not 1 <= len(given) <= _MOST_RUNS:
         raise Invalid(f"{len(given)} runs were named; it is 1 to {_MOST_RUNS}. Ask in parts.")
     return [run_key(one) for one in given]
+
+
+def _raw(point: RawPoint) -> dict[str, Any]:
+    name, value, step, at_us = point
+    return {"key": name, "value": number(value), "timestamp": at_us // 1_000, "step": step}
 
 
 def _shown(point: MetricPoint) -> dict[str, Any]:
