@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 from everloop import governance, tracking
-from everloop.errors import NotFound
+from everloop.errors import Conflict, NotFound
 from everloop.ledger import Node, entries
 from everloop.tracking import DatasetInput, LoggedDataset, MetricPoint, ModelMetric, RunModel
 from everloop.workspace import Workspace
@@ -95,6 +95,9 @@ def test_a_run_that_a_version_was_registered_from_stays(ws: Workspace) -> None:
 
 def test_a_pipelines_run_stays(ws: Workspace) -> None:
     run = tracking.start_run(ws, kind="pipeline").id
+    with pytest.raises(Conflict, match="Cancel it first"):
+        tracking.delete_run(ws, run)
+    tracking.finish_run(ws, run)
     tracking.delete_run(ws, run)
     assert "pipeline" in governance.clean_runs(ws).refused[run]
 

@@ -6,7 +6,8 @@ import pytest
 
 from everloop import tracking
 from everloop.errors import Invalid
-from everloop.tracking import check_root, uri_of
+from everloop.tracking import uri_of
+from everloop.tracking.places import check_root
 from tests.conftest import simulation
 
 

@@ -50,7 +50,7 @@ from everloop.tracking.measurements import (
     metric_history,
     remove_tag,
 )
-from everloop.tracking.places import check_root, files_below_root, location_of, root_setting, uri_of
+from everloop.tracking.places import files_below_root, location_of, root_setting, uri_of
 from everloop.tracking.queries import View
 from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
@@ -123,7 +123,6 @@ __all__ = [
     "capture_environment",
     "change_run",
     "check_out",
-    "check_root",
     "code",
     "create_experiment",
     "delete_experiment",

@@ -218,10 +218,18 @@ def change_run(
 
 
 def delete_run(ws: Workspace, run_id: str) -> None:
-    """Mark a run as deleted; `restore_run` brings it back. Doing it again changes nothing. Raises NotFound."""
+    """Mark a run as deleted; `restore_run` brings it back. Doing it again changes nothing.
+
+    Raises NotFound, and Conflict for a pipeline's run that goes on, which would find nothing to write to.
+    """
 
     def change(tx: Tx) -> None:
-        if _state(tx, run_id)[2] is None:
+        kind, status, deleted_at = _state(tx, run_id)
+        if kind != "run" and status == "running":
+            raise Conflict(
+                f"run {run_id} is a pipeline's and goes on. Cancel it first, or wait until it has ended."
+            )
+        if deleted_at is None:
             store.update_run(tx, run_id, {"deleted_at": ws.now()})
 
     ws.write(change)
