@@ -17,7 +17,6 @@ from everloop.api.mlflow.protocol import (
     named,
 )
 from everloop.api.routes import Call
-from everloop.errors import Invalid
 from everloop.tracking import Experiment, View
 from everloop.workspace import Workspace
 
@@ -86,24 +85,16 @@ def get_by_name(call: Call, asked: ByName) -> Any:
 
 def search(call: Call, asked: Search) -> Any:
     """Experiments that meet a filter, in pages."""
-    if asked.max_results is None:
-        raise Invalid("max_results is missing; a page has 1 to 50,000 experiments. Say how many.")
     page = tracking.search_experiments(
         call.ws,
         filter_text=asked.filter,
         order_by=asked.order_by,
         view=view_of(asked.view_type),
-        limit=asked.max_results,
+        limit=1_000 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
     found = {"experiments": [shown(call.ws, one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
-
-
-def list_all(call: Call, asked: Search) -> Any:
-    """Experiments without a filter, as clients before MLflow 2 ask for them."""
-    asked.max_results = asked.max_results or 1_000
-    return search(call, asked)
 
 
 def update(call: Call, asked: Update) -> None:
@@ -157,13 +148,14 @@ def shown(ws: Workspace, experiment: Experiment) -> dict[str, Any]:
     return told
 
 
+# `list` is what clients before MLflow 2 ask for.
 ROUTES = [
     MlflowRoute("POST", "mlflow/experiments/create", "run", create, Create),
     MlflowRoute("GET", "mlflow/experiments/get", "see", get, One),
     MlflowRoute("GET", "mlflow/experiments/get-by-name", "see", get_by_name, ByName),
     MlflowRoute("POST", "mlflow/experiments/search", "see", search, Search),
     MlflowRoute("GET", "mlflow/experiments/search", "see", search, Search),
-    MlflowRoute("GET", "mlflow/experiments/list", "see", list_all, Search),
+    MlflowRoute("GET", "mlflow/experiments/list", "see", search, Search),
     MlflowRoute("POST", "mlflow/experiments/update", "run", update, Update),
     MlflowRoute("POST", "mlflow/experiments/delete", "run", delete, One),
     MlflowRoute("POST", "mlflow/experiments/restore", "run", restore, One),
