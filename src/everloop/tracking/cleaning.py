@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from everloop.storage import Tx
-from everloop.tracking import store
+from everloop.tracking import experiment_store, input_store, store
 from everloop.tracking.records import Artifact, Run
 from everloop.workspace import Workspace
 
@@ -24,6 +24,7 @@ def purge_runs_in(tx: Tx, run_ids: Sequence[str]) -> list[Artifact]:
     """
     gone = store.lock_marked(tx, run_ids)
     files = store.artifacts_of(tx.connection, gone)
+    input_store.remove_inputs(tx, gone)
     store.remove_runs(tx, gone)
-    store.remove_empty_experiments(tx)
+    experiment_store.remove_empty_experiments(tx)
     return files

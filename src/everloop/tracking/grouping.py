@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.storage import Tx
-from everloop.tracking import store
+from everloop.tracking import experiment_store
 from everloop.tracking.places import check_root, root_setting
 from everloop.tracking.records import (
     EXPERIMENT_NAME_LENGTH,
@@ -38,12 +38,12 @@ def create_experiment(
 
     def change(tx: Tx) -> Experiment:
         tx.lock("tracking.experiment")
-        if (known := store.experiment_by_name(tx.connection, name)) is not None:
+        if (known := experiment_store.experiment_by_name(tx.connection, name)) is not None:
             is_deleted = "is deleted. Restore it, or" if known.deleted_at else "is there already. Use it, or"
             raise AlreadyExists(f"the experiment {shown(name)} {is_deleted} choose another name.")
         made = insert_experiment(ws, tx, name, artifact_root=root)
         if texts:
-            store.put_experiment_tags(tx, made.id, texts)
+            experiment_store.put_experiment_tags(tx, made.id, texts)
         return replace(made, tags=texts)
 
     return ws.write(change)
@@ -52,25 +52,25 @@ def create_experiment(
 def experiment(ws: Workspace, number: int) -> Experiment:
     """The experiment of this number. Raises NotFound."""
     with ws.read() as connection:
-        found = store.experiment_by_id(connection, number)
+        found = experiment_store.experiment_by_id(connection, number)
         if found is None:
             raise _unknown(str(number))
-        return replace(found, tags=store.tags_of_experiment(connection, found.id))
+        return replace(found, tags=experiment_store.tags_of_experiment(connection, found.id))
 
 
 def experiment_named(ws: Workspace, name: str) -> Experiment:
     """The experiment of this name, deleted or not. Raises NotFound."""
     with ws.read() as connection:
-        found = store.experiment_by_name(connection, name)
+        found = experiment_store.experiment_by_name(connection, name)
         if found is None:
             raise _unknown(shown(name))
-        return replace(found, tags=store.tags_of_experiment(connection, found.id))
+        return replace(found, tags=experiment_store.tags_of_experiment(connection, found.id))
 
 
 def experiments(ws: Workspace) -> list[Experiment]:
     """All experiments, oldest first, without tags; the first is the one for runs that name none."""
     with ws.read() as connection:
-        return store.all_experiments(connection)
+        return experiment_store.all_experiments(connection)
 
 
 def rename_experiment(ws: Workspace, number: int, name: str) -> None:
@@ -80,12 +80,12 @@ def rename_experiment(ws: Workspace, number: int, name: str) -> None:
     def change(tx: Tx) -> None:
         tx.lock("tracking.experiment")
         need_experiment(tx, number)
-        known = store.experiment_by_name(tx.connection, name)
+        known = experiment_store.experiment_by_name(tx.connection, name)
         if known is not None and known.id != number:
             raise AlreadyExists(
                 f"the name {shown(name)} is that of experiment {known.id}. Choose another name."
             )
-        store.update_experiment(tx, number, {"name": name, "updated_at": ws.now()})
+        experiment_store.update_experiment(tx, number, {"name": name, "updated_at": ws.now()})
 
     ws.write(change)
 
@@ -108,8 +108,8 @@ def delete_experiment(ws: Workspace, number: int) -> None:
     def change(tx: Tx) -> None:
         need_experiment(tx, number)
         now = ws.now()
-        store.mark_runs(tx, number, deleted_at=now)
-        store.update_experiment(tx, number, {"deleted_at": now, "updated_at": now})
+        experiment_store.mark_runs(tx, number, deleted_at=now)
+        experiment_store.update_experiment(tx, number, {"deleted_at": now, "updated_at": now})
 
     ws.write(change)
 
@@ -118,13 +118,13 @@ def restore_experiment(ws: Workspace, number: int) -> None:
     """Bring a deleted experiment back with the runs that were deleted with it. Raises NotFound, Conflict."""
 
     def change(tx: Tx) -> None:
-        found = store.experiment_by_id(tx.connection, number)
+        found = experiment_store.experiment_by_id(tx.connection, number)
         if found is None:
             raise _unknown(str(number))
         if found.deleted_at is None:
             raise Conflict(f"experiment {number} is not deleted; only a deleted one can be restored.")
-        store.mark_runs(tx, number, deleted_at=None, before=found.deleted_at)
-        store.update_experiment(tx, number, {"deleted_at": None, "updated_at": ws.now()})
+        experiment_store.mark_runs(tx, number, deleted_at=None, before=found.deleted_at)
+        experiment_store.update_experiment(tx, number, {"deleted_at": None, "updated_at": ws.now()})
 
     ws.write(change)
 
@@ -135,8 +135,8 @@ def tag_experiment(ws: Workspace, number: int, values: Mapping[str, str]) -> Non
 
     def change(tx: Tx) -> None:
         need_experiment(tx, number)
-        store.put_experiment_tags(tx, number, texts)
-        store.update_experiment(tx, number, {"updated_at": ws.now()})
+        experiment_store.put_experiment_tags(tx, number, texts)
+        experiment_store.update_experiment(tx, number, {"updated_at": ws.now()})
 
     if texts:
         ws.write(change)
@@ -147,16 +147,16 @@ def untag_experiment(ws: Workspace, number: int, name: str) -> None:
 
     def change(tx: Tx) -> None:
         need_experiment(tx, number)
-        if not store.remove_experiment_tag(tx, number, name):
+        if not experiment_store.remove_experiment_tag(tx, number, name):
             raise NotFound(f"experiment {number} has no tag {shown(name)}.")
-        store.update_experiment(tx, number, {"updated_at": ws.now()})
+        experiment_store.update_experiment(tx, number, {"updated_at": ws.now()})
 
     ws.write(change)
 
 
 def need_experiment(tx: Tx, number: int) -> Experiment:
     """The experiment, which has to be there and not deleted."""
-    found = store.experiment_by_id(tx.connection, number)
+    found = experiment_store.experiment_by_id(tx.connection, number)
     if found is None:
         raise _unknown(str(number))
     if found.deleted_at is not None:
@@ -168,11 +168,11 @@ def need_experiment(tx: Tx, number: int) -> Experiment:
 
 def experiment_for(ws: Workspace, tx: Tx, name: str) -> Experiment:
     """The experiment of this name, made now if there is none. Raises Conflict for a deleted one."""
-    known = store.experiment_by_name(tx.connection, name)
+    known = experiment_store.experiment_by_name(tx.connection, name)
     if known is None:
         check_name("an experiment", name, length=EXPERIMENT_NAME_LENGTH)
         tx.lock("tracking.experiment")
-        known = store.experiment_by_name(tx.connection, name) or insert_experiment(ws, tx, name)
+        known = experiment_store.experiment_by_name(tx.connection, name) or insert_experiment(ws, tx, name)
     if known.deleted_at is not None:
         raise Conflict(
             f"the experiment {shown(name)} is deleted and takes no runs. Restore it, or name another."
@@ -187,7 +187,7 @@ def insert_experiment(ws: Workspace, tx: Tx, name: str, *, artifact_root: str | 
     def place(number: int) -> str | None:
         return artifact_root or (f"{set_root}/{number}" if set_root else None)
 
-    return store.insert_experiment(tx, name, created_at=ws.now(), artifact_root=place)
+    return experiment_store.insert_experiment(tx, name, created_at=ws.now(), artifact_root=place)
 
 
 def _unknown(what: str) -> NotFound:

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from everloop.errors import Invalid
 from everloop.storage import Tx
-from everloop.tracking import store
+from everloop.tracking import input_store
 from everloop.tracking.lifecycle import need_run
 from everloop.tracking.records import DatasetInput, LoggedDataset, RunModel
 from everloop.workspace import Workspace
@@ -65,13 +65,13 @@ def log_inputs(
         tx.lock(f"tracking.inputs {run_id}")
         need_run(tx, run_id)
         if told:
-            known = store.tags_of_datasets(tx.connection, run_id)
+            known = input_store.tags_of_datasets(tx.connection, run_id)
             merged = {
                 name: replace(one, tags={**known.get(name, {}), **one.tags}) for name, one in told.items()
             }
-            store.put_datasets(tx, run_id, merged, context_tag=CONTEXT_TAG)
+            input_store.put_datasets(tx, run_id, merged, context_tag=CONTEXT_TAG)
         if models:
-            store.put_models(tx, run_id, models)
+            input_store.put_models(tx, run_id, models)
 
     ws.write(change)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from everloop.errors import Conflict, Invalid, NotFound
 from everloop.storage import Tx
-from everloop.tracking import store
+from everloop.tracking import input_store, store
 from everloop.tracking.lifecycle import need_run, parent_of, unknown_run
 from everloop.tracking.records import (
     NAME_TAG,
@@ -110,7 +110,7 @@ def log_batch(
         if checked:
             store.insert_points(tx, run_id, checked)
         if of_models:
-            store.put_model_metrics(tx, run_id, of_models)
+            input_store.put_model_metrics(tx, run_id, of_models)
         if tag_texts:
             _put_tags(tx, run_id, tag_texts)
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from everloop.storage import Utc
 from everloop.tracking.filters import Condition, Key, Order
+from everloop.tracking.input_store import datasets, run_datasets, run_models
 from everloop.tracking.records import (
     NAME_TAG,
     PARENT_TAG,
@@ -30,13 +31,10 @@ from everloop.tracking.records import (
 )
 from everloop.tracking.store import (
     Measure,
-    datasets,
     experiment_tags,
     experiments,
     latest_metrics,
     params,
-    run_datasets,
-    run_models,
     run_table,
     tags,
 )

@@ -17,14 +17,11 @@ from everloop.storage import Json, Tx, Utc, metadata
 from everloop.tracking.records import (
     Artifact,
     Code,
-    DatasetInput,
     Environment,
     Experiment,
     MetricPoint,
-    ModelMetric,
     RawPoint,
     Run,
-    RunModel,
 )
 
 
@@ -154,51 +151,6 @@ latest_metrics = sa.Table(
     sa.Index("ix_run_latest_metric_name_value", "name", "value", "run"),
 )
 
-model_metrics = sa.Table(
-    "model_metric",
-    metadata,
-    sa.Column("model", sa.String(60), primary_key=True),
-    sa.Column("name", sa.String(250), primary_key=True),
-    sa.Column("dataset_name", sa.String(500), primary_key=True),
-    sa.Column("dataset_digest", sa.String(36), primary_key=True),
-    sa.Column("run", sa.String(40), primary_key=True),
-    sa.Column("step", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("at", Utc, primary_key=True, autoincrement=False),
-    sa.Column("value", Measure, nullable=False),
-    sa.Index("ix_model_metric_run", "run"),
-)
-
-# One row for what was said of a dataset, however many runs read it: a profile may be large.
-datasets = sa.Table(
-    "logged_dataset",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(500), nullable=False),
-    sa.Column("digest", sa.String(36), nullable=False),
-    sa.Column("source_type", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("schema", sa.Text),
-    sa.Column("profile", sa.Text),
-)
-
-run_datasets = sa.Table(
-    "run_dataset",
-    metadata,
-    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
-    sa.Column("dataset", sa.String(64), primary_key=True),
-    sa.Column("context", sa.Text),
-    sa.Column("tags", Json, nullable=False),
-)
-
-run_models = sa.Table(
-    "run_model",
-    metadata,
-    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
-    sa.Column("role", sa.String(6), primary_key=True),
-    sa.Column("model", sa.String(60), primary_key=True),
-    sa.Column("step", sa.BigInteger, nullable=False),
-)
-
 artifact_table = sa.Table(
     "run_artifact",
     metadata,
@@ -208,70 +160,6 @@ artifact_table = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("at", Utc, nullable=False),
 )
-
-
-_EXPERIMENT_BY_NAME = sa.select(experiments).where(experiments.c.name == sa.bindparam("name"))
-
-
-def experiment_by_name(connection: Connection, name: str) -> Experiment | None:
-    """The experiment of this name, without its tags."""
-    row = connection.execute(_EXPERIMENT_BY_NAME, {"name": name}).first()
-    return None if row is None else Experiment(**row._mapping)
-
-
-def experiment_by_id(connection: Connection, number: int) -> Experiment | None:
-    """The experiment of this number, without its tags."""
-    row = connection.execute(sa.select(experiments).where(experiments.c.id == number)).first()
-    return None if row is None else Experiment(**row._mapping)
-
-
-def tags_of_experiment(connection: Connection, number: int) -> dict[str, str]:
-    statement = sa.select(experiment_tags).where(experiment_tags.c.experiment == number)
-    return {row.name: row.value for row in connection.execute(statement.order_by(experiment_tags.c.name))}
-
-
-def all_experiments(connection: Connection) -> list[Experiment]:
-    statement = sa.select(experiments).order_by(experiments.c.id)
-    return [Experiment(**row._mapping) for row in connection.execute(statement)]
-
-
-def insert_experiment(
-    tx: Tx, name: str, *, created_at: datetime, artifact_root: Callable[[int], str | None]
-) -> Experiment:
-    """A new experiment under the next number; the caller holds the lock that makes it the next."""
-    number = tx.execute(sa.select(sa.func.max(experiments.c.id))).scalar_one() + 1
-    made = Experiment(number, name, created_at, artifact_root(number))
-    tx.execute(
-        sa.insert(experiments).values({key: value for key, value in vars(made).items() if key != "tags"})
-    )
-    return made
-
-
-def update_experiment(tx: Tx, number: int, values: Mapping[str, Any]) -> None:
-    tx.execute(sa.update(experiments).where(experiments.c.id == number).values(**values))
-
-
-def put_experiment_tags(tx: Tx, number: int, values: Mapping[str, str]) -> None:
-    statement = _insert(tx.connection.dialect.name, experiment_tags)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["experiment", "name"], set_={"value": statement.excluded.value}
-    )
-    tx.execute(
-        replacing, [{"experiment": number, "name": name, "value": values[name]} for name in sorted(values)]
-    )
-
-
-def remove_experiment_tag(tx: Tx, number: int, name: str) -> bool:
-    which = (experiment_tags.c.experiment == number, experiment_tags.c.name == name)
-    return tx.execute(sa.delete(experiment_tags).where(*which)).rowcount == 1
-
-
-def mark_runs(tx: Tx, number: int, *, deleted_at: datetime | None, before: datetime | None = None) -> None:
-    """Delete an experiment's runs that are not, or restore those that were deleted at the moment `before`."""
-    is_old = run_table.c.deleted_at.is_(None) if before is None else run_table.c.deleted_at == before
-    tx.execute(
-        sa.update(run_table).where(run_table.c.experiment == number, is_old).values(deleted_at=deleted_at)
-    )
 
 
 _INSERT_RUN = sa.insert(run_table)
@@ -350,7 +238,7 @@ def newest_runs(
 
 def put_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> None:
     """Set named texts of a run, replacing those of the same name."""
-    statement = _insert(tx.connection.dialect.name, table)
+    statement = inserting(tx.connection.dialect.name, table)
     replacing = statement.on_conflict_do_update(
         index_elements=["run", "name"], set_={"value": statement.excluded.value}
     )
@@ -359,7 +247,7 @@ def put_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -
 
 def add_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -> dict[str, str]:
     """Add those named texts of a run that are not there, and return what is stored under all the names."""
-    tx.execute(_insert(tx.connection.dialect.name, table).on_conflict_do_nothing(), _rows(run_id, values))
+    tx.execute(inserting(tx.connection.dialect.name, table).on_conflict_do_nothing(), _rows(run_id, values))
     stored = sa.select(table.c.name, table.c.value).where(table.c.run == run_id, table.c.name.in_(values))
     return {row.name: row.value for row in tx.execute(stored)}
 
@@ -380,12 +268,12 @@ def insert_points(tx: Tx, run_id: str, points: Sequence[MetricPoint]) -> None:
 
 @functools.cache
 def _keeping_all(dialect: str) -> sa.Executable:
-    return _insert(dialect, metrics).on_conflict_do_nothing()
+    return inserting(dialect, metrics).on_conflict_do_nothing()
 
 
 @functools.cache
 def _keeping_newest(dialect: str) -> sa.Executable:
-    statement = _insert(dialect, latest_metrics)
+    statement = inserting(dialect, latest_metrics)
     given, stored = statement.excluded, latest_metrics.c
     is_newer = sa.or_(given.step > stored.step, sa.and_(given.step == stored.step, given.at >= stored.at))
     return statement.on_conflict_do_update(
@@ -480,66 +368,8 @@ def text_of(connection: Connection, table: sa.Table, run_id: str, name: str) -> 
     return text
 
 
-def put_model_metrics(tx: Tx, run_id: str, points: Iterable[ModelMetric]) -> None:
-    """Add points to the metrics of logged models; those that are there already stay as they are."""
-    statement = _insert(tx.connection.dialect.name, model_metrics).on_conflict_do_nothing()
-    tx.execute(
-        statement,
-        [
-            {
-                "model": one.model,
-                "dataset_name": one.dataset_name,
-                "dataset_digest": one.dataset_digest,
-                "run": run_id,
-                **vars(one.point),
-            }
-            for one in points
-        ],
-    )
-
-
-def put_datasets(tx: Tx, run_id: str, given: Mapping[str, DatasetInput], *, context_tag: str) -> None:
-    """Say that a run read datasets, by the ids that stand for all that is said of them."""
-    dialect = tx.connection.dialect.name
-    tx.execute(
-        _insert(dialect, datasets).on_conflict_do_nothing(),
-        [{"id": one, **vars(given[one].dataset)} for one in sorted(given)],
-    )
-    statement = _insert(dialect, run_datasets)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["run", "dataset"],
-        set_={name: statement.excluded[name] for name in ("context", "tags")},
-    )
-    tx.execute(
-        replacing,
-        [
-            {
-                "run": run_id,
-                "dataset": one,
-                "context": given[one].tags.get(context_tag),
-                "tags": given[one].tags,
-            }
-            for one in sorted(given)
-        ],
-    )
-
-
-def tags_of_datasets(connection: Connection, run_id: str) -> dict[str, dict[str, str]]:
-    """The tags of the datasets that a run read, by the ids that stand for what is said of these."""
-    statement = sa.select(run_datasets.c.dataset, run_datasets.c.tags).where(run_datasets.c.run == run_id)
-    return {row.dataset: row.tags for row in connection.execute(statement)}
-
-
-def put_models(tx: Tx, run_id: str, models: Iterable[RunModel]) -> None:
-    statement = _insert(tx.connection.dialect.name, run_models)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["run", "role", "model"], set_={"step": statement.excluded.step}
-    )
-    tx.execute(replacing, [{"run": run_id, **vars(one)} for one in models])
-
-
 def put_artifacts(tx: Tx, run_id: str, files: Iterable[Artifact]) -> None:
-    statement = _insert(tx.connection.dialect.name, artifact_table)
+    statement = inserting(tx.connection.dialect.name, artifact_table)
     replacing = statement.on_conflict_do_update(
         index_elements=["run", "path"],
         set_={name: statement.excluded[name] for name in ("digest", "size_bytes", "at")},
@@ -585,30 +415,11 @@ def artifacts_of(connection: Connection, run_ids: Sequence[str]) -> list[Artifac
 
 
 def remove_runs(tx: Tx, run_ids: Sequence[str]) -> None:
-    """Remove runs from all tables of the room."""
+    """Remove runs with their texts, metrics and files; what they read and made is gone already."""
     tx.execute(sa.update(run_table).where(run_table.c.parent.in_(run_ids)).values(parent=None))
-    for table in (
-        params,
-        tags,
-        metrics,
-        latest_metrics,
-        artifact_table,
-        run_datasets,
-        run_models,
-        model_metrics,
-    ):
+    for table in (params, tags, metrics, latest_metrics, artifact_table):
         tx.execute(sa.delete(table).where(table.c.run.in_(run_ids)))
     tx.execute(sa.delete(run_table).where(run_table.c.id.in_(run_ids)))
-    tx.execute(sa.delete(datasets).where(~sa.exists().where(run_datasets.c.dataset == datasets.c.id)))
-
-
-def remove_empty_experiments(tx: Tx) -> None:
-    """Remove the experiments that are deleted and hold no run."""
-    is_empty = ~sa.exists().where(run_table.c.experiment == experiments.c.id)
-    gone = sa.select(experiments.c.id).where(experiments.c.deleted_at.is_not(None), is_empty)
-    numbers = list(tx.execute(gone).scalars())
-    tx.execute(sa.delete(experiment_tags).where(experiment_tags.c.experiment.in_(numbers)))
-    tx.execute(sa.delete(experiments).where(experiments.c.id.in_(numbers)))
 
 
 # Asked at the start of each run, so built once and without reading the lists they hold.
@@ -626,7 +437,7 @@ def has_code(connection: Connection, digest: str) -> bool:
 
 
 def put_code(tx: Tx, code: Code) -> None:
-    tx.execute(_insert(tx.connection.dialect.name, codes).values(**vars(code)).on_conflict_do_nothing())
+    tx.execute(inserting(tx.connection.dialect.name, codes).values(**vars(code)).on_conflict_do_nothing())
 
 
 def environment_by_digest(connection: Connection, digest: str) -> Environment | None:
@@ -642,11 +453,13 @@ def has_environment(connection: Connection, digest: str) -> bool:
 
 def put_environment(tx: Tx, environment: Environment) -> None:
     tx.execute(
-        _insert(tx.connection.dialect.name, environments).values(**vars(environment)).on_conflict_do_nothing()
+        inserting(tx.connection.dialect.name, environments)
+        .values(**vars(environment))
+        .on_conflict_do_nothing()
     )
 
 
-def _insert(dialect: str, table: sa.Table) -> postgresql.Insert:
+def inserting(dialect: str, table: sa.Table) -> postgresql.Insert:
     """An insert that can say what happens when the key is there: the two dialects say it in the same words."""
     if dialect == "sqlite":
         return sqlite.insert(table)  # type: ignore[return-value]  # same methods, no common class
