@@ -137,6 +137,8 @@ def timed(
     results[f"{what}: p50 ms"] = statistics.median(took) * 1e3
     results[f"{what}: p95 ms"] = took[int(len(took) * 0.95)] * 1e3
     results[f"{what}: server CPU ms a call"] = (server.cpu_s() - before) / len(calls) * 1e3
+    told = {key: round(value, 2) for key, value in results.items() if key.startswith(what)}
+    print(server.name, told, file=sys.stderr)  # a round takes minutes
 
 
 def measure(  # noqa: C901  (one measurement after the other)
@@ -313,7 +315,6 @@ def compare(peer: str) -> None:
                 found[name] = measure(
                     server, lambda count, name=name: fills[name](databases[name], count), client
                 )
-                print(name, json.dumps(found[name]), file=sys.stderr)  # a round takes minutes
             finally:
                 server.stop()
     print(f"{'':52} {'everloop':>12} {'mlflow':>12}   mlflow / everloop")
