@@ -42,6 +42,9 @@ Prefix = Literal[
     "call",  # of a trigger
     "srch",  # search for parameters
     "ev",  # event in the outbox
+    "wh",  # webhook
+    "whd",  # delivery to a webhook
+    "sec",  # secret kept for somebody
     "tok",  # access token
     "rev",  # review item
     "aud",  # audit sample

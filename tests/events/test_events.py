@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from everloop import events
 from everloop.errors import Invalid
-from everloop.events.delivery import checked_address
+from everloop.events.guarded import checked_address
 from everloop.events.outbox import Level
 from everloop.events.outbox import events as table
 from everloop.ledger import Node

@@ -6,7 +6,8 @@ statuses in `answers`. One module per room holds its routes; `app` puts them tog
 """
 
 from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
-from everloop.api.app import SESSION_COOKIE, create_app, error_answer, guarded, recognise
+from everloop.api.app import create_app, error_answer, guarded
+from everloop.api.callers import SESSION_COOKIE, recognise
 from everloop.api.guard import check_address
 from everloop.api.routes import Call, Route, all_routes
 

@@ -43,6 +43,7 @@ Kind = Literal[
     "annotator",
     "declaration",
     "workspace",
+    "webhook",
 ]
 
 

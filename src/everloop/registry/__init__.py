@@ -2,12 +2,14 @@
 
 Answers: what is this version made of, has it passed its gates, who approved it, which stage had which version when,
 and what exactly was released. A version is a number under a name and never changes; leaving `dev` takes passed (or
-waived) gates and the approvals that the model asks for. A release is a version approved for use: its manifest is
-what serving processes read; what is live is the rollout's word. Owns the tables `model`, `model_version`,
-`approval`, `stage_event` and `release`; each change is audited, and linked from run to release in the lineage.
+waived) gates and the approvals that the model asks for, and a stage may ask for terms of its own. A release is a version
+approved for use: its manifest is what serving processes read; what is live is the rollout's word. Owns the tables
+`model`, `model_tag`, `model_version`, `model_version_tag`, `approval`, `stage_event` and `release`; each change is
+audited, told to webhooks, and linked from run to release in the lineage. What is deleted keeps its row.
 May call checks, tracking, serving and below.
 """
 
+from everloop.registry.describe import describe, describe_model, tag, tag_model, untag, untag_model
 from everloop.registry.find import (
     aliases,
     decisions,
@@ -24,7 +26,7 @@ from everloop.registry.find import (
     version_of_run,
     versions,
 )
-from everloop.registry.promote import alias, approve, drop_alias, promote, reject, vacate
+from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
 from everloop.registry.readiness import may_be_released, readiness, waiting_for_approval
 from everloop.registry.records import (
     FREE_STAGE,
@@ -36,10 +38,13 @@ from everloop.registry.records import (
     RegisteredModel,
     Release,
     StageEvent,
+    StagePolicy,
     people,
+    stage,
 )
-from everloop.registry.register import define, register
+from everloop.registry.register import Said, create, define, register
 from everloop.registry.release import release, rewrite_manifests
+from everloop.registry.remove import delete_model, delete_version, rename
 
 __all__ = [
     "FREE_STAGE",
@@ -50,12 +55,21 @@ __all__ = [
     "Readiness",
     "RegisteredModel",
     "Release",
+    "Said",
     "StageEvent",
+    "StagePolicy",
     "alias",
     "aliases",
     "approve",
+    "archive",
+    "create",
     "decisions",
     "define",
+    "delete_model",
+    "delete_version",
+    "demote",
+    "describe",
+    "describe_model",
     "drop_alias",
     "find_release",
     "history",
@@ -70,9 +84,15 @@ __all__ = [
     "release",
     "release_of",
     "releases",
+    "rename",
     "rewrite_manifests",
+    "stage",
     "stages",
-    "vacate",
+    "tag",
+    "tag_model",
+    "unarchive",
+    "untag",
+    "untag_model",
     "version",
     "version_before",
     "version_in_stage",

@@ -31,10 +31,13 @@ def model(ws: Workspace, name: str) -> RegisteredModel:
         return need_model(connection, name)
 
 
-def version(ws: Workspace, ref: str) -> ModelVersion:
-    """A version by `MODEL@NUMBER` or `MODEL@ALIAS`, or the newest by `MODEL`. Raises NotFound."""
+def version(ws: Workspace, ref: str, *, even_deleted: bool = False) -> ModelVersion:
+    """A version by `MODEL@NUMBER` or `MODEL@ALIAS`, or the newest by `MODEL`. Raises NotFound.
+
+    With `even_deleted` also one that was deleted: where things come from is known of it all the same.
+    """
     with ws.read() as connection:
-        return need_version(connection, ref)
+        return need_version(connection, ref, even_deleted=even_deleted)
 
 
 def versions(ws: Workspace, name: str, *, limit: int = 1000) -> list[ModelVersion]:
@@ -135,15 +138,20 @@ def need_model(connection: Connection, name: str) -> RegisteredModel:
     return found
 
 
-def need_version(connection: Connection, ref: str) -> ModelVersion:
+def need_version(connection: Connection, ref: str, *, even_deleted: bool = False) -> ModelVersion:
     name, which = parse_ref(ref)
     if which is None:
         newest = store.newest_versions(connection, name, limit=1)
         found = newest[0] if newest else None
     else:
-        pointers = store.pointers_of(connection, name, "alias")
+        pointers = store.pointers_of(connection, name, "alias") if isinstance(which, str) else {}
         number = pointers.get(which, 0) if isinstance(which, str) else which
-        found = store.version_by_number(connection, name, number)
+        found = store.version_by_number(connection, name, number, even_deleted=True)
+    if found is not None and found.deleted_at is not None and not even_deleted:
+        raise NotFound(
+            f"model version {found.ref} was deleted at {found.deleted_at:%Y-%m-%d %H:%M}; its number is not given again. "
+            f"Where it came from: everloop trace {found.ref}"
+        )
     if found is None:
         raise NotFound(
             f"there is no model version {ref!r}; one is named MODEL@NUMBER or MODEL@ALIAS, for example category@2. "

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import msgspec
 from blake3 import blake3
 
 from everloop import events
 from everloop.checks import Gate
-from everloop.errors import GateFailed, Invalid
+from everloop.errors import AlreadyExists, GateFailed, Invalid
 from everloop.features import FeatureView
 from everloop.ledger import Node, audit, link
 from everloop.registry import store
-from everloop.registry.records import ApprovalRule, ModelVersion, RegisteredModel, check_model_name
+from everloop.registry.find import need_model
+from everloop.registry.records import (
+    ApprovalRule,
+    ModelVersion,
+    RegisteredModel,
+    StagePolicy,
+    check_description,
+    check_model_name,
+    check_stages,
+    check_tags,
+)
 from everloop.serving import Signature, untrusted_types
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -25,38 +36,99 @@ MODEL_SUFFIX = ".skops"
 
 
 def define(
-    ws: Workspace, name: str, *, approval: ApprovalRule | None = None, gates: Sequence[Gate] | None = None
+    ws: Workspace,
+    name: str,
+    *,
+    approval: ApprovalRule | None = None,
+    gates: Sequence[Gate] | None = None,
+    stages: Sequence[StagePolicy] | None = None,
 ) -> RegisteredModel:
     """Make a model, or change what its versions must meet; None leaves that as it is. A change is audited.
 
-    It holds from now on for every version, also those registered before. Raises Invalid for a name that cannot be.
+    It holds from now on for every version, also those registered before. Raises Invalid for a name that cannot be, or
+    two terms for one stage.
     """
     check_model_name(name)
-    return ws.write(lambda tx: define_in(ws, tx, name, approval=approval, gates=gates))
+    terms = Terms(approval, gates, None if stages is None else check_stages(stages))
+    return ws.write(lambda tx: define_in(ws, tx, name, terms))
 
 
-def define_in(
-    ws: Workspace, tx: Tx, name: str, *, approval: ApprovalRule | None, gates: Sequence[Gate] | None
+def create(
+    ws: Workspace, name: str, *, description: str = "", tags: Mapping[str, str] | None = None
 ) -> RegisteredModel:
+    """Make a model without a version yet. Audited.
+
+    Raises Invalid for a name, description or tag that cannot be, and AlreadyExists.
+    """
+    check_model_name(name)
+    check_description(description)
+    checked = check_tags(tags or {})
+
+    def change(tx: Tx) -> RegisteredModel:
+        tx.lock(f"registry:{name}")
+        if store.model_by_name(tx.connection, name) is not None:
+            raise AlreadyExists(
+                f"there is a model {name!r} already. Register versions of it, or choose another name."
+            )
+        return _make(
+            ws,
+            tx,
+            RegisteredModel(
+                name, ApprovalRule(), (), ws.now(), ws.actor, description=description, tags=checked
+            ),
+        )
+
+    return ws.write(change)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What versions of a model must meet; None leaves that as it is."""
+
+    approval: ApprovalRule | None = None
+    gates: Sequence[Gate] | None = None
+    stages: Sequence[StagePolicy] | None = None
+
+
+def define_in(ws: Workspace, tx: Tx, name: str, terms: Terms) -> RegisteredModel:
     """As `define`, in a transaction."""
     tx.lock(f"registry:{name}")
     found = store.model_by_name(tx.connection, name)
-    if found is None:
-        made = RegisteredModel(name, approval or ApprovalRule(), tuple(gates or ()), ws.now(), ws.actor)
-        store.insert_model(tx, made)
-        audit(ws, tx, "registry.define", Node("declaration", name), after=_terms(made))
-        return made
+    old = found or RegisteredModel(name, ApprovalRule(), (), ws.now(), ws.actor)
     changed = replace(
-        found,
-        approval=found.approval if approval is None else approval,
-        gates=found.gates if gates is None else tuple(gates),
+        old,
+        approval=old.approval if terms.approval is None else terms.approval,
+        gates=old.gates if terms.gates is None else tuple(terms.gates),
+        stages=old.stages if terms.stages is None else tuple(terms.stages),
     )
+    if found is None:
+        return _make(ws, tx, changed)
     if changed != found:
-        store.update_policy(tx, changed)
+        store.update_terms(tx, changed)
         audit(
             ws, tx, "registry.define", Node("declaration", name), before=_terms(found), after=_terms(changed)
         )
     return changed
+
+
+def _make(ws: Workspace, tx: Tx, made: RegisteredModel) -> RegisteredModel:
+    store.insert_model(tx, made)
+    store.put_model_tags(tx, made.name, made.tags)
+    audit(ws, tx, "registry.define", Node("declaration", made.name), after=_terms(made))
+    told = {"name": made.name, "tags": dict(made.tags), "description": made.description}
+    events.announce(ws, tx, "registered_model.created", told)
+    return made
+
+
+@dataclass(frozen=True)
+class Said:
+    """What whoever registers a version says of it besides its content. See `ModelVersion`."""
+
+    source: str | None = None
+    logged_model: str | None = None
+    columns: Mapping[str, Any] | None = None
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def register(
@@ -74,8 +146,11 @@ def register(
     features: Sequence[FeatureView] = (),
     approval: ApprovalRule | None = None,
     gates: Sequence[Gate] | None = None,
+    said: Said | None = None,
 ) -> ModelVersion:
     """Register a trained model as the next version of its name; the same model of the same run only once.
+
+    With `said`, as MLflow's clients register, each call makes a version, of a model that is there already.
 
     Parameters
     ----------
@@ -90,8 +165,15 @@ def register(
     ------
     Invalid
         A path leads out of the folder, a blob is missing or damaged, or the model holds types that could run code.
+    NotFound
+        With `said`: there is no such model.
     """
     check_model_name(name)
+    if said is None and not files:
+        raise Invalid("the model has no files; a version is made of the files of its folder. Name them.")
+    if said is not None:
+        check_description(said.description)
+        check_tags(said.tags)
     flavor, trusted = _examined(ws, files)
     made = ModelVersion(
         model=name,
@@ -110,21 +192,24 @@ def register(
         trusted_types=tuple(trusted),
         author=ws.actor,
         created_at=ws.now(),
+        **({} if said is None else vars(said)),
     )
-    return ws.write(lambda tx: _insert(ws, tx, made, _Terms(approval, gates)))
+    if said is not None:
+        return ws.write(lambda tx: _insert_next(ws, tx, made))
+    return ws.write(lambda tx: _insert(ws, tx, made, Terms(approval, gates)))
 
 
-@dataclass(frozen=True)
-class _Terms:
-    approval: ApprovalRule | None
-    gates: Sequence[Gate] | None
-
-
-def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVersion:
-    define_in(ws, tx, made.model, approval=terms.approval, gates=terms.gates)
+def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: Terms) -> ModelVersion:
+    define_in(ws, tx, made.model, terms)
     known = store.version_of_run(tx.connection, made.model, made.run) if made.run is not None else None
     if known is not None and known.digest == made.digest:
         return known
+    return _insert_next(ws, tx, made)
+
+
+def _insert_next(ws: Workspace, tx: Tx, made: ModelVersion) -> ModelVersion:
+    tx.lock(f"registry:{made.model}")
+    need_model(tx.connection, made.model)
     version = replace(made, number=store.next_number(tx.connection, made.model))
     store.insert_version(tx, version)
     node = Node("model_version", version.ref)
@@ -133,6 +218,15 @@ def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVe
     audit(ws, tx, "registry.register", node, after={"digest": version.digest}, run=version.run)
     message = f"{version.ref} was registered by {version.author}"
     events.emit(ws, tx, "registry.registered", node, message=message, topic=version.model)
+    told = {
+        "name": version.model,
+        "version": str(version.number),
+        "source": version.source,
+        "run_id": None if version.run is None else version.run.removeprefix("run_"),
+        "tags": dict(version.tags),
+        "description": version.description,
+    }
+    events.announce(ws, tx, "model_version.created", told)
     return version
 
 
@@ -153,8 +247,6 @@ def _sources(version: ModelVersion) -> list[tuple[Node, str]]:
 
 def _examined(ws: Workspace, files: Mapping[str, str]) -> tuple[str, list[str]]:
     """The flavor, and the audited types that serving must be told to trust, once all files are found to be whole."""
-    if not files:
-        raise Invalid("the model has no files; a version is made of the files of its folder. Name them.")
     for path, digest in files.items():
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or "\\" in path or ".." in parts or "\0" in path:
@@ -190,4 +282,5 @@ def _terms(model: RegisteredModel) -> dict[str, object]:
         "people": model.approval.people,
         "not_author": model.approval.not_author,
         "gates": [one.as_json() for one in model.gates],
+        "stages": [one.as_json() for one in model.stages],
     }

@@ -1,0 +1,7 @@
+"""Routes of runs."""
+
+from __future__ import annotations
+
+from everloop.api.mlflow.protocol import MlflowRoute
+
+ROUTES: list[MlflowRoute] = []
