@@ -52,6 +52,11 @@ class Settings:
     webhook_allow_private: bool = _setting(
         False, "Whether the webhook may be on a private or loopback address."
     )
+    artifact_root: str = _setting(
+        "",
+        "Where MLflow's clients keep the files of new runs by themselves, such as file:///srv/artifacts; empty means with "
+        "everloop.",
+    )
     resources: str = _setting(
         "", "What pipeline steps may use of this machine besides cores and memory, such as gpus=1,license=2."
     )

@@ -6,7 +6,8 @@ May call ledger and below.
 """
 
 from everloop.access.accounts import Account, add_account, disable_account, list_accounts
-from everloop.access.keys import drop_secret, home_key, keep_secret, kept_secret
+from everloop.access.kept import drop_secret, keep_secret, kept_secret
+from everloop.access.keys import home_key
 from everloop.access.permissions import ROLES, Permission, Role, permissions_of
 from everloop.access.sessions import LASTS_S, open_session, resume_session
 from everloop.access.tokens import (

@@ -45,6 +45,8 @@ from everloop.registry.records import (
 from everloop.registry.register import Said, create, define, register
 from everloop.registry.release import release, rewrite_manifests
 from everloop.registry.remove import delete_model, delete_version, rename
+from everloop.registry.search import search_models, search_versions
+from everloop.registry.sources import register_source
 
 __all__ = [
     "FREE_STAGE",
@@ -80,12 +82,15 @@ __all__ = [
     "promote",
     "readiness",
     "register",
+    "register_source",
     "reject",
     "release",
     "release_of",
     "releases",
     "rename",
     "rewrite_manifests",
+    "search_models",
+    "search_versions",
     "stage",
     "stages",
     "tag",

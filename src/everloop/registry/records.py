@@ -151,7 +151,7 @@ class ModelVersion:
     `digest` covers files, signature and features. `flavor` is `sklearn` for a model that everloop can serve, else
     `other`. `signature` may be missing of a model logged elsewhere: it cannot be released then; `columns` is what its
     MLmodel file says of inputs and outputs. `source` is where an MLflow client said that the files are, `logged_model`
-    the id of its logged model.
+    the id of its logged model, `run_link` a page about its run elsewhere.
 
     What is said about it may change: `description` and `tags`; `archived_at` says that another took its stage over.
     """
@@ -174,6 +174,7 @@ class ModelVersion:
     created_at: datetime
     source: str | None = None
     logged_model: str | None = None
+    run_link: str | None = None
     columns: Mapping[str, Any] | None = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -254,24 +255,6 @@ class Readiness:
     @property
     def is_ready(self) -> bool:
         return not self.obstacles
-
-
-@dataclass(frozen=True)
-class Clause:
-    """One condition of a search: an attribute or a tag by its name, compared with a value (a list for IN)."""
-
-    kind: Literal["attribute", "tag"]
-    key: str
-    comparator: str
-    value: Any
-
-
-@dataclass(frozen=True)
-class Order:
-    """An attribute that a search is ordered by."""
-
-    key: str
-    descending: bool = False
 
 
 def check_model_name(name: str) -> str:

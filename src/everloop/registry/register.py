@@ -126,6 +126,7 @@ class Said:
 
     source: str | None = None
     logged_model: str | None = None
+    run_link: str | None = None
     columns: Mapping[str, Any] | None = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -17,10 +16,8 @@ from everloop.checks import Gate
 from everloop.features import FeatureView
 from everloop.registry.records import (
     ApprovalRule,
-    Clause,
     Decision,
     ModelVersion,
-    Order,
     PointerKind,
     RegisteredModel,
     Release,
@@ -66,6 +63,7 @@ versions = sa.Table(
     sa.Column("created_at", Utc, nullable=False),
     sa.Column("source", sa.Text),
     sa.Column("logged_model", sa.String(40)),
+    sa.Column("run_link", sa.Text),
     sa.Column("columns", Json),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("updated_at", Utc),
@@ -136,20 +134,12 @@ releases = sa.Table(
 
 
 _KEYS_AT_ONCE = 1_000  # both databases limit the values of one statement
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_MODELS = sa.select(models).where(models.c.deleted_at.is_(None))
-_VERSIONS = sa.select(versions).where(versions.c.deleted_at.is_(None))
+MODELS = sa.select(models).where(models.c.deleted_at.is_(None))
+VERSIONS = sa.select(versions).where(versions.c.deleted_at.is_(None))
 
 
 def model_by_name(connection: Connection, name: str) -> RegisteredModel | None:
-    found = list(_models(connection, _MODELS.where(models.c.name == name)))
+    found = list(read_models(connection, MODELS.where(models.c.name == name)))
     return found[0] if found else None
 
 
@@ -159,7 +149,7 @@ def was_model(connection: Connection, name: str) -> bool:
 
 
 def all_models(connection: Connection) -> list[RegisteredModel]:
-    return list(_models(connection, _MODELS.order_by(models.c.name)))
+    return list(read_models(connection, MODELS.order_by(models.c.name)))
 
 
 def insert_model(tx: Tx, model: RegisteredModel) -> None:
@@ -188,56 +178,25 @@ def update_version(tx: Tx, model: str, number: int, values: Mapping[str, Any]) -
 def version_by_number(
     connection: Connection, model: str, number: int, *, even_deleted: bool = False
 ) -> ModelVersion | None:
-    statement = sa.select(versions) if even_deleted else _VERSIONS
+    statement = sa.select(versions) if even_deleted else VERSIONS
     chosen = statement.where(versions.c.model == model, versions.c.number == number)
-    return next(_versions(connection, chosen), None)
+    return next(read_versions(connection, chosen), None)
 
 
 def version_of_run(connection: Connection, model: str, run: str) -> ModelVersion | None:
     """The first version that a run registered under a name."""
-    statement = _VERSIONS.where(versions.c.model == model, versions.c.run == run).order_by(versions.c.number)
-    return next(_versions(connection, statement.limit(1)), None)
+    statement = VERSIONS.where(versions.c.model == model, versions.c.run == run).order_by(versions.c.number)
+    return next(read_versions(connection, statement.limit(1)), None)
 
 
 def newest_versions(
     connection: Connection, model: str, *, below: int | None = None, limit: int | None
 ) -> list[ModelVersion]:
     """The versions of a model, newest first."""
-    statement = _VERSIONS.where(versions.c.model == model)
+    statement = VERSIONS.where(versions.c.model == model)
     if below is not None:
         statement = statement.where(versions.c.number < below)
-    return list(_versions(connection, statement.order_by(versions.c.number.desc()).limit(limit)))
-
-
-def search_models(
-    connection: Connection, clauses: Sequence[Clause], order: Sequence[Order], *, offset: int, limit: int
-) -> list[RegisteredModel]:
-    """The models that meet all clauses, in an order, ties by name."""
-    own = model_tags.c.model == models.c.name
-    columns = {"name": models.c.name, **_times(models)}
-    statement = _searched(
-        connection, _MODELS, columns, lambda name: _tag(model_tags, name, own), clauses, order
-    )
-    return list(_models(connection, statement.order_by(models.c.name).offset(offset).limit(limit)))
-
-
-def search_versions(
-    connection: Connection, clauses: Sequence[Clause], order: Sequence[Order], *, offset: int, limit: int
-) -> list[ModelVersion]:
-    """The versions that meet all clauses, in an order, ties by name and then newest first."""
-    columns = {
-        "name": versions.c.model,
-        "version_number": versions.c.number,
-        "run_id": versions.c.run,
-        "source_path": versions.c.source,
-        **_times(versions),
-    }
-    own = sa.and_(version_tags.c.model == versions.c.model, version_tags.c.number == versions.c.number)
-    statement = _searched(
-        connection, _VERSIONS, columns, lambda name: _tag(version_tags, name, own), clauses, order
-    )
-    ties = statement.order_by(versions.c.model, versions.c.number.desc())
-    return list(_versions(connection, ties.offset(offset).limit(limit)))
+    return list(read_versions(connection, statement.order_by(versions.c.number.desc()).limit(limit)))
 
 
 def next_number(connection: Connection, model: str) -> int:
@@ -412,7 +371,8 @@ def _terms(model: RegisteredModel) -> dict[str, Any]:
     }
 
 
-def _models(connection: Connection, statement: sa.Select[Any]) -> Iterator[RegisteredModel]:
+def read_models(connection: Connection, statement: sa.Select[Any]) -> Iterator[RegisteredModel]:
+    """The models of a selection of rows, whole, in its order."""
     rows = connection.execute(statement).all()
     tags = _tags_of(connection, model_tags, (model_tags.c.model,), [(row.name,) for row in rows])
     for row in rows:
@@ -423,7 +383,8 @@ def _models(connection: Connection, statement: sa.Select[Any]) -> Iterator[Regis
         yield RegisteredModel(**values, tags=tags.get((row.name,), {}))
 
 
-def _versions(connection: Connection, statement: sa.Select[Any]) -> Iterator[ModelVersion]:
+def read_versions(connection: Connection, statement: sa.Select[Any]) -> Iterator[ModelVersion]:
+    """The versions of a selection of rows, whole, in its order."""
     rows = connection.execute(statement).all()
     key = (version_tags.c.model, version_tags.c.number)
     tags = _tags_of(connection, version_tags, key, [(row.model, row.number) for row in rows])
@@ -460,63 +421,6 @@ def _put_tags(tx: Tx, table: sa.Table, key: Mapping[str, Any], tags: Mapping[str
         set_={"value": statement.excluded.value},
     )
     tx.execute(replacing, [{**key, "name": name, "value": tags[name]} for name in sorted(tags)])
-
-
-def _times(table: sa.Table) -> dict[str, sa.ColumnElement[Any]]:
-    created = table.c.created_at
-    return {
-        "creation_timestamp": created,
-        "last_updated_timestamp": sa.func.coalesce(table.c.updated_at, created, type_=Utc),
-    }
-
-
-def _searched(
-    connection: Connection,
-    statement: sa.Select[Any],
-    columns: Mapping[str, sa.ColumnElement[Any]],
-    tag: Callable[[str], sa.ColumnElement[Any]],
-    clauses: Sequence[Clause],
-    order: Sequence[Order],
-) -> sa.Select[Any]:
-    """A selection with its conditions and its order; `tag` gives the value of the tag of a name."""
-    dialect = connection.dialect.name
-    for clause in clauses:
-        column = tag(clause.key) if clause.kind == "tag" else columns[clause.key]
-        statement = statement.where(_condition(dialect, column, clause))
-    for one in order:
-        column = columns[one.key]
-        statement = statement.order_by(column.desc() if one.descending else column.asc())
-    return statement
-
-
-def _condition(dialect: str, column: sa.ColumnElement[Any], clause: Clause) -> sa.ColumnElement[bool]:
-    """A clause in SQL; what has no value meets none, as MLflow has it."""
-    value: Any = clause.value
-    match clause.comparator:
-        case "LIKE":
-            # SQLite's LIKE does not tell upper from lower case; its GLOB does
-            return (
-                column.op("GLOB")(_as_glob(value)) if dialect == "sqlite" else column.like(value, escape="")
-            )
-        case "ILIKE":
-            return column.like(value) if dialect == "sqlite" else column.ilike(value, escape="")
-        case "IN":
-            return column.in_(value)
-        case "NOT IN":
-            return column.not_in(value)
-        case comparator:
-            condition: sa.ColumnElement[bool] = _COMPARISONS[comparator](column, value)
-            return condition
-
-
-def _as_glob(pattern: str) -> str:
-    return "".join(
-        {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(sign, sign) for sign in pattern
-    )
-
-
-def _tag(table: sa.Table, name: str, own: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
-    return sa.select(table.c.value).where(own, table.c.name == name).scalar_subquery()
 
 
 def _event(row: sa.Row[Any]) -> StageEvent:

@@ -10,6 +10,7 @@ May call ledger and below.
 """
 
 from everloop.tracking.files import artifacts, log_artifact, log_artifacts, read_artifact
+from everloop.tracking.filters import Condition, Grammar, Key, Order, parse_filter, parse_orders
 from everloop.tracking.hardware import machine, machine_of, machine_tags
 from everloop.tracking.lifecycle import (
     experiments,
@@ -43,10 +44,14 @@ __all__ = [
     "DEFAULT_EXPERIMENT",
     "Artifact",
     "Code",
+    "Condition",
     "Environment",
     "Experiment",
+    "Grammar",
+    "Key",
     "Machine",
     "MetricPoint",
+    "Order",
     "Run",
     "RunKind",
     "RunStatus",
@@ -77,6 +82,8 @@ __all__ = [
     "machine_of",
     "machine_tags",
     "metric_history",
+    "parse_filter",
+    "parse_orders",
     "read_artifact",
     "rebuild",
     "resume_run",

@@ -19,7 +19,15 @@ from everloop.workspace import Workspace
 __all__ = ["MlflowRoute", "mlflow_routes", "mounted"]
 
 # The modules that hold routes; the order is that of the reference page.
-MODULES = ("server", "experiments", "runs", "metrics")
+MODULES = (
+    "server",
+    "experiments",
+    "runs",
+    "metrics",
+    "registered_models",
+    "model_versions",
+    "webhooks",
+)
 _PREFIXES = ("/api/", "/ajax-api/")  # the second is what MLflow's own pages call
 
 
