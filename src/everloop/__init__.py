@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         step,
         when,
     )
-    from everloop.registry import people
+    from everloop.registry import people, stage
     from everloop.retraining import (
         alarmed,
         arrived,
@@ -130,6 +130,7 @@ _HOMES = {
     "search": "everloop.loop",
     "split": "everloop.pipelines",
     "sql": "everloop.pipelines",
+    "stage": "everloop.registry",
     "step": "everloop.pipelines",
     "trigger": "everloop.loop",
     "when": "everloop.pipelines",
@@ -192,6 +193,7 @@ __all__ = [
     "serializer",
     "split",
     "sql",
+    "stage",
     "step",
     "trigger",
     "when",

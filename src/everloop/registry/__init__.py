@@ -27,7 +27,7 @@ from everloop.registry.find import (
     versions,
 )
 from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
-from everloop.registry.readiness import may_be_released, readiness, waiting_for_approval
+from everloop.registry.readiness import may_be_released, next_stage, readiness, waiting_for_approval
 from everloop.registry.records import (
     FREE_STAGE,
     ApprovalRule,
@@ -39,6 +39,7 @@ from everloop.registry.records import (
     Release,
     StageEvent,
     StagePolicy,
+    check_stages,
     people,
     stage,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "aliases",
     "approve",
     "archive",
+    "check_stages",
     "create",
     "decisions",
     "define",
@@ -78,6 +80,7 @@ __all__ = [
     "may_be_released",
     "model",
     "models",
+    "next_stage",
     "people",
     "promote",
     "readiness",

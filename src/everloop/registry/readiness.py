@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -40,6 +41,31 @@ def readiness(ws: Workspace, ref: str, *, stage: str | None = None) -> Readiness
 def may_be_released(ws: Workspace, ref: str) -> bool:
     """Whether nothing stands in the way of releasing a version. Raises NotFound."""
     return readiness(ws, ref).is_ready
+
+
+def next_stage(ws: Workspace, ref: str) -> str | None:
+    """The stage that a version may enter now on its way to the last one; None when there is none.
+
+    One that it has been in counts as passed. A stage whose version only has to stay there longer is not taken from it:
+    else nothing would ever reach the next one where versions come quicker than they soak. Raises NotFound.
+    """
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        model = need_model(connection, version.model)
+        ahead = (
+            (one.name, following.name)
+            for one, following in itertools.pairwise(model.stages)
+            if store.last_stay(connection, version.model, one.name, version.number) is None
+        )
+        stage, following = next(ahead, (None, ""))
+        if stage is None or not readiness_in(connection, version, stage=stage, at=ws.now()).is_ready:
+            return None
+        number = store.pointers_of(connection, version.model, "stage").get(stage)
+        holder = None if number is None else store.version_by_number(connection, version.model, number)
+        if holder is None:
+            return stage
+        waits_for = readiness_in(connection, holder, stage=following, at=ws.now()).obstacles
+        return None if {one.kind for one in waits_for} == {"soak"} else stage
 
 
 def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from everloop.checks import Gate, Waiver
+from everloop.checks import CHECKS, Gate, Waiver
 from everloop.errors import Invalid
 from everloop.features import FeatureView
 from everloop.serving import Manifest, Signature
@@ -277,14 +277,21 @@ def check_word(what: str, word: str) -> str:
     return word
 
 
-def check_stages(stages: Sequence[StagePolicy]) -> tuple[StagePolicy, ...]:
-    """The terms of stages. Raises Invalid when one stage has two."""
+def check_stages(stages: Sequence[StagePolicy], *, gates: Sequence[Gate]) -> None:
+    """Raise Invalid when one of a model's stages has two terms, or asks for a gate that nothing runs."""
     names = [one.name for one in stages]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Invalid(
             f"the stage {twice[0]!r} is declared twice; each has one place in the order. Remove one."
         )
-    return tuple(stages)
+    run = {one.about for one in gates} | {name for name, one in CHECKS.items() if one.is_default}
+    run |= {"macro_f1", "r2"}  # by which every version is compared with the live one
+    for one in stages:
+        if unknown := sorted(set(one.gates or ()) - run):
+            raise Invalid(
+                f"the stage {one.name!r} asks for the gate {unknown[0]!r}, which the model has not; its gates are about "
+                f"{', '.join(sorted(run))}. Add it with gates=, or name another."
+            )
 
 
 def check_alias(word: str) -> str:

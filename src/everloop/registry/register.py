@@ -45,12 +45,11 @@ def define(
 ) -> RegisteredModel:
     """Make a model, or change what its versions must meet; None leaves that as it is. A change is audited.
 
-    It holds from now on for every version, also those registered before. Raises Invalid for a name that cannot be, or
-    two terms for one stage.
+    It holds from now on for every version, also those registered before. Raises Invalid for a name that cannot be, two
+    terms for one stage, or a stage that asks for a gate which the model has not.
     """
     check_model_name(name)
-    terms = Terms(approval, gates, None if stages is None else check_stages(stages))
-    return ws.write(lambda tx: define_in(ws, tx, name, terms))
+    return ws.write(lambda tx: define_in(ws, tx, name, Terms(approval, gates, stages)))
 
 
 def create(
@@ -101,6 +100,7 @@ def define_in(ws: Workspace, tx: Tx, name: str, terms: Terms) -> RegisteredModel
         gates=old.gates if terms.gates is None else tuple(terms.gates),
         stages=old.stages if terms.stages is None else tuple(terms.stages),
     )
+    check_stages(changed.stages, gates=changed.gates)
     if found is None:
         return _make(ws, tx, changed)
     if changed != found:

@@ -24,6 +24,9 @@ _PAGE = 10_000
 _STAGES = {"staging": "Staging", "production": "Production"}  # ours, by the names that MLflow has for them
 
 
+MLFLOW_STAGES = frozenset({"none", "archived", *_STAGES})
+
+
 class Tag(msgspec.Struct):
     key: str
     value: str = ""

@@ -9,6 +9,7 @@ import msgspec
 from everloop import registry
 from everloop.api.mlflow.model_versions import (
     IS_PROMPT,
+    MLFLOW_STAGES,
     Named,
     Tag,
     next_page,
@@ -22,7 +23,7 @@ from everloop.api.mlflow.model_versions import (
 from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
 from everloop.api.routes import Call
 from everloop.clock import to_micros
-from everloop.errors import NotFound
+from everloop.errors import Invalid, NotFound
 from everloop.registry import RegisteredModel
 from everloop.workspace import Workspace
 
@@ -117,6 +118,10 @@ def latest(call: Call, asked: Latest) -> Any:
     """The newest version in each stage, or in those that are asked for."""
     registry.model(call.ws, asked.name)
     wanted = {one.lower() for one in asked.stages}
+    if unknown := wanted - MLFLOW_STAGES:
+        raise Invalid(
+            f"{min(unknown)[:60]!r} is no stage of MLflow's; those are None, Staging, Production and Archived."
+        )
     newest = _newest_by_stage(call.ws, asked.name)
     return {"model_versions": [one for one in newest if not wanted or one["current_stage"].lower() in wanted]}
 
