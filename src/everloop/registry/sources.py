@@ -177,7 +177,7 @@ def snapshot(ws: Workspace, source: Source, *, root: Path | None = None) -> Mapp
     """
     match source:
         case RunFiles(run, path):
-            return _of_run(ws, run, path)
+            return _of_run(ws, run, path, root)
         case VersionFiles(ref):
             with ws.read() as connection:
                 return need_version(connection, ref).files
@@ -237,13 +237,22 @@ def _refused(text: str, why: str) -> Invalid:
     return Invalid(f"the source {text[:120]!r} is refused: {why}. {_TOLD}")
 
 
-def _of_run(ws: Workspace, run: str, path: str) -> Mapping[str, str]:
+def _of_run(ws: Workspace, run: str, path: str, root: Path | None) -> Mapping[str, str]:
     found = tracking.artifacts(ws, run, below=path)
+    start = len(path.rstrip("/")) + 1 if path else 0
     if not found and path:  # one file
         found = [one for one in tracking.artifacts(ws, run) if one.path == path]
-        return {PurePosixPath(one.path).name: one.digest for one in found}
-    start = len(path.rstrip("/")) + 1 if path else 0
+        start = len(path) - len(PurePosixPath(path).name)
+    if not found and root is not None:
+        return _of_folder(ws, root, _place_of(ws, run) / path)
     return {one.path[start:]: one.digest for one in found}
+
+
+def _place_of(ws: Workspace, run: str) -> PurePosixPath:
+    """Where below the artifact root the client of a run keeps its files."""
+    known = tracking.run(ws, run)
+    number = next(one.id for one in tracking.experiments(ws) if one.name == known.experiment)
+    return PurePosixPath(str(number), known.mlflow_id, "artifacts")
 
 
 def _of_folder(ws: Workspace, root: Path, path: PurePosixPath) -> Mapping[str, str]:
