@@ -8,7 +8,15 @@ Answers also: what is live where, and what was at any time. Owns the tables `end
 writes the route table that serving processes read. May call monitoring, feedback, registry, serving and below.
 """
 
-from everloop.rollout.endpoints import define_endpoint, endpoint, endpoints, live, publish
+from everloop.rollout.endpoints import (
+    define_endpoint,
+    endpoint,
+    endpoints,
+    live,
+    live_of_model,
+    publish,
+    require_not_live,
+)
 from everloop.rollout.evidence import (
     Counts,
     MetricEvidence,
@@ -33,7 +41,17 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
-from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, canary
+from everloop.rollout.records import (
+    Canary,
+    Endpoint,
+    LiveVariant,
+    LiveVersion,
+    Plan,
+    Rollout,
+    RolloutEvent,
+    Stage,
+    canary,
+)
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.start import (
     check_start,
@@ -56,6 +74,7 @@ __all__ = [
     "Endpoint",
     "Forecast",
     "LiveVariant",
+    "LiveVersion",
     "MetricEvidence",
     "MetricRule",
     "MetricVerdict",
@@ -85,11 +104,13 @@ __all__ = [
     "is_slow",
     "judge",
     "live",
+    "live_of_model",
     "pause",
     "plan",
     "promote_now",
     "publish",
     "recent_failures",
+    "require_not_live",
     "resume",
     "roll_back",
     "rollout_of",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from everloop import registry
+from everloop import registry, rollout
 from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
 from everloop.api.routes import Call
 from everloop.clock import to_micros
@@ -122,7 +122,9 @@ def update(call: Call, asked: Update) -> Any:
 
 def delete(call: Call, asked: Version) -> None:
     """Delete a version, unless it is in use."""
-    registry.delete_version(call.ws, _found(call, asked).ref)
+    ref = _found(call, asked).ref
+    rollout.require_not_live(call.ws, ref)
+    registry.delete_version(call.ws, ref)
 
 
 def transition(call: Call, asked: Transition) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from everloop import registry
+from everloop import registry, rollout
 from everloop.api.mlflow.model_versions import (
     IS_PROMPT,
     MLFLOW_STAGES,
@@ -111,6 +111,7 @@ def update(call: Call, asked: Update) -> Any:
 
 def delete(call: Call, asked: Named) -> None:
     """Delete a model with its versions, unless one of them is in use."""
+    rollout.require_not_live(call.ws, asked.name)
     registry.delete_model(call.ws, asked.name)
 
 
