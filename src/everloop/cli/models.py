@@ -208,7 +208,7 @@ def promote(out: Output, version: str, stage: str, reason: str) -> None:
 @click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @pass_output
 def demote(out: Output, version: str, stage: str, reason: str) -> None:
-    """Take a version out of a stage, which no version is in then. What is live stays live.
+    """Take a version out of a stage, which no version is in then; what is live stays live.
 
     \b
     Example: everloop models demote category@2 production --reason "wrong on freezers"
@@ -226,7 +226,7 @@ def demote(out: Output, version: str, stage: str, reason: str) -> None:
 @click.option("--undo", is_flag=True, help="Let it be one like any other again.")
 @pass_output
 def archive(out: Output, version: str, reason: str, undo: bool) -> None:
-    """Put a version aside: it leaves all stages. What was released stays so.
+    """Put a version aside: it leaves all stages, and what was released stays so.
 
     \b
     Example: everloop models archive category@1
@@ -244,7 +244,7 @@ def archive(out: Output, version: str, reason: str, undo: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do it; without it, only say what would be done.")
 @pass_output
 def delete(out: Output, version: str, yes: bool) -> None:
-    """Delete a version (MODEL@NUMBER), or a model with all its versions (MODEL).
+    """Delete a version, or a model with all its versions.
 
     What is in a stage, was released or is live is kept, and said why. Numbers are not given again, and audit and lineage
     stay.
@@ -296,7 +296,7 @@ def alias(out: Output, model: str, alias: str, version: str | None, drop: bool) 
 @click.argument("text")
 @pass_output
 def describe(out: Output, name: str, text: str) -> None:
-    """Say what a version (MODEL@NUMBER) or a model (MODEL) is.
+    """Say what a version or a model is.
 
     \b
     Example: everloop models describe category@2 "trained without the September sale"
@@ -314,7 +314,7 @@ def describe(out: Output, name: str, text: str) -> None:
 @click.option("--drop", is_flag=True, help="Remove the tag.")
 @pass_output
 def tag(out: Output, name: str, tag: str, drop: bool) -> None:
-    """Set a tag of a version (MODEL@NUMBER) or a model (MODEL), or remove it.
+    """Set a tag of a version or a model, or remove it.
 
     \b
     Example: everloop models tag category@2 team=vision

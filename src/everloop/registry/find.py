@@ -61,9 +61,9 @@ def version_before(ws: Workspace, ref: str) -> ModelVersion | None:
 
 
 def decisions(ws: Workspace, ref: str) -> list[Decision]:
-    """Who approved or rejected a version, first first. Raises NotFound."""
+    """Who approved or rejected a version, also one that was deleted, first first. Raises NotFound."""
     with ws.read() as connection:
-        found = need_version(connection, ref)
+        found = need_version(connection, ref, even_deleted=True)
         return store.decisions_of(connection, found.model, found.number)
 
 
