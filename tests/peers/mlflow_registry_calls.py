@@ -137,7 +137,7 @@ def aliases() -> Any:
     copied = client.copy_model_version("models:/aliases/1", "copies")
     return {
         "version": str(by_alias.version),
-        "of": by_alias.aliases,
+        "of": list(by_alias.aliases),
         "model": found,
         "gone": code(client.get_model_version_by_alias, "aliases", "champion"),
         "copied": [copied.name, str(copied.version), copied.run_id == RUN],

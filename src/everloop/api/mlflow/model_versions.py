@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -264,3 +265,5 @@ ROUTES = [
     MlflowRoute("POST", "mlflow/model-versions/set-tag", "run", set_tag, SetTag),
     MlflowRoute("DELETE", "mlflow/model-versions/delete-tag", "run", delete_tag, DeleteTag),
 ]
+# clients before 2.0 look here
+ROUTES += [replace(route, path=f"preview/{route.path}") for route in ROUTES]

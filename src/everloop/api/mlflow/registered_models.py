@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -191,6 +192,7 @@ ROUTES = [
     MlflowRoute("POST", "mlflow/registered-models/create", "run", create, Create),
     MlflowRoute("GET", "mlflow/registered-models/get", "see", get, Named),
     MlflowRoute("GET", "mlflow/registered-models/search", "see", search, Search),
+    MlflowRoute("GET", "mlflow/registered-models/list", "see", search, Search),  # before 2.0
     MlflowRoute("POST", "mlflow/registered-models/rename", "release", rename, Rename),
     MlflowRoute("PATCH", "mlflow/registered-models/update", "run", update, Update),
     MlflowRoute("DELETE", "mlflow/registered-models/delete", "release", delete, Named),
@@ -202,3 +204,5 @@ ROUTES = [
     MlflowRoute("DELETE", "mlflow/registered-models/alias", "release", delete_alias, Alias),
     MlflowRoute("GET", "mlflow/registered-models/alias", "see", by_alias, Alias),
 ]
+# clients before 2.0 look here
+ROUTES += [replace(route, path=f"preview/{route.path}") for route in ROUTES]
