@@ -64,6 +64,10 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("models list kind", lambda one: names(one, "number"), [2, 1]),
     ("models show kind@2", lambda one: one["gate_report"]["verdict"], "passed"),
     ("models history kind", lambda one: set(names(one)), {"production"}),
+    ("models list kind --filter version_number>1", lambda one: names(one, "number"), [2]),
+    ("models live kind", lambda one: names(one, "version"), ["kind@1"]),
+    ("models live kind --at 2020-01-01T00:00:00Z", list, []),
+    ("models delete kind@2", lambda one: one["deleted_at"], None),
     ("endpoints list", names, ["kind"]),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
@@ -108,6 +112,15 @@ MISTAKES = [
     ("models approve kind@2 --reason=", 2, "reason"),
     ("models release kind@2", 3, "approve"),
     ("models promote kind@2 production", 3, "approve"),
+    ("models delete kind@1 --yes", 2, "what is live is not deleted"),
+    ("models delete kind --yes", 2, "what is live is not deleted"),
+    ("models demote kind@2 production --reason x", 2, "is not in production"),
+    ("models alias kind champion", 2, "name a version"),
+    ("models alias kind v1 kind@1", 2, "not a name for an alias"),
+    ("models tag kind@9 a=b", 2, "kind@9"),
+    ("models rename kind other", 2, "declared in a loop file"),
+    ("models live kind --at tomorrow", 2, "not a time"),
+    ("models list kind --filter nothing", 2, "the filter"),
     ("models waive gr_none drift --reason x --until tomorrow", 2, "not a time"),
     ("endpoints live none", 2, "no endpoint 'none'"),
     ("endpoints live kind --at yesterday", 2, "not a time"),
@@ -145,6 +158,26 @@ def test_goods_and_labels_come_from_files(everloop: Shell, tmp_path: Path) -> No
     columns = ("--key", "sku", "--value", "kind", "--annotator", "bob")
     assert everloop("labels", "import", "kind", str(tmp_path / "labels.parquet"), *columns)["imported"] == 10
     assert everloop("labels", "snapshot", "kind")["count"] == 250
+
+
+def test_a_version_is_described_tagged_named_moved_and_deleted(everloop: Shell) -> None:
+    assert everloop("models", "describe", "kind@2", "picky")["description"] == "picky"
+    assert everloop("models", "describe", "kind", "kinds of goods")["description"] == "kinds of goods"
+    assert everloop("models", "tag", "kind@2", "team=vision") == {"team": "vision"}
+    assert everloop("models", "tag", "kind", "team") == {"team": ""}
+    assert everloop("models", "tag", "kind", "team", "--drop") == {"team": None}
+    assert everloop("models", "alias", "kind", "challenger", "kind@2")["number"] == 2
+    assert everloop("models", "show", "kind@challenger")["version"]["tags"] == {"team": "vision"}
+    assert everloop("models", "alias", "kind", "challenger", "--drop")["alias"] == "challenger"
+    everloop("models", "approve", "kind@2", "--reason", "looks right")
+    everloop("models", "promote", "kind@2", "staging")
+    assert "models demote kind@2 staging" in everloop("models", "delete", "kind@2", "--yes", code=2)
+    assert everloop("models", "demote", "kind@2", "staging", "--reason", "over")["number"] is None
+    assert everloop("models", "archive", "kind@2")["archived_at"] is not None
+    assert everloop("models", "archive", "kind@2", "--undo")["archived_at"] is None
+    assert everloop("models", "delete", "kind@2", "--yes")["deleted_at"] is not None
+    assert "was deleted" in everloop("models", "show", "kind@2", code=2)
+    assert everloop("trace", "kind@2")["gaps"] == []
 
 
 def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everloop: Shell) -> None:
