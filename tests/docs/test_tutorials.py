@@ -19,6 +19,7 @@ PAGES = [
             "run-on-airflow",
             "run-pipelines-by-themselves",
             "search-for-parameters",
+            "stages-and-approvals",
             "use-one-room",
         )
     ),

@@ -123,6 +123,10 @@ ELSEWHERE = [
     "models:/category/latest",
     "models:/../category/1",
     "models:/m-1",
+    "://etc/passwd",
+    ":/etc/passwd",
+    f"runs:/{HEX}/model;/../../etc/passwd",
+    f"mlflow-artifacts:/0/{HEX}/artifacts/;/%2e%2e/etc",
     "x" * 2_001,
 ]
 

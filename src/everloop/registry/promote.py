@@ -248,8 +248,7 @@ def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
         _archive_displaced(ws, tx, event.model, before.number)
     message = f"{event.ref or f'no version of {event.model}'} is in {event.name}"
     payload = {"stage": event.name, "number": event.number}
-    kind = "registry.demoted" if event.number is None else "registry.promoted"
-    events.emit(ws, tx, kind, node, message=message, payload=payload, topic=event.model)
+    events.emit(ws, tx, "registry.promoted", node, message=message, payload=payload, topic=event.model)
     return event
 
 
