@@ -147,6 +147,8 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/gate-reports/{it}", report_of, lambda one: one["is_clear"], True),
     ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
+    ("/api/models/kind/live", None, lambda one: [each["version"] for each in one], ["kind@1"]),
+    ("/api/models/kind/live?at=2020-01-01T00:00:00Z", None, list, []),
     ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
     ("/api/model-versions/kind@2", None, lambda one: one["gate_report"]["verdict"], "passed"),
     ("/api/endpoints", None, lambda one: [each["name"] for each in one], ["kind"]),
@@ -281,6 +283,18 @@ def test_versions_are_approved_by_others_rejected_and_promoted(api: Api) -> None
     living.approve(api.shop.ws, "kind@2")
     assert api.post("/api/model-versions/kind@2/promote", stage="production")["name"] == "production"
     assert api.post("/api/model-versions/kind@2/reject", reason="too picky")["verdict"] == "rejected"
+
+
+def test_a_version_is_described_tagged_put_aside_and_deleted(api: Api) -> None:
+    where = "/api/model-versions/kind@2"
+    assert api.post(f"{where}/describe", description="picky")["description"] == "picky"
+    assert api.client.put(f"{where}/tags/team", json={"value": "vision"}).json() == {"team": "vision"}
+    assert api.client.delete(f"{where}/tags/team").json() == {"team": None}
+    refused = api.post(f"{where}/demote", status=409, stage="production", reason="x")
+    assert "is not in production" in refused["error"]["message"]
+    assert api.post(f"{where}/archive", reason="old")["archived_at"] is not None
+    assert api.client.delete(where).json()["number"] == 2
+    assert api.client.delete("/api/model-versions/kind@1").status_code == 409
 
 
 def test_a_failed_check_is_waived(api: Api) -> None:

@@ -149,11 +149,11 @@ class ModelVersion:
     """A trained model, never changed: its files by their BLAKE3, and what they were made from.
 
     `digest` covers files, signature and features. `flavor` is `sklearn` for a model that everloop can serve, else
-    `other`. `signature` may be missing of a model logged elsewhere: it cannot be released then; `columns` is what its
-    MLmodel file says of inputs and outputs. `source` is where an MLflow client said that the files are, `logged_model`
-    the id of its logged model, `run_link` a page about its run elsewhere.
+    `other`. `signature` may be missing of a model logged elsewhere: it cannot be released then.
 
-    What is said about it may change: `description` and `tags`; `archived_at` says that another took its stage over.
+    `source` is where an MLflow client said that the files are, `logged_model` the id of its logged model, `run_link` a page
+    about its run elsewhere. What is said about a version may change: `description` and `tags`. `archived_at` says since when
+    it is put aside, by a person or by the version that took its stage over.
     """
 
     model: str
@@ -175,7 +175,6 @@ class ModelVersion:
     source: str | None = None
     logged_model: str | None = None
     run_link: str | None = None
-    columns: Mapping[str, Any] | None = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     updated_at: datetime | None = None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -127,7 +126,6 @@ class Said:
     source: str | None = None
     logged_model: str | None = None
     run_link: str | None = None
-    columns: Mapping[str, Any] | None = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 

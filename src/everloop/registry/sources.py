@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 from everloop import tracking
 from everloop.errors import Invalid, NotFound
 from everloop.registry.find import need_version
-from everloop.registry.mlmodel import columns_of
 from everloop.registry.records import ModelVersion
 from everloop.registry.register import Said, register
 from everloop.workspace import Workspace
@@ -93,7 +92,7 @@ def register_source(
     Raises
     ------
     Invalid
-        The source is none that is allowed, holds links, or its MLmodel file cannot be read.
+        The source is none that is allowed, or holds links.
     NotFound
         There is no such model, run or version.
     """
@@ -106,7 +105,6 @@ def register_source(
         source=source,
         logged_model=logged_model or (place.id if isinstance(place, LoggedModel) else None),
         run_link=run_link,
-        columns=columns_of(ws, files),
         description=description,
         tags=tags or {},
     )

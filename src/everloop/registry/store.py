@@ -64,7 +64,6 @@ versions = sa.Table(
     sa.Column("source", sa.Text),
     sa.Column("logged_model", sa.String(40)),
     sa.Column("run_link", sa.Text),
-    sa.Column("columns", Json),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("updated_at", Utc),
     sa.Column("archived_at", Utc),

@@ -21,7 +21,6 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("logged_model", sa.String(length=40), nullable=True),
         sa.Column("run_link", sa.Text(), nullable=True),
-        sa.Column("columns", Json(), nullable=True),
         sa.Column("description", sa.Text(), nullable=False, server_default=""),
         sa.Column("updated_at", Utc(), nullable=True),
         sa.Column("archived_at", Utc(), nullable=True),
