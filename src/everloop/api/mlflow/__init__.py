@@ -13,21 +13,15 @@ import importlib
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 
+from everloop.api.mlflow.protocol import STATUSES as MLFLOW_STATUSES
 from everloop.api.mlflow.protocol import MlflowRoute, Protocol
+from everloop.api.mlflow.server import PROTOCOL_VERSION
 from everloop.workspace import Workspace
 
-__all__ = ["MlflowRoute", "mlflow_routes", "mounted"]
+__all__ = ["MLFLOW_STATUSES", "PROTOCOL_VERSION", "MlflowRoute", "mlflow_routes", "mounted"]
 
 # The modules that hold routes; the order is that of the reference page.
-MODULES = (
-    "server",
-    "experiments",
-    "runs",
-    "metrics",
-    "registered_models",
-    "model_versions",
-    "webhooks",
-)
+MODULES = ("server", "registered_models", "model_versions", "webhooks")
 _PREFIXES = ("/api/", "/ajax-api/")  # the second is what MLflow's own pages call
 
 

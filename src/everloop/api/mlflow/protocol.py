@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, get_origin
 from urllib.parse import parse_qsl
 
@@ -26,6 +27,7 @@ from everloop.access import Permission, Principal
 from everloop.api.callers import recognise
 from everloop.api.guard import check_origin
 from everloop.api.routes import Call
+from everloop.clock import from_micros, to_micros
 from everloop.errors import EverloopError, Invalid, NotRecognised
 from everloop.workspace import Workspace
 
@@ -36,6 +38,8 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Version = Literal["2.0", "3.0"]
 MAX_BODY_BYTES = 2_000_000
 _MOST_FIELDS = 4_000  # of a query
+_LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
+_RUN_ID = re.compile(r"(run_)?[0-9a-zA-Z-]{1,36}", re.ASCII)
 
 # MLflow's names for what can go wrong, with their statuses. Its client tries again after a 429 and from 500 on: what
 # will not be otherwise the next time must not be one of those.
@@ -47,7 +51,6 @@ STATUSES = {
     "PERMISSION_DENIED": 403,
     "ENDPOINT_NOT_FOUND": 404,
     "RESOURCE_DOES_NOT_EXIST": 404,
-    "RESOURCE_CONFLICT": 409,
     "INTERNAL_ERROR": 500,
     "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
@@ -56,7 +59,7 @@ _CODES: dict[type[EverloopError], str] = {
     errors.Invalid: "INVALID_PARAMETER_VALUE",
     errors.NotFound: "RESOURCE_DOES_NOT_EXIST",
     errors.AlreadyExists: "RESOURCE_ALREADY_EXISTS",
-    errors.Conflict: "RESOURCE_CONFLICT",
+    errors.Conflict: "INVALID_PARAMETER_VALUE",  # as MLflow says of a parameter that changes, or of a deleted run
     errors.NotRecognised: "UNAUTHENTICATED",
     errors.Denied: "PERMISSION_DENIED",
     errors.GateFailed: "PERMISSION_DENIED",
@@ -174,6 +177,7 @@ class _Reader:
     def read(self, request: Request, path: Mapping[str, str], body: bytes) -> Any:
         """The request as its record. Raises Invalid or MlflowError."""
         try:
+            _check_nul(request, path, body)
             if self.route.method == "GET":
                 given = self._query(request.scope["query_string"])
             elif not path:
@@ -225,6 +229,56 @@ def unsupported(method: str, path: str) -> MlflowError:
     )
 
 
+class Named(msgspec.Struct):
+    """A tag or a parameter. Protobuf leaves out a text that is empty."""
+
+    key: str
+    value: str = ""
+
+
+def named(pairs: list[Named]) -> dict[str, str]:
+    """Tags or parameters by their names; the last of a name counts."""
+    return {pair.key: pair.value for pair in pairs}
+
+
+def keyed(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Named texts as the protocol writes them."""
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def milliseconds(at: datetime) -> int:
+    """A time as the protocol writes it: milliseconds since 1970."""
+    return to_micros(at) // 1_000
+
+
+def moment(given: int | None) -> datetime | None:
+    """The time that milliseconds since 1970 stand for. Raises Invalid beyond the years from 1970 to 9999."""
+    if given is None:
+        return None
+    if not 0 <= given <= _LAST_MILLISECOND:
+        raise Invalid(
+            f"the time {given} is not between the years 1970 and 9999; times are milliseconds since 1970. "
+            "Look at the clock or at the unit."
+        )
+    return from_micros(given * 1_000)
+
+
+def experiment_number(given: str) -> int:
+    """The number that an experiment's id stands for. Raises Invalid."""
+    if not (given.isascii() and given.isdigit() and len(given) <= 9):
+        raise Invalid(
+            f"{given[:40]!r} is no experiment's id; that is a whole number such as '0'. Search for experiments to find it."
+        )
+    return int(given)
+
+
+def run_key(given: str) -> str:
+    """The id by which everloop knows the run that a client names. Raises Invalid for what cannot be one."""
+    if not _RUN_ID.fullmatch(given):
+        raise Invalid(f"{given[:60]!r} is no run's id; that has 32 hex digits. Search for runs to find it.")
+    return given if given.startswith("run_") else f"run_{given}"
+
+
 def number(value: float) -> float | str:
     """A number as protobuf writes it in JSON: those that JSON has no form for are texts."""
     if value != value:
@@ -263,6 +317,26 @@ def _by_password(ws: Workspace, request: HTTPConnection) -> Principal | None:
             "that the token was made for, or set MLFLOW_TRACKING_TOKEN alone."
         )
     return principal
+
+
+def _check_nul(request: Request, path: Mapping[str, str], body: bytes) -> None:
+    """Refuse NUL, which no name or value has and PostgreSQL takes in none."""
+    if (
+        b"%00" in request.scope["query_string"]
+        or any("\0" in text for text in path.values())
+        or (b"\\u0000" in body and _holds_nul(msgspec.json.decode(body)))
+    ):
+        raise MlflowError(
+            "BAD_REQUEST", "the request holds a NUL character, which no name or value may have."
+        )
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:
