@@ -144,8 +144,8 @@ def need_version(connection: Connection, ref: str, *, even_deleted: bool = False
         newest = store.newest_versions(connection, name, limit=1)
         found = newest[0] if newest else None
     else:
-        pointers = store.pointers_of(connection, name, "alias") if isinstance(which, str) else {}
-        number = pointers.get(which, 0) if isinstance(which, str) else which
+        alias = store.pointer_at(connection, name, "alias", which) if isinstance(which, str) else None
+        number = which if isinstance(which, int) else 0 if alias is None else alias.number or 0
         found = store.version_by_number(connection, name, number, even_deleted=True)
     if found is not None and found.deleted_at is not None and not even_deleted:
         raise NotFound(
