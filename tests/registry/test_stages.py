@@ -168,6 +168,16 @@ def test_who_is_driven_out_of_a_stage_is_archived(any_ws: Workspace) -> None:
     assert registry.version(any_ws, one).archived_at is None
 
 
+def test_dev_archives_nobody_and_keeps_nobody(any_ws: Workspace) -> None:
+    one, two = ready(any_ws), ready(any_ws, b"2")
+    registry.promote(any_ws, one, "dev")
+    registry.promote(any_ws, two, "dev")
+    assert registry.version(any_ws, one).archived_at is None
+    registry.promote(any_ws, two, "production")
+    registry.promote(any_ws, one, "production")
+    assert registry.version(any_ws, two).archived_at is not None
+
+
 def test_a_version_can_be_moved_out_of_all_other_stages(any_ws: Workspace) -> None:
     ref = ready(any_ws)
     registry.promote(any_ws, ref, "staging")

@@ -244,7 +244,7 @@ def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
         return event
     act = "registry.demote" if event.number is None else "registry.promote"
     audit(ws, tx, act, node, before=was, after=event.ref, name=event.name, reason=event.reason)
-    if event.number is not None and before is not None and before.number is not None:
+    if event.number is not None and event.name != FREE_STAGE and before is not None:
         _archive_displaced(ws, tx, event.model, before.number)
     message = f"{event.ref or f'no version of {event.model}'} is in {event.name}"
     payload = {"stage": event.name, "number": event.number}
@@ -252,8 +252,10 @@ def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
     return event
 
 
-def _archive_displaced(ws: Workspace, tx: Tx, model: str, number: int) -> None:
-    if number not in store.pointers_of(tx.connection, model, "stage").values():
+def _archive_displaced(ws: Workspace, tx: Tx, model: str, number: int | None) -> None:
+    """Mark the version that another took a stage over from, unless it is in another stage too; dev is none."""
+    held = store.pointers_of(tx.connection, model, "stage")
+    if number is not None and number not in {one for stage, one in held.items() if stage != FREE_STAGE}:
         store.update_version(tx, model, number, {"archived_at": ws.now()})
 
 

@@ -110,7 +110,8 @@ def register_source(
     )
     if isinstance(place, VersionFiles):
         with ws.read() as connection:
-            return _copy(ws, name, need_version(connection, place.ref), said)
+            original = need_version(connection, place.ref)
+        return _copy(ws, name, original, said)
     return register(
         ws,
         name,

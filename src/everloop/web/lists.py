@@ -57,4 +57,6 @@ def _line(ws: Workspace, one: ModelVersion, live: dict[str, str], released: set[
         return VersionLine(one, "may go live", "ok")
     if kinds == {"approvals"}:
         return VersionLine(one, "waits for approval", "attention")
+    if kinds <= {"approvals", "soak"}:
+        return VersionLine(one, "waits", "attention")
     return VersionLine(one, "rejected" if "rejected" in kinds else "blocked", "failed")
