@@ -6,7 +6,7 @@ May call ledger and below.
 """
 
 from everloop.access.accounts import Account, add_account, disable_account, list_accounts
-from everloop.access.keys import home_key
+from everloop.access.keys import home_key, renew_home_key
 from everloop.access.permissions import ROLES, Permission, Role, permissions_of
 from everloop.access.sessions import LASTS_S, open_session, resume_session
 from everloop.access.tokens import (
@@ -34,6 +34,7 @@ __all__ = [
     "local_principal",
     "open_session",
     "permissions_of",
+    "renew_home_key",
     "require",
     "resume_session",
     "revoke_token",

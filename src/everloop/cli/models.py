@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from everloop.cli.model_signing import keys, sign, verify
 from everloop.cli.output import Output, pass_output
 
 
@@ -234,3 +235,7 @@ def history(out: Output, model: str) -> None:
             "reason": lambda one: one.reason,
         }
         out.table(registry.history(ws, model), columns, empty=f"No version of {model} entered a stage yet.")
+
+
+for one in (verify, sign, keys):
+    models.add_command(one)

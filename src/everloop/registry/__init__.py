@@ -4,8 +4,9 @@ Answers: what is this version made of, has it passed its gates, who approved it,
 and what exactly was released. A version is a number under a name and never changes; leaving `dev` takes passed (or
 waived) gates and the approvals that the model asks for. A release is a version approved for use: its manifest is
 what serving processes read; what is live is the rollout's word. Owns the tables `model`, `model_version`,
-`approval`, `stage_event` and `release`; each change is audited, and linked from run to release in the lineage.
-May call checks, tracking, serving and below.
+`approval`, `stage_event`, `release`, `version_signature` and `version_trust`; each change is audited, and linked from
+run to release in the lineage. A version is signed when it is registered, by a key kept outside the database.
+May call access, checks, tracking, serving and below.
 """
 
 from everloop.registry.find import (
@@ -36,10 +37,20 @@ from everloop.registry.records import (
     RegisteredModel,
     Release,
     StageEvent,
+    Trust,
     people,
 )
 from everloop.registry.register import define, register
 from everloop.registry.release import release, rewrite_manifests
+from everloop.registry.signing import (
+    Verification,
+    add_key,
+    distrust_key,
+    rotate_key,
+    sign,
+    signing_keys,
+    verify,
+)
 
 __all__ = [
     "FREE_STAGE",
@@ -51,11 +62,15 @@ __all__ = [
     "RegisteredModel",
     "Release",
     "StageEvent",
+    "Trust",
+    "Verification",
+    "add_key",
     "alias",
     "aliases",
     "approve",
     "decisions",
     "define",
+    "distrust_key",
     "drop_alias",
     "find_release",
     "history",
@@ -71,8 +86,12 @@ __all__ = [
     "release_of",
     "releases",
     "rewrite_manifests",
+    "rotate_key",
+    "sign",
+    "signing_keys",
     "stages",
     "vacate",
+    "verify",
     "version",
     "version_before",
     "version_in_stage",

@@ -128,6 +128,27 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Seal:
+    """A key's signature over a statement of what a version is made of; both are kept as they were made."""
+
+    statement: str
+    key: str
+    signature: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Somebody read a version and allowed it to run code of its own."""
+
+    model_version: str
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Obstacle:
     """One reason why a version may not leave `dev`, as a message: found, rule, what to do."""
 

@@ -15,7 +15,7 @@ from everloop.checks import Gate
 from everloop.errors import GateFailed, Invalid
 from everloop.features import FeatureView
 from everloop.ledger import Node, audit, link
-from everloop.registry import store
+from everloop.registry import signing, store
 from everloop.registry.records import ApprovalRule, ModelVersion, RegisteredModel, check_model_name
 from everloop.serving import Signature, untrusted_types
 from everloop.storage import Tx
@@ -111,6 +111,7 @@ def register(
         author=ws.actor,
         created_at=ws.now(),
     )
+    signing.prepare(ws)
     return ws.write(lambda tx: _insert(ws, tx, made, _Terms(approval, gates)))
 
 
@@ -127,6 +128,7 @@ def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVe
         return known
     version = replace(made, number=store.next_number(tx.connection, made.model))
     store.insert_version(tx, version)
+    signing.seal_in(ws, tx, version)
     node = Node("model_version", version.ref)
     for source, role in _sources(version):
         link(tx, source, node, role=role, at=version.created_at)

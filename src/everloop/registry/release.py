@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from everloop import events, serving, tracking
-from everloop.errors import Invalid
+from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
-from everloop.registry import store
+from everloop.registry import signing, store
 from everloop.registry.find import need_version
 from everloop.registry.readiness import readiness_in, require_ready
 from everloop.registry.records import ModelVersion, Readiness, Release, parse_ref
 from everloop.serving import Manifest, Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 SERVABLE = "sklearn"
 
@@ -28,13 +31,14 @@ def release(ws: Workspace, ref: str) -> Release:
     Raises
     ------
     GateFailed
-        A gate failed and is not waived, gates were not run, or approvals are missing.
+        A gate failed and is not waived, gates were not run, approvals are missing, or the version is not what was signed.
     Invalid
         The version has no signature, or is not a model that can be served.
     NotFound
         No such version.
     """
     release_id = new_id("rel")
+    signing.prepare(ws)
     found = ws.write(lambda tx: _release(ws, tx, ref, release_id))
     _write_files(ws, found)
     return found
@@ -45,11 +49,15 @@ def rewrite_manifests(ws: Workspace) -> list[str]:
 
     Raises Conflict when a file is there with other content.
     """
+    signing.prepare(ws)
     with ws.read() as connection:
         known = store.newest_releases(connection, model=None)
     missing = [one for one in known if not (ws.home / "serving" / "releases" / f"{one.id}.json").exists()]
     for one in known:
-        _write_files(ws, one)
+        try:
+            _write_files(ws, one)
+        except GateFailed as error:  # it is not loaded then; the others go on
+            logger.error("%s", error)
     return [one.id for one in missing]
 
 
@@ -61,6 +69,7 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
         return known
     ready = readiness_in(tx.connection, version, at=ws.now())
     require_ready(ready, "be released")
+    signing.require_intact(ws, tx.connection, version)
     manifest = _manifest(version, ready, release_id=release_id, signature=_servable(version), at=ws.now())
     made = Release(release_id, version.model, version.number, manifest, ws.actor, ws.now())
     store.insert_release(tx, made)
@@ -117,9 +126,10 @@ def _manifest(
 
 
 def _write_files(ws: Workspace, found: Release) -> None:
-    """The code of the features, then the manifest: a serving process that sees the manifest finds all it names."""
+    """The code of the features, then the manifest and its signature; routes name a release only when all are there."""
     folder = ws.home / "serving"
     manifest = found.manifest
     if manifest.features and manifest.code is not None:
         tracking.check_out(ws, manifest.code, serving.code_folder(folder, manifest.code))
     serving.write_manifest(folder, manifest)
+    signing.sign_release(ws, found)

@@ -1,7 +1,7 @@
 """What a live model answers, and what was answered.
 
 Answers: which release serves a request, what it says, and what every prediction looked like. The control plane
-writes releases (`write_manifest`) and routes (`write_routes`) into `<home>/serving`; serving processes read
+writes releases (`write_manifest`), their signatures and routes (`write_routes`) into `<home>/serving`; serving processes read
 them there, say how far they are (`acknowledged`, `workers`) and append each answer to the prediction log, which
 `log.read`, `log.batches`, `log.find` and `log.seal` work on.
 Owns no table: the data plane has files only and never opens the metadata database, so that predictions go on
@@ -18,6 +18,7 @@ from everloop.serving.files import (
     online_path,
     read_manifest,
     read_routes,
+    release_path,
     workers,
     write_manifest,
     write_routes,
@@ -37,6 +38,18 @@ from everloop.serving.records import (
 )
 from everloop.serving.route import choose
 from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
+from everloop.serving.signed import (
+    Signed,
+    Signer,
+    check_key,
+    need_signer,
+    read_signed,
+    read_signers,
+    verified_manifest,
+    what_is_wrong,
+    write_signed,
+    write_signers,
+)
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -57,22 +70,33 @@ __all__ = [
     "Route",
     "RouteTable",
     "Signature",
+    "Signed",
+    "Signer",
     "Variant",
     "Worker",
     "acknowledged",
     "check",
+    "check_key",
     "choose",
     "code_folder",
     "log",
+    "need_signer",
     "online_path",
     "predicts_the_most_probable",
     "read_manifest",
     "read_routes",
+    "read_signed",
+    "read_signers",
+    "release_path",
     "run",
     "untrusted_types",
+    "verified_manifest",
+    "what_is_wrong",
     "workers",
     "write_manifest",
     "write_routes",
+    "write_signed",
+    "write_signers",
 ]
 
 

@@ -21,11 +21,12 @@ from everloop.features import (
     online_value,
 )
 from everloop.serving.batching import Batcher
-from everloop.serving.files import code_folder, online_path, read_manifest, read_routes
+from everloop.serving.files import code_folder, online_path, read_routes
 from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
 from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
+from everloop.serving.signed import verified_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ class _Loading:
         named = dict.fromkeys(variant.release for variant in (*route.variants, *route.shadow))
         for name in named:
             if name not in self._releases:
-                self._releases[name] = self._release(read_manifest(self._loader.folder, name))
+                self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
         releases = {name: self._releases[name] for name in named}
         histories = {
             feature.view.history_id: feature.history
