@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,9 @@ def test_nothing_in_the_file_is_dated() -> None:
 def test_the_folder_has_mlflow_s_layout(tmp_path: Path) -> None:
     write_model(known("forest"), tmp_path)
     described = yaml.safe_load((tmp_path / "MLmodel").read_text())
+    assert "everloop" not in (tmp_path / "requirements.txt").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml"
+        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml"
     }  # fmt: skip
     assert described["flavors"]["python_function"]["loader_module"] == "mlflow.sklearn"
     assert described["flavors"]["sklearn"]["serialization_format"] == "skops"
@@ -313,4 +315,5 @@ def test_a_model_of_photos_is_kept_with_its_audited_type(tmp_path: Path) -> None
     assert model.signature.inputs == (Field("image", "image"),)
     write_model(model, tmp_path)
     assert "everloop.features.images.ImageFeatures" in (tmp_path / "MLmodel").read_text()
+    assert f"everloop=={metadata.version('everloop')}" in (tmp_path / "requirements.txt").read_text()
     assert read_model(tmp_path).load().predict(data.x_test).tolist() == colours[8:]
