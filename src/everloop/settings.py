@@ -73,6 +73,10 @@ class Settings:
         "Folder with a file for each secret that steps take, seen from the home; environment variables come first.",
     )
 
+    model_python: str = _setting(
+        "",
+        "Python of the environment that runs trusted pickles and pyfunc models, with mlflow in it; empty means everloop's own.",
+    )
     job_workers: int = _setting(
         1,
         "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",

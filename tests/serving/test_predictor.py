@@ -95,7 +95,7 @@ def test_the_most_probable_class_is_what_the_model_itself_predicts(tmp_path: Pat
     """For each classifier whose `predict` is skipped; ties included, the inputs are few whole numbers."""
     assert type(model).__name__ in PREDICTS_THE_MOST_PROBABLE
     predictor = load(tmp_path, model.fit(X, Y), inputs=NUMBERS, classes=("x", "y", "z"))
-    assert predictor.takes_most_probable
+    assert predictor.model.takes_most_probable
     assert predictor.predict(X)[0] == list(model.predict(X))
 
 
@@ -104,7 +104,7 @@ def test_any_other_classifier_is_asked_itself(tmp_path: Path) -> None:
         X, Y
     )  # its ties go elsewhere than the first of equal probabilities may
     predictor = load(tmp_path, model, inputs=NUMBERS, classes=("x", "y", "z"))
-    assert not predictor.takes_most_probable
+    assert not predictor.model.takes_most_probable
     assert predictor.predict(X)[0] == list(model.predict(X))
 
 
@@ -187,7 +187,7 @@ def other_classes(home: Path, manifest: Manifest) -> Manifest:
     ("spoil", "message"),
     [
         (wrong_flavor, "of flavor 'onnx'"),
-        (two_models, "2 .skops files"),
+        (two_models, "its files are of flavor 'other'"),
         (no_skops_file, "no skops file"),
         (other_classes, "knows the classes Freezers, Fridges"),
     ],

@@ -42,6 +42,32 @@ def promote(call: Call) -> Any:
     )
 
 
+def verify(call: Call) -> Any:
+    """Whether a version, its files and its release are what a trusted key signed, and all that is not."""
+    return registry.verify(call.ws, call.path["ref"])
+
+
+def trust(call: Call) -> Any:
+    """Allow a pickle or a pyfunc to run its own code, in a process without credentials: {reason}."""
+    return registry.trust(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+
+
+def list_keys(call: Call) -> Any:
+    """The keys whose signatures on versions count, and who added or distrusts them."""
+    return registry.signing_keys(call.ws)
+
+
+def add_key(call: Call) -> Any:
+    """Trust a public key: {key, name, reason}."""
+    given = call.fields("key", "name", "reason")
+    return registry.add_key(call.ws, str(given["key"]), name=str(given["name"]), reason=str(given["reason"]))
+
+
+def distrust_key(call: Call) -> Any:
+    """Let a key's signatures count no more: {reason}."""
+    return registry.distrust_key(call.ws, call.path["key"], reason=str(call.fields("reason")["reason"]))
+
+
 def waive(call: Call) -> Any:
     """Let a failed check pass until a time: {check, reason, until}."""
     given = call.fields("check", "reason", "until")
@@ -78,6 +104,11 @@ ROUTES = [
     Route("POST", "/api/model-versions/{ref}/approve", "approve", approve),
     Route("POST", "/api/model-versions/{ref}/reject", "approve", reject),
     Route("POST", "/api/model-versions/{ref}/promote", "release", promote),
+    Route("GET", "/api/model-versions/{ref}/verification", "see", verify),
+    Route("POST", "/api/model-versions/{ref}/trust", "approve", trust),
+    Route("GET", "/api/model-keys", "see", list_keys),
+    Route("POST", "/api/model-keys", "administer", add_key),
+    Route("POST", "/api/model-keys/{key}/distrust", "administer", distrust_key),
     Route("GET", "/api/gate-reports/{report}", "see", show_report),
     Route("POST", "/api/gate-reports/{report}/waive", "approve", waive),
 ]

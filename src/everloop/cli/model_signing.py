@@ -61,6 +61,25 @@ def sign(out: Output, version: str, reason: str) -> None:
         out.answer(found, f"{found.version} is signed by {_short(found.key)} ({found.signer}).")
 
 
+@click.command()
+@click.argument("version")
+@click.option("--reason", required=True, help="What you read; recorded in the audit log.")
+@pass_output
+def trust(out: Output, version: str, reason: str) -> None:
+    """Allow a version that is a pickle or a pyfunc to run its own code, in a process without credentials.
+
+    \b
+    Example: everloop models trust category@2 --reason "read model.pkl's source, it is ours"
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        said = registry.trust(ws, version, reason=reason)
+        out.answer(
+            said, f"{said.by} trusts {said.model_version}. Release it: everloop models release {version}"
+        )
+
+
 @click.group()
 def keys() -> None:
     """Keys whose signatures on versions count.

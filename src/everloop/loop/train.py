@@ -343,7 +343,9 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
             ]
             if not set(wanted) <= set(split.test.column_names):
                 return Live(live.version)
-            predictor = serving.Predictor.load(manifest, ws.home / "blobs")
+            predictor = serving.Predictor.load(
+                manifest, ws.home / "blobs", model_python=ws.settings.model_python
+            )
             outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
             loadable = Loadable(manifest, ws.home / "blobs")

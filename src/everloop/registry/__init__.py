@@ -51,6 +51,7 @@ from everloop.registry.signing import (
     signing_keys,
     verify,
 )
+from everloop.registry.trusting import trust
 
 __all__ = [
     "FREE_STAGE",
@@ -90,6 +91,7 @@ __all__ = [
     "sign",
     "signing_keys",
     "stages",
+    "trust",
     "vacate",
     "verify",
     "version",

@@ -55,8 +55,8 @@ class RegisteredModel:
 class ModelVersion:
     """A trained model, never changed: its files by their BLAKE3, and what they were made from.
 
-    `digest` covers files, signature and features. `flavor` is `sklearn` for a model that everloop can serve, else
-    `other`. `signature` may be missing of a model logged elsewhere: it cannot be released then.
+    `digest` covers files, signature and features. `flavor` is the form that it is served in (sklearn, xgboost,
+    lightgbm, onnx, pyfunc), else `other`. `signature` may be missing of a model logged elsewhere: it cannot be released then.
     """
 
     model: str

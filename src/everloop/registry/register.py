@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 import msgspec
 from blake3 import blake3
 
 from everloop import events
 from everloop.checks import Gate
-from everloop.errors import GateFailed, Invalid
 from everloop.features import FeatureView
 from everloop.ledger import Node, audit, link
 from everloop.registry import signing, store
+from everloop.registry.examine import examine
 from everloop.registry.records import ApprovalRule, ModelVersion, RegisteredModel, check_model_name
-from everloop.serving import Signature, untrusted_types
+from everloop.serving import Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
-
-MODEL_SUFFIX = ".skops"
 
 
 def define(
@@ -81,6 +78,8 @@ def register(
     ----------
     files
         Relative paths of the model's folder, each with the digest of a blob that is here.
+    signature
+        What the model takes and gives; None: what its MLmodel file says, if that can be served.
     metrics
         What the run measured; values that are not finite are left out.
     approval, gates
@@ -92,22 +91,22 @@ def register(
         A path leads out of the folder, a blob is missing or damaged, or the model holds types that could run code.
     """
     check_model_name(name)
-    flavor, trusted = _examined(ws, files)
+    found = examine(ws, files, signature)
     made = ModelVersion(
         model=name,
         number=0,
-        digest=_digest(files, signature, features),
+        digest=_digest(files, found.signature, features),
         run=run,
         files=dict(files),
-        flavor=flavor,
-        signature=signature,
+        flavor=found.flavor,
+        signature=found.signature,
         features=tuple(features),
         metrics={key: float(value) for key, value in metrics.items() if math.isfinite(value)},
         data_version=data_version,
         label_snapshot=label_snapshot,
         code=code,
         environment=environment,
-        trusted_types=tuple(trusted),
+        trusted_types=found.trusted_types,
         author=ws.actor,
         created_at=ws.now(),
     )
@@ -151,30 +150,6 @@ def _sources(version: ModelVersion) -> list[tuple[Node, str]]:
     if version.environment is not None:
         found.append((Node("environment", version.environment), "environment"))
     return found
-
-
-def _examined(ws: Workspace, files: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The flavor, and the audited types that serving must be told to trust, once all files are found to be whole."""
-    if not files:
-        raise Invalid("the model has no files; a version is made of the files of its folder. Name them.")
-    for path, digest in files.items():
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or "\\" in path or ".." in parts or "\0" in path:
-            raise Invalid(
-                f"{path!r} is not a path below the model's folder; a file's path is relative, without '..'. Rename it."
-            )
-        if not ws.blobs.has(digest) or not ws.blobs.verify(digest):
-            raise Invalid(
-                f"the blob {digest[:12]} of {path} is missing or damaged; a version is made of blobs that are here. "
-                "Store the file again with ws.blobs.put_file."
-            )
-    models = [path for path in files if path.endswith(MODEL_SUFFIX)]
-    if len(models) != 1:
-        return "other", []
-    try:
-        return "sklearn", untrusted_types(ws.blobs.get(files[models[0]]))
-    except GateFailed as error:
-        raise Invalid(str(error)) from error
 
 
 def _digest(files: Mapping[str, str], signature: Signature | None, features: Sequence[FeatureView]) -> str:

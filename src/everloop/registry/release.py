@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
 
 from everloop import events, serving, tracking
 from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
-from everloop.registry import signing, store
+from everloop.registry import seals, signing, store
+from everloop.registry.examine import try_out, why_without_signature
 from everloop.registry.find import need_version
 from everloop.registry.readiness import readiness_in, require_ready
-from everloop.registry.records import ModelVersion, Readiness, Release, parse_ref
+from everloop.registry.records import ModelVersion, Release, parse_ref
 from everloop.serving import Manifest, Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-SERVABLE = "sklearn"
 
 
 def release(ws: Workspace, ref: str) -> Release:
@@ -31,14 +33,18 @@ def release(ws: Workspace, ref: str) -> Release:
     Raises
     ------
     GateFailed
-        A gate failed and is not waived, gates were not run, approvals are missing, or the version is not what was signed.
+        A gate failed and is not waived, gates were not run, approvals are missing, the version is not what was signed,
+        or it was logged elsewhere and does not answer here or needs somebody's trust.
     Invalid
         The version has no signature, or is not a model that can be served.
+    MissingExtra
+        The model's library is not installed.
     NotFound
         No such version.
     """
     release_id = new_id("rel")
     signing.prepare(ws)
+    _try_out(ws, ref)
     found = ws.write(lambda tx: _release(ws, tx, ref, release_id))
     _write_files(ws, found)
     return found
@@ -61,6 +67,21 @@ def rewrite_manifests(ws: Workspace) -> list[str]:
     return [one.id for one in missing]
 
 
+def _try_out(ws: Workspace, ref: str) -> None:
+    """Before the transaction, since it may take long: whether a model that was logged elsewhere answers here."""
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        if store.release_by_version(connection, version.model, version.number) is not None:
+            return
+        if not readiness_in(connection, version, at=ws.now()).is_ready or version.signature is None:
+            return  # refused below, with the reason
+        trust = _trusted(connection, version)
+    try_out(
+        ws,
+        _manifest(version, release_id=version.ref, signature=version.signature, at=ws.now(), trust=trust),
+    )
+
+
 def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     tx.lock(f"registry:{parse_ref(ref)[0]}")
     version = need_version(tx.connection, ref)
@@ -70,7 +91,15 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     ready = readiness_in(tx.connection, version, at=ws.now())
     require_ready(ready, "be released")
     signing.require_intact(ws, tx.connection, version)
-    manifest = _manifest(version, ready, release_id=release_id, signature=_servable(version), at=ws.now())
+    manifest = _manifest(
+        version,
+        release_id=release_id,
+        signature=_servable(ws, version),
+        at=ws.now(),
+        gate_report=ready.gate_report,
+        approvals=tuple(serving.Approval(one.by, one.at, one.reason) for one in ready.approvals),
+        trust=_trusted(tx.connection, version),
+    )
     made = Release(release_id, version.model, version.number, manifest, ws.actor, ws.now())
     store.insert_release(tx, made)
     node = Node("release", made.id)
@@ -86,23 +115,37 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     return made
 
 
-def _servable(version: ModelVersion) -> Signature:
+def _servable(ws: Workspace, version: ModelVersion) -> Signature:
     """The signature of a version that can be served. Raises Invalid for another one."""
+    if version.flavor == "other":
+        raise Invalid(
+            f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
+            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
+        )
     if version.signature is None:
         raise Invalid(
             f"model version {version.ref} has no signature; serving needs one to check requests. "
-            "Register the model again with its signature."
-        )
-    if version.flavor != SERVABLE:
-        raise Invalid(
-            f"model version {version.ref} has no .skops file, or several; only a scikit-learn model saved with skops is "
-            "served, since other forms may run code while they load. Save it with skops and register it again."
+            f"Register the model again with its signature: {why_without_signature(ws, version)}"
         )
     return version.signature
 
 
+def _trusted(connection: Connection, version: ModelVersion) -> serving.Approval | None:
+    """Who allowed a model's own code to run. Raises GateFailed when nobody did and it is needed."""
+    if version.flavor != "pyfunc":
+        return None
+    found = seals.trust_of(connection, version)
+    if found is None:
+        raise GateFailed(
+            f"{version.ref} brings code of its own (a pickle, a pyfunc, or types that are not audited), which runs while it is "
+            "loaded; it is served only when somebody trusts it, then in a process without credentials. Log the model with skops "
+            f"instead, or read it and say: everloop models trust {version.ref} --reason WHY"
+        )
+    return serving.Approval(found.by, found.at, found.reason)
+
+
 def _manifest(
-    version: ModelVersion, ready: Readiness, *, release_id: str, signature: Signature, at: datetime
+    version: ModelVersion, *, release_id: str, signature: Signature, at: datetime, **decided: Any
 ) -> Manifest:
     return Manifest(
         id=release_id,
@@ -120,8 +163,7 @@ def _manifest(
         data_version=version.data_version,
         label_snapshot=version.label_snapshot,
         run=version.run,
-        gate_report=ready.gate_report,
-        approvals=tuple(serving.Approval(one.by, one.at, one.reason) for one in ready.approvals),
+        **decided,
     )
 
 

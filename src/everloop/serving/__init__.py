@@ -23,7 +23,19 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
-from everloop.serving.predictor import Failure, Predictor, predicts_the_most_probable, untrusted_types
+from everloop.serving.loaded import (
+    Loaded,
+    class_names,
+    load_files,
+    load_skops,
+    numbers,
+    of_estimator,
+    of_scores,
+    predicts_the_most_probable,
+    untrusted_types,
+)
+from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
     Approval,
     Field,
@@ -50,6 +62,7 @@ from everloop.serving.signed import (
     write_signed,
     write_signers,
 )
+from everloop.serving.tryout import try_out
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -62,6 +75,8 @@ __all__ = [
     "Field",
     "FieldProblem",
     "FieldType",
+    "Layout",
+    "Loaded",
     "LocalServer",
     "Manifest",
     "PredictionRecord",
@@ -78,9 +93,16 @@ __all__ = [
     "check",
     "check_key",
     "choose",
+    "class_names",
     "code_folder",
+    "layout_of",
+    "load_files",
+    "load_skops",
     "log",
     "need_signer",
+    "numbers",
+    "of_estimator",
+    "of_scores",
     "online_path",
     "predicts_the_most_probable",
     "read_manifest",
@@ -89,6 +111,7 @@ __all__ = [
     "read_signers",
     "release_path",
     "run",
+    "try_out",
     "untrusted_types",
     "verified_manifest",
     "what_is_wrong",

@@ -110,6 +110,12 @@ class LiveRelease:
     reader: Reader
     features: tuple[LiveFeature, ...]
     batcher: Batcher[list[Any], Prediction | Failure]
+    predictor: Predictor
+
+    async def close(self) -> None:
+        """Answer what waits, then let the model go."""
+        await self.batcher.close()
+        self.predictor.close()
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,7 @@ class Loader:
     blobs_folder: Path
     clock: Clock
     queue_limit: int
+    model_python: str = ""
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -220,9 +227,11 @@ class _Loading:
     def _release(self, manifest: Manifest) -> LiveRelease:
         reader = Reader(manifest.signature)
         features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
-        predictor = Predictor.load(manifest, self._loader.blobs_folder)
+        predictor = Predictor.load(
+            manifest, self._loader.blobs_folder, model_python=self._loader.model_python
+        )
         batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
-        return LiveRelease(manifest, reader, features, batcher)
+        return LiveRelease(manifest, reader, features, batcher, predictor)
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
         if manifest.code is None:
