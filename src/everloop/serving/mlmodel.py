@@ -20,6 +20,7 @@ from everloop.serving.records import Field, FieldType, Signature
 NAME = "MLmodel"
 MOST_BYTES = 256 * 1024
 MOST_COLUMNS = 2_000
+_DEEPEST = 50
 Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx", "pyfunc", "other"]
 
 _TYPES: dict[str, FieldType] = {
@@ -125,12 +126,17 @@ _FORMS: tuple[tuple[Flavor, str, tuple[str, ...]], ...] = (
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML's plain types without aliases."""
+    """YAML's plain types without aliases, nested as far as MLflow does and no further: PyYAML's time grows with the square."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it uses an alias (*name), which MLflow never writes")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError(f"it is nested over {_DEEPEST} deep")
+        super().fetch_flow_collection_start(token)
 
 
 def _parsed(content: bytes) -> dict[Any, Any]:
