@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from everloop.cli.model_signing import keys, sign, trust, verify
+from everloop.cli.model_trust import check, keys, register, sign, trust, verify
 from everloop.cli.output import Output, pass_output
 
 
@@ -237,5 +237,5 @@ def history(out: Output, model: str) -> None:
         out.table(registry.history(ws, model), columns, empty=f"No version of {model} entered a stage yet.")
 
 
-for one in (verify, sign, trust, keys):
+for one in (register, check, trust, verify, sign, keys):
     models.add_command(one)

@@ -47,6 +47,7 @@ from everloop.loop.deliver import deliver, has_approved, prepare_release, restor
 from everloop.loop.facts import plain_name
 from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
+from everloop.loop.judge_rows import judge_rows
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
@@ -107,6 +108,7 @@ __all__ = [
     "go_on",
     "go_on_job",
     "has_approved",
+    "judge_rows",
     "judged_rows",
     "label_set",
     "labelled_rows",

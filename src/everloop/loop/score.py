@@ -39,6 +39,21 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     release = registry.release_of(ws, ref)
     manifest = serving.verified_manifest(ws.home / "serving", release.id)
     predictor = Predictor.load(manifest, ws.home / "blobs", model_python=ws.settings.model_python)
+    whole = typed_inputs(rows, manifest, ref)
+    for view in manifest.features:
+        whole = whole.append_column(view.name, _values(ws, version, view, rows))
+    x = pipelines.as_objects(
+        whole,
+        [*(field.name for field in manifest.signature.inputs), *(view.name for view in manifest.features)],
+    )
+    outputs: list[Any] = []
+    for start in range(0, len(x), _AT_ONCE):
+        outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
+    return pa.table({"output": outputs})
+
+
+def typed_inputs(rows: pa.Table, manifest: serving.Manifest, ref: str) -> pa.Table:
+    """The rows with the version's inputs in its own types. Raises Invalid for one that is missing or cannot be so."""
     wanted = [field.name for field in manifest.signature.inputs]
     if missing := [name for name in wanted if name not in rows.column_names]:
         raise Invalid(
@@ -48,13 +63,7 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     for field in manifest.signature.inputs:
         place = whole.column_names.index(field.name)
         whole = whole.set_column(place, field.name, _cast(whole[field.name], field))
-    for view in manifest.features:
-        whole = whole.append_column(view.name, _values(ws, version, view, rows))
-    x = pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
-    outputs: list[Any] = []
-    for start in range(0, len(x), _AT_ONCE):
-        outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
-    return pa.table({"output": outputs})
+    return whole
 
 
 def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray[Any]:

@@ -40,8 +40,8 @@ from everloop.registry.records import (
     Trust,
     people,
 )
-from everloop.registry.register import define, register
-from everloop.registry.release import release, rewrite_manifests
+from everloop.registry.register import define, register, register_folder
+from everloop.registry.release import candidate, release, rewrite_manifests
 from everloop.registry.signing import (
     Verification,
     add_key,
@@ -69,6 +69,7 @@ __all__ = [
     "alias",
     "aliases",
     "approve",
+    "candidate",
     "decisions",
     "define",
     "distrust_key",
@@ -82,6 +83,7 @@ __all__ = [
     "promote",
     "readiness",
     "register",
+    "register_folder",
     "reject",
     "release",
     "release_of",

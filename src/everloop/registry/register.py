@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 from blake3 import blake3
 
 from everloop import events
 from everloop.checks import Gate
+from everloop.errors import Invalid
 from everloop.features import FeatureView
 from everloop.ledger import Node, audit, link
 from everloop.registry import signing, store
@@ -112,6 +114,29 @@ def register(
     )
     signing.prepare(ws)
     return ws.write(lambda tx: _insert(ws, tx, made, _Terms(approval, gates)))
+
+
+def register_folder(ws: Workspace, name: str, folder: Path) -> ModelVersion:
+    """Register a folder in MLflow's layout, as `mlflow.sklearn.save_model` and its like write it; its MLmodel file says the rest.
+
+    Raises
+    ------
+    Invalid
+        It holds no MLmodel file, a link or a device, or what `register` refuses.
+    """
+    if not (folder / "MLmodel").is_file():
+        raise Invalid(
+            f"{folder} holds no file MLmodel, by which a folder says what it takes. Name the folder that an mlflow client saved."
+        )
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise Invalid(
+                f"{path} is a link or a device; a version is made of files. Copy what it points to in its place."
+            )
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = ws.blobs.put_file(path)
+    return register(ws, name, run=None, files=files, signature=None, metrics={})
 
 
 @dataclass(frozen=True)

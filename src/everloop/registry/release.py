@@ -67,19 +67,34 @@ def rewrite_manifests(ws: Workspace) -> list[str]:
     return [one.id for one in missing]
 
 
+def candidate(ws: Workspace, ref: str) -> Manifest:
+    """A version as serving would load it once it is released, for whoever has to ask it before.
+
+    Raises
+    ------
+    GateFailed
+        It is not what was signed, or brings code of its own that nobody trusts.
+    Invalid
+        It has no signature, or is not a model that can be served.
+    NotFound
+        No such version.
+    """
+    signing.prepare(ws)
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        signature, trust = _servable(ws, version), _trusted(connection, version)
+        signing.require_intact(ws, connection, version)
+    return _manifest(version, release_id=version.ref, signature=signature, at=ws.now(), trust=trust)
+
+
 def _try_out(ws: Workspace, ref: str) -> None:
     """Before the transaction, since it may take long: whether a model that was logged elsewhere answers here."""
     with ws.read() as connection:
         version = need_version(connection, ref)
-        if store.release_by_version(connection, version.model, version.number) is not None:
-            return
-        if not readiness_in(connection, version, at=ws.now()).is_ready or version.signature is None:
-            return  # refused below, with the reason
-        trust = _trusted(connection, version)
-    try_out(
-        ws,
-        _manifest(version, release_id=version.ref, signature=version.signature, at=ws.now(), trust=trust),
-    )
+        known = store.release_by_version(connection, version.model, version.number)
+        is_ready = readiness_in(connection, version, at=ws.now()).is_ready
+    if known is None and is_ready:
+        try_out(ws, candidate(ws, ref))
 
 
 def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:

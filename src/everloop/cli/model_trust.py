@@ -1,13 +1,17 @@
-"""`everloop models verify | sign | keys`: whether versions are what was signed, and who may sign."""
+"""`everloop models check | trust | verify | sign | keys`: versions of elsewhere, and whether any is what was signed."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from everloop.cli.output import Output, pass_output
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @click.command()
@@ -59,6 +63,62 @@ def sign(out: Output, version: str, reason: str) -> None:
     with out.workspace() as ws:
         found = registry.sign(ws, version, reason=reason)
         out.answer(found, f"{found.version} is signed by {_short(found.key)} ({found.signer}).")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@pass_output
+def register(out: Output, model: str, folder: Path) -> None:
+    """Register a folder in MLflow's layout as the next version of a model; its MLmodel file says what it takes.
+
+    \b
+    Example: everloop models register category ./model
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        made = registry.register_folder(ws, model, folder)
+        state = "it brings code of its own" if made.flavor == "pyfunc" else f"served as {made.flavor}"
+        out.answer(
+            made,
+            f"Registered {made.ref}: {state}. Gate it: everloop models check {made.ref} --train FILE --test FILE --label COLUMN",
+        )
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("version")
+@click.option("--train", required=True, type=_FILE, help="The rows that it learnt from.")
+@click.option("--test", required=True, type=_FILE, help="Rows that it has not seen.")
+@click.option("--label", required=True, help="The column with the right answers.")
+@pass_output
+def check(out: Output, version: str, train: Path, test: Path, label: str) -> None:
+    """Run the gates of a version that was logged elsewhere, on files (Parquet, CSV, JSONL) of its rows with their labels.
+
+    Exit code 3 when a gate fails. Versions that a pipeline trained were gated by it.
+
+    \b
+    Example: everloop models check category@2 --train train.parquet --test test.parquet --label category
+    """
+    from everloop import checks, loop
+
+    with out.workspace() as ws:
+        report = loop.judge_rows(ws, version, train=_rows(train), test=_rows(test), label=label)
+        standing = checks.standing(ws, report.id)
+        lines = [f"{one.verdict:>8}  {one.name}: {one.found}" for one in report.results]
+        verdict = "passed its gates" if standing.is_clear else "FAILED its gates"
+        out.answer(report, "\n".join([*lines, f"{version} {verdict} ({report.id})."]))
+        if not standing.is_clear:
+            sys.exit(3)
+
+
+def _rows(path: Path) -> pa.Table:
+    from everloop import data
+
+    return data.typed(data.load(path, key=None, file_format=None))[0]
 
 
 @click.command()
