@@ -67,7 +67,7 @@ def sign(out: Output, version: str, reason: str) -> None:
 
 @click.command()
 @click.argument("model")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @pass_output
 def register(out: Output, model: str, folder: Path) -> None:
     """Register a folder in MLflow's layout as the next version of a model; its MLmodel file says what it takes.
@@ -86,7 +86,7 @@ def register(out: Output, model: str, folder: Path) -> None:
         )
 
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What a version's files are, found out when it is registered: whole, in which form, with which signature."""
+"""What a version's files are: whole and in which form when it is registered, and what they answer before it is released."""
 
 from __future__ import annotations
 
@@ -7,78 +7,77 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from everloop import serving
-from everloop.errors import EverloopError, GateFailed, Invalid
-from everloop.registry.records import ModelVersion
-from everloop.serving import Layout, Manifest, Signature
+from everloop.errors import GateFailed, Invalid
+from everloop.registry.records import ModelVersion, Trust
+from everloop.serving import Findings, Layout
 from everloop.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Examined:
-    """The form of a model, the audited types that serving must be told to trust, and the signature, given or found."""
+    """The form of a model, and the audited types that serving must be told to trust."""
 
     flavor: str
-    trusted_types: tuple[str, ...]
-    signature: Signature | None
+    trusted_types: tuple[str, ...] = ()
 
 
-def examine(ws: Workspace, files: Mapping[str, str], signature: Signature | None) -> Examined:
-    """Look at a model's files; those of an mlflow client say themselves what the model takes.
+def examine(ws: Workspace, files: Mapping[str, str]) -> Examined:
+    """Look at a model's files. Those that MLflow's clients logged are taken as they are: nothing of them is loaded here.
 
-    A model that could run code of its own is `pyfunc` if MLflow can load it: somebody must trust it before it is served.
-
-    Raises Invalid when a path leads out of the folder, a blob is missing or damaged, the MLmodel file cannot be read, or the
-    model holds types that could run code and MLflow cannot load it either.
+    Raises Invalid when a path leads out of the folder, a blob is missing or damaged, the MLmodel file cannot be read, or a
+    model of ours holds types that could run code.
     """
     _check_files(ws, files)
     layout = _layout(ws, files)
-    flavor: str = layout.flavor
-    trusted: tuple[str, ...] = ()
-    if layout.file is not None and layout.file.endswith(".skops"):
-        try:
-            trusted = tuple(serving.untrusted_types(ws.blobs.get(files[layout.file])))
-        except GateFailed as error:
-            if not layout.is_pyfunc:
-                raise Invalid(str(error)) from error
-            flavor = "pyfunc"
-    if signature is None:
-        try:
-            signature = _found_signature(ws, files, layout, flavor)
-        except (
-            EverloopError
-        ):  # it is kept all the same; what stands in the way is told when it is to be released
-            signature = None
-    return Examined(flavor, trusted, signature)
-
-
-def why_without_signature(ws: Workspace, version: ModelVersion) -> str:
-    """What stood in the way of finding a version's signature."""
+    if layout.flavor != "sklearn" or layout.file is None or layout.is_from_mlflow:
+        return Examined(layout.flavor)
     try:
-        _found_signature(ws, version.files, _layout(ws, version.files), version.flavor)
-    except EverloopError as error:
-        return str(error)
-    return "it was registered without one, and where it was its library was not installed."
+        return Examined(layout.flavor, tuple(serving.untrusted_types(ws.blobs.get(files[layout.file]))))
+    except GateFailed as error:
+        raise Invalid(str(error)) from error
 
 
-def try_out(ws: Workspace, manifest: Manifest) -> None:
-    """Ask a model that was logged elsewhere, in the process of whoever releases it, or in its own; nothing for ours.
+def is_from_mlflow(ws: Workspace, version: ModelVersion) -> bool:
+    """Whether an mlflow client logged a version: it says itself what it takes, and may bring code of its own."""
+    return _layout(ws, version.files).is_from_mlflow
 
-    Raises GateFailed, Invalid, MissingExtra as `serving.try_out`.
+
+def tried(ws: Workspace, version: ModelVersion, trust: Trust | None) -> tuple[str, Findings]:
+    """The form in which a version of an mlflow client is served, and its signature: found by having it answer its example.
+
+    One that brings code of its own is asked in a process without our credentials, and only once somebody trusts it.
+
+    Raises
+    ------
+    GateFailed
+        It brings code of its own that nobody trusts, or does not answer its own example.
+    Invalid
+        It cannot be loaded here, or its inputs cannot be served.
     """
-    layout = _layout(ws, manifest.files)
-    if layout.inputs and layout.ours is None:
-        serving.try_out(manifest, ws.blobs.folder, layout, model_python=ws.settings.model_python)
+    files = {path: ws.blobs.get(digest) for path, digest in version.files.items()}
+    why = "a pickle or a pyfunc"
+    if version.flavor != "pyfunc":
+        try:
+            return version.flavor, serving.try_out(files, hidden=ws.home)
+        except GateFailed as error:
+            if trust is None:
+                raise GateFailed(f"{version.ref}: {error} {_REMEDY.format(ref=version.ref)}") from error
+            why = str(error)
+    if trust is None:
+        raise GateFailed(
+            f"{version.ref} brings code of its own ({why}), which runs while it is loaded. {_REMEDY.format(ref=version.ref)}"
+        )
+    return "pyfunc", serving.try_out_trusted(files, python=ws.settings.model_python, hidden=ws.home)
+
+
+_REMEDY = (
+    "It is served only when somebody trusts it, then in a process without credentials. Log the model with skops and audited types "
+    "instead, or read it and say: everloop models trust {ref} --reason WHY"
+)
 
 
 def _layout(ws: Workspace, files: Mapping[str, str]) -> Layout:
     return serving.layout_of(files, lambda path: ws.blobs.get(files[path]))
-
-
-def _found_signature(ws: Workspace, files: Mapping[str, str], layout: Layout, flavor: str) -> Signature:
-    if flavor == "pyfunc" or (layout.ours is None and layout.problem is not None):
-        return layout.signature(None, is_class=bool(layout.has_text_output))
-    loaded = serving.load_files(layout, {path: ws.blobs.get(digest) for path, digest in files.items()})
-    return layout.signature(loaded.classes, is_class=loaded.is_class)
 
 
 def _check_files(ws: Workspace, files: Mapping[str, str]) -> None:

@@ -81,7 +81,7 @@ def register(
     files
         Relative paths of the model's folder, each with the digest of a blob that is here.
     signature
-        What the model takes and gives; None: what its MLmodel file says, if that can be served.
+        What the model takes and gives; None for one that an mlflow client logged, which is asked before it is released.
     metrics
         What the run measured; values that are not finite are left out.
     approval, gates
@@ -93,15 +93,15 @@ def register(
         A path leads out of the folder, a blob is missing or damaged, or the model holds types that could run code.
     """
     check_model_name(name)
-    found = examine(ws, files, signature)
+    found = examine(ws, files)
     made = ModelVersion(
         model=name,
         number=0,
-        digest=_digest(files, found.signature, features),
+        digest=_digest(files, signature, features),
         run=run,
         files=dict(files),
         flavor=found.flavor,
-        signature=found.signature,
+        signature=signature,
         features=tuple(features),
         metrics={key: float(value) for key, value in metrics.items() if math.isfinite(value)},
         data_version=data_version,

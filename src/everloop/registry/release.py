@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy.engine import Connection
+import msgspec
 
 from everloop import events, serving, tracking
 from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
 from everloop.registry import seals, signing, store
-from everloop.registry.examine import try_out, why_without_signature
-from everloop.registry.find import need_version
+from everloop.registry.examine import is_from_mlflow, tried
+from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
-from everloop.registry.records import ModelVersion, Release, parse_ref
-from everloop.serving import Manifest, Signature
+from everloop.registry.records import Release
+from everloop.serving import Manifest
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -37,15 +35,15 @@ def release(ws: Workspace, ref: str) -> Release:
         or it was logged elsewhere and does not answer here or needs somebody's trust.
     Invalid
         The version has no signature, or is not a model that can be served.
-    MissingExtra
-        The model's library is not installed.
     NotFound
         No such version.
     """
-    release_id = new_id("rel")
-    signing.prepare(ws)
-    _try_out(ws, ref)
-    found = ws.write(lambda tx: _release(ws, tx, ref, release_id))
+    if _may_be_released(ws, ref):
+        wanted = candidate(ws, ref)  # outside of the transaction: asking a model takes long
+        release_id = new_id("rel")
+        found = ws.write(lambda tx: _release(ws, tx, wanted, release_id))
+    else:
+        found = release_of(ws, ref)
     _write_files(ws, found)
     return found
 
@@ -70,50 +68,80 @@ def rewrite_manifests(ws: Workspace) -> list[str]:
 def candidate(ws: Workspace, ref: str) -> Manifest:
     """A version as serving would load it once it is released, for whoever has to ask it before.
 
+    One that an mlflow client logged is tried here: it must load, and answer its own input example.
+
     Raises
     ------
     GateFailed
-        It is not what was signed, or brings code of its own that nobody trusts.
+        It is not what was signed, brings code of its own that nobody trusts, or does not answer its example.
     Invalid
-        It has no signature, or is not a model that can be served.
+        It has no signature, or cannot be served.
     NotFound
         No such version.
     """
     signing.prepare(ws)
     with ws.read() as connection:
         version = need_version(connection, ref)
-        signature, trust = _servable(ws, version), _trusted(connection, version)
+        trust = seals.trust_of(connection, version)
         signing.require_intact(ws, connection, version)
-    return _manifest(version, release_id=version.ref, signature=signature, at=ws.now(), trust=trust)
+    flavor, signature, trusted_types = version.flavor, version.signature, version.trusted_types
+    if flavor == "other":
+        raise Invalid(
+            f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
+            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
+        )
+    if is_from_mlflow(ws, version):
+        flavor, found = tried(ws, version, trust)
+        signature, trusted_types = found.signature, found.trusted_types
+    if signature is None:
+        raise Invalid(
+            f"model version {version.ref} has no signature; serving needs one to check requests. "
+            "Register the model again with its signature."
+        )
+    return Manifest(
+        id=version.ref,
+        model=version.model,
+        version=version.number,
+        digest=version.digest,
+        files=dict(version.files),
+        signature=signature,
+        created_at=ws.now(),
+        flavor=flavor,
+        features=version.features,
+        trusted_types=trusted_types,
+        code=version.code,
+        environment=version.environment,
+        data_version=version.data_version,
+        label_snapshot=version.label_snapshot,
+        run=version.run,
+        trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
+    )
 
 
-def _try_out(ws: Workspace, ref: str) -> None:
-    """Before the transaction, since it may take long: whether a model that was logged elsewhere answers here."""
+def _may_be_released(ws: Workspace, ref: str) -> bool:
+    """Whether nothing but its files can still stand in the way. Raises GateFailed when gates or approvals do."""
     with ws.read() as connection:
         version = need_version(connection, ref)
-        known = store.release_by_version(connection, version.model, version.number)
-        is_ready = readiness_in(connection, version, at=ws.now()).is_ready
-    if known is None and is_ready:
-        try_out(ws, candidate(ws, ref))
+        if store.release_by_version(connection, version.model, version.number) is not None:
+            return False
+        require_ready(readiness_in(connection, version, at=ws.now()), "be released")
+        return True
 
 
-def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
-    tx.lock(f"registry:{parse_ref(ref)[0]}")
-    version = need_version(tx.connection, ref)
+def _release(ws: Workspace, tx: Tx, wanted: Manifest, release_id: str) -> Release:
+    tx.lock(f"registry:{wanted.model}")
+    version = need_version(tx.connection, f"{wanted.model}@{wanted.version}")
     known = store.release_by_version(tx.connection, version.model, version.number)
     if known is not None:
         return known
     ready = readiness_in(tx.connection, version, at=ws.now())
     require_ready(ready, "be released")
-    signing.require_intact(ws, tx.connection, version)
-    manifest = _manifest(
-        version,
-        release_id=release_id,
-        signature=_servable(ws, version),
-        at=ws.now(),
+    manifest = msgspec.structs.replace(
+        wanted,
+        id=release_id,
+        created_at=ws.now(),
         gate_report=ready.gate_report,
         approvals=tuple(serving.Approval(one.by, one.at, one.reason) for one in ready.approvals),
-        trust=_trusted(tx.connection, version),
     )
     made = Release(release_id, version.model, version.number, manifest, ws.actor, ws.now())
     store.insert_release(tx, made)
@@ -128,58 +156,6 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     message = f"{version.ref} was released by {ws.actor}"
     events.emit(ws, tx, "registry.released", node, message=message, topic=version.model)
     return made
-
-
-def _servable(ws: Workspace, version: ModelVersion) -> Signature:
-    """The signature of a version that can be served. Raises Invalid for another one."""
-    if version.flavor == "other":
-        raise Invalid(
-            f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
-            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
-        )
-    if version.signature is None:
-        raise Invalid(
-            f"model version {version.ref} has no signature; serving needs one to check requests. "
-            f"Register the model again with its signature: {why_without_signature(ws, version)}"
-        )
-    return version.signature
-
-
-def _trusted(connection: Connection, version: ModelVersion) -> serving.Approval | None:
-    """Who allowed a model's own code to run. Raises GateFailed when nobody did and it is needed."""
-    if version.flavor != "pyfunc":
-        return None
-    found = seals.trust_of(connection, version)
-    if found is None:
-        raise GateFailed(
-            f"{version.ref} brings code of its own (a pickle, a pyfunc, or types that are not audited), which runs while it is "
-            "loaded; it is served only when somebody trusts it, then in a process without credentials. Log the model with skops "
-            f"instead, or read it and say: everloop models trust {version.ref} --reason WHY"
-        )
-    return serving.Approval(found.by, found.at, found.reason)
-
-
-def _manifest(
-    version: ModelVersion, *, release_id: str, signature: Signature, at: datetime, **decided: Any
-) -> Manifest:
-    return Manifest(
-        id=release_id,
-        model=version.model,
-        version=version.number,
-        digest=version.digest,
-        files=dict(version.files),
-        signature=signature,
-        created_at=at,
-        flavor=version.flavor,
-        features=version.features,
-        trusted_types=version.trusted_types,
-        code=version.code,
-        environment=version.environment,
-        data_version=version.data_version,
-        label_snapshot=version.label_snapshot,
-        run=version.run,
-        **decided,
-    )
 
 
 def _write_files(ws: Workspace, found: Release) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from everloop.errors import Denied, Invalid
 from everloop.ledger import Node, audit
 from everloop.registry import seals
+from everloop.registry.examine import is_from_mlflow
 from everloop.registry.find import need_model, need_version
 from everloop.registry.records import Trust, parse_ref
 from everloop.storage import Tx
@@ -19,7 +20,7 @@ def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
     Denied
         The actor registered the version, and its model asks for other people.
     Invalid
-        The reason is empty, or the version loads without running any code.
+        The reason is empty, or the version cannot bring code of its own.
     NotFound
         No such version.
     """
@@ -32,10 +33,10 @@ def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
     def change(tx: Tx) -> Trust:
         tx.lock(f"registry:{parse_ref(ref)[0]}")
         version = need_version(tx.connection, ref)
-        if version.flavor != "pyfunc":
+        if not is_from_mlflow(ws, version):
             raise Invalid(
-                f"{version.ref} is of flavor {version.flavor!r}, which is loaded without running code of its own; only a pickle or "
-                "a pyfunc needs trust. Nothing is to be done."
+                f"{version.ref} was trained here, and its form (skops) runs no code of its own; only a model of MLflow's clients may "
+                "need trust. Nothing is to be done."
             )
         if need_model(tx.connection, version.model).approval.not_author and ws.actor == version.author:
             raise Denied(

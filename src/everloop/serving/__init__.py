@@ -62,7 +62,7 @@ from everloop.serving.signed import (
     write_signed,
     write_signers,
 )
-from everloop.serving.tryout import try_out
+from everloop.serving.tryout import Findings, try_out, try_out_trusted
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -75,6 +75,7 @@ __all__ = [
     "Field",
     "FieldProblem",
     "FieldType",
+    "Findings",
     "Layout",
     "Loaded",
     "LocalServer",
@@ -112,6 +113,7 @@ __all__ = [
     "release_path",
     "run",
     "try_out",
+    "try_out_trusted",
     "untrusted_types",
     "verified_manifest",
     "what_is_wrong",

@@ -57,6 +57,11 @@ class Layout:
     example: str | None = None
     is_pyfunc: bool = False
 
+    @property
+    def is_from_mlflow(self) -> bool:
+        """Whether an mlflow client wrote it: MLflow can load it, and it is none of ours."""
+        return self.is_pyfunc and self.ours is None
+
     def signature(self, classes: tuple[str, ...] | None, *, is_class: bool) -> Signature:
         """The signature of the model, once its classes are known. Raises Invalid when its inputs cannot be served."""
         if self.ours is not None:

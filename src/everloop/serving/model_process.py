@@ -102,7 +102,7 @@ class _ModelProcess:
                     stdout=subprocess.PIPE,
                     stderr=said,
                     cwd=scratch,
-                    env=_environment(scratch),
+                    env=plain_environment(scratch),
                     start_new_session=True,
                 )
             except OSError as error:
@@ -190,8 +190,8 @@ class _ModelProcess:
         return f"It said: {text}\n" if text else ""
 
 
-def _environment(scratch: Path) -> dict[str, str]:
-    """All that the process has for an environment: nothing of ours is in it."""
+def plain_environment(scratch: Path) -> dict[str, str]:
+    """All that such a process has for an environment: nothing of ours is in it."""
     return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
