@@ -148,6 +148,8 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
     ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
+    ("/api/model-versions/kind@2/verification", None, lambda one: one["problems"], []),
+    ("/api/model-keys", None, lambda one: [each["is_current"] for each in one], [True]),
     ("/api/model-versions/kind@2", None, lambda one: one["gate_report"]["verdict"], "passed"),
     ("/api/endpoints", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/endpoints/kind", None, lambda one: one["model"], "kind"),
@@ -199,6 +201,14 @@ def test_each_route_that_looks_is_looked_at() -> None:
     for route in all_routes():
         shape = re.compile(re.sub(r"\{[^}]+\}", "[^/]+", route.path) + "$")
         assert route.method != "GET" or any(map(shape.match, looked_at)), route.path
+
+
+def test_a_key_is_added_and_distrusted(api: Api) -> None:
+    key = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+    assert api.post("/api/model-keys", key=key, name="trainer-2", reason="our second machine")["is_trusted"]
+    assert not api.post(f"/api/model-keys/{key[:9]}/distrust", reason="sold")["is_trusted"]
+    refused = api.post("/api/model-versions/kind@2/trust", status=422, reason="x")
+    assert "was trained here" in refused["error"]["message"]
 
 
 def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
