@@ -50,9 +50,9 @@ def tried(ws: Workspace, version: ModelVersion, trust: Trust | None) -> tuple[st
     Raises
     ------
     GateFailed
-        It brings code of its own that nobody trusts, or does not answer its own example.
+        It brings code of its own that nobody trusts.
     Invalid
-        It cannot be loaded here, or its inputs cannot be served.
+        It cannot be loaded here, does not answer its own example, or its inputs cannot be served.
     """
     files = {path: ws.blobs.get(digest) for path, digest in version.files.items()}
     why = "a pickle or a pyfunc"

@@ -32,9 +32,9 @@ def release(ws: Workspace, ref: str) -> Release:
     ------
     GateFailed
         A gate failed and is not waived, gates were not run, approvals are missing, the version is not what was signed,
-        or it was logged elsewhere and does not answer here or needs somebody's trust.
+        or it brings code of its own that nobody trusts.
     Invalid
-        The version has no signature, or is not a model that can be served.
+        The version has no signature, or is not a model that can be served or that answers its own input example.
     NotFound
         No such version.
     """
@@ -73,9 +73,9 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
     Raises
     ------
     GateFailed
-        It is not what was signed, brings code of its own that nobody trusts, or does not answer its example.
+        It is not what was signed, or brings code of its own that nobody trusts.
     Invalid
-        It has no signature, or cannot be served.
+        It has no signature, cannot be served, or does not answer its example.
     NotFound
         No such version.
     """

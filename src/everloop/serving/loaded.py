@@ -226,6 +226,9 @@ def _inner(value: Any) -> list[Any]:
 
 
 def _by_position(columns: Any, positions: list[int]) -> Any:
+    """Columns by position; a single one, by name or number, stays single: its transformer takes one dimension."""
+    if isinstance(columns, int | np.integer):
+        return columns
     return positions[0] if isinstance(columns, str) else list(positions)
 
 

@@ -52,9 +52,9 @@ def try_out(files: Mapping[str, bytes], *, hidden: Path) -> Findings:
     Raises
     ------
     GateFailed
-        It holds types that are not audited, or does not answer its own example.
+        It holds types that are not audited.
     Invalid
-        It cannot be loaded here, or its inputs cannot be served.
+        It cannot be loaded here, does not answer its own example, or its inputs cannot be served.
     """
     with tempfile.TemporaryDirectory(prefix="everloop-tryout-") as scratch:
         try:
@@ -86,7 +86,7 @@ def try_out(files: Mapping[str, bytes], *, hidden: Path) -> Findings:
 
 
 def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) -> Findings:
-    """As `try_out`, for a model that brings code of its own, which somebody trusted. Raises GateFailed, Invalid."""
+    """As `try_out`, for a model that brings code of its own, which somebody trusted. Raises Invalid."""
     layout = layout_of(files, files.__getitem__)
     signature = layout.signature(None, is_class=bool(layout.has_text_output))
     predictor = _predictor(signature, in_own_process(files, signature, python=python, hidden=hidden))
@@ -134,14 +134,14 @@ def _answer_example(predictor: Predictor, layout: Layout, files: Mapping[str, by
         read, problems = reader.read(row)
         if problems:
             told = "; ".join(f"{one.field} {one.problem}" for one in problems)
-            raise GateFailed(
+            raise Invalid(
                 f"the model's input example does not fit its signature: {told}. Log it with a signature that is inferred from "
                 "rows as they are asked."
             )
         values.append(read)
     for answer in predictor.answer(values or [example_row(signature)]):
         if isinstance(answer, Failure) and values:
-            raise GateFailed(
+            raise Invalid(
                 f"the model does not answer its own input example: {answer.kind}: {answer.text[:300]}. It was trained with other "
                 "versions of libraries, or its signature is not its own. Log it again."
             )
