@@ -207,6 +207,19 @@ def test_what_a_distrusted_key_signed_is_not_loaded_until_somebody_signs_it_agai
     assert serving.verified_manifest(folder, release).id == release
 
 
+def test_a_home_that_lost_its_key_signs_with_a_new_one_and_nothing_by_itself(
+    ws: Workspace, skops_model: bytes, folder: Path
+) -> None:
+    version, release = released(ws, skops_model)
+    ws.write(lambda tx: tx.execute(sa.text("DELETE FROM version_signature")))
+    (ws.home / "keys" / "model-signing.key").unlink()
+    new = register(ws)
+    assert registry.verify(ws, new.ref).is_intact
+    assert [one.is_current for one in registry.signing_keys(ws)] == [False, True]
+    assert registry.verify(ws, version.ref).problems[0] == "it is not signed"
+    assert serving.verified_manifest(folder, release).id == release
+
+
 def test_a_version_of_another_home_counts_once_its_key_was_added(
     ws: Workspace, skops_model: bytes, folder: Path
 ) -> None:

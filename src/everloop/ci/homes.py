@@ -20,6 +20,7 @@ import msgspec
 
 from everloop.ci.records import Look, Outcome
 from everloop.errors import Invalid, NotReady, StorageFailed
+from everloop.serving import SIGNERS
 from everloop.workspace import CLOCK_FILE, Workspace
 
 T = TypeVar("T")
@@ -132,6 +133,9 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
         for name in _COPIED:
             if (ws.home / name).is_dir():
                 shutil.copytree(ws.home / name, made / name, copy_function=_linked)
+        if (signers := ws.home / SIGNERS).exists():  # public keys; a copy signs with one of its own
+            (made / SIGNERS).parent.mkdir(mode=0o700)
+            shutil.copy2(signers, made / SIGNERS)
         if ws.is_simulation:
             shutil.copy2(ws.home / CLOCK_FILE, made / CLOCK_FILE)
     return folder

@@ -148,32 +148,35 @@ def sign_release(ws: Workspace, release: Release) -> None:
 
 
 def prepare(ws: Workspace) -> None:
-    """Make the home's key at its first use, and sign what was there before: from then on nothing unsigned is served."""
-    if serving.read_signers(_folder(ws)) is not None:
-        return
+    """Make the home's key at its first use, and sign what was there before: from then on nothing unsigned is served.
+
+    A home that knows other keys and has lost its own, or is a copy that never had one, gets a new one beside them.
+    """
+    known = serving.read_signers(_folder(ws))
     key = _private_key(ws)
-    ws.write(lambda tx: _begin(ws, tx))
-    signer = Signer(
-        _public(key), f"home {ws.id}", ws.actor, ws.now(), "made at its first use", is_current=True
-    )
-    with ws.read() as connection:
-        released = store.newest_releases(connection, model=None)
-    for one in released:
+    if known is not None and any(one.key == _public(key) for one in known):
+        return
+    signed = ws.write(lambda tx: _begin(ws, tx, signs_all=known is None))
+    name, reason = f"home {ws.id}", "made at its first use"
+    signer = Signer(_public(key), name, ws.actor, ws.now(), reason, is_current=True)
+    for one in signed:
         if (path := serving.release_path(_folder(ws), one.id)).exists():
-            signed = Signed(signer.key, key.sign(path.read_bytes()).hex())
-            serving.write_signed(_folder(ws), one.id, signed)
-    serving.write_signers(_folder(ws), [signer])  # last: it is what serving processes go by
+            serving.write_signed(_folder(ws), one.id, Signed(signer.key, key.sign(path.read_bytes()).hex()))
+    before = [msgspec.structs.replace(one, is_current=False) for one in known or ()]
+    serving.write_signers(_folder(ws), [*before, signer])  # last: it is what serving processes go by
 
 
-def _begin(ws: Workspace, tx: Tx) -> None:
+def _begin(ws: Workspace, tx: Tx, *, signs_all: bool) -> list[Release]:
+    """Audit the new key; sign all versions that nobody signed, if this is the first. The releases to be signed."""
     tx.lock("registry:signing")
-    found = seals.unsigned(tx.connection)
+    found = seals.unsigned(tx.connection) if signs_all else []
     for model, number in found:
         version = store.version_by_number(tx.connection, model, number)
         if version is not None:
             seal_in(ws, tx, version)
     key = _public(_private_key(ws))
     audit(ws, tx, "registry.key", Node("workspace", ws.id), key=key, did="made", signed=len(found))
+    return store.newest_releases(tx.connection, model=None) if signs_all else []
 
 
 def signing_keys(ws: Workspace) -> list[Signer]:

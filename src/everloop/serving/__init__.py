@@ -51,6 +51,7 @@ from everloop.serving.records import (
 from everloop.serving.route import choose
 from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
 from everloop.serving.signed import (
+    SIGNERS,
     Signed,
     Signer,
     check_key,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_STARTS",
+    "SIGNERS",
     "Approval",
     "Failure",
     "Field",

@@ -21,6 +21,7 @@ from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving.files import read_manifest, release_path, replace_file
 from everloop.serving.records import Manifest
 
+SIGNERS = Path("keys", "signers.json")  # in the home
 SHOWN = 12  # digits of a key that people read
 
 
@@ -144,7 +145,7 @@ def need_signer(signers: Sequence[Signer], beginning: str) -> Signer:
 
 
 def _signers_path(folder: Path) -> Path:
-    return folder.parent / "keys" / "signers.json"
+    return folder.parent / SIGNERS
 
 
 def _signed_path(folder: Path, release: str) -> Path:
