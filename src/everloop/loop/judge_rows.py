@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pyarrow as pa
 
 from everloop import checks, pipelines, registry
@@ -36,29 +38,26 @@ def judge_rows(ws: Workspace, ref: str, *, train: pa.Table, test: pa.Table, labe
     learnt = _labelled(train, manifest, label, first=1)
     asked = _labelled(test, manifest, label, first=1 + len(learnt))
     names = tuple(one.name for one in manifest.signature.inputs)
-    predictor = Predictor.load(manifest, ws.blobs.folder, model_python=ws.settings.model_python)
+    loaded = Predictor.load(manifest, ws.blobs.folder, model_python=ws.settings.model_python)
+    with closing(loaded) as predictor:
 
-    def answer(rows: pa.Table) -> list[str | float]:
-        return predictor.predict(pipelines.as_objects(rows, names))[0]
+        def answer(rows: pa.Table) -> list[str | float]:
+            return predictor.predict(pipelines.as_objects(rows, names))[0]
 
-    try:
+        told = {"_row_id": asked["_row_id"], "label": asked[label], "predicted": answer(asked)}
         given = CheckInput(
             train=learnt,
             test=asked,
             inputs=names,
             label=label,
             signature=manifest.signature,
-            predictions=pa.table(
-                {"_row_id": asked["_row_id"], "label": asked[label], "predicted": answer(asked)}
-            ),
+            predictions=pa.table(told),
             metrics=version.metrics,
             answer=answer,
             loadable=None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs.folder),
         )
         gates = registry.model(ws, version.model).gates
         return checks.evaluate(ws, version.ref, given, gates=gates, evidence=Evidence(model=version.digest))
-    finally:
-        predictor.close()
 
 
 def _labelled(rows: pa.Table, manifest: Manifest, label: str, *, first: int) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +39,6 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     version = registry.version(ws, ref)
     release = registry.release_of(ws, ref)
     manifest = serving.verified_manifest(ws.home / "serving", release.id)
-    predictor = Predictor.load(manifest, ws.home / "blobs", model_python=ws.settings.model_python)
     whole = typed_inputs(rows, manifest, ref)
     for view in manifest.features:
         whole = whole.append_column(view.name, _values(ws, version, view, rows))
@@ -47,8 +47,11 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
         [*(field.name for field in manifest.signature.inputs), *(view.name for view in manifest.features)],
     )
     outputs: list[Any] = []
-    for start in range(0, len(x), _AT_ONCE):
-        outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
+    with closing(
+        Predictor.load(manifest, ws.home / "blobs", model_python=ws.settings.model_python)
+    ) as predictor:
+        for start in range(0, len(x), _AT_ONCE):
+            outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
     return pa.table({"output": outputs})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -343,12 +344,12 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
             ]
             if not set(wanted) <= set(split.test.column_names):
                 return Live(live.version)
-            predictor = serving.Predictor.load(
-                manifest, ws.home / "blobs", model_python=ws.settings.model_python
-            )
-            outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
+            with closing(
+                serving.Predictor.load(manifest, ws.home / "blobs", model_python=ws.settings.model_python)
+            ) as predictor:
+                outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            loadable = Loadable(manifest, ws.home / "blobs")
+            loadable = None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.home / "blobs")
             return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,9 @@ def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) ->
     """As `try_out`, for a model that brings code of its own, which somebody trusted. Raises Invalid."""
     layout = layout_of(files, files.__getitem__)
     signature = layout.signature(None, is_class=bool(layout.has_text_output))
-    predictor = _predictor(signature, in_own_process(files, signature, python=python, hidden=hidden))
-    try:
+    loaded = in_own_process(files, signature, python=python, hidden=hidden)
+    with closing(_predictor(signature, loaded)) as predictor:
         return Findings(signature, (), _answer_example(predictor, layout, files))
-    finally:
-        predictor.close()
 
 
 def main(hidden: str) -> None:
