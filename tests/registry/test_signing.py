@@ -139,6 +139,16 @@ def test_a_release_that_was_tampered_with_is_not_loaded(
     assert found in registry.verify(ws, version.ref).problems[0]
 
 
+def test_a_changed_manifest_is_signed_by_nobody(ws: Workspace, skops_model: bytes, folder: Path) -> None:
+    version, release = released(ws, skops_model)
+    changed_manifest(folder, release)
+    for act in (lambda: registry.sign(ws, version.ref, reason="x"), lambda: registry.rewrite_manifests(ws)):
+        with pytest.raises(Conflict, match="exists with other content"):
+            act()
+    with pytest.raises(GateFailed, match="was changed after"):
+        serving.verified_manifest(folder, release)
+
+
 def test_a_lost_signature_is_written_again_by_whoever_has_the_key(
     ws: Workspace, skops_model: bytes, folder: Path
 ) -> None:

@@ -159,10 +159,9 @@ def _release(ws: Workspace, tx: Tx, wanted: Manifest, release_id: str) -> Releas
 
 
 def _write_files(ws: Workspace, found: Release) -> None:
-    """The code of the features, then the manifest and its signature; routes name a release only when all are there."""
+    """The code of the features, then the manifest with its signature; routes name a release only when all are there."""
     folder = ws.home / "serving"
     manifest = found.manifest
     if manifest.features and manifest.code is not None:
         tracking.check_out(ws, manifest.code, serving.code_folder(folder, manifest.code))
-    serving.write_manifest(folder, manifest)
     signing.sign_release(ws, found)

@@ -22,7 +22,7 @@ from everloop.errors import Conflict, GateFailed, Invalid
 from everloop.ledger import Node, audit
 from everloop.registry import seals, store
 from everloop.registry.find import need_version
-from everloop.registry.records import ModelVersion, Release, Seal
+from everloop.registry.records import ModelVersion, Release, Seal, parse_ref
 from everloop.serving import Signed, Signer
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -108,7 +108,7 @@ def sign(ws: Workspace, ref: str, *, reason: str) -> Verification:
     prepare(ws)
 
     def change(tx: Tx) -> Release | None:
-        tx.lock(f"registry:{ref.rpartition('@')[0]}")
+        tx.lock(f"registry:{parse_ref(ref)[0]}")
         version = need_version(tx.connection, ref)
         if damaged := _problems_of_blobs(ws, version):
             raise Conflict(
@@ -134,16 +134,26 @@ def seal_in(ws: Workspace, tx: Tx, version: ModelVersion) -> None:
 
 
 def sign_release(ws: Workspace, release: Release) -> None:
-    """Sign the manifest of a release, unless a trusted key has; its file is there.
+    """Sign the manifest of a release, unless a trusted key has.
 
-    Raises GateFailed when its version is not what was signed.
+    Raises
+    ------
+    Conflict
+        The manifest's file says something else than was released.
+    GateFailed
+        Its version is not what was signed.
     """
+    serving.write_manifest(_folder(ws), release.manifest)
     if not _problems_of_release(ws, release):
         return
     with ws.read() as connection:
         require_intact(ws, connection, need_version(connection, release.version))
-    content = serving.release_path(_folder(ws), release.id).read_bytes()
+    _sign_manifest(ws, release)
+
+
+def _sign_manifest(ws: Workspace, release: Release) -> None:
     key = _private_key(ws)
+    content = serving.release_path(_folder(ws), release.id).read_bytes()
     serving.write_signed(_folder(ws), release.id, Signed(_public(key), key.sign(content).hex()))
 
 
@@ -160,8 +170,9 @@ def prepare(ws: Workspace) -> None:
     name, reason = f"home {ws.id}", "made at its first use"
     signer = Signer(_public(key), name, ws.actor, ws.now(), reason, is_current=True)
     for one in signed:
-        if (path := serving.release_path(_folder(ws), one.id)).exists():
-            serving.write_signed(_folder(ws), one.id, Signed(signer.key, key.sign(path.read_bytes()).hex()))
+        if serving.release_path(_folder(ws), one.id).exists():
+            serving.write_manifest(_folder(ws), one.manifest)  # or refuse one that says something else
+            _sign_manifest(ws, one)
     before = [msgspec.structs.replace(one, is_current=False) for one in known or ()]
     serving.write_signers(_folder(ws), [*before, signer])  # last: it is what serving processes go by
 
