@@ -43,10 +43,16 @@ def load(layout: Layout, files: Mapping[str, bytes]) -> Loaded:
         raise Invalid(
             f"{path} answers no row: {str(error)[:300]}. Log the model with a signature of the columns that it takes."
         ) from error
-    if len(outputs) == 1:
-        return of_scores(lambda rows: np.asarray(session.run(outputs, feed(rows))[0]), columns=None)
-    label, chances = outputs[:2]
-    if not isinstance(first[1], list):  # a matrix, whose columns' classes only the converter knew
+    label, chances = outputs[0], outputs[-1]
+    told = np.asarray(first[0])
+    if len(outputs) == 1 and told.dtype.kind in "fiu":
+        several = class_names(range(told.shape[1])) if told.ndim == 2 and told.shape[1] > 1 else None
+        return of_scores(
+            lambda rows: np.asarray(session.run(outputs, feed(rows))[0]), columns=None, classes=several
+        )
+    if len(outputs) != 2 or not isinstance(
+        first[1], list
+    ):  # only the converter knew which column is which class
         return Loaded(lambda rows: np.asarray(session.run([label], feed(rows))[0]), is_class=True)
     classes = list(first[1][0])
     return of_scores(

@@ -117,7 +117,7 @@ class _ModelProcess:
                 f"the model cannot be loaded in its own process ({self._python}): {error}. {self._said()}Make an environment with "
                 "mlflow and the model's requirements.txt, and name its Python in the setting model_python."
             ) from error
-        if not told["is_walled"]:
+        if not told.get("is_walled"):
             logger.warning(
                 "this system has no Landlock: a trusted model's code has no credentials in its environment, but reads what "
                 "files this user may read"
@@ -161,13 +161,14 @@ class _ModelProcess:
             size = int.from_bytes(_take(process.stdout.fileno(), 4, deadline), "big")
             if size > _MOST_ANSWER_BYTES:
                 raise ModelError(f"the model's process answers with {size:,} bytes")
-            told: dict[str, Any] = json.loads(_take(process.stdout.fileno(), size, deadline))
-        except (OSError, ValueError, ModelError) as error:
+            told = json.loads(_take(process.stdout.fileno(), size, deadline))
+            if not isinstance(told, dict):
+                raise ModelError("the model's process answers in another form")
+        except (OSError, ValueError, RecursionError, ModelError) as error:
             self._kill()
             raise ModelError(f"{error}. {self._said()}".strip()) from error
         if "error" in told:
-            kind, text = told["error"]
-            raise ModelError(f"{kind}: {text}")
+            raise ModelError(": ".join(map(str, told["error"])))
         return told
 
     def _kill(self) -> None:
