@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from everloop import events
 from everloop.checks import Gate
-from everloop.errors import GateFailed, Invalid
+from everloop.errors import Conflict, GateFailed, Invalid
 from everloop.features import FeatureView
 from everloop.ledger import Node, audit, link
 from everloop.registry import store
@@ -74,6 +74,7 @@ def register(
     features: Sequence[FeatureView] = (),
     approval: ApprovalRule | None = None,
     gates: Sequence[Gate] | None = None,
+    number: int | None = None,
 ) -> ModelVersion:
     """Register a trained model as the next version of its name; the same model of the same run only once.
 
@@ -85,9 +86,13 @@ def register(
         What the run measured; values that are not finite are left out.
     approval, gates
         What versions of this model must meet; see `define`.
+    number
+        The one that it has elsewhere, to keep it here; None: the next.
 
     Raises
     ------
+    Conflict
+        Another version has the number.
     Invalid
         A path leads out of the folder, a blob is missing or damaged, or the model holds types that could run code.
     """
@@ -95,7 +100,7 @@ def register(
     flavor, trusted = _examined(ws, files)
     made = ModelVersion(
         model=name,
-        number=0,
+        number=number or 0,
         digest=_digest(files, signature, features),
         run=run,
         files=dict(files),
@@ -122,10 +127,14 @@ class _Terms:
 
 def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVersion:
     define_in(ws, tx, made.model, approval=terms.approval, gates=terms.gates)
-    known = store.version_of_run(tx.connection, made.model, made.run) if made.run is not None else None
+    known = _known(tx, made)
     if known is not None and known.digest == made.digest:
         return known
-    version = replace(made, number=store.next_number(tx.connection, made.model))
+    if known is not None and made.number:
+        raise Conflict(
+            f"{made.ref} is another model here; a version never changes. Register it under another name, or without a number."
+        )
+    version = replace(made, number=made.number or store.next_number(tx.connection, made.model))
     store.insert_version(tx, version)
     node = Node("model_version", version.ref)
     for source, role in _sources(version):
@@ -134,6 +143,13 @@ def _insert(ws: Workspace, tx: Tx, made: ModelVersion, terms: _Terms) -> ModelVe
     message = f"{version.ref} was registered by {version.author}"
     events.emit(ws, tx, "registry.registered", node, message=message, topic=version.model)
     return version
+
+
+def _known(tx: Tx, made: ModelVersion) -> ModelVersion | None:
+    """The version that has the number, if one is given, else the one of the same run."""
+    if made.number:
+        return store.version_by_number(tx.connection, made.model, made.number)
+    return store.version_of_run(tx.connection, made.model, made.run) if made.run is not None else None
 
 
 def _sources(version: ModelVersion) -> list[tuple[Node, str]]:

@@ -9,8 +9,9 @@ The capture of code and environment is linked to its runs in the lineage, and a 
 May call ledger and below.
 """
 
-from everloop.tracking.files import artifacts, log_artifact, log_artifacts, read_artifact
+from everloop.tracking.files import artifacts, check_path, log_artifact, log_artifacts, read_artifact
 from everloop.tracking.hardware import machine, machine_of, machine_tags
+from everloop.tracking.imported import SOURCE_TAG, ImportedRun, adopt, imported_runs, keep_imported
 from everloop.tracking.lifecycle import (
     experiments,
     finish_run,
@@ -41,29 +42,35 @@ from everloop.tracking.wheels import Wheels, drop_wheels, keep_wheels, kept_whee
 
 __all__ = [
     "DEFAULT_EXPERIMENT",
+    "SOURCE_TAG",
     "Artifact",
     "Code",
     "Environment",
     "Experiment",
+    "ImportedRun",
     "Machine",
     "MetricPoint",
     "Run",
     "RunKind",
     "RunStatus",
     "Wheels",
+    "adopt",
     "artifacts",
     "build_locked",
     "capture_code",
     "capture_environment",
     "check_out",
+    "check_path",
     "code",
     "drop_wheels",
     "environment",
     "experiments",
     "finish_run",
     "finish_run_in",
+    "imported_runs",
     "installed",
     "keep_environment",
+    "keep_imported",
     "keep_wheels",
     "kept_wheels",
     "locked_environment",

@@ -67,7 +67,7 @@ def read_artifact(ws: Workspace, run_id: str, path: str) -> bytes:
 
 def _keep(ws: Workspace, run_id: str, sources: dict[str, Path | bytes]) -> list[Artifact]:
     for path in sources:
-        _check_path(path)
+        check_path(path)
     with ws.read() as connection:  # before the blobs are written, which may be large
         if not store.has_run(connection, run_id):
             raise unknown_run(run_id)
@@ -89,7 +89,7 @@ def _stored(ws: Workspace, path: str, source: Path | bytes) -> Artifact:
     return Artifact(path, ws.blobs.put_file(source), source.stat().st_size, ws.now())
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
     """Refuse what could mean another place than below the run when it is written out as files."""
     parts = path.split("/")
     is_plain = path.isprintable() and "\\" not in path and len(path) <= _PATH_LENGTH

@@ -15,7 +15,7 @@ from everloop.tracking.lifecycle import need_run, unknown_run
 from everloop.tracking.records import PARAM_LENGTH, TAG_LENGTH, MetricPoint, check_name, check_texts
 from everloop.workspace import Workspace
 
-_POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
+POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -78,9 +78,9 @@ def log_points(ws: Workspace, run_id: str, points: Sequence[MetricPoint]) -> Non
     NotFound
         There is no such run.
     """
-    checked = [_checked(point) for point in points]
-    for start in range(0, len(checked), _POINTS_A_TRANSACTION):
-        ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + _POINTS_A_TRANSACTION]))
+    checked = [checked_point(point) for point in points]
+    for start in range(0, len(checked), POINTS_A_TRANSACTION):
+        ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + POINTS_A_TRANSACTION]))
 
 
 def metric_history(
@@ -113,7 +113,8 @@ def _add_points(tx: Tx, *, run_id: str, points: Sequence[MetricPoint]) -> None:
     store.insert_points(tx, run_id, points)
 
 
-def _checked(point: MetricPoint) -> MetricPoint:
+def checked_point(point: MetricPoint) -> MetricPoint:
+    """The point as it is stored. Raises Invalid when it cannot be."""
     check_name("a metric", point.name)
     value = _float_of(point.name, point.value)
     if type(point.step) is not int or point.step not in _INT64:
