@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from everloop.adapters.elsewhere import Exported, exported
     from everloop.adapters.kubeflow import kubeflow_ir
     from everloop.adapters.mlflow_import import import_mlflow
+    from everloop.adapters.tensorboard_import import import_tensorboard
+    from everloop.adapters.wandb_import import import_wandb
 
 _HOMES = {
     "airflow_dag": "airflow",
@@ -24,10 +26,22 @@ _HOMES = {
     "LeftOut": "carrying",
     "exported": "elsewhere",
     "import_mlflow": "mlflow_import",
+    "import_tensorboard": "tensorboard_import",
+    "import_wandb": "wandb_import",
     "kubeflow_ir": "kubeflow",
 }
 
-__all__ = ["Carried", "Exported", "LeftOut", "airflow_dag", "exported", "import_mlflow", "kubeflow_ir"]
+__all__ = [
+    "Carried",
+    "Exported",
+    "LeftOut",
+    "airflow_dag",
+    "exported",
+    "import_mlflow",
+    "import_tensorboard",
+    "import_wandb",
+    "kubeflow_ir",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,13 @@ what is new.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -239,6 +241,30 @@ def id_from(began_ms: int, *names: str) -> str:
         | tail & (1 << 62) - 1
     )
     return f"run_{number:032x}"
+
+
+def told_as_file(path: str, value: object) -> SourceFile:
+    """A file of a run that holds, as JSON, what has no place of its own here."""
+    content = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1)
+
+    def write(place: Path) -> Path:
+        place.write_bytes(content)
+        return place
+
+    return SourceFile(path, len(content), write, blake3(content).hexdigest())
+
+
+def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested settings as parameters: outer.inner, with texts as they are and everything else as JSON."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= flattened(value, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = (
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
+    return found
 
 
 def plain_name(name: str) -> str:

@@ -9,9 +9,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import msgspec
-from blake3 import blake3
-
 from everloop import registry, tracking
 from everloop.adapters.carrying import (
     Carried,
@@ -21,6 +18,7 @@ from everloop.adapters.carrying import (
     SourceRun,
     id_from,
     state_of,
+    told_as_file,
 )
 from everloop.adapters.mlflow_database import MlflowDatabase
 from everloop.adapters.mlflow_folder import MlflowFolder
@@ -205,9 +203,9 @@ class _Move:
         self, run: FoundRun, logged: Sequence[LoggedModel], places: Mapping[str, str]
     ) -> Iterator[SourceFile]:
         if run.inputs:
-            yield _told(INPUTS, run.inputs)
+            yield told_as_file(INPUTS, run.inputs)
         if logged:
-            yield _told(
+            yield told_as_file(
                 LOGGED_MODELS, {model.id: {"folder": places[model.id], **model.told} for model in logged}
             )
         if not self._with_files:
@@ -337,16 +335,6 @@ def _places(logged: Sequence[LoggedModel]) -> dict[str, str]:
     for model in sorted(logged, key=lambda one: (one.created_ms, one.id)):
         found[model.id] = model.name if model.name not in found.values() else f"{model.name}-{model.id}"
     return found
-
-
-def _told(path: str, value: object) -> SourceFile:
-    content = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1)
-
-    def write(place: Path) -> Path:
-        place.write_bytes(content)
-        return place
-
-    return SourceFile(path, len(content), write, blake3(content).hexdigest())
 
 
 def _above(uri: str) -> Iterator[str]:

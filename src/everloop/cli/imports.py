@@ -93,12 +93,48 @@ def mlflow(
             password=password,
             token=token,
             is_dry_run=dry_run,
-            progress=_progress(out),
+            progress=_progress(),
         )
     _tell(out, carried, strict=strict)
 
 
-def _progress(out: Output) -> Callable[[str], None]:
+@import_.command()
+@_FOLDER
+@_DRY_RUN
+@_STRICT
+@pass_output
+def wandb(out: Output, folder: Path, dry_run: bool, strict: bool) -> None:
+    """Carry over the runs that Weights & Biases keeps in FOLDER: offline ones, and the local copy of others.
+
+    \b
+    Example: everloop import wandb wandb
+    """
+    from everloop import adapters
+
+    with out.workspace() as ws:
+        carried = adapters.import_wandb(ws, folder, is_dry_run=dry_run, progress=_progress())
+    _tell(out, carried, strict=strict)
+
+
+@import_.command()
+@_FOLDER
+@_DRY_RUN
+@_STRICT
+@pass_output
+def tensorboard(out: Output, folder: Path, dry_run: bool, strict: bool) -> None:
+    """Carry over the event files in FOLDER: each folder that has some is a run.
+
+    \b
+    Example: everloop import tensorboard runs
+    """
+    from everloop import adapters
+
+    with out.workspace() as ws:
+        carried = adapters.import_tensorboard(ws, folder, is_dry_run=dry_run, progress=_progress())
+    _tell(out, carried, strict=strict)
+
+
+def _progress() -> Callable[[str], None]:
     """Says how far an import is: on one line of a terminal, else on a new line now and then."""
     last = time.monotonic()
 
