@@ -39,6 +39,8 @@ from everloop.workspace import Workspace
 
 INPUTS = "import/inputs.json"  # files of a run with what has no place of its own here
 LOGGED_MODELS = "import/logged-models.json"
+_PARENT_TAG = "mlflow.parentRunId"
+_HELD_BY_THE_RUN = frozenset({_PARENT_TAG, "mlflow.runName"})
 _ID = re.compile(r"[0-9a-f]{32}")
 _STATUSES: Mapping[str, RunStatus] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 
@@ -162,7 +164,7 @@ class _Move:
         self._roots[run.artifact_uri.rstrip("/")] = kept_as
         places = _places(logged)
         self._placed.update({model.id: (kept_as, places[model.id]) for model in logged})
-        parent = run.tags.get("mlflow.parentRunId")
+        parent = run.tags.get(_PARENT_TAG)
         began = from_micros((run.began_ms or run.ended_ms or 0) * 1000)
         told = Run(
             id=kept_as,
@@ -178,7 +180,8 @@ class _Move:
             code=None,
             environment=None,
             params=run.params,
-            tags={**run.tags, **({"mlflow.deleted": "true"} if run.is_deleted else {})},
+            tags={name: text for name, text in run.tags.items() if name not in _HELD_BY_THE_RUN}
+            | ({"mlflow.deleted": "true"} if run.is_deleted else {}),
         )
         return SourceRun(
             key=f"mlflow:{run.id}",

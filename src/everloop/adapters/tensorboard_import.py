@@ -49,7 +49,8 @@ _OTHER_EVENTS = {4: "graph", 8: "profile of a step", 9: "graph"}
 _OTHER_VALUES = {3: "histogram", _HISTOGRAM: "histogram", _AUDIO: "audio"}
 _SESSION_START, _SESSION_END = 3, 4
 _SESSION_STATUS: dict[int, RunStatus] = {2: "failed", 3: "running"}
-_TEXT_TENSOR = 7
+_TENSOR_TYPE, _TENSOR_BYTES = 1, 4
+_HALVES, _UNSIGNED = 13, 17
 # of each type of tensor that may be a scalar: how its bytes are read, and the field of its values when they are not bytes
 _NUMBER_TENSORS = {
     1: ("<f4", 5),
@@ -218,25 +219,29 @@ def _number(seen: _Seen) -> float | None:
         return as_float(seen.value)
     if seen.kind != _TENSOR or seen.plugin not in ("", "scalars"):
         return None
-    tensor = [(number, value) for number, value in fields(as_bytes(seen.value))]
-    found = dict(tensor)
-    kind, own = _NUMBER_TENSORS.get(as_int(found.get(1, 0)), ("", 0))
-    data = found.get(4, b"")
-    if not kind:
+    return _only_number(as_bytes(seen.value))
+
+
+def _only_number(tensor: bytes) -> float | None:
+    """The number of a tensor that has one; None for one of several, or of texts."""
+    told = list(fields(tensor))
+    found = dict(told)
+    form, own = _NUMBER_TENSORS.get(as_int(found.get(_TENSOR_TYPE, 0)), ("", 0))
+    data, value = as_bytes(found.get(_TENSOR_BYTES, b"")), found.get(own)
+    if not form:
         return None
-    if isinstance(data, bytes) and data:
-        return float(np.frombuffer(data, kind)[0]) if len(data) == np.dtype(kind).itemsize else None
-    value = found.get(own)
-    if own == 13 and isinstance(value, int):
-        return float(np.uint16(value & 0xFFFF).view(np.float16))
-    if isinstance(value, int):
-        return float(as_int(value))
-    if not value:
+    if data:
+        return float(np.frombuffer(data, form)[0]) if len(data) == np.dtype(form).itemsize else None
+    if value is None or sum(number == own for number, _ in told) > 1:
         return None
-    if kind in ("<f4", "<f8"):
-        return as_float(value) if len(value) == np.dtype(kind).itemsize else None
-    whole, end = varint(value, 0)  # whole numbers come packed into bytes
-    return float(as_int(whole)) if end == len(value) else None
+    if form in ("<f4", "<f8"):
+        return as_float(value) if len(as_bytes(value)) == np.dtype(form).itemsize else None
+    whole, end = varint(value, 0) if isinstance(value, bytes) else (value, 0)
+    if isinstance(value, bytes) and end < len(value):
+        return None
+    if own == _HALVES:
+        return float(np.uint16(whole & 0xFFFF).view(np.float16))
+    return float(whole if own == _UNSIGNED else as_int(whole))
 
 
 def _points(files: Sequence[Path]) -> Iterator[MetricPoint]:

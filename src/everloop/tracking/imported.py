@@ -11,8 +11,8 @@ from everloop.errors import Conflict
 from everloop.ledger import Node, link
 from everloop.storage import Tx
 from everloop.tracking import store
-from everloop.tracking.lifecycle import ERROR_LENGTH, experiment_named, link_sources, need_run
-from everloop.tracking.measurements import POINTS_A_TRANSACTION, checked_point
+from everloop.tracking.lifecycle import experiment_for, need_run
+from everloop.tracking.measurements import checked_point
 from everloop.tracking.records import (
     PARAM_LENGTH,
     TAG_LENGTH,
@@ -28,6 +28,7 @@ SOURCE_TAG = (
     "everloop.import.source"  # what the run was called where it comes from; no other run has this tag
 )
 STATE_TAG = "everloop.import.state"  # of the source when the import of the run was complete
+_POINTS_A_TRANSACTION = 5_000  # as a call of log_points takes them
 
 
 @dataclass(frozen=True)
@@ -148,16 +149,17 @@ def _begin(ws: Workspace, tx: Tx, told: Run) -> None:
     if not store.has_run(tx.connection, told.id):
         is_here = told.parent is not None and store.has_run(tx.connection, told.parent)
         begun = told if is_here else replace(told, parent=None)
-        store.insert_run(tx, begun, experiment=experiment_named(ws, tx, told.experiment))
-        link_sources(tx, begun)
+        store.insert_run(tx, begun, experiment=experiment_for(ws, tx, told.experiment))
+        if begun.parent is not None:
+            link(tx, Node("run", begun.parent), Node("run", begun.id), role="parent", at=begun.started_at)
         return
     if told.id not in store.tag_of_runs(tx.connection, [told.id], SOURCE_TAG):
         raise Conflict(
             f"run {told.id} was made here; an import adds to imported runs only. Import into another home with --home."
         )
-    ended = {"name": told.name, "status": told.status, "ended_at": told.ended_at}
-    store.update_run(tx, told.id, {**ended, "error": told.error and told.error[-ERROR_LENGTH:]})
+    changing = ("name", "status", "ended_at", "error")
+    store.update_run(tx, told.id, {name: getattr(told, name) for name in changing})
 
 
 def _next(points: Iterable[MetricPoint]) -> list[MetricPoint]:
-    return [checked_point(one) for one in islice(points, POINTS_A_TRANSACTION)]
+    return [checked_point(one) for one in islice(points, _POINTS_A_TRANSACTION)]

@@ -25,7 +25,7 @@ from everloop.tracking.records import (
 )
 from everloop.workspace import Workspace
 
-ERROR_LENGTH = 20_000  # of a traceback: enough to see where and why
+_ERROR_LENGTH = 20_000  # of a traceback: enough to see where and why
 
 
 def start_run(
@@ -118,12 +118,12 @@ def start_run_in(
         tags=check_texts("a tag", tags or {}, length=TAG_LENGTH),
         params=check_texts("a parameter", params or {}, length=PARAM_LENGTH),
     )
-    store.insert_run(tx, begun, experiment=experiment_named(ws, tx, experiment))
+    store.insert_run(tx, begun, experiment=experiment_for(ws, tx, experiment))
     if begun.params:
         store.add_texts(tx, store.params, run_id, begun.params)
     if begun.tags:
         store.put_texts(tx, store.tags, run_id, begun.tags)
-    link_sources(tx, begun)
+    _link_sources(tx, begun)
     return begun
 
 
@@ -159,7 +159,7 @@ def finish_run_in(
         raise Conflict(
             f"run {run_id} is {found} and cannot end as {status}: a run ends once. Resume it first if it goes on."
         )
-    ended = {"status": status, "ended_at": ws.now(), "error": error and error[-ERROR_LENGTH:]}
+    ended = {"status": status, "ended_at": ws.now(), "error": error and error[-_ERROR_LENGTH:]}
     store.update_run(tx, run_id, ended)
 
 
@@ -206,7 +206,7 @@ def experiments(ws: Workspace) -> list[Experiment]:
         return store.all_experiments(connection)
 
 
-def link_sources(tx: Tx, begun: Run) -> None:
+def _link_sources(tx: Tx, begun: Run) -> None:
     target = Node("run", begun.id)
     if begun.parent:
         link(tx, Node("run", begun.parent), target, role="parent", at=begun.started_at)
@@ -226,7 +226,7 @@ def unknown_run(run_id: str) -> NotFound:
     return NotFound(f"there is no run {run_id!r}. 'everloop runs list' shows the newest.")
 
 
-def experiment_named(ws: Workspace, tx: Tx, name: str) -> Experiment:
+def experiment_for(ws: Workspace, tx: Tx, name: str) -> Experiment:
     """The experiment of this name, made now if there is none."""
     if (known := store.experiment_by_name(tx.connection, name)) is not None:
         return known

@@ -15,7 +15,7 @@ from everloop.tracking.lifecycle import need_run, unknown_run
 from everloop.tracking.records import PARAM_LENGTH, TAG_LENGTH, MetricPoint, check_name, check_texts
 from everloop.workspace import Workspace
 
-POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
+_POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -79,8 +79,8 @@ def log_points(ws: Workspace, run_id: str, points: Sequence[MetricPoint]) -> Non
         There is no such run.
     """
     checked = [checked_point(point) for point in points]
-    for start in range(0, len(checked), POINTS_A_TRANSACTION):
-        ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + POINTS_A_TRANSACTION]))
+    for start in range(0, len(checked), _POINTS_A_TRANSACTION):
+        ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + _POINTS_A_TRANSACTION]))
 
 
 def metric_history(
