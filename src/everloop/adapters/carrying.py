@@ -15,16 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from blake3 import blake3
 
 from everloop import clock, tracking
-from everloop.errors import EverloopError, StorageFailed
+from everloop.errors import EverloopError, Invalid, StorageFailed
 from everloop.tracking import Artifact, ImportedRun, MetricPoint, Run
 from everloop.workspace import Workspace
 
 TOO_LONG = "import/too-long.json"  # file of a run with the texts that do not fit into parameters and tags
-_NAME_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = 250, 6_000, 8_000
+DEEPEST = 20  # of dicts in dicts that become names with dots; what is deeper is one value
+_NAME_LENGTH, _PARAM_LENGTH, _TAG_LENGTH, _ACTOR_LENGTH = 250, 6_000, 8_000, 120
+_SHOWN = 300  # characters of what a report repeats
 
 Progress = Callable[[str], None]
 
@@ -106,6 +107,8 @@ class Carrier:
         )
 
     def leave_out(self, what: str, why: str, example: str = "") -> None:
+        """Note what is not carried over; the texts may be a stranger's, and are shown on a terminal."""
+        what, why, example = (_shown(text) for text in (what, why, example))
         known = self._left_out.get((what, why))
         self._left_out[what, why] = LeftOut(what, why, 1, example) if known is None else _once_more(known)
 
@@ -193,7 +196,8 @@ class Carrier:
         """The run with what fits its columns, and a file of the texts that are too long for them."""
         run = there.run
         kept, long = {}, {}
-        for what, texts, limit in (("parameter", run.params, _PARAM_LENGTH), ("tag", run.tags, _TAG_LENGTH)):
+        for what, told, limit in (("parameter", run.params, _PARAM_LENGTH), ("tag", run.tags, _TAG_LENGTH)):
+            texts = {name: _encodable(text) for name, text in told.items()}
             kept[what] = {
                 name: text
                 for name, text in texts.items()
@@ -207,27 +211,28 @@ class Carrier:
         plain = replace(
             run,
             name=plain_name(run.name) or run.id,
+            experiment=plain_name(run.experiment) or "imported",
             params=kept["parameter"],
             tags=kept["tag"],
-            actor=run.actor[:120],
+            actor=plain_name(run.actor)[:_ACTOR_LENGTH],
         )
         if not long:
             return plain, []
-        content = msgspec.json.format(msgspec.json.encode(long), indent=1)
+        content = _json(long)
         return plain, [Artifact(TOO_LONG, self.ws.blobs.put(content), len(content), self.ws.now())]
 
     def _storable(self, key: str, points: Iterable[MetricPoint]) -> Iterator[MetricPoint]:
         for one in points:
-            if _is_name(one.name):
-                yield one
-            else:
-                why = "a metric's name has 1 to 250 printable characters"
-                self.leave_out("metric", why, f"{key} {one.name[:60]!r}")
+            try:
+                yield tracking.checked_point(one)
+            except Invalid:
+                why = "its name, value or step cannot be stored"
+                self.leave_out("point of a metric", why, f"{key} {one.name[:60]!r}")
 
 
 def state_of(*facts: object) -> str:
     """A digest of all that a source says of a run, for `SourceRun.state`."""
-    return blake3(msgspec.json.encode(facts, order="sorted")).hexdigest()[:32]
+    return blake3(_json(facts)).hexdigest()[:32]
 
 
 def id_from(began_ms: int, *names: str) -> str:
@@ -245,7 +250,7 @@ def id_from(began_ms: int, *names: str) -> str:
 
 def told_as_file(path: str, value: object) -> SourceFile:
     """A file of a run that holds, as JSON, what has no place of its own here."""
-    content = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1)
+    content = _json(value)
 
     def write(place: Path) -> Path:
         place.write_bytes(content)
@@ -258,7 +263,7 @@ def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
     """Nested settings as parameters: outer.inner, with texts as they are and everything else as JSON."""
     found: dict[str, str] = {}
     for name, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and above.count(".") < DEEPEST:
             found |= flattened(value, f"{above}{name}.")
         else:
             found[f"{above}{name}"] = (
@@ -281,6 +286,22 @@ def files_below(folder: Path, left_out: Callable[[str, str, str], None]) -> Iter
             yield SourceFile(
                 place.relative_to(folder).as_posix(), place.stat().st_size, partial(_in_place, place)
             )
+
+
+def _json(value: object) -> bytes:
+    """JSON of anything that a source may tell: also of texts that are no Unicode, and of NaN."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _encodable(text: str) -> str:
+    """The text with each half of a surrogate pair that stands alone replaced: no database stores one."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _shown(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_SHOWN]
+    )
 
 
 def _in_place(place: Path, _copy: Path) -> Path:

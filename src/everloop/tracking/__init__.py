@@ -22,7 +22,14 @@ from everloop.tracking.lifecycle import (
     start_run,
     start_run_in,
 )
-from everloop.tracking.measurements import log_metrics, log_params, log_points, log_tags, metric_history
+from everloop.tracking.measurements import (
+    checked_point,
+    log_metrics,
+    log_params,
+    log_points,
+    log_tags,
+    metric_history,
+)
 from everloop.tracking.rebuilding import build_locked, locked_environment, rebuild
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
@@ -61,6 +68,7 @@ __all__ = [
     "capture_environment",
     "check_out",
     "check_path",
+    "checked_point",
     "code",
     "drop_wheels",
     "environment",
