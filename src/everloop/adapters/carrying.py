@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from everloop.workspace import Workspace
 TOO_LONG = "import/too-long.json"  # file of a run with the texts that do not fit into parameters and tags
 DEEPEST = 20  # of dicts in dicts that become names with dots; what is deeper is one value
 _NAME_LENGTH, _PARAM_LENGTH, _TAG_LENGTH, _ACTOR_LENGTH = 250, 6_000, 8_000, 120
+_LOOKED_UP_AT_ONCE = 100  # runs: a query each would cost more than all else of a run that is here already
 _SHOWN = 300  # characters of what a report repeats
 
 Progress = Callable[[str], None]
@@ -114,38 +116,44 @@ class Carrier:
 
     def carry(self, found: Iterable[SourceRun]) -> None:
         """Carry runs over, in the order given."""
-        for one in found:
-            try:
-                self._carry(one)
-            except StorageFailed:
-                raise
-            except EverloopError as error:
-                self.leave_out("run", str(error), one.key)
-            done = self._carried
-            total = done.new_runs + done.changed_runs + done.known_runs
-            self._progress(f"{total:,} runs, {done.points:,} points, {done.files:,} files")
+        remaining = iter(found)
+        while batch := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
+            here = tracking.imported_runs(self.ws, [one.run.id for one in batch])
+            for one in batch:
+                try:
+                    self._carry(one, here.get(one.run.id))
+                except StorageFailed:
+                    raise
+                except EverloopError as error:
+                    self.leave_out("run", str(error), one.key)
+                done = self._carried
+                total = done.new_runs + done.changed_runs + done.known_runs
+                self._progress(f"{total:,} runs, {done.points:,} points, {done.files:,} files")
 
     def finish(self, where: str) -> Carried:
-        """Give late parents to their runs, and say what was done."""
+        """Give late parents to their runs, force everything to disk, and say what was done."""
         for run_id, parent in self._orphans.items():
             if parent not in tracking.imported_runs(self.ws, [parent]):
                 self.leave_out("parent of a run", "the run that it is part of was not imported", run_id)
             elif not tracking.adopt(self.ws, run_id, parent):
                 self.leave_out("parent of a run", "it would be part of itself", run_id)
+        done = self._carried
+        if not self.is_dry_run and (brought := done.new_runs + done.changed_runs):
+            tracking.end_import(self.ws, where, runs=brought, points=done.points, files=done.files)
         return replace(
-            self._carried,
+            done,
             source=where,
             seconds=round(clock.elapsed_s() - self._began, 2),
             left_out=tuple(sorted(self._left_out.values(), key=lambda one: (one.what, one.why))),
         )
 
-    def _carry(self, there: SourceRun) -> None:
-        here = tracking.imported_runs(self.ws, [there.run.id]).get(there.run.id)
+    def _carry(self, there: SourceRun, here: ImportedRun | None) -> None:
         if here is not None and here.source is None:
             self.leave_out("run", "a run of this id was made here, not imported", there.key)
             return
-        kept = {one.path: one for one in tracking.artifacts(self.ws, there.run.id)} if here else {}
-        missing = [one for one in there.files() if not _is_kept(one, kept.get(one.path))]
+        files = list(there.files())
+        kept = {one.path: one for one in tracking.artifacts(self.ws, there.run.id)} if here and files else {}
+        missing = [one for one in files if not _is_kept(one, kept.get(one.path))]
         is_same = here is not None and here.state == there.state
         self.count(
             **{"new_runs" if here is None else "known_runs" if is_same and not missing else "changed_runs": 1}
@@ -160,12 +168,14 @@ class Carrier:
             self.count(files=len(missing), size_bytes=sum(one.size_bytes or 0 for one in missing))
             return
         run, extra = self._fitting(there)
-        files = [*(self._fetched(there.key, missing) if missing else ()), *extra]
+        new_files = [*(self._fetched(there.key, missing) if missing else ()), *extra]
         points = [] if is_same else self._storable(there.key, there.points())
         added = tracking.keep_imported(
-            self.ws, run, source=there.key, state=there.state, points=points, files=files
+            self.ws, run, source=there.key, state=there.state, points=points, files=new_files
         )
-        self.count(points=added.points, files=len(files), size_bytes=sum(one.size_bytes for one in files))
+        self.count(
+            points=added.points, files=len(new_files), size_bytes=sum(one.size_bytes for one in new_files)
+        )
         for name in added.differing:
             self.leave_out(
                 "parameter", "it has another value here, and parameters do not change", f"{there.key} {name}"

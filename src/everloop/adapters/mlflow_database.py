@@ -22,7 +22,7 @@ from everloop.adapters.mlflow_source import (
     own_path,
     with_infinity,
 )
-from everloop.errors import Invalid
+from everloop.errors import EverloopError, Invalid, NotReady
 
 _PAGE = 500
 _POINTS_A_PAGE = 20_000
@@ -36,7 +36,12 @@ _INPUTS = """
     WHERE source_type = 'DATASET' AND destination_id IN (SELECT value FROM json_each(?)) ORDER BY name, digest
 """
 
-Row = Mapping[str, Any]
+
+class _Row(dict[str, Any]):
+    """A row by the names of its columns; one that this version of MLflow has not is None."""
+
+    def __missing__(self, column: str) -> None:
+        return None
 
 
 class MlflowDatabase:
@@ -49,9 +54,9 @@ class MlflowDatabase:
             self._tables = {
                 row["name"] for row in self._ask("SELECT name FROM sqlite_master WHERE type = 'table'")
             }
-        except sqlite3.DatabaseError as error:
+        except EverloopError:
             self.close()
-            raise Invalid(f"{file} is no SQLite database: {error}. Name MLflow's mlflow.db.") from error
+            raise
         if not {"experiments", "runs", "metrics"} <= self._tables:
             self.close()
             raise Invalid(
@@ -92,11 +97,11 @@ class MlflowDatabase:
                 {name: row[name] for name in ("metric_name", "metric_value", "metric_step", "dataset_name")}
             )
         for row in self._rows("logged_models", where=where, values=values):
-            if row.get("lifecycle_stage") != _DELETED:
+            if row["lifecycle_stage"] != _DELETED:
                 one = row["model_id"]
                 told = {
                     "name": row["name"],
-                    "type": row.get("model_type"),
+                    "type": row["model_type"],
                     "params": params.get(one, {}),
                     "tags": tags.get(one, {}),
                     "metrics": measured[one],
@@ -130,19 +135,19 @@ class MlflowDatabase:
                     one["source"] or "",
                     one["run_id"] or None,
                     one["current_stage"] or "None",
-                    one.get("description") or "",
+                    one["description"] or "",
                     version_tags.get((name, one["version"]), {}),
                 )
                 for one in self._rows("model_versions", where="name = ?", values=[name], order="version")
                 if one["current_stage"] != _DELETED_VERSION
             )
             pointers = {alias: int(number) for alias, number in aliases.get(name, {}).items()}
-            yield Model(name, row.get("description") or "", tags.get(name, {}), pointers, versions)
+            yield Model(name, row["description"] or "", tags.get(name, {}), pointers, versions)
 
     def unread(self) -> Mapping[str, int]:
         return {what: self._count(table) for what, table in _UNREAD.items() if table in self._tables}
 
-    def _whole(self, page: Sequence[Row]) -> Iterator[FoundRun]:
+    def _whole(self, page: Sequence[_Row]) -> Iterator[FoundRun]:
         which = [json.dumps([row["run_uuid"] for row in page])]
         params = self._texts("params", "run_uuid", where=_OF_RUNS, values=which)
         tags = self._texts("tags", "run_uuid", where=_OF_RUNS, values=which)
@@ -171,8 +176,8 @@ class MlflowDatabase:
                 extents.get(one, 0),
             )
 
-    def _inputs(self, which: Sequence[str]) -> dict[str, list[Row]]:
-        found: dict[str, list[Row]] = defaultdict(list)
+    def _inputs(self, which: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if not {"inputs", "datasets"} <= self._tables:
             return found
         tags = self._texts("input_tags", "input_uuid", ("name", "value"))
@@ -205,23 +210,32 @@ class MlflowDatabase:
 
     def _rows(
         self, table: str, *, where: str = "", values: Sequence[Any] = (), order: str = ""
-    ) -> Iterator[dict[str, Any]]:
-        """Rows of a table, as far as it has any: a table that this version of MLflow has not is an empty one."""
-        if table in self._tables:
-            filtered = f" WHERE {where}" if where else ""
-            sorted_by = f" ORDER BY {order}" if order else ""
-            for row in self._ask(f"SELECT * FROM {table}{filtered}{sorted_by}", values):  # noqa: S608  (names of ours alone)
-                yield dict(row)
+    ) -> list[_Row]:
+        """Rows of a table; one that this version of MLflow has not is an empty one."""
+        if table not in self._tables:
+            return []
+        filtered = f" WHERE {where}" if where else ""
+        sorted_by = f" ORDER BY {order}" if order else ""
+        return self._ask(f"SELECT * FROM {table}{filtered}{sorted_by}", values)  # noqa: S608  (names of ours alone)
 
-    def _ask(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    def _ask(self, statement: str, values: Sequence[Any] = ()) -> list[_Row]:
         """All rows at once: a statement that stays open would keep a server that runs on the file from writing."""
-        with closing(self._connection.execute(statement, values)) as cursor:
-            return cursor.fetchall()
+        try:
+            with closing(self._connection.execute(statement, values)) as cursor:
+                return [_Row(row) for row in cursor.fetchall()]
+        except sqlite3.OperationalError as error:
+            raise NotReady(
+                f"{self.where} cannot be read now: {error}. What was carried over so far is kept: run the same command again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise Invalid(
+                f"{self.where} is no sound SQLite database: {error}. Name MLflow's mlflow.db, or a copy of it."
+            ) from error
 
     def _count(self, table: str) -> int:
-        return int(self._ask(f"SELECT COUNT(*) FROM {table}")[0][0])  # noqa: S608  (a name of ours)
+        return int(self._ask(f"SELECT COUNT(*) AS rows FROM {table}")[0]["rows"])  # noqa: S608  (a name of ours)
 
 
-def _point(row: Row | sqlite3.Row) -> Point:
+def _point(row: _Row) -> Point:
     value = float("nan") if row["is_nan"] else with_infinity(float(row["value"]))
     return Point(row["key"], value, row["step"], row["timestamp"])

@@ -41,14 +41,16 @@ class MlflowFolder:
             meta = self._meta(place)
             if "experiment_id" in meta and (with_deleted or meta.get("lifecycle_stage") != _DELETED):
                 yield Experiment(
-                    place.relative_to(self._folder).as_posix(), str(meta["name"]), self._texts(place / "tags")
+                    place.relative_to(self._folder).as_posix(),
+                    _text(meta.get("name")),
+                    self._texts(place / "tags"),
                 )
 
     def runs(self, experiment: Experiment, *, with_deleted: bool) -> Iterator[FoundRun]:
         place = self._folder / experiment.id
         found = [(self._meta(one), one) for one in _folders(place) if one.name not in _OWN_FOLDERS]
         told = [(meta, one) for meta, one in found if "run_id" in meta or "run_uuid" in meta]
-        for meta, one in sorted(told, key=lambda pair: (pair[0].get("start_time") or 0, pair[1].name)):
+        for meta, one in sorted(told, key=lambda pair: (_int(pair[0].get("start_time")) or 0, pair[1].name)):
             if with_deleted or meta.get("lifecycle_stage") != _DELETED:
                 yield self._run(meta, one)
 
@@ -64,7 +66,7 @@ class MlflowFolder:
                     for one in self._history(place / "metrics")
                 ]
                 told = {
-                    "name": meta["name"],
+                    "name": _text(meta.get("name")),
                     "type": meta.get("model_type"),
                     "params": self._texts(place / "params"),
                     "tags": self._texts(place / "tags"),
@@ -72,10 +74,10 @@ class MlflowFolder:
                 }
                 yield LoggedModel(
                     place.name,
-                    str(meta["name"]),
-                    meta.get("source_run_id"),
+                    _text(meta.get("name")),
+                    _text(meta.get("source_run_id")) or None,
                     str(place / "artifacts"),
-                    meta.get("creation_timestamp") or 0,
+                    _int(meta.get("creation_timestamp")) or 0,
                     told,
                 )
 
@@ -94,15 +96,16 @@ class MlflowFolder:
             told = [(self._meta(one), one) for one in place.glob("version-*") if one.is_dir()]
             versions = [
                 Version(
-                    int(one["version"]),
+                    number,
                     str(one.get("source") or ""),
-                    one.get("run_id") or None,
+                    _text(one.get("run_id")) or None,
                     str(one.get("current_stage") or "None"),
                     str(one.get("description") or ""),
                     self._texts(where / "tags"),
                 )
                 for one, where in told
-                if one and one.get("current_stage") != "Deleted_Internal"
+                if (number := _int(one.get("version"))) is not None
+                and one.get("current_stage") != "Deleted_Internal"
             ]
             aliases = {
                 name: int(number)
@@ -110,7 +113,7 @@ class MlflowFolder:
                 if number.isdigit()
             }
             yield Model(
-                str(meta["name"]),
+                _text(meta.get("name")),
                 str(meta.get("description") or ""),
                 self._texts(place / "tags"),
                 aliases,
@@ -124,7 +127,6 @@ class MlflowFolder:
         tags = self._texts(place / "tags")
         status = meta.get("status")
         metrics = sorted(one for one in (place / "metrics").rglob("*") if one.is_file())
-        ended = meta.get("end_time")
         return FoundRun(
             place.name,
             place.parent.relative_to(self._folder).as_posix(),
@@ -132,8 +134,8 @@ class MlflowFolder:
             str(meta.get("user_id") or ""),
             _STATUSES.get(status, "") if isinstance(status, int) else str(status),
             meta.get("lifecycle_stage") == _DELETED,
-            meta.get("start_time"),
-            ended if isinstance(ended, int) else None,
+            _int(meta.get("start_time")),
+            _int(meta.get("end_time")),
             str(meta.get("artifact_uri") or ""),
             self._texts(place / "params"),
             tags,
@@ -202,6 +204,14 @@ class MlflowFolder:
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _int(told: Any) -> int | None:
+    return told if isinstance(told, int) else None
+
+
+def _text(told: Any) -> str:
+    return told if isinstance(told, str) else ""
 
 
 def _newest(points: Iterator[Point]) -> Point | None:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -157,7 +158,10 @@ class _Move:
         for model in logged.pop(None, []):
             self._carrier.leave_out("logged model", "no run logged it", model.id)
         for run in self._store.runs(experiment, with_deleted=with_deleted):
-            yield self._source_run(experiment, run, logged[run.id])
+            try:
+                yield self._source_run(experiment, run, logged[run.id])
+            except Invalid as error:
+                self._carrier.leave_out("run", str(error), run.id)
 
     def _source_run(self, experiment: Experiment, run: FoundRun, logged: Sequence[LoggedModel]) -> SourceRun:
         kept_as = _id_here(run.id, run.began_ms)
@@ -165,7 +169,6 @@ class _Move:
         places = _places(logged)
         self._placed.update({model.id: (kept_as, places[model.id]) for model in logged})
         parent = run.tags.get(_PARENT_TAG)
-        began = from_micros((run.began_ms or run.ended_ms or 0) * 1000)
         told = Run(
             id=kept_as,
             experiment=experiment.name,
@@ -174,8 +177,8 @@ class _Move:
             status=_STATUSES.get(run.status, "running"),
             parent=_id_here(parent, None) if parent else None,
             actor=run.user or self._carrier.ws.actor,
-            started_at=began,
-            ended_at=None if run.ended_ms is None else from_micros(run.ended_ms * 1000),
+            started_at=_moment(run.began_ms or run.ended_ms or 0),
+            ended_at=None if run.ended_ms is None else _moment(run.ended_ms),
             error=None,
             code=None,
             environment=None,
@@ -194,11 +197,9 @@ class _Move:
     def _points(self, run: FoundRun) -> Iterator[MetricPoint]:
         for one in self._store.history(run):
             try:
-                at = from_micros(one.at_ms * 1000)
-            except OverflowError:
-                self._carrier.leave_out(
-                    "point of a metric", "its time is beyond the year 9999", f"{run.id} {one.name}"
-                )
+                at = _moment(one.at_ms)
+            except Invalid as error:
+                self._carrier.leave_out("point of a metric", str(error), f"{run.id} {one.name}")
                 continue
             yield MetricPoint(one.name, one.value, one.step, at)
 
@@ -330,6 +331,13 @@ class _Move:
 def _id_here(mlflow_id: str, began_ms: int | None) -> str:
     """MLflow's own id, as its clients see it here; one of another form is turned into one."""
     return f"run_{mlflow_id}" if _ID.fullmatch(mlflow_id) else id_from(began_ms or 0, "mlflow", mlflow_id)
+
+
+def _moment(ms: int) -> datetime:
+    try:
+        return from_micros(ms * 1000)
+    except OverflowError as error:
+        raise Invalid("a time that no calendar has; times are from year 1 to 9999") from error
 
 
 def _places(logged: Sequence[LoggedModel]) -> dict[str, str]:

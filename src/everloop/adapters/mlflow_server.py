@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 
+from everloop.adapters import mlflow_replies as replies
 from everloop.adapters.carrying import SourceFile
-from everloop.adapters.mlflow_source import (
-    Elsewhere,
-    Experiment,
-    FoundRun,
-    LoggedModel,
-    Model,
-    Point,
-    Version,
-    with_infinity,
-)
+from everloop.adapters.mlflow_source import Elsewhere, Experiment, FoundRun, LoggedModel, Model, Point
 from everloop.errors import Denied, Invalid, NotFound, NotReady
+
+T = TypeVar("T")
+Query = Mapping[str, str | int]
 
 _PAGE = 500
 _POINTS_A_PAGE = 20_000
 _API = "/api/2.0/mlflow"
 _DEPTH = 32  # of folders in folders: a server that answers without end is left
+_AT_ONCE = 4  # requests for histories: an MLflow server has four workers unless told otherwise
 
 
 class MlflowServer:
@@ -33,9 +31,10 @@ class MlflowServer:
 
     def __init__(self, address: str, *, username: str, password: str, token: str) -> None:
         split = urlsplit(address)
-        host = split.hostname or ""
         port = f":{split.port}" if split.port else ""
-        self.where = f"{split.scheme}://{host}{port}{split.path.rstrip('/')}"  # no name and password of it
+        self.where = (
+            f"{split.scheme}://{split.hostname}{port}{split.path.rstrip('/')}"  # no name and password in it
+        )
         if split.username and not username:
             username, password = split.username, split.password or ""
         self._client = httpx.Client(
@@ -45,241 +44,185 @@ class MlflowServer:
             timeout=60,
             follow_redirects=False,
         )
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="everloop-import")
         try:
-            self._post("experiments/search", {"max_results": 1})
+            self._answer("POST", f"{_API}/experiments/search", body={"max_results": 1})
         except NotFound as error:
             raise Invalid(
-                f"{self.where} is no MLflow server: it knows no {_API}/experiments/search. Give the address that MLFLOW_TRACKING_URI has."
+                f"{self.where} is no MLflow server: it knows no {_API}/experiments/search. Give the address that "
+                "MLFLOW_TRACKING_URI has."
             ) from error
 
     def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
     def experiments(self, *, with_deleted: bool) -> Iterator[Experiment]:
-        view = "ALL" if with_deleted else "ACTIVE_ONLY"
-        for one in self._pages(
-            "experiments/search", "experiments", {"view_type": view, "max_results": _PAGE}
-        ):
-            yield Experiment(one["experiment_id"], one["name"], _texts(one.get("tags")))
+        asked = {"view_type": _view(with_deleted), "max_results": _PAGE}
+        return self._searched("experiments/search", "experiments", asked, replies.experiment_of)
 
     def runs(self, experiment: Experiment, *, with_deleted: bool) -> Iterator[FoundRun]:
         asked = {
             "experiment_ids": [experiment.id],
-            "run_view_type": "ALL" if with_deleted else "ACTIVE_ONLY",
+            "run_view_type": _view(with_deleted),
             "max_results": _PAGE,
             "order_by": ["attributes.start_time ASC"],
         }
-        for one in self._pages("runs/search", "runs", asked):
-            yield _run(one)
+        return self._searched("runs/search", "runs", asked, replies.run_of)
 
     def history(self, run: FoundRun) -> Iterator[Point]:
-        for newest in run.latest:
-            asked = {"run_id": run.id, "metric_key": newest.name, "max_results": _POINTS_A_PAGE}
-            for one in self._got_pages("metrics/get-history", "metrics", asked):
-                yield _point(one)
+        first_pages = self._pool.map(lambda one: self._points(run.id, one.name, ""), run.latest)
+        for newest, page in zip(run.latest, first_pages, strict=True):
+            points, token = page
+            yield from points
+            while token:
+                points, token = self._points(run.id, newest.name, token)
+                yield from points
 
     def logged_models(self, experiment: Experiment) -> Iterator[LoggedModel]:
+        asked = {"experiment_ids": [experiment.id], "max_results": 50}
         try:
-            found = list(
-                self._pages(
-                    "logged-models/search", "models", {"experiment_ids": [experiment.id], "max_results": 50}
-                )
-            )
-        except NotFound:  # a server from before MLflow 3
-            return
-        for one in found:
-            info, data = one["info"], one.get("data", {})
-            told = {
-                "name": info["name"],
-                "type": info.get("model_type"),
-                "params": _texts(data.get("params")),
-                "tags": _texts(info.get("tags")),
-                "metrics": [
-                    {
-                        "metric_name": m["key"],
-                        "metric_value": m.get("value"),
-                        "metric_step": m.get("step"),
-                        "dataset_name": m.get("dataset_name"),
-                    }
-                    for m in data.get("metrics", ())
-                ],
-            }
-            yield LoggedModel(
-                info["model_id"],
-                info["name"],
-                info.get("source_run_id"),
-                info.get("artifact_uri", ""),
-                int(info.get("creation_timestamp_ms", 0)),
-                told,
-            )
+            yield from self._searched("logged-models/search", "models", asked, replies.logged_model_of)
+        except NotFound:
+            return  # a server from before MLflow 3
 
     def files(self, run: FoundRun) -> Iterator[SourceFile]:
-        for path, size in self._listed(f"{_API}/artifacts/list", {"run_id": run.id}, ""):
-            yield self._file(
-                path, size, "/get-artifact", {"run_id": run.id, "run_uuid": run.id, "path": path}
-            )
+        for path, size in self._listed(f"{_API}/artifacts/list", {"run_id": run.id}, "path", ""):
+            asked = {"run_id": run.id, "run_uuid": run.id, "path": path}
+            yield SourceFile(path, size, partial(self._fetch, "/get-artifact", asked))
 
     def model_files(self, model: LoggedModel) -> Iterator[SourceFile]:
-        own = f"/ajax-api/2.0/mlflow/logged-models/{quote(model.id, safe='')}/artifacts/files"
-        listing = f"{_API}/logged-models/{quote(model.id, safe='')}/artifacts/directories"
-        for path, size in self._listed(listing, {}, "", named="artifact_directory_path"):
-            yield self._file(path, size, own, {"artifact_file_path": path})
+        own = f"/logged-models/{quote(model.id, safe='')}/artifacts"
+        for path, size in self._listed(f"{_API}{own}/directories", {}, "artifact_directory_path", ""):
+            address = f"/ajax-api/2.0/mlflow{own}/files"
+            yield SourceFile(path, size, partial(self._fetch, address, {"artifact_file_path": path}))
 
     def models(self) -> Iterator[Model]:
-        for one in self._got_pages("registered-models/search", "registered_models", {"max_results": 100}):
-            name = one["name"]
-            quoted = name.replace("'", "\\'")
-            asked = {"filter": f"name='{quoted}'", "max_results": 100}
-            versions = [
-                Version(
-                    int(each["version"]),
-                    each.get("source", ""),
-                    each.get("run_id") or None,
-                    each.get("current_stage") or "None",
-                    each.get("description", ""),
-                    _texts(each.get("tags")),
-                )
-                for each in self._got_pages("model-versions/search", "model_versions", asked)
-            ]
-            aliases = {each["alias"]: int(each["version"]) for each in one.get("aliases", ())}
-            yield Model(
-                name,
-                one.get("description", ""),
-                _texts(one.get("tags")),
-                aliases,
-                tuple(sorted(versions, key=lambda each: each.number)),
-            )
+        found = self._got("registered-models/search", "registered_models", {"max_results": 100}, dict)
+        for one in found:
+            name = str(one.get("name")).replace("'", "\\'")
+            asked: Query = {"filter": f"name='{name}'", "max_results": 100}
+            versions = self._got("model-versions/search", "model_versions", asked, replies.version_of)
+            yield self._read(partial(replies.model_of, versions=list(versions)), one)
 
     def unread(self) -> Mapping[str, int]:
         return {}
 
+    def _points(self, run_id: str, name: str, token: str) -> tuple[list[Point], str]:
+        """A page of a metric's history, and the token of the next."""
+        asked: Query = {"run_id": run_id, "metric_key": name, "max_results": _POINTS_A_PAGE}
+        told = self._answer("GET", f"{_API}/metrics/get-history", query={**asked, **_page(token)})
+        points = [self._read(replies.point_of, one) for one in told.get("metrics", ())]
+        return points, _next(told, token)
+
     def _listed(
-        self, listing: str, asked: Mapping[str, str], path: str, *, named: str = "path", depth: int = 0
+        self, listing: str, asked: Mapping[str, str], named: str, path: str, depth: int = 0
     ) -> Iterator[tuple[str, int | None]]:
-        """The files below `path` with their sizes, from one listing for each folder."""
+        """The files below `path` with their sizes, from a listing of each folder."""
         if depth > _DEPTH:
             raise Elsewhere(f"folders are nested more than {_DEPTH} times")
-        seen: dict[str, str] = {"page_token": ""}
-        while True:
-            params = {
-                **asked,
-                **({named: path} if path else {}),
-                **({"page_token": seen["page_token"]} if seen["page_token"] else {}),
-            }
-            told = self._answer(self._client.build_request("GET", listing, params=params))
-            for one in told.get("files", ()):
-                if one.get("is_dir"):
-                    yield from self._listed(listing, asked, one["path"], named=named, depth=depth + 1)
-                else:
-                    yield one["path"], None if one.get("file_size") is None else int(one["file_size"])
-            if not told.get("next_page_token") or told["next_page_token"] == seen["page_token"]:
-                return
-            seen["page_token"] = told["next_page_token"]
+        query = {**asked, **({named: path} if path else {})}
+        found = self._pages(
+            lambda page: self._answer("GET", listing, query={**query, **page}), "files", replies.file_of
+        )
+        for inner, is_folder, size in found:
+            if is_folder:
+                yield from self._listed(listing, asked, named, inner, depth + 1)
+            else:
+                yield inner, size
 
-    def _file(self, path: str, size: int | None, address: str, params: Mapping[str, str]) -> SourceFile:
-        def fetch(place: Path) -> Path:
-            with self._client.stream("GET", address, params=params) as reply:
-                if reply.status_code != httpx.codes.OK:
-                    raise NotFound(f"the server answered {reply.status_code} when asked for the file")
-                with place.open("wb") as file:
-                    for chunk in reply.iter_bytes():
-                        file.write(chunk)
-            return place
+    def _fetch(self, address: str, query: Query, place: Path) -> Path:
+        with self._client.stream("GET", address, params=query) as reply:
+            if reply.status_code != httpx.codes.OK:
+                raise NotFound(f"the server answered {reply.status_code} when asked for the file")
+            with place.open("wb") as file:
+                for chunk in reply.iter_bytes():
+                    file.write(chunk)
+        return place
 
-        return SourceFile(path, size, fetch)
+    def _searched(
+        self, call: str, of: str, asked: Mapping[str, Any], read: Callable[[replies.Reply], T]
+    ) -> Iterator[T]:
+        """All that a call finds whose question is a body."""
+        path = f"{_API}/{call}"
+        return self._pages(lambda page: self._answer("POST", path, body={**asked, **page}), of, read)
 
-    def _pages(self, call: str, of: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _got(self, call: str, of: str, asked: Query, read: Callable[[replies.Reply], T]) -> Iterator[T]:
+        """All that a call finds whose question stands in its address."""
+        path = f"{_API}/{call}"
+        return self._pages(lambda page: self._answer("GET", path, query={**asked, **page}), of, read)
+
+    def _pages(
+        self, ask: Callable[[dict[str, str]], replies.Reply], of: str, read: Callable[[replies.Reply], T]
+    ) -> Iterator[T]:
         token = ""
         while True:
-            told = self._post(call, {**asked, **({"page_token": token} if token else {})})
-            yield from told.get(of, ())
-            if not told.get("next_page_token") or told["next_page_token"] == token:
+            told = ask(_page(token))
+            for one in told.get(of, ()):
+                yield self._read(read, one)
+            if not (token := _next(told, token)):
                 return
-            token = told["next_page_token"]
 
-    def _got_pages(self, call: str, of: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        token = ""
-        while True:
-            params = {**asked, **({"page_token": token} if token else {})}
-            told = self._answer(self._client.build_request("GET", f"{_API}/{call}", params=params))
-            yield from told.get(of, ())
-            if not told.get("next_page_token") or told["next_page_token"] == token:
-                return
-            token = told["next_page_token"]
-
-    def _post(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer(self._client.build_request("POST", f"{_API}/{call}", json=body))
-
-    def _answer(self, request: httpx.Request) -> dict[str, Any]:
+    def _read(self, read: Callable[[replies.Reply], T], told: replies.Reply) -> T:
         try:
-            reply = self._client.send(request)
-        except httpx.TransportError as error:
-            raise NotReady(
-                f"{self.where} does not answer: {str(error) or type(error).__name__}. Is the MLflow server running there? What was carried "
-                "over so far is kept: run the same command again."
-            ) from error
-        if reply.status_code in (401, 403):
-            raise Denied(
-                f"{self.where} answered {reply.status_code} to {request.url.path}: it wants to know who asks. Set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-            )
-        if reply.status_code == 404:
-            raise NotFound(f"{self.where} knows no {request.url.path}")
-        if reply.is_redirect:
+            return read(told)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Invalid(
-                f"{self.where} sends on to {reply.headers.get('location', '')[:120]!r}; an import asks the one server that it was given. Give "
-                "that address if it is the one you mean."
-            )
-        if reply.is_error:
+                f"{self.where} answered what no MLflow server does ({type(error).__name__}: {error}). Give the address that "
+                "MLFLOW_TRACKING_URI has."
+            ) from error
+
+    def _answer(
+        self, method: str, path: str, *, query: Query | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        try:
+            reply = self._client.request(method, path, params=query, json=body)
+        except httpx.HTTPError as error:
             raise NotReady(
-                f"{self.where} answered {reply.status_code} to {request.url.path}: {reply.text[:200]!r}. Run the same command again later."
-            )
+                f"{self.where} does not answer: {str(error) or type(error).__name__}. Is the MLflow server running there? What was "
+                "carried over so far is kept: run the same command again."
+            ) from error
+        self._check(reply, path)
         try:
             told = reply.json()
-        except ValueError as error:
-            raise Invalid(
-                f"{self.where} answered {request.url.path} with {reply.headers.get('content-type', 'nothing')!r} instead of JSON. Give the address "
-                "that MLFLOW_TRACKING_URI has."
-            ) from error
+        except ValueError:
+            told = None
         if not isinstance(told, dict):
             raise Invalid(
-                f"{self.where} is no MLflow server: its answer is no JSON object. Give the address that MLFLOW_TRACKING_URI has."
+                f"{self.where} is no MLflow server: it answered {path} with {reply.headers.get('content-type', 'nothing')!r} that is "
+                "no JSON object. Give the address that MLFLOW_TRACKING_URI has."
             )
         return told
 
-
-def _run(told: Mapping[str, Any]) -> FoundRun:
-    info, data = told["info"], told.get("data", {})
-    tags = _texts(data.get("tags"))
-    inputs = tuple(
-        {**one["dataset"], "tags": _texts(one.get("tags"))}
-        for one in told.get("inputs", {}).get("dataset_inputs", ())
-    )
-    return FoundRun(
-        info.get("run_id") or info["run_uuid"],
-        info["experiment_id"],
-        info.get("run_name") or tags.get("mlflow.runName", ""),
-        info.get("user_id", ""),
-        info.get("status", ""),
-        info.get("lifecycle_stage") == "deleted",
-        _number(info.get("start_time")),
-        _number(info.get("end_time")),
-        info.get("artifact_uri", ""),
-        _texts(data.get("params")),
-        tags,
-        tuple(sorted(map(_point, data.get("metrics", ())), key=lambda one: one.name)),
-        inputs,
-    )
+    def _check(self, reply: httpx.Response, path: str) -> None:
+        if reply.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise Denied(
+                f"{self.where} answered {reply.status_code} to {path}: it wants to know who asks. Set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+            )
+        if reply.status_code == httpx.codes.NOT_FOUND:
+            raise NotFound(f"{self.where} knows no {path}")
+        if reply.is_redirect:
+            raise Invalid(
+                f"{self.where} sends on to {reply.headers.get('location', '')[:120]!r}; an import asks the one server that it was "
+                "given. Give that address if it is the one you mean."
+            )
+        if reply.is_error:
+            raise NotReady(
+                f"{self.where} answered {reply.status_code} to {path}: {reply.text[:200]!r}. What was carried over so far is kept: "
+                "run the same command again later."
+            )
 
 
-def _point(told: Mapping[str, Any]) -> Point:
-    value = with_infinity(float(told.get("value", 0.0)))  # also of the texts "NaN" and "Infinity"
-    return Point(told["key"], value, int(told.get("step", 0)), int(told.get("timestamp", 0)))
+def _view(with_deleted: bool) -> str:
+    return "ALL" if with_deleted else "ACTIVE_ONLY"
 
 
-def _texts(told: Any) -> dict[str, str]:
-    return {one["key"]: one.get("value", "") for one in told or ()}
+def _page(token: str) -> dict[str, str]:
+    return {"page_token": token} if token else {}
 
 
-def _number(told: Any) -> int | None:
-    return None if told is None else int(told)
+def _next(told: Mapping[str, Any], token: str) -> str:
+    """The token of the next page; none at the end, and none from a server that gives the same one for ever."""
+    following = str(told.get("next_page_token") or "")
+    return "" if following == token else following

@@ -11,7 +11,14 @@ May call ledger and below.
 
 from everloop.tracking.files import artifacts, check_path, log_artifact, log_artifacts, read_artifact
 from everloop.tracking.hardware import machine, machine_of, machine_tags
-from everloop.tracking.imported import SOURCE_TAG, ImportedRun, adopt, imported_runs, keep_imported
+from everloop.tracking.imported import (
+    SOURCE_TAG,
+    ImportedRun,
+    adopt,
+    end_import,
+    imported_runs,
+    keep_imported,
+)
 from everloop.tracking.lifecycle import (
     experiments,
     finish_run,
@@ -71,6 +78,7 @@ __all__ = [
     "checked_point",
     "code",
     "drop_wheels",
+    "end_import",
     "environment",
     "experiments",
     "finish_run",

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 
 from everloop.errors import Conflict
-from everloop.ledger import Node, link
+from everloop.ledger import Node, audit, link
 from everloop.storage import Tx
 from everloop.tracking import store
 from everloop.tracking.lifecycle import experiment_for, need_run
@@ -75,8 +75,9 @@ def keep_imported(
     """Keep a run as it was elsewhere, or add what is new of one that is here.
 
     A run of up to 5,000 points is one transaction, a longer one several. `state` is written by the last, so an import
-    that was cut off is seen as such, and may be done again: nothing comes twice. Writes the run, its texts, points and
-    files, and its lineage.
+    that was cut off is seen as such, and may be done again: nothing comes twice. So each is kill-safe alone, without
+    waiting for the disk, until `end_import` makes all of them power-safe. Writes the run, its texts, points and files,
+    and its lineage.
 
     Parameters
     ----------
@@ -115,13 +116,19 @@ def keep_imported(
     remaining = iter(points)
     chunk, following = _next(remaining), _next(remaining)
     if not following:
-        (before, differing), after = ws.write(lambda tx: (begin(tx), end(tx, chunk)))
+        (before, differing), after = ws.write(lambda tx: (begin(tx), end(tx, chunk)), power_safe=False)
         return Kept(after - before, differing)
-    before, differing = ws.write(begin)
+    before, differing = ws.write(begin, power_safe=False)
     while following:
-        ws.write(partial(store.insert_points, run_id=told.id, points=chunk))
+        ws.write(partial(store.insert_points, run_id=told.id, points=chunk), power_safe=False)
         chunk, following = following, _next(remaining)
-    return Kept(ws.write(partial(end, chunk=chunk)) - before, differing)
+    return Kept(ws.write(partial(end, chunk=chunk), power_safe=False) - before, differing)
+
+
+def end_import(ws: Workspace, where: str, *, runs: int, points: int, files: int) -> None:
+    """Write into the audit log what an import brought, and so force all that it wrote before to disk."""
+    node = Node("file", where)
+    ws.write(lambda tx: audit(ws, tx, "tracking.import", node, runs=runs, points=points, files=files))
 
 
 def adopt(ws: Workspace, run_id: str, parent: str) -> bool:
