@@ -185,7 +185,7 @@ def test_a_damaged_line_is_told_and_the_others_come(ws: Workspace, tmp_path: Pat
     [
         ("nothing.db", NotFound, "there is no file or folder"),
         ("empty", Invalid, "none of its folders has a meta.yaml"),
-        ("text.db", Invalid, "no SQLite database"),
+        ("text.db", Invalid, "no sound SQLite database"),
         ("other.db", Invalid, "without MLflow's tables"),
         ("postgresql://host/db", Invalid, "is no source of an import"),
         ("http://127.0.0.1:9", NotReady, "does not answer"),

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from everloop import tracking
 from everloop.adapters import Carried, import_tensorboard
@@ -102,6 +104,25 @@ def test_a_folder_without_event_files_is_refused(ws: Workspace, tmp_path: Path) 
 def test_an_empty_event_file_is_no_run(ws: Workspace, tmp_path: Path) -> None:
     (tmp_path / "tfevents").touch()
     assert "none of its event files" in told(import_tensorboard(ws, tmp_path), "run")
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_events_of_any_bytes_cost_themselves_alone(
+    ws: Workspace, tmp_path: Path, data: st.DataObject
+) -> None:
+    parts = st.lists(
+        st.tuples(st.integers(1, 17), st.one_of(st.integers(0, 1 << 64), st.binary(max_size=20))), max_size=5
+    )
+    made = data.draw(st.lists(st.one_of(st.binary(max_size=40), st.builds(_event, parts)), max_size=5))
+    event_file(tmp_path / "tfevents", [scalar("loss", 1.0, 0), *made, scalar("loss", 0.5, 7)])
+    carried = import_tensorboard(ws, tmp_path)
+    assert carried.new_runs + carried.changed_runs + carried.known_runs == 1
+    assert (7, 0.5) in [point for run in tracking.runs(ws) for point in history(ws, run)]
+
+
+def _event(parts: list[tuple[int, int | bytes]]) -> bytes:
+    return message((1, 1_700_000_000.0), (5, message((1, message((1, "tag"), *parts)))))
 
 
 @pytest.mark.slow

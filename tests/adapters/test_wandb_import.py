@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from everloop import tracking
 from everloop.adapters import Carried, import_wandb
@@ -127,6 +129,33 @@ def test_a_file_that_is_no_record_file_is_told(ws: Workspace, tmp_path: Path, co
     carried = import_wandb(ws, tmp_path)
     assert "record file" in told(carried, "run")
     assert tracking.runs(ws) == []
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_records_of_any_bytes_cost_themselves_alone(
+    ws: Workspace, tmp_path: Path, data: st.DataObject
+) -> None:
+    first = message((17, message((1, "abc"), (3, "prices"))))
+    row = message((2, message((1, message((2, "loss"), (16, "0.5"))), (2, message((1, 7))))))
+    kinds = st.sampled_from([2, 3, 5, 7, 17, 18, 26])
+    parts = st.lists(
+        st.tuples(st.integers(1, 17), st.one_of(st.integers(0, 1 << 64), st.binary(max_size=20))), max_size=4
+    )
+    made = data.draw(
+        st.lists(st.one_of(st.binary(max_size=40), st.builds(_record, kinds, parts)), max_size=5)
+    )
+    carried = import_wandb(ws, wandb_file(tmp_path / "run-abc.wandb", [first, *made, row]).parent)
+    assert [one.what for one in carried.left_out if one.what == "run"] == []
+    assert (7, 0.5) in [
+        (one.step, one.value)
+        for run in tracking.runs(ws)
+        for one in tracking.metric_history(ws, run.id, "loss")
+    ]
+
+
+def _record(kind: int, parts: list[tuple[int, int | bytes]]) -> bytes:
+    return message((kind, message(*parts)))
 
 
 @pytest.fixture(scope="module")

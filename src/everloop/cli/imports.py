@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be carried over, and change nothing.")
 _STRICT = click.option("--strict", is_flag=True, help="Exit with 3 when anything could not be carried over.")
-_FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+_FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 _SECONDS_BETWEEN = 2.0  # lines of progress
 
 
