@@ -171,6 +171,31 @@ def test_files_outside_of_the_store_are_not_read(ws: Workspace, tmp_path: Path) 
     assert named.files == 1
 
 
+def test_a_project_that_the_store_lies_in_is_not_read(ws: Workspace, tmp_path: Path) -> None:
+    write(tmp_path / ".env", "PASSWORD=secret")
+    source = mlflow_folder(tmp_path, 1)
+    run = source / "1" / f"{0:032x}"
+    (run / "artifacts").rename(run / "moved")
+    meta = (run / "meta.yaml").read_text()
+    for place in (str(tmp_path), "..", f"file://{tmp_path}", f"{tmp_path}/mlruns/../."):
+        (run / "meta.yaml").write_text(
+            meta.replace(f"artifact_uri: {run}/artifacts", f"artifact_uri: {place}")
+        )
+        assert import_mlflow(ws, str(source)).files == 0
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/a", "file://host/a", "http://[", '"\\0"', "x" * 5_000])
+def test_an_address_that_cannot_be_read_here_is_told(ws: Workspace, tmp_path: Path, place: str) -> None:
+    source = mlflow_folder(tmp_path, 1)
+    run = source / "1" / f"{0:032x}"
+    (run / "artifacts").rename(run / "moved")
+    meta = (run / "meta.yaml").read_text()
+    (run / "meta.yaml").write_text(meta.replace(f"artifact_uri: {run}/artifacts", f"artifact_uri: {place}"))
+    carried = import_mlflow(ws, str(source))
+    assert (carried.new_runs, carried.points, carried.files) == (1, 3, 0)
+    assert [one.what for one in carried.left_out] in (["files"], [])
+
+
 def test_a_damaged_line_is_told_and_the_others_come(ws: Workspace, tmp_path: Path) -> None:
     source = mlflow_folder(tmp_path, 1)
     with (source / "1" / f"{0:032x}" / "metrics" / "loss").open("a") as file:
@@ -332,6 +357,7 @@ def _check_all_is_here(ws: Workspace, carried: Carried) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_real_store_comes_over_whole_and_once(ws: Workspace, store: str) -> None:
     _check_all_is_here(ws, import_mlflow(ws, store))
     again = import_mlflow(ws, store)
@@ -339,7 +365,7 @@ def test_a_real_store_comes_over_whole_and_once(ws: Workspace, store: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("environment", ["trackers", "trackers_oldest"])
 def test_a_running_server_gives_what_its_database_holds(
     ws: Workspace, stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory, environment: str

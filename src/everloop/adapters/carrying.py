@@ -19,7 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from everloop import clock, tracking
-from everloop.errors import EverloopError, Invalid, StorageFailed
+from everloop.errors import Denied, EverloopError, Invalid, NotReady, StorageFailed
 from everloop.tracking import Artifact, ImportedRun, MetricPoint, Run
 from everloop.workspace import Workspace
 
@@ -27,6 +27,7 @@ TOO_LONG = "import/too-long.json"  # file of a run with the texts that do not fi
 DEEPEST = 20  # of dicts in dicts that become names with dots; what is deeper is one value
 _NAME_LENGTH, _PARAM_LENGTH, _TAG_LENGTH, _ACTOR_LENGTH = 250, 6_000, 8_000, 120
 _LOOKED_UP_AT_ONCE = 100  # runs: a query each would cost more than all else of a run that is here already
+_POINTS_BETWEEN = 5_000  # signs of progress in a long run
 _SHOWN = 300  # characters of what a report repeats
 
 Progress = Callable[[str], None]
@@ -117,18 +118,30 @@ class Carrier:
     def carry(self, found: Iterable[SourceRun]) -> None:
         """Carry runs over, in the order given."""
         remaining = iter(found)
-        while batch := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
+        while batch := self._next(remaining):
             here = tracking.imported_runs(self.ws, [one.run.id for one in batch])
             for one in batch:
                 try:
                     self._carry(one, here.get(one.run.id))
-                except StorageFailed:
-                    raise
+                except (StorageFailed, NotReady, Denied):
+                    raise  # it would be the same with the next run
                 except EverloopError as error:
                     self.leave_out("run", str(error), one.key)
-                done = self._carried
-                total = done.new_runs + done.changed_runs + done.known_runs
-                self._progress(f"{total:,} runs, {done.points:,} points, {done.files:,} files")
+                self._tell()
+
+    def _next(self, remaining: Iterator[SourceRun]) -> list[SourceRun]:
+        try:
+            return list(islice(remaining, _LOOKED_UP_AT_ONCE))
+        except OSError as error:
+            raise NotReady(
+                f"{error.filename} cannot be read: {error.strerror}. What was carried over so far is kept: make it readable, and "
+                "run the same command again."
+            ) from error
+
+    def _tell(self, more_points: int = 0) -> None:
+        done = self._carried
+        total = done.new_runs + done.changed_runs + done.known_runs
+        self._progress(f"{total:,} runs, {done.points + more_points:,} points, {done.files:,} files")
 
     def finish(self, where: str) -> Carried:
         """Give late parents to their runs, force everything to disk, and say what was done."""
@@ -155,15 +168,11 @@ class Carrier:
         kept = {one.path: one for one in tracking.artifacts(self.ws, there.run.id)} if here and files else {}
         missing = [one for one in files if not _is_kept(one, kept.get(one.path))]
         is_same = here is not None and here.state == there.state
-        self.count(
-            **{"new_runs" if here is None else "known_runs" if is_same and not missing else "changed_runs": 1}
-        )
-        if (
-            there.run.parent is not None
-            and not self.is_dry_run
-            and self._lacks_parent(there.run.parent, here)
-        ):
-            self._orphans[there.run.id] = there.run.parent
+        kind = "new_runs" if here is None else "known_runs" if is_same and not missing else "changed_runs"
+        self.count(**{kind: 1})
+        parent = there.run.parent
+        if parent is not None and not self.is_dry_run and self._lacks_parent(parent, here):
+            self._orphans[there.run.id] = parent
         if self.is_dry_run or (is_same and not missing):
             self.count(files=len(missing), size_bytes=sum(one.size_bytes or 0 for one in missing))
             return
@@ -173,13 +182,11 @@ class Carrier:
         added = tracking.keep_imported(
             self.ws, run, source=there.key, state=there.state, points=points, files=new_files
         )
-        self.count(
-            points=added.points, files=len(new_files), size_bytes=sum(one.size_bytes for one in new_files)
-        )
+        size_bytes = sum(one.size_bytes for one in new_files)
+        self.count(points=added.points, files=len(new_files), size_bytes=size_bytes)
         for name in added.differing:
-            self.leave_out(
-                "parameter", "it has another value here, and parameters do not change", f"{there.key} {name}"
-            )
+            why = "it has another value here, and parameters do not change"
+            self.leave_out("parameter", why, f"{there.key} {name}")
 
     def _lacks_parent(self, parent: str, here: ImportedRun | None) -> bool:
         if here is not None:
@@ -188,7 +195,7 @@ class Carrier:
 
     def _fetched(self, key: str, files: Iterable[SourceFile]) -> Iterator[Artifact]:
         """The files, each with its content kept as a blob; those that cannot be read are left out."""
-        with tempfile.TemporaryDirectory(dir=self.ws.home, prefix="import-") as folder:
+        with tempfile.TemporaryDirectory(prefix="everloop-import-") as folder:
             for number, one in enumerate(files):
                 place = Path(folder, str(number))
                 try:
@@ -196,7 +203,7 @@ class Carrier:
                     content = one.fetch(place)
                     size = content.stat().st_size
                     yield Artifact(one.path, self.ws.blobs.put_file(content), size, self.ws.now())
-                except StorageFailed:
+                except (StorageFailed, NotReady, Denied):
                     raise
                 except (OSError, EverloopError) as error:
                     self.leave_out("file", _reason(error), f"{key} {one.path}")
@@ -232,7 +239,9 @@ class Carrier:
         return plain, [Artifact(TOO_LONG, self.ws.blobs.put(content), len(content), self.ws.now())]
 
     def _storable(self, key: str, points: Iterable[MetricPoint]) -> Iterator[MetricPoint]:
-        for one in points:
+        for number, one in enumerate(points):
+            if number % _POINTS_BETWEEN == 0:
+                self._tell(number)
             try:
                 yield tracking.checked_point(one)
             except Invalid:
@@ -293,9 +302,8 @@ def files_below(folder: Path, left_out: Callable[[str, str, str], None]) -> Iter
         if place.is_symlink():
             left_out("file", "a symbolic link, which may lead anywhere", str(place))
         elif place.is_file():
-            yield SourceFile(
-                place.relative_to(folder).as_posix(), place.stat().st_size, partial(_in_place, place)
-            )
+            path = place.relative_to(folder).as_posix()
+            yield SourceFile(path, place.stat().st_size, partial(_in_place, place))
 
 
 def _json(value: object) -> bytes:

@@ -126,9 +126,11 @@ def _events(file: Path, problem: Problem) -> Iterator[tuple[int, _Event]]:
     plugins: dict[str, tuple[str, bytes]] = {}
     for offset, record in tensorflow_records(file, problem):
         try:
-            yield offset, _event(record, plugins)
+            event = _event(record, plugins)
         except Damaged as error:
             problem(f"an event holds {error}")
+        else:
+            yield offset, event
 
 
 def _event(record: bytes, plugins: dict[str, tuple[str, bytes]]) -> _Event:

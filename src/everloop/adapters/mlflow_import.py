@@ -132,9 +132,7 @@ class _Move:
         self._store = store
         self._with_files = with_files
         self._roots: dict[str, str] = {}  # artifact folder of a run: its id here
-        self._placed: dict[
-            str, tuple[str, str]
-        ] = {}  # id of a logged model: its run here, and its folder there
+        self._placed: dict[str, tuple[str, str]] = {}  # logged model: its run here, and its folder there
 
     def experiments(self, names: Sequence[str], *, with_deleted: bool) -> None:
         found = list(self._store.experiments(with_deleted=with_deleted))
@@ -222,7 +220,7 @@ class _Move:
     def _listed(self, what: str, listing: Callable[[], Iterator[SourceFile]]) -> list[SourceFile]:
         try:
             return list(listing())
-        except (Elsewhere, NotFound) as error:
+        except (Elsewhere, NotFound, OSError) as error:
             self._carrier.leave_out("files", str(error), what)
         return []
 
@@ -238,33 +236,30 @@ class _Move:
     def _model(self, model: Model) -> None:
         """Register what is new of a model. Stages are not carried over: here one has to pass gates to be in a stage."""
         ws, carrier = self._carrier.ws, self._carrier
-        here = {one.name for one in registry.models(ws)}
-        carrier.count(models=int(model.name not in here))
+        known = {one.number: one.files for one in registry.versions(ws, model.name, limit=100_000)}
+        carrier.count(models=int(all(one.name != model.name for one in registry.models(ws))))
         if carrier.is_dry_run:
-            known = {one.number for one in registry.versions(ws, model.name)} if model.name in here else set()
             carrier.count(versions=sum(one.number not in known for one in model.versions))
             return
         registry.define(ws, model.name)
         for version in model.versions:
-            self._version(model, version)
+            self._version(model, version, known.get(version.number))
         for alias, number in model.aliases.items():
             self._alias(model, alias, number)
         if model.description or model.tags:
             carrier.leave_out("description and tags of a model", "a model has none here", model.name)
 
-    def _version(self, model: Model, version: Version) -> None:
+    def _version(self, model: Model, version: Version, known: Mapping[str, str] | None) -> None:
         ref = f"{model.name}@{version.number}"
         ws, carrier = self._carrier.ws, self._carrier
         found = self._version_files(version)
-        if not found:
-            carrier.leave_out(
-                "version of a model", "its files were not carried over", f"{ref} from {version.source[:120]}"
-            )
+        if found is None:
+            why = "its files were not carried over"
+            carrier.leave_out("version of a model", why, f"{ref} from {version.source}")
             return
         run_id, files = found
-        known = {one.number: one.files for one in registry.versions(ws, model.name)}
         try:
-            if known.get(version.number) != files:  # to look into a model's files takes seconds
+            if known != files:  # to look into a model's files takes seconds
                 registry.register(
                     ws,
                     model.name,
@@ -279,7 +274,7 @@ class _Move:
         except EverloopError as error:
             carrier.leave_out("version of a model", str(error), ref)
             return
-        carrier.count(versions=int(version.number not in known))
+        carrier.count(versions=int(known is None))
         if version.stage not in ("None", ""):
             why = "a stage asks for passed gates and approvals here: everloop models promote"
             carrier.leave_out("stage of a version", why, f"{ref} {version.stage}")

@@ -123,7 +123,9 @@ class MlflowServer:
             raise Elsewhere(f"folders are nested more than {_DEPTH} times")
         query = {**asked, **({named: path} if path else {})}
         found = self._pages(
-            lambda page: self._answer("GET", listing, query={**query, **page}), "files", replies.file_of
+            lambda page: self._answer("GET", listing, query={**query, **page}, is_about_files=True),
+            "files",
+            replies.file_of,
         )
         for inner, is_folder, size in found:
             if is_folder:
@@ -132,12 +134,14 @@ class MlflowServer:
                 yield inner, size
 
     def _fetch(self, address: str, query: Query, place: Path) -> Path:
-        with self._client.stream("GET", address, params=query) as reply:
-            if reply.status_code != httpx.codes.OK:
-                raise NotFound(f"the server answered {reply.status_code} when asked for the file")
-            with place.open("wb") as file:
+        try:
+            with self._client.stream("GET", address, params=query) as reply, place.open("wb") as file:
+                if reply.status_code != httpx.codes.OK:
+                    raise NotFound(f"the server answered {reply.status_code} when asked for the file")
                 for chunk in reply.iter_bytes():
                     file.write(chunk)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
         return place
 
     def _searched(
@@ -173,15 +177,20 @@ class MlflowServer:
             ) from error
 
     def _answer(
-        self, method: str, path: str, *, query: Query | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Mapping[str, Any] | None = None,
+        is_about_files: bool = False,
     ) -> dict[str, Any]:
         try:
             reply = self._client.request(method, path, params=query, json=body)
         except httpx.HTTPError as error:
-            raise NotReady(
-                f"{self.where} does not answer: {str(error) or type(error).__name__}. Is the MLflow server running there? What was "
-                "carried over so far is kept: run the same command again."
-            ) from error
+            raise self._silent(error) from error
+        if is_about_files and reply.is_server_error:  # its store for them may be gone while all else is there
+            raise Elsewhere(f"the server answered {reply.status_code} when asked which files there are")
         self._check(reply, path)
         try:
             told = reply.json()
@@ -193,6 +202,12 @@ class MlflowServer:
                 "no JSON object. Give the address that MLFLOW_TRACKING_URI has."
             )
         return told
+
+    def _silent(self, error: httpx.HTTPError) -> NotReady:
+        return NotReady(
+            f"{self.where} does not answer: {str(error) or type(error).__name__}. Is the MLflow server running there? What was "
+            "carried over so far is kept: run the same command again."
+        )
 
     def _check(self, reply: httpx.Response, path: str) -> None:
         if reply.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
