@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.sources import event_file, mlflow_folder, scalar, wandb_run
 from tests.docs.page_runner import matches, run_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -31,14 +30,6 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
-
-
-@pytest.mark.slow
-def test_the_page_on_moving_in_does_what_it_says(tmp_path: Path) -> None:
-    mlflow_folder(tmp_path, 3)
-    wandb_run(tmp_path, rows=[{"loss": "1.0", "note": '"hello"'}, {"loss": "0.5"}])
-    event_file(tmp_path / "runs" / "first" / "events.out.tfevents.1", [scalar("loss", 1.0, 0)])
-    run_page(DOCS / "how-to" / "move-in.md", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from everloop.errors import Conflict
 from everloop.ledger import Node, audit, link
 from everloop.storage import Tx
 from everloop.tracking import store
-from everloop.tracking.lifecycle import experiment_for, need_run
+from everloop.tracking.lifecycle import _experiment as experiment_for
+from everloop.tracking.lifecycle import need_run
 from everloop.tracking.measurements import checked_point
 from everloop.tracking.records import (
     PARAM_LENGTH,

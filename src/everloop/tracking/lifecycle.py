@@ -118,7 +118,7 @@ def start_run_in(
         tags=check_texts("a tag", tags or {}, length=TAG_LENGTH),
         params=check_texts("a parameter", params or {}, length=PARAM_LENGTH),
     )
-    store.insert_run(tx, begun, experiment=experiment_for(ws, tx, experiment))
+    store.insert_run(tx, begun, experiment=_experiment(ws, tx, experiment))
     if begun.params:
         store.add_texts(tx, store.params, run_id, begun.params)
     if begun.tags:
@@ -226,7 +226,7 @@ def unknown_run(run_id: str) -> NotFound:
     return NotFound(f"there is no run {run_id!r}. 'everloop runs list' shows the newest.")
 
 
-def experiment_for(ws: Workspace, tx: Tx, name: str) -> Experiment:
+def _experiment(ws: Workspace, tx: Tx, name: str) -> Experiment:
     """The experiment of this name, made now if there is none."""
     if (known := store.experiment_by_name(tx.connection, name)) is not None:
         return known

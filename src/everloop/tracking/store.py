@@ -280,24 +280,6 @@ def points_of(
     return [MetricPoint(**row._mapping) for row in connection.execute(statement)]
 
 
-def count_points(connection: Connection, run_id: str) -> int:
-    """How many points a run's metrics have: a range of the key."""
-    statement = sa.select(sa.func.count()).select_from(metrics).where(metrics.c.run == run_id)
-    return int(connection.execute(statement).scalar_one())
-
-
-def tag_of_runs(connection: Connection, ids: Sequence[str], name: str) -> dict[str, str]:
-    """The value that a tag has for each of the runs that have it."""
-    statement = sa.select(tags.c.run, tags.c.value).where(tags.c.run.in_(ids), tags.c.name == name)
-    return {row.run: row.value for row in connection.execute(statement)}
-
-
-def parents_of(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-    """The parent, or None, of each of the ids that is a run."""
-    statement = sa.select(run_table.c.id, run_table.c.parent).where(run_table.c.id.in_(ids))
-    return {row.id: row.parent for row in connection.execute(statement)}
-
-
 def put_artifacts(tx: Tx, run_id: str, files: Iterable[Artifact]) -> None:
     statement = _insert(tx.connection.dialect.name, artifact_table)
     replacing = statement.on_conflict_do_update(
@@ -357,6 +339,24 @@ def put_environment(tx: Tx, environment: Environment) -> None:
     tx.execute(
         _insert(tx.connection.dialect.name, environments).values(**vars(environment)).on_conflict_do_nothing()
     )
+
+
+def count_points(connection: Connection, run_id: str) -> int:
+    """How many points a run's metrics have: a range of the key."""
+    statement = sa.select(sa.func.count()).select_from(metrics).where(metrics.c.run == run_id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def tag_of_runs(connection: Connection, ids: Sequence[str], name: str) -> dict[str, str]:
+    """The value that a tag has for each of the runs that have it."""
+    statement = sa.select(tags.c.run, tags.c.value).where(tags.c.run.in_(ids), tags.c.name == name)
+    return {row.run: row.value for row in connection.execute(statement)}
+
+
+def parents_of(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    """The parent, or None, of each of the ids that is a run."""
+    statement = sa.select(run_table.c.id, run_table.c.parent).where(run_table.c.id.in_(ids))
+    return {row.id: row.parent for row in connection.execute(statement)}
 
 
 def _insert(dialect: str, table: sa.Table) -> postgresql.Insert:
