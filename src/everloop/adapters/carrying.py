@@ -19,7 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from everloop import clock, tracking
-from everloop.errors import Denied, EverloopError, Invalid, NotReady, StorageFailed
+from everloop.errors import Denied, EverloopError, Invalid, NotFound, NotReady, StorageFailed
 from everloop.tracking import Artifact, ImportedRun, MetricPoint, Run
 from everloop.workspace import Workspace
 
@@ -146,10 +146,11 @@ class Carrier:
     def finish(self, where: str) -> Carried:
         """Give late parents to their runs, force everything to disk, and say what was done."""
         for run_id, parent in self._orphans.items():
-            if parent not in tracking.imported_runs(self.ws, [parent]):
+            try:
+                if not tracking.adopt(self.ws, run_id, parent):
+                    self.leave_out("parent of a run", "it would be part of itself", run_id)
+            except NotFound:
                 self.leave_out("parent of a run", "the run that it is part of was not imported", run_id)
-            elif not tracking.adopt(self.ws, run_id, parent):
-                self.leave_out("parent of a run", "it would be part of itself", run_id)
         done = self._carried
         if not self.is_dry_run and (brought := done.new_runs + done.changed_runs):
             tracking.end_import(self.ws, where, runs=brought, points=done.points, files=done.files)
