@@ -196,6 +196,42 @@ def test_an_address_that_cannot_be_read_here_is_told(ws: Workspace, tmp_path: Pa
     assert [one.what for one in carried.left_out] in (["files"], [])
 
 
+def test_versions_keep_their_numbers_and_what_was_decided_here_stays(ws: Workspace, tmp_path: Path) -> None:
+    source = mlflow_folder(tmp_path, 2)
+    model = source / "models" / "price"
+    write(model / "meta.yaml", "name: price\n")
+    for number, run in ((3, 0), (7, 1)):
+        files = source / "1" / f"{run:032x}" / "artifacts"
+        write(
+            model / f"version-{number}" / "meta.yaml",
+            f"version: {number}\nsource: {files}/notes\nrun_id: {run:032x}\n",
+        )
+    write(model / "aliases" / "champion", "7")
+    carried = import_mlflow(ws, str(source))
+    assert (carried.models, carried.versions) == (1, 2)
+    assert [(one.number, one.run, list(one.files)) for one in registry.versions(ws, "price")] == [
+        (7, f"run_{1:032x}", ["hello.txt"]),
+        (3, f"run_{0:032x}", ["hello.txt"]),
+    ]
+    registry.alias(ws, "price", "champion", "price@3")
+    again = import_mlflow(ws, str(source))
+    assert (again.models, again.versions) == (0, 0)
+    assert "it means version 3 here" in told(again, "alias")
+    assert registry.aliases(ws, "price") == {"champion": 3}
+
+
+def test_a_number_that_another_version_has_here_is_told(ws: Workspace, tmp_path: Path) -> None:
+    source = mlflow_folder(tmp_path, 1)
+    files = {"model.bin": ws.blobs.put(b"ours")}
+    registry.register(ws, "price", run=None, files=files, signature=None, metrics={})
+    write(source / "models" / "price" / "meta.yaml", "name: price\n")
+    place = source / "1" / f"{0:032x}" / "artifacts"
+    write(source / "models" / "price" / "version-1" / "meta.yaml", f"version: 1\nsource: {place}\n")
+    carried = import_mlflow(ws, str(source))
+    assert "price@1 is another model here" in told(carried, "version of a model")
+    assert dict(registry.version(ws, "price@1").files) == files
+
+
 def test_a_damaged_line_is_told_and_the_others_come(ws: Workspace, tmp_path: Path) -> None:
     source = mlflow_folder(tmp_path, 1)
     with (source / "1" / f"{0:032x}" / "metrics" / "loss").open("a") as file:
