@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,7 +72,6 @@ class Version:
     stage: str
     description: str
     tags: Mapping[str, str]
-    model_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Model:
     description: str
     tags: Mapping[str, str]
     aliases: Mapping[str, int]
-    versions: tuple[Version, ...] = field(default=())
+    versions: tuple[Version, ...]
 
 
 class MlflowSource(Protocol):
