@@ -17,6 +17,7 @@ from everloop.loop.again import (
     go_on_job,
 )
 from everloop.loop.apply import apply, loaded, newest
+from everloop.loop.batch import PART_ROWS, Batch, score_batch
 from everloop.loop.begin import Begun, Look, begin, check_unused, labelled_rows, look, write_project
 from everloop.loop.declare import (
     Collection,
@@ -65,7 +66,9 @@ __all__ = [
     "FORK",
     "GO_ON",
     "LOOP_FILE",
+    "PART_ROWS",
     "Answered",
+    "Batch",
     "Begun",
     "Change",
     "Collection",
@@ -126,6 +129,7 @@ __all__ = [
     "restore",
     "retrain",
     "score",
+    "score_batch",
     "search",
     "stored",
     "train",

@@ -28,6 +28,7 @@ from everloop.pipelines.conduct import conduct
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.notebook import progress_here
+from everloop.pipelines.parsing import OURS
 from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, Planned, forced, plan_run
 from everloop.pipelines.processes import Processes
@@ -459,9 +460,13 @@ def _cells(pipeline: Pipeline[..., Any], graph: Graph) -> bytes | None:
 
 
 def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
-    """The project of a pipeline that another process can import; None for one in a notebook or inside a function."""
+    """The project of a pipeline that another process can import; None for one in a notebook or inside a function.
+
+    A pipeline that everloop brings along belongs to none either: it is run with the code that it is given.
+    """
     file = file_of(pipeline.function)
-    if file is None or "<locals>" in pipeline.function.__qualname__:
+    is_ours = pipeline.function.__module__.partition(".")[0] == OURS
+    if file is None or is_ours or "<locals>" in pipeline.function.__qualname__:
         return None
     return project_of(pipeline.function.__module__, file, root=root)
 

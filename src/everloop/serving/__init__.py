@@ -36,7 +36,7 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import choose
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, refusals
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -68,6 +68,7 @@ __all__ = [
     "predicts_the_most_probable",
     "read_manifest",
     "read_routes",
+    "refusals",
     "run",
     "untrusted_types",
     "workers",
