@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.loop import parameters, tell, told_of
+from everloop.cli.loop import executor_options, parameters, tell, told_of
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
@@ -191,8 +191,9 @@ def cancel(out: Output, run_id: str, reason: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
+@executor_options
 @pass_output
-def resume(out: Output, run_id: str) -> None:
+def resume(out: Output, run_id: str, executor: str | None, ray_address: str | None) -> None:
     """Go on with a run that was paused, that failed or whose process died.
 
     Finished steps do not run again.
@@ -202,8 +203,8 @@ def resume(out: Output, run_id: str) -> None:
     """
     from everloop import loop as room
 
-    with out.workspace() as ws, redirect_stdout(sys.stderr):
-        ended = room.go_on(ws, run_id, on_progress=lambda one: tell(out, one))
+    with out.workspace(ray_address=ray_address) as ws, redirect_stdout(sys.stderr):
+        ended = room.go_on(ws, run_id, executor=executor, on_progress=lambda one: tell(out, one))
     out.answer(ended, told_of(ended))
 
 

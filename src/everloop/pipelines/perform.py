@@ -70,7 +70,8 @@ class Task:
 class Outcome:
     """What came of an attempt: a result, or an error's text.
 
-    `is_final` says that another try would end the same. `log` is the file that holds what the step printed. `touched` is
+    `is_final` says that another try would end the same, `is_lost` that the machine it ran on was lost, which is no failure
+    of the step. `log` is the file that holds what the step printed. `touched` is
     what it used without declaring it.
     """
 
@@ -78,6 +79,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None
     is_final: bool = False
+    is_lost: bool = False
     log: str | None = None
     touched: tuple[Touched, ...] = ()
 
