@@ -195,3 +195,12 @@ def test_a_search_goes_on_with_its_own_pipeline_and_code_alone(ws: Workspace, tm
     (failed,) = searches.searches(ws)
     with pytest.raises(Conflict, match="Start another search"):
         searches.resume(ws, failed.id, pipeline, code="b" * 64)
+
+
+def test_an_executor_that_nobody_offers_is_told_before_anything_is_written(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    plan = Plan(space={"x": choice(1.0)}, by="score", method="grid", params={"log": str(tmp_path / "log")})
+    with pytest.raises(NotFound, match="there is no executor 'nowhere'"):
+        searches.run_search(ws, loaded(tmp_path).pipelines["tune"], plan, executor="nowhere")
+    assert searches.searches(ws) == []

@@ -26,6 +26,8 @@ from everloop.settings import Settings, for_libraries
 from everloop.storage import FileBlobs, open_database
 from everloop.workspace import Workspace
 
+_ANSWERS_WITHIN_S = 10.0
+
 _DIED = "the Ray worker that did the step died (SIGKILL, or the system took its memory): {error}. A step with retries is tried again on another."
 _LOST = "the node of the Ray cluster that did the step is gone: {error} It is tried again on another node."
 _UNABLE = (
@@ -92,15 +94,24 @@ class RayTasks:
         return found
 
     def _asked(self, step: PlannedStep) -> dict[str, Any]:
-        """What a step asks for in Ray's words; of CPUs no more than there are."""
+        """What a step asks for in Ray's words; of CPUs no more than the largest node has.
+
+        Raises Invalid when no node has the rest: Ray would wait for one without an end.
+        """
         asked = dict(step.resources)
-        memory_gb = asked.pop("memory_gb", None)
-        return {
-            "num_cpus": min(asked.pop("cpus", 1), self.slots),
-            "num_gpus": asked.pop("gpus", 0),
-            "memory": None if memory_gb is None else int(memory_gb * 1e9),
-            "resources": asked,
-        }
+        if not asked:
+            return {"num_cpus": 1}
+        nodes = [one["Resources"] for one in self._ray().nodes() if one["Alive"]]
+        cpus = min(asked.pop("cpus", 1), max(node.get("CPU", 0) for node in nodes))
+        memory = int(asked.pop("memory_gb", 0) * 1e9)
+        gpus = asked.pop("gpus", 0)
+        needed = {"memory": memory, "GPU": gpus, **asked}
+        if not any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
+            raise Invalid(
+                f"step {step.name} asks for {', '.join(f'{name}={amount:g}' for name, amount in needed.items() if amount)}, "
+                "and no node of the Ray cluster has all of it. Ask for less, or add such a node, then resume the run."
+            )
+        return {"num_cpus": cpus, "num_gpus": gpus, "memory": memory or None, "resources": asked}
 
     def start(self, work: Work, task: Task) -> Future[Outcome]:
         if work.code is None:
@@ -108,7 +119,12 @@ class RayTasks:
                 f"{work.plan.entry} cannot be imported by another process: it is not at the top level of a file. Write it in "
                 "a file to run it on Ray."
             )
-        ray = self._ray()
+        ray, done = self._ray(), Future[Outcome]()
+        try:
+            asked = self._asked(work.plan.by_name[task.node])
+        except Invalid as error:
+            done.set_result(Outcome(error=str(error), is_final=True))
+            return done
         if self._told is None or self._told[0] is not work:
             told = _Told(
                 version("everloop"),
@@ -121,9 +137,8 @@ class RayTasks:
             )
             self._told = work, ray.put(told)
         # a failed attempt is in the journal before the next begins, so Ray repeats none
-        remote = ray.remote(max_retries=0, **self._asked(work.plan.by_name[task.node]))(_attempt)
+        remote = ray.remote(max_retries=0, **asked)(_attempt)
         reference = remote.options(name=f"{work.plan.pipeline}: {task.name}").remote(self._told[1], task)
-        done: Future[Outcome] = Future()
         with self._lock:
             self._running[done] = reference
         reference.future().add_done_callback(lambda ended: self._settle(done, ended))
@@ -198,10 +213,11 @@ def _connect(address: str) -> bool:
     """Connect this process to a cluster; False when the program that we are part of did so before."""
     if address.startswith("ray://"):
         raise Invalid(
-            f"the Ray cluster is named {address!r}, an address of Ray Client, which would keep each step's log and report where "
-            "nobody here can read them. Run the command on a node of the cluster, itself or by 'ray job submit', and name its "
-            "head as HOST:PORT (6379 unless it was started with another --port)."
+            f"the Ray cluster is named {address!r}, an address of Ray Client: from outside of the cluster nobody sees what steps "
+            "write below the workspace's home, such as logs. Run the command on a node of the cluster, itself or by 'ray job "
+            "submit', and name its head as HOST:PORT (6379 unless it was started with another --port)."
         )
+    _check_answers(address)
     for_libraries(RAY_USAGE_STATS_ENABLED="0")  # those are the user's to send
     import ray
 
@@ -215,16 +231,31 @@ def _connect(address: str) -> bool:
             **({} if address else {"include_dashboard": False}),
         )
     except ConnectionError as error:
-        raise NotReady(
-            f"there is no Ray cluster at {address!r}: {error}. Start one (ray start --head), or leave the setting "
-            "ray_address empty for one on this machine."
-        ) from error
+        raise _no_cluster(address, error) from error
     except ValueError as error:
         raise Invalid(
             f"the setting ray_address is {address!r}, which Ray does not take: {error} Name HOST:PORT of the cluster's "
             "head, from one of its nodes."
         ) from error
     return True
+
+
+def _check_answers(address: str) -> None:
+    """Raise NotReady when nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> NotReady:
+    return NotReady(
+        f"there is no Ray cluster at {address!r}: {error}. Start one (ray start --head), give this process its token "
+        "(~/.ray/auth_token or RAY_AUTH_TOKEN), or leave the setting ray_address empty for one on this machine."
+    )
 
 
 def _outcome_of(error: BaseException) -> Outcome:

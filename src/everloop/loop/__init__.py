@@ -1,9 +1,10 @@
 """The loop file: how it begins, what a user declares, what that changes, how a declared model is trained and delivered.
 
-Answers: what is a table about and which loop file suits it, what is declared now, what would applying a file change, and
-how does a declaration become a trained, gated, released and rolled-out version. Owns the table `loop_version`. A loop
-file only declares; loading it runs the user's code, in commands and job processes, never in the process that answers
-the API, which knows declarations from their stored form. May call retraining, rollout, monitoring and all rooms below.
+Answers: what is a table about and which loop file suits it, what is declared now, what would applying a file change, how
+does a declaration become a trained, gated, released and rolled-out version, and what does that say of a whole table. Owns
+the table `loop_version`. A loop file only declares; loading it runs the user's code, in commands and job processes, never
+in the process that answers the API, which knows declarations from their stored form. May call retraining, rollout,
+monitoring and all rooms below.
 """
 
 from everloop.loop.again import (
