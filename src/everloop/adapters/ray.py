@@ -63,6 +63,12 @@ class RayTasks:
     in_process = False
 
     def __init__(self, address: str = "", *, slots: int | None = None) -> None:
+        if address.startswith("ray://"):
+            raise Invalid(
+                f"the Ray cluster is named {address!r}, an address of Ray Client: from outside of the cluster nobody sees what "
+                "steps write below the workspace's home, such as logs. Run the command on a node of the cluster, itself or by "
+                "'ray job submit', and name its head as HOST:PORT (6379 unless it was started with another --port)."
+            )
         self._address = address
         self._slots = slots
         self._lock = threading.Lock()
@@ -72,10 +78,11 @@ class RayTasks:
 
     @classmethod
     def of(cls, settings: Settings) -> RayTasks:
-        """As the settings say. Raises MissingExtra."""
+        """As the settings say. Raises MissingExtra, and Invalid for an address of Ray Client."""
+        made = cls(settings.ray_address)
         if importlib.util.find_spec("ray") is None:
             raise MissingExtra("ray", needed_for="running steps on Ray")
-        return cls(settings.ray_address)
+        return made
 
     @property
     def slots(self) -> int:
@@ -190,7 +197,7 @@ class _Connection:
         NotReady
             No cluster answers there.
         Invalid
-            The address is none that Ray takes, or one of a Ray Client.
+            The address is none that Ray takes.
         """
         with self._lock:
             if self._users == 0:
@@ -211,12 +218,6 @@ _connection = _Connection()
 
 def _connect(address: str) -> bool:
     """Connect this process to a cluster; False when the program that we are part of did so before."""
-    if address.startswith("ray://"):
-        raise Invalid(
-            f"the Ray cluster is named {address!r}, an address of Ray Client: from outside of the cluster nobody sees what steps "
-            "write below the workspace's home, such as logs. Run the command on a node of the cluster, itself or by 'ray job "
-            "submit', and name its head as HOST:PORT (6379 unless it was started with another --port)."
-        )
     _check_answers(address)
     for_libraries(RAY_USAGE_STATS_ENABLED="0")  # those are the user's to send
     import ray
