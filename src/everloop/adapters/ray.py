@@ -101,23 +101,24 @@ class RayTasks:
         return found
 
     def _asked(self, step: PlannedStep) -> dict[str, Any]:
-        """What a step asks for in Ray's words; of CPUs no more than the largest node has.
+        """What a step asks for in Ray's words; of CPUs no more than the largest node has that has the rest.
 
-        Raises Invalid when no node has the rest: Ray would wait for one without an end.
+        Raises Invalid when none has the rest: Ray would wait for one without an end.
         """
         asked = dict(step.resources)
         if not asked:
             return {"num_cpus": 1}
-        nodes = [one["Resources"] for one in self._ray().nodes() if one["Alive"]]
-        cpus = min(asked.pop("cpus", 1), max(node.get("CPU", 0) for node in nodes))
+        cpus, gpus = asked.pop("cpus", 1), asked.pop("gpus", 0)
         memory = int(asked.pop("memory_gb", 0) * 1e9)
-        gpus = asked.pop("gpus", 0)
         needed = {"memory": memory, "GPU": gpus, **asked}
-        if not any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
+        nodes = [one["Resources"] for one in self._ray().nodes() if one["Alive"]]
+        able = [node for node in nodes if all(node.get(name, 0) >= least for name, least in needed.items())]
+        if not able:
             raise Invalid(
                 f"step {step.name} asks for {', '.join(f'{name}={amount:g}' for name, amount in needed.items() if amount)}, "
                 "and no node of the Ray cluster has all of it. Ask for less, or add such a node, then resume the run."
             )
+        cpus = min(cpus, max(node.get("CPU", 0) for node in able))
         return {"num_cpus": cpus, "num_gpus": gpus, "memory": memory or None, "resources": asked}
 
     def start(self, work: Work, task: Task) -> Future[Outcome]:
