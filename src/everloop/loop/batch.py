@@ -128,8 +128,8 @@ def score_batch(
     StepFailed
         A part could not be scored. What was finished is kept.
     """
-    release = registry.release_of(ws, ref)
     rows, columns, key = _rows_of(ws, source, key)
+    release = registry.release_of(ws, ref)
     if key not in columns or key in _OURS:
         raise Invalid(
             f"the column that names a row is {key!r}; it is one of {', '.join(columns)}, and none of {', '.join(_OURS)}, which the "
