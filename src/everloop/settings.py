@@ -39,6 +39,18 @@ class Settings:
     database_url: str = _setting(
         "", "SQLAlchemy URL of the metadata database; empty means SQLite in the home."
     )
+    blobs: str = _setting(
+        "",
+        "Where files are kept: s3://BUCKET/PREFIX, or a folder seen from the home; empty means the folder blobs of the home.",
+    )
+    blobs_endpoint: str = _setting(
+        "",
+        "Address of the S3 server, such as http://127.0.0.1:9000; empty means AWS_ENDPOINT_URL, and without it Amazon's.",
+    )
+    blobs_cache_mb: int = _setting(
+        10_240,
+        "How much of the blobs on S3 is kept below the home, in 10^6 bytes; what was used least recently goes first.",
+    )
     actor: str = _setting(
         "", "Who acts from the shell, as recorded in the audit log; empty means the system user."
     )
@@ -135,6 +147,9 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         **os.environ,  # noqa: TID251  (this is the one place)
         "EVERLOOP_HOME": str(settings.home.absolute()),
         "EVERLOOP_DATABASE_URL": settings.database_url,
+        "EVERLOOP_BLOBS": settings.blobs,
+        "EVERLOOP_BLOBS_ENDPOINT": settings.blobs_endpoint,
+        "EVERLOOP_BLOBS_CACHE_MB": str(settings.blobs_cache_mb),
         "EVERLOOP_ACTOR": settings.actor,
         "EVERLOOP_SECRETS_DIR": settings.secrets_dir,
         **extra,

@@ -20,7 +20,7 @@ from everloop.clock import Clock, SimulatedClock, SystemClock
 from everloop.errors import Conflict, Invalid, StorageFailed
 from everloop.ids import new_id
 from everloop.settings import Settings, load_settings
-from everloop.storage import Database, FileBlobs, Json, Tx, metadata, migrate, open_database
+from everloop.storage import Blobs, Database, Json, Tx, metadata, migrate, open_blobs, open_database
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Workspace:
     id: str
     settings: Settings
     database: Database
-    blobs: FileBlobs
+    blobs: Blobs
     clock: Clock
     actor: str
 
@@ -74,6 +74,7 @@ class Workspace:
         return self.database.write(change, power_safe=power_safe)
 
     def close(self) -> None:
+        self.blobs.close()
         self.database.close()
 
     def __enter__(self) -> Workspace:
@@ -101,29 +102,33 @@ def open_workspace(
     Raises
     ------
     StorageFailed
-        The home or the database cannot be written.
+        The home, the database or the blobs cannot be written.
+    NotReady
+        The blobs are elsewhere, and nothing answers there now.
     Invalid
         The database is newer than this code, or a setting is wrong.
     """
     settings = settings or load_settings(home, actor=actor)
-    _make_home(settings.home)
+    _make_home(settings)
     database = open_database(settings.database)
     try:
         migrate(database)
         identity, simulated = _identify(database, simulated=simulation_from is not None)
         clock = _clock(settings.home, simulated=simulated, start=simulation_from)
+        blobs = open_blobs(settings)
     except BaseException:
         database.close()
         raise
-    blobs = FileBlobs(settings.home / "blobs")
     return Workspace(identity, settings, database, blobs, clock, actor or settings.actor)
 
 
-def _make_home(home: Path) -> None:
+def _make_home(settings: Settings) -> None:
+    home = settings.home
     is_new = not home.exists()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        (home / "blobs").mkdir(exist_ok=True)
+        if not settings.blobs:
+            (home / "blobs").mkdir(exist_ok=True)
         if is_new:  # rows and signing keys are not for a repository around it
             (home / ".gitignore").write_text("*\n")
     except OSError as error:

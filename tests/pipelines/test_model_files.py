@@ -26,6 +26,7 @@ from everloop.pipelines.model_files import estimator_bytes, read_model, write_mo
 from everloop.pipelines.value_files import load, save
 from everloop.pipelines.values import Model, Split, with_features
 from everloop.serving import Field, Manifest, Predictor, untrusted_types
+from everloop.storage import FileBlobs
 from tests.conftest import START
 from tests.features.test_images import picture
 from tests.pipelines.test_value_files import bytes_in
@@ -268,7 +269,7 @@ def test_the_data_plane_serves_the_folder(tmp_path: Path, name: str) -> None:
         features=(VOLUME,),
         trusted_types=tuple(untrusted_types((tmp_path / "model" / "model.skops").read_bytes())),
     )
-    outputs, scores = Predictor.load(manifest, tmp_path / "blobs").predict(a_split().x_test)
+    outputs, scores = Predictor.load(manifest, FileBlobs(tmp_path / "blobs")).predict(a_split().x_test)
     assert outputs == model.evaluation["predicted"].to_pylist()
     assert [max(one.values()) for one in scores] == model.evaluation["score"].to_pylist()
 

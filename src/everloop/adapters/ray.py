@@ -20,7 +20,7 @@ from everloop.clock import SystemClock
 from everloop.errors import Invalid, MissingExtra, NotReady
 from everloop.pipelines import Outcome, Plan, PlannedStep, Processes, Task, Work
 from everloop.settings import Settings, for_libraries
-from everloop.storage import FileBlobs, open_database
+from everloop.storage import open_blobs, open_database
 from everloop.workspace import Workspace
 
 _DIED = "the Ray worker that did the step died (SIGKILL, or its node was lost): {error}. A step with retries is tried again on another."
@@ -180,5 +180,7 @@ def _work(told: _Told) -> Work:
     """A run as this worker sees it; the database is not touched unless a step does."""
     settings = told.settings
     database = open_database(settings.database)
-    ws = Workspace("", settings, database, FileBlobs(settings.home / "blobs"), SystemClock(), settings.actor)
+    ws = Workspace(
+        "", settings, database, open_blobs(settings, only_reads=True), SystemClock(), settings.actor
+    )
     return Work(ws, told.plan, None, told.code, told.scratch, variables=told.variables)

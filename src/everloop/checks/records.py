@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from everloop.checks.plots import Plot
 from everloop.checks.source import source_digest
 from everloop.errors import Invalid
 from everloop.serving import Manifest, Signature
+from everloop.storage import Blobs
 
 Verdict = Literal["passed", "failed", "warned", "skipped"]
 Task = Literal["class", "number"]
@@ -72,10 +72,10 @@ class FeatureTest:
 
 @dataclass(frozen=True)
 class Loadable:
-    """A version as serving would load it: what its files are, and the folder of the blobs that they are in."""
+    """A version as serving would load it: what its files are, and the blobs that they are in."""
 
     manifest: Manifest
-    blobs: Path
+    blobs: Blobs
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,16 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
     Raises
     ------
     Invalid
-        Its database is on PostgreSQL.
+        Its database is on PostgreSQL, or its blobs are not in the home.
     """
     if ws.database.dialect != "sqlite":
         raise Invalid(
             f"the workspace {ws.home} keeps its database on PostgreSQL, and a check works in a copy of the workspace. "
+            "Name the files with rows and labels in everloop-ci.toml; then no workspace is needed."
+        )
+    if ws.settings.blobs:
+        raise Invalid(
+            f"the workspace {ws.home} keeps its files in {ws.blobs.place}, and a check works in a copy of the workspace. "
             "Name the files with rows and labels in everloop-ci.toml; then no workspace is needed."
         )
     with _whole(folder) as made:

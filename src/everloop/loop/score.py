@@ -38,7 +38,7 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     version = registry.version(ws, ref)
     release = registry.release_of(ws, ref)
     manifest = serving.read_manifest(ws.home / "serving", release.id)
-    predictor = Predictor.load(manifest, ws.home / "blobs")
+    predictor = Predictor.load(manifest, ws.blobs)
     wanted = [field.name for field in manifest.signature.inputs]
     if missing := [name for name in wanted if name not in rows.column_names]:
         raise Invalid(

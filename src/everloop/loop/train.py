@@ -308,7 +308,7 @@ def _loadable(ws: Workspace, version: registry.ModelVersion) -> Loadable | None:
         features=version.features,
         trusted_types=version.trusted_types,
     )
-    return Loadable(manifest, ws.home / "blobs")
+    return Loadable(manifest, ws.blobs)
 
 
 def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
@@ -343,10 +343,10 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
             ]
             if not set(wanted) <= set(split.test.column_names):
                 return Live(live.version)
-            predictor = serving.Predictor.load(manifest, ws.home / "blobs")
+            predictor = serving.Predictor.load(manifest, ws.blobs)
             outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            loadable = Loadable(manifest, ws.home / "blobs")
+            loadable = Loadable(manifest, ws.blobs)
             return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 

@@ -19,8 +19,7 @@ from everloop.pipelines.claim import (
     OUTSIDE,
     claimed,
     here,
-    is_free,
-    is_here,
+    is_dead,
     lease_end,
     scratch_of,
 )
@@ -258,11 +257,11 @@ def resume(
     executor = executor or _default_executor(ws, can_be_imported=known.code is not None)
     check_fits(Plan.from_json(known.plan).steps, executor)
     token = known.token + 1
-    is_dead = is_here(known.worker) and is_free(scratch_of(ws, run_id, token=known.token))
+    was_killed = is_dead(known.worker, scratch_of(ws, run_id, token=known.token))
     with claimed(scratch_of(ws, run_id, token=token)) as is_ours:
         if not is_ours:
             raise NotReady(f"run {run_id} is being taken over by another process. Wait for it.")
-        may_take = take_over or is_dead
+        may_take = take_over or was_killed
         ws.write(
             lambda tx: _take(ws, tx, run_id, token=token, may_take=may_take, paused=paused, lease_s=lease_s)
         )

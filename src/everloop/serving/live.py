@@ -26,6 +26,7 @@ from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
 from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
+from everloop.storage import Blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class Loader:
     """Turns the route table in force into a live one, keeping what is loaded already."""
 
     folder: Path
-    blobs_folder: Path
+    blobs: Blobs
     clock: Clock
     queue_limit: int
 
@@ -219,7 +220,7 @@ class _Loading:
     def _release(self, manifest: Manifest) -> LiveRelease:
         reader = Reader(manifest.signature)
         features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
-        predictor = Predictor.load(manifest, self._loader.blobs_folder)
+        predictor = Predictor.load(manifest, self._loader.blobs)
         batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
         return LiveRelease(manifest, reader, features, batcher)
 

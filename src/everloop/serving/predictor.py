@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -17,6 +16,7 @@ from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving.records import Manifest, Signature
 from everloop.serving.signature import example_row
 from everloop.serving.trusted import AUDITED_TYPES, PREDICTS_THE_MOST_PROBABLE
+from everloop.storage import Blobs
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Predictor:
     takes_most_probable: bool
 
     @classmethod
-    def load(cls, manifest: Manifest, blobs_folder: Path) -> Predictor:
+    def load(cls, manifest: Manifest, blobs: Blobs) -> Predictor:
         """Load a release's model from its blobs and warm it with a made-up row.
 
         Raises
@@ -62,9 +62,7 @@ class Predictor:
                 f"release {manifest.id} is of flavor {manifest.flavor!r}; this version of everloop serves 'sklearn' "
                 "(saved with skops). Register the model in that form."
             )
-        files = {
-            path: _verified(manifest, path, digest, blobs_folder) for path, digest in manifest.files.items()
-        }
+        files = {path: _verified(manifest, path, digest, blobs) for path, digest in manifest.files.items()}
         model = _load_skops(manifest, files)
         _check_columns(manifest, model)
         predictor = cls(
@@ -156,13 +154,12 @@ def untrusted_types(content: bytes) -> list[str]:
 _UNREADABLE = (BadZipFile, ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, ImportError)
 
 
-def _verified(manifest: Manifest, path: str, digest: str, blobs_folder: Path) -> bytes:
-    place = blobs_folder / digest[:2] / digest[2:]
+def _verified(manifest: Manifest, path: str, digest: str, blobs: Blobs) -> bytes:
     try:
-        content = place.read_bytes()
-    except FileNotFoundError as error:
+        content = blobs.get(digest)
+    except NotFound as error:
         raise NotFound(
-            f"{path} of release {manifest.id} is not among the blobs ({place}). Restore it there or release the version again."
+            f"{path} of release {manifest.id} is not there: {error} Restore it or release the version again."
         ) from error
     found = blake3.blake3(content).hexdigest()
     if found != digest:
