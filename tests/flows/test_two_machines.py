@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,7 @@ def test_what_one_machine_applied_another_trains_and_doctor_is_content_with_both
     go = tmp_path / "go"
     go.touch()
     one.does("apply", "loop.py")
+    shutil.copytree(one.home / "keys", other.home / "keys")
     other.does("run", "train", "--param", f"wait_for={go}", "--executor", "processes")
     one.does("run", "train", "--param", f"wait_for={go}")
     for machine in (one, other):
