@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from blake3 import blake3
 
@@ -44,6 +45,13 @@ def test_bytes_come_back_under_their_digest(blobs: Blobs, elsewhere: Blobs, size
     assert digest == blake3(data).hexdigest()
     assert blobs.get(digest) == elsewhere.get(digest) == data
     assert elsewhere.verify(digest)
+
+
+def test_the_buffer_of_a_parquet_file_is_taken_as_it_is(blobs: Blobs) -> None:
+    written = pa.BufferOutputStream()
+    written.write(b"rows")
+    buffer = memoryview(written.getvalue())
+    assert blobs.get(blobs.put(buffer)) == b"rows"
 
 
 @pytest.mark.parametrize("size", [0, 1, LARGE])

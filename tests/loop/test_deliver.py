@@ -103,6 +103,17 @@ def test_an_unknown_pipeline_is_told_with_the_known_ones(shop: Shop) -> None:
         loop.train(shop.ws, loop.loaded(shop.ws), "trian", reason="a test")
 
 
+def test_a_rollout_that_another_machine_began_brings_its_files_here(shop: Shop) -> None:
+    before = serving.read_routes(shop.folder)
+    for name in ("releases", "code", "online"):
+        shutil.rmtree(shop.folder / name)
+    (shop.folder / "routes.json").unlink()
+    background.turn(shop.ws)
+    assert serving.read_routes(shop.folder) == before
+    release = rollout.live(shop.ws, "kind")[0].release
+    assert serving.read_manifest(shop.folder, release).id == release
+
+
 def test_lost_serving_files_are_written_again(shop: Shop) -> None:
     before = serving.read_routes(shop.folder)
     for name in ("releases", "code", "online"):

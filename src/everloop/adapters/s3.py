@@ -166,7 +166,8 @@ class S3Blobs:
     def _send(self, digest: str, data: bytes | memoryview) -> None:
         with self._told(f"the blob {digest[:12]} could not be written"):
             try:
-                obstore.put(self._ready(), place_of(digest), data, mode="create")
+                # the client takes unsigned bytes alone, and pyarrow's are signed
+                obstore.put(self._ready(), place_of(digest), memoryview(data).cast("B"), mode="create")
             except AlreadyExistsError:
                 return  # the same bytes
 

@@ -36,8 +36,7 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
         A column is missing, or has values that are not of the type in the version's signature.
     """
     version = registry.version(ws, ref)
-    release = registry.release_of(ws, ref)
-    manifest = serving.read_manifest(ws.home / "serving", release.id)
+    manifest = registry.release_of(ws, ref).manifest
     predictor = Predictor.load(manifest, ws.blobs)
     wanted = [field.name for field in manifest.signature.inputs]
     if missing := [name for name in wanted if name not in rows.column_names]:

@@ -337,7 +337,8 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
     for endpoint in rollout.endpoints(ws):
         if endpoint.model == model and endpoint.variants:
             live = endpoint.variants[0]
-            manifest = serving.read_manifest(ws.home / "serving", live.release)
+            # as it was written for serving, which may be on another machine
+            manifest = registry.release_of(ws, live.version).manifest
             wanted = [field.name for field in manifest.signature.inputs] + [
                 view.name for view in manifest.features
             ]

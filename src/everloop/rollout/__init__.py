@@ -8,7 +8,7 @@ Answers also: what is live where, and what was at any time. Owns the tables `end
 writes the route table that serving processes read. May call monitoring, feedback, registry, serving and below.
 """
 
-from everloop.rollout.endpoints import define_endpoint, endpoint, endpoints, live, publish
+from everloop.rollout.endpoints import define_endpoint, endpoint, endpoints, is_behind, live, publish
 from everloop.rollout.evidence import (
     Counts,
     MetricEvidence,
@@ -81,6 +81,7 @@ __all__ = [
     "excess_upper_bound",
     "first_of_each_request",
     "history",
+    "is_behind",
     "is_running",
     "is_slow",
     "judge",

@@ -130,6 +130,14 @@ def publish(ws: Workspace) -> int:
     return epoch
 
 
+def is_behind(ws: Workspace) -> bool:
+    """Whether the route table in this home is older than the database's: a process elsewhere changed it."""
+    with ws.read() as connection:
+        epoch = store.newest_epoch(connection)
+    current = serving.read_routes(folder(ws))
+    return epoch > 0 and (current is None or current.epoch < epoch)
+
+
 def folder(ws: Workspace) -> Path:
     """Where the data plane's files are."""
     return ws.home / "serving"
