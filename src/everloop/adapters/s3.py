@@ -49,12 +49,12 @@ _CREDENTIALS = (
 )
 _CLIENT: ClientConfig = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
 _RETRIES: RetryConfig = {
-    "max_retries": 5,
+    "max_retries": 8,
     "retry_timeout": timedelta(seconds=60),
     "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=5),
-        "base": 2,
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=10),
+        "base": 3,  # up to so many times the pause before, at random
     },
 }
 _NO_CREDENTIALS = (

@@ -159,7 +159,7 @@ def _verified(manifest: Manifest, path: str, digest: str, blobs: Blobs) -> bytes
         content = blobs.get(digest)
     except NotFound as error:
         raise NotFound(
-            f"{path} of release {manifest.id} is not there: {error} Restore it or release the version again."
+            f"{path} of release {manifest.id} is not among the blobs: {error} Restore it or release the version again."
         ) from error
     found = blake3.blake3(content).hexdigest()
     if found != digest:
