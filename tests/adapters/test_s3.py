@@ -65,10 +65,21 @@ def test_damaged_bytes_are_not_handed_out(s3_settings: Settings) -> None:
         open_blobs(replace(s3_settings, home=s3_settings.home / "other")).path(digest)
 
 
-def test_what_was_read_once_is_read_without_the_network(s3_settings: Settings, s3: S3Server) -> None:
-    digest = open_blobs(s3_settings).put(b"kept below the home")
+@pytest.mark.parametrize("size", [1_000, LARGE])
+def test_what_was_written_here_is_read_without_the_network(
+    s3_settings: Settings, tmp_path: Path, size: int
+) -> None:
+    file, digest = random_file(tmp_path, size)
+    open_blobs(s3_settings).put_file(file)
     unplugged = replace(s3_settings, blobs_endpoint="http://127.0.0.1:9")
-    assert open_blobs(unplugged, only_reads=True).get(digest) == b"kept below the home"
+    assert open_blobs(unplugged, only_reads=True).get(digest) == file.read_bytes()
+
+
+def test_a_put_that_both_writers_lost_is_not_taken_for_done(s3_settings: Settings) -> None:
+    with answering(409, b"<Error><Code>ConditionalRequestConflict</Code></Error>") as endpoint:
+        blobs = open_blobs(replace(s3_settings, blobs_endpoint=endpoint), only_reads=True)
+        with pytest.raises(NotReady, match="by another, who has not ended"):
+            blobs.put(b"x")
 
 
 def test_an_upload_that_is_cut_in_the_middle_leaves_nothing_with_a_name(
@@ -231,7 +242,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that answers all that is asked in one way; its address."""
+    """A server that has nothing and answers all else that is asked in one way; its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -243,6 +254,11 @@ def answering(status: int, body: bytes) -> Iterator[str]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         do_PUT = do_GET = do_POST = do_DELETE = _answer  # noqa: N815  (the server looks for these names)
 

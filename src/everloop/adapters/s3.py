@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -124,6 +125,7 @@ class S3Blobs:
                     chunk_size=part_bytes,
                     max_concurrency=_AT_ONCE,
                 )
+        self._cache.path(digest, lambda place: _copy(source, place))
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -168,8 +170,14 @@ class S3Blobs:
             try:
                 # the client takes unsigned bytes alone, and pyarrow's are signed
                 obstore.put(self._ready(), place_of(digest), memoryview(data).cast("B"), mode="create")
+                return
             except AlreadyExistsError:
-                return  # the same bytes
+                # of two at once S3 may refuse both: that the name is taken does not say that the bytes have arrived
+                if self.has(digest):
+                    return
+        raise NotReady(
+            f"the blob {digest[:12]} is being written to {self.place} by another, who has not ended. Run the same again."
+        )
 
     def _size(self, digest: str) -> int | None:
         with self._told(f"the blob {digest[:12]} could not be looked for"):
@@ -247,7 +255,7 @@ class S3Blobs:
             return StorageFailed(
                 f"{what}: there is no bucket of {self.place}. Create it, or name one that exists in the setting blobs."
             )
-        if isinstance(error, FileNotFoundError):
+        if digest and isinstance(error, FileNotFoundError):
             return NotFound(
                 f"blob {digest} is not in {self.place}. It was collected, or the setting blobs names another place."
             )
@@ -316,3 +324,7 @@ def _same(source: Path, digest: str) -> Iterator[bytes]:
 
 def _write(place: Path, data: bytes | memoryview) -> None:
     place.write_bytes(data)
+
+
+def _copy(source: Path, place: Path) -> None:
+    shutil.copyfile(source, place)
