@@ -21,6 +21,7 @@ from everloop.adapters.s3 import S3Blobs
 from everloop.errors import EverloopError, Invalid, NotReady, StorageFailed
 from everloop.settings import Settings
 from everloop.storage import open_blobs, place_of
+from everloop.workspace import open_workspace
 from tests.s3 import SECRET, S3Server, Wire
 
 LARGE = 40_000_000
@@ -158,6 +159,15 @@ def test_a_server_is_asked_once_a_day(s3_settings: Settings) -> None:
     os.utime(note, (time.time() - 90_000,) * 2)
     open_blobs(s3_settings)
     assert time.time() - note.stat().st_mtime < 60
+
+
+def test_a_machine_that_was_not_told_of_the_bucket_is_refused(s3_settings: Settings) -> None:
+    open_workspace(settings=s3_settings).close()
+    url = s3_settings.database
+    untold = Settings(home=s3_settings.home / "other", database_url=url)
+    with pytest.raises(Invalid, match=f"Set EVERLOOP_BLOBS={s3_settings.blobs}, or EVERLOOP_BLOBS=blobs if"):
+        open_workspace(settings=untold)
+    open_workspace(settings=replace(untold, blobs="blobs")).close()
 
 
 def test_who_only_reads_does_not_write(s3_settings: Settings) -> None:
