@@ -108,6 +108,12 @@ def machines(
     return one, other, alone
 
 
+def is_weighing(machine: Machine, process: subprocess.Popen[str]) -> bool:
+    """Whether the second step has begun; or the process has ended, and it never will."""
+    logs = (machine.home / "runs").glob("*/*/*weights*.log")
+    return any("weighing" in log.read_text() for log in logs) or process.poll() is not None
+
+
 def digests(run: PipelineRun) -> dict[str, str]:
     return {step.node: step.output.digest for step in run.steps if step.output is not None}
 
@@ -121,16 +127,7 @@ def test_a_run_whose_machine_died_is_ended_by_another_with_the_same_results(
     go = tmp_path / "go"
     asked = ("run", "train", "--file", "loop.py", "--param", f"wait_for={go}", "--executor", executor)
     with one.everloop(*asked, start_new_session=True) as begun:
-
-        def is_weighing() -> bool:
-            found = [
-                path
-                for path in (one.home / "runs").glob("*/*/*weights*.log")
-                if "weighing" in path.read_text()
-            ]
-            return bool(found) or begun.poll() is not None
-
-        wait_for(is_weighing, "the second step of the run")
+        wait_for(lambda: is_weighing(one, begun), "the second step of the run")
         os.killpg(begun.pid, signal.SIGKILL)
         begun.communicate()
 
@@ -146,6 +143,32 @@ def test_a_run_whose_machine_died_is_ended_by_another_with_the_same_results(
     alone.does(*asked)
     assert digests(run) == digests(alone.run()) == digests(one.run())
     assert not (other.home / "blobs").exists(), "what is on S3 is not in the home too"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # the lease of the dead worker is waited for
+def test_a_job_whose_worker_died_is_ended_by_a_worker_of_another_machine(
+    machines: tuple[Machine, Machine, Machine], tmp_path: Path
+) -> None:
+    one, other, alone = machines
+    go = tmp_path / "go"
+    loop = one.home.parent / "loop.py"
+    loop.write_text(loop.read_text() + "\n\nel.trigger(train, when=el.called())\n")
+    one.does("apply", "loop.py")
+    shutil.copytree(one.home / "keys", other.home / "keys")
+    one.does("triggers", "fire", "train", "--param", f"wait_for={go}")
+    one.does("work", "--only", "ticks")
+    with one.everloop("work", "--only", "jobs", start_new_session=True) as worker:
+        wait_for(lambda: is_weighing(one, worker), "the second step of the job")
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.communicate()
+    go.touch()
+    other.does("work", "--only", "jobs", "--linger", "45")
+
+    run = other.run()
+    assert (run.state, run.token) == ("done", 2)
+    alone.does("run", "train", "--file", "loop.py", "--param", f"wait_for={go}")
+    assert digests(run) == digests(alone.run())
 
 
 @pytest.mark.slow
