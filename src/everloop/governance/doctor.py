@@ -45,8 +45,8 @@ class Sign:
 def examine(settings: Settings) -> list[Sign]:
     """Look at the installation and the workspace in `settings.home`; repairs nothing.
 
-    A home that does not exist yet is not created for being looked at. Reads at most 200 blobs of 256 MB in all and the whole audit
-    chain; needs no running server.
+    A home that does not exist yet is not created for being looked at. Reads at most 200 blobs, about 256 MB
+    in all, and the whole audit chain; needs no running server.
     """
     signs = [_python(), _versions(), *_extras(), *_ports(settings), *_home(settings)]
     if not _has_workspace(settings):
