@@ -31,6 +31,15 @@ def share_at_most(bad: int, total: int, *, confidence: float = 0.95) -> float:
     return high
 
 
+def share_at_least(good: int, total: int, *, confidence: float = 0.95) -> float:
+    """The smallest share that `good` of `total` is still compatible with: the other side of `share_at_most`.
+
+    >>> round(share_at_least(8, 8), 4)  # 0.05 ** (1 / 8)
+    0.6877
+    """
+    return 1 - share_at_most(total - good, total, confidence=confidence)
+
+
 def wilson(good: float, total: int, *, z: float = 1.959964) -> tuple[float, float]:
     """The interval of Wilson (JASA 22, 1927) for a share, 95 % two-sided by default.
 
@@ -52,6 +61,8 @@ def _at_most(bad: int, total: int, share: float) -> float:
     """P(X <= bad) for X ~ Binomial(total, share), from the terms' logarithms."""
     if share >= 1.0:
         return 0.0
+    if bad > total / 2:  # the shorter of the two sums
+        return 1 - _at_most(total - bad - 1, total, 1 - share)
     k = np.arange(bad)
     ratios = np.log(total - k) - np.log(k + 1) + math.log(share) - math.log1p(-share)
     terms = total * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])

@@ -210,7 +210,8 @@ def gate(
         Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
         at this one-sided confidence decides: luck no longer passes a gate.
     min_rows
-        Rows that a comparison with the live version (100) or a slice (30) needs.
+        Rows that a comparison with the live version (100) or a slice (30) needs; a metric with at_least or at_most
+        fails on fewer (of recall:CLASS rows of the class, of precision:CLASS answers with it).
     trusted
         Inputs that `leakage` may find strong, or later than the row's own time.
     by
