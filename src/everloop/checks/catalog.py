@@ -112,6 +112,21 @@ BUILT_IN = (
         is_default=True,
     ),
     Check(
+        name="traffic_drift",
+        question="Do the training rows look like what the live endpoint is asked?",
+        rule=shift.TRAFFIC_RULE.format(min_rows=shift.MIN_REQUESTS),
+        remedy="Train on newer rows, or on rows like those that the endpoint is asked; mend a unit or spelling that differs at "
+        "its source.",
+        function=shift.traffic_drift,
+        numbers={
+            "requests": "requests compared, 20,000 at most, evenly spread",
+            "columns": "inputs compared",
+            "shifted": "inputs that have shifted",
+            "largest": "largest distance, 0 to 1",
+        },
+        options=("at_most", "min_rows"),
+    ),
+    Check(
         name="slices",
         question="Are there groups of rows for which the model is much worse than for the rest?",
         rule=slices.RULE,
@@ -201,8 +216,8 @@ def gate(
         A check (its name, or the function that `check`, `invariance`, `direction` or `feature_test` decorated), or a metric: accuracy, macro_f1, weighted_f1,
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
-        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows) and `drift`
-        (distance), at_least
+        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows), `drift` and
+        `traffic_drift` (distance), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
         How much worse than the live version the metric may be, on the same rows; of `footprint` as a share: 0.2.
@@ -210,7 +225,7 @@ def gate(
         Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
         at this one-sided confidence decides: luck no longer passes a gate.
     min_rows
-        Rows that a comparison with the live version (100) or a slice (30) needs; a metric with at_least or at_most
+        Rows that a comparison with the live version (100), a slice (30) or `traffic_drift` (100 requests) needs; a metric with at_least or at_most
         fails on fewer (of recall:CLASS rows of the class, of precision:CLASS answers with it).
     trusted
         Inputs that `leakage` may find strong, or later than the row's own time.

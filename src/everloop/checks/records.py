@@ -93,6 +93,16 @@ class Live:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What an endpoint was asked in [start, end): the inputs of its requests, typed as the model's signature says."""
+
+    endpoint: str
+    start: datetime
+    end: datetime
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
 class CheckInput:
     """All that checks may look at.
 
@@ -124,6 +134,8 @@ class CheckInput:
         The model's files, which a process of its own loads to measure them; None when they are not at hand.
     annotators
         `_row_id` and `annotator`: who gave each row its label; None when it is not known.
+    traffic
+        Reads what the live endpoint was asked lately; it gives None, and may be None, when nothing is live.
     """
 
     train: pa.Table
@@ -146,6 +158,7 @@ class CheckInput:
     chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
     loadable: Loadable | None = None
     annotators: pa.Table | None = None
+    traffic: Callable[[], Traffic | None] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

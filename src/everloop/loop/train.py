@@ -14,6 +14,7 @@ from everloop.errors import Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
 from everloop.loop.apply import loaded, newest
+from everloop.loop.asked import asked_lately
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop, load
 from everloop.loop.sources import view_of
@@ -270,6 +271,7 @@ def check_input(
         chances=_chances(made, split),
         loadable=_loadable(ws, version),
         annotators=_annotators(labels.read_snapshot(ws, snapshot.digest)),
+        traffic=lambda: asked_lately(ws, model),
     )
 
 
