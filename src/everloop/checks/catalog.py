@@ -133,7 +133,8 @@ BUILT_IN = (
         remedy="Look at these rows' labels first, then add rows like them.",
         function=slices.slices,
         numbers={
-            "slices": "slices with enough rows",
+            "slices": "slices of one column with enough rows",
+            "pairs": "slices of two columns together with enough rows",
             "weak": "slices that are worse than the rest",
             "worst": "quality on the worst slice",
             "overall": "quality on all rows",
