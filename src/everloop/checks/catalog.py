@@ -15,6 +15,7 @@ from everloop.checks import (
     footprint,
     leakage,
     near_duplicates,
+    quality,
     robustness,
     schema,
     shift,
@@ -38,6 +39,17 @@ BUILT_IN = (
             "problems": "what was found wrong; each is named in the message",
         },
         is_default=True,
+    ),
+    Check(
+        name="quality",
+        question="Do the columns hold what they are meant to hold?",
+        rule=quality.RULE,
+        remedy=quality.REMEDY,
+        function=quality.quality,
+        numbers=quality.NUMBERS,
+        options=("measure", "at_most", "trusted"),
+        is_default=True,
+        refused=quality.refused,
     ),
     Check(
         name="leakage",
@@ -218,7 +230,7 @@ def gate(
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
         Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows), `drift` and
-        `traffic_drift` (distance), at_least
+        `traffic_drift` (distance), `quality` (share of rows), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
         How much worse than the live version the metric may be, on the same rows; of `footprint` as a share: 0.2.
@@ -229,11 +241,11 @@ def gate(
         Rows that a comparison with the live version (100), a slice (30) or `traffic_drift` (100 requests) needs; a metric with at_least or at_most
         fails on fewer (of recall:CLASS rows of the class, of precision:CLASS answers with it).
     trusted
-        Inputs that `leakage` may find strong, or later than the row's own time.
+        Inputs that `leakage` may find strong, or later than the row's own time; columns that `quality` leaves out.
     by
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
-        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
+        What `quality` limits: nulls, constants, outliers, placeholders or unseen. What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
         `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
         or photos by brightness, contrast, blur, rotation, jpeg or crop; of `footprint` what is limited: row_p50_ms,
         row_p99_ms, batch_p95_ms, load_s, memory_mb, size_mb and so on.
