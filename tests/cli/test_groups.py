@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import data, feedback, jobs, loop, registry, rollout
+from everloop import checks, data, feedback, jobs, loop, registry, rollout
 from everloop.cli import main
 from everloop.errors import Invalid
+from tests.checks import tables
 from tests.loop import living
 from tests.loop import shop as made_up
 from tests.loop.living import Shop
@@ -66,6 +68,7 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("models history kind", lambda one: set(names(one)), {"production"}),
     ("endpoints list", names, ["kind"]),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
+    ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
@@ -160,6 +163,17 @@ def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everlo
     ]
     assert states == ["paused", "running", "rolled_back"]
     assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_a_failed_check_is_waived_until_the_end_of_a_day(everloop: Shell) -> None:
+    ws = everloop.shop.ws
+    report = checks.evaluate(
+        ws, "kind@2", tables.with_column(tables.shop(), "copy", tables.labels(tables.shop()))
+    )
+    day = ws.now().date() + timedelta(days=30)
+    words = ("models", "waive", report.id, "leakage", "--reason", "known", "--until", day.isoformat())
+    assert everloop(*words)["until"].startswith((day + timedelta(days=1)).isoformat())
+    assert checks.standing(ws, report.id).is_clear
 
 
 def test_an_answer_is_corrected_by_its_key_and_the_review_settled(everloop: Shell) -> None:

@@ -160,20 +160,22 @@ def reject(out: Output, version: str, reason: str) -> None:
 @click.argument("check")
 @click.option("--reason", required=True)
 @click.option(
-    "--until", required=True, help="A time such as 2026-12-31T00:00:00Z; afterwards the check blocks again."
+    "--until",
+    required=True,
+    help="The last day, such as 2026-12-31 (UTC), or a time such as 2026-12-31T12:00:00Z; afterwards the check blocks again.",
 )
 @pass_output
 def waive(out: Output, report: str, check: str, reason: str, until: str) -> None:
     """Let a failed check of a gate report pass until a time; audited.
 
     \b
-    Example: everloop models waive gr_0198... drift --reason "known sale" --until 2026-12-31T00:00:00Z
+    Example: everloop models waive gr_0198... drift --reason "known sale" --until 2026-12-31
     """
     from everloop import checks
-    from everloop.clock import parse_time
+    from everloop.clock import parse_moment
 
     with out.workspace() as ws:
-        waiver = checks.waive(ws, report, check, reason=reason, until=parse_time(until))
+        waiver = checks.waive(ws, report, check, reason=reason, until=parse_moment(until))
         out.answer(waiver, f"{waiver.by} waived {check} of {report} until {waiver.until:%Y-%m-%d %H:%M} UTC.")
 
 
