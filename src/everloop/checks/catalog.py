@@ -246,7 +246,7 @@ def gate(
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
         What `quality` limits: nulls, constants, outliers, placeholders or unseen. What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
-        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise, worst,
         or photos by brightness, contrast, blur, rotation, jpeg or crop; of `footprint` what is limited: row_p50_ms,
         row_p99_ms, batch_p95_ms, load_s, memory_mb, size_mb and so on.
     positive
