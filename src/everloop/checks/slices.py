@@ -226,7 +226,7 @@ def lower_tail(difference: float, deviation: float, *, rows: int) -> float:
     degrees of freedom; good to three digits from f = 10 on.
 
     >>> round(lower_tail(-0.1, 0.05, rows=30), 4)
-    0.0274
+    0.0275
     """
     if deviation == 0:
         return 1.0 if difference >= 0 else 0.0
