@@ -23,7 +23,7 @@ FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
 FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kills lint docs lock clean
+.PHONY: help demo test long check kills lint docs lock clean
 
 help:  ## this list
 	@echo "make TARGET (targets that run something prepare the environment first)"
@@ -32,11 +32,14 @@ help:  ## this list
 demo: $(FOR_RUNNING)  ## the loop told as a story, on simulated listings, or real ones with DATA=FOLDER
 	$(ONE_THREAD) $(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
 
-test: lint  ## all checks, then all tests, slow ones and those in the browser included
-	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+test: lint  ## all checks, then all tests but the longest, slow ones and those in the browser included
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not long' $(PYTEST_ARGS)
+
+long: $(FOR_TESTING)  ## the tests that take most of a minute or more each, ten minutes in all
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m long $(PYTEST_ARGS)
 
 check: lint  ## the same without the slow tests, for while you work
-	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser' $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not browser and not long' $(PYTEST_ARGS)
 
 kills: $(FOR_TESTING)  ## 1,000 kills of pipeline workers at random moments, a quarter of an hour; KILLS=N for another number
 	TEST_KILLS=$(KILLS) $(BIN)/pytest tests/flows/test_pipeline_kills.py -n $(JOBS) -rP --timeout 0 $(PYTEST_ARGS)
@@ -58,9 +61,11 @@ lock:  ## pin all dependencies with their hashes (needs uv)
 	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
 	$(LOCK) --group build -o requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
-	for peer in airflow kfp; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
+	for peer in airflow kfp s3 mlflow mlflow_oldest mlflow_models; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
 	$(LOCK) tests/peers/ray.in --extra ray --group build --constraint requirements-dev.lock -o tests/peers/ray.txt
+	for peer in trackers trackers_oldest; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
 	@if grep -n '://' requirements.lock requirements-dev.lock tests/peers/*.txt; then \
 	  echo "a lock file names an address; locks hold names, versions and hashes only (docs/decisions/0001)" >&2; exit 1; fi
 

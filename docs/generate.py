@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from everloop import errors
+from everloop.api import MLFLOW_STATUSES as STATUSES
+from everloop.api import PROTOCOL_VERSION, MlflowRoute, mlflow_routes
 from everloop.cli.entry import everloop
 from everloop.settings import FILE_NAME, Settings
 
@@ -43,6 +45,69 @@ def errors_page() -> str:
         "what was found, what the rule is and what to do next.",
         _table(("code", "class", "meaning"), rows),
     )
+
+
+def mlflow_page() -> str:
+    """One line a call of MLflow's protocol, and the limits that its clients meet."""
+    rows = [
+        (f"`{one.method} {place_of(one)}`", one.permission or "anybody", one.summary)
+        for one in mlflow_routes()
+    ]
+    return _page(
+        "MLflow's protocol",
+        "everloop.api.mlflow",
+        f"The calls of MLflow's REST protocol that everloop answers, as MLflow {PROTOCOL_VERSION} makes them, at the port of the "
+        "API. Those below `/api/` are answered below `/ajax-api/` too. Whatever is not in this list gets status 404 and "
+        "`ENDPOINT_NOT_FOUND`, with a message that names the call: gateway, scorers, evaluation datasets, prompt "
+        "optimisation, review queues and workspaces among others. How to use it: "
+        "[point your MLflow client here](../how-to/use-mlflow-clients.md).\n\n"
+        "Clients: `mlflow` or `mlflow-skinny` from 1.30.1 to 3.17.2, unmodified; both ends are tested.\n\n"
+        "With authentication on, a client signs in with `MLFLOW_TRACKING_TOKEN`, a token of everloop's, or with "
+        "`MLFLOW_TRACKING_USERNAME`, an account, and `MLFLOW_TRACKING_PASSWORD`, a token of that account. The "
+        "permission in the table is what the account's role must give.\n\n"
+        'Errors are `{"error_code": ..., "message": ...}` under these codes: '
+        + ", ".join(f"`{code}` ({status})" for code, status in STATUSES.items())
+        + ".",
+        _table(("call", "permission", "does"), rows) + _MLFLOW_LIMITS,
+    )
+
+
+def place_of(route: MlflowRoute) -> str:
+    """The path at which a route is answered."""
+    return f"/{route.path}" if route.version is None else f"/api/{route.version}/{route.path}"
+
+
+_MLFLOW_LIMITS = """
+## Limits
+
+| what | limit |
+| --- | --- |
+| name of an experiment | 500 printable characters |
+| name of a run, metric, parameter or tag | 250 printable characters |
+| value of a parameter, of a run's tag, of an experiment's tag | 6,000, 8,000, 20,000 characters |
+| one `log-batch` | 1,000 metrics, 100 parameters, 100 tags, 1,000 things in all, 1,000,000 bytes |
+| one file that is uploaded | the setting `artifact_max_mb`; of which something comes every `upload_idle_s` seconds |
+| path of a file | 500 printable characters, names joined by `/`, none of them `.` or `..` in any encoding |
+| any other body | 2,000,000 bytes; `log-inputs` 20,000,000 |
+| steps | whole numbers of 64 bits; negative ones too |
+| times | milliseconds since 1970, up to the year 9999, by the client's clock |
+| one page of a search | 50,000 |
+| one page of a history | 25,000 points; without `max_results` the whole history, up to 1,000,000 points |
+| a filter | 40 conditions joined by `AND`, 200,000 characters; 20 things to order by |
+
+## What differs from MLflow's own server
+
+- A parameter, metric or tag may be named with any printable characters.
+- Metrics that are NaN meet no comparison; ordered by, they come after all numbers, and runs without the metric last.
+- `LIKE` tells upper from lower case on every database, `ILIKE` does not.
+- A run's name and its parent are facts of the run, seen as the tags `mlflow.runName` and `mlflow.parentRunId`: the first
+  cannot be removed, the second names a run that exists.
+- A run of a pipeline takes metrics, parameters and tags, and says itself how it stands.
+- Files go up in one piece; of a `file:` root only the folder that the settings name is read by the server.
+- Traces are not kept: their calls are refused as any unknown call, and a client goes on with a warning.
+- Of a logged model's metrics the newest 1,000 points are told.
+- Experiment 0 cannot be deleted. A deleted run is removed for good by `everloop runs clean`.
+"""
 
 
 def error_classes() -> list[type[errors.EverloopError]]:
@@ -97,6 +162,7 @@ def _below(path: tuple[str, ...], group: click.Group) -> Iterator[tuple[tuple[st
 PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/errors.md": errors_page,
+    "reference/mlflow.md": mlflow_page,
     "reference/settings.md": settings_page,
 }
 

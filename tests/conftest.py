@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from everloop.settings import Settings
 from tests.browser import chromium
 from tests.needs import missing, required
 from tests.postgres import PostgresServer, postgres_server
+from tests.s3 import VARIABLES, S3Server, s3_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -49,6 +51,20 @@ def postgres_url(_postgres: PostgresServer) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
     with _postgres.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_settings(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a home whose blobs are in a new bucket; the credentials are in the environment."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    return Settings(home=tmp_path / "home", blobs=s3.bucket(), blobs_endpoint=s3.endpoint)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

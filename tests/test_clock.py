@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everloop import clock
-from everloop.clock import SimulatedClock, SystemClock, from_micros, parse_time, to_micros
+from everloop.clock import SimulatedClock, SystemClock, from_micros, parse_moment, parse_time, to_micros
 from everloop.errors import Invalid
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
@@ -30,6 +30,24 @@ def test_a_time_without_a_zone_is_refused() -> None:
 def test_a_time_that_is_not_whole_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="2026-09-01T12:00:00Z"):
         parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_end", "expected"),
+    [
+        ("2026-12-24", True, datetime(2026, 12, 25, tzinfo=UTC)),
+        ("2026-12-24", False, datetime(2026, 12, 24, tzinfo=UTC)),
+        ("2026-12-24T06:00:00+02:00", True, datetime(2026, 12, 24, 4, tzinfo=UTC)),
+    ],
+)
+def test_a_person_may_give_a_day(text: str, is_end: bool, expected: datetime) -> None:
+    assert parse_moment(text, is_end=is_end) == expected
+
+
+@pytest.mark.parametrize("text", ["2026-12-32", "tomorrow", "2026-12-24T12:00"])
+def test_a_day_that_does_not_exist_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="2026-09-01T12:00:00Z"):
+        parse_moment(text)
 
 
 def test_the_system_clock_is_the_wall_clock() -> None:

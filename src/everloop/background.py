@@ -47,6 +47,7 @@ class Tick:
 
 TICKS: tuple[Tick, ...] = (
     Tick("fire schedules", "jobs", jobs.schedules_due, lambda ws: len(jobs.fire_due(ws))),
+    Tick("bring what serving reads", "delivery", rollout.is_behind, lambda ws: len(loop.restore(ws))),
     Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws))),
     Tick("look at watches", "monitoring", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
     Tick(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import struct
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from typing import Protocol
 from everloop.errors import Invalid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -100,6 +102,18 @@ def parse_time(text: str) -> datetime:
     if at.tzinfo is None:
         raise Invalid(f"{text!r} has no time zone; add one, such as Z for UTC: 2026-09-01T12:00:00Z.")
     return at.astimezone(UTC)
+
+
+def parse_moment(text: str, *, is_end: bool = True) -> datetime:
+    """As `parse_time`, for what a person types: a bare date is the end of that day in UTC, or its beginning.
+
+    >>> parse_moment("2026-12-24").isoformat(), parse_moment("2026-12-24", is_end=False).isoformat()
+    ('2026-12-25T00:00:00+00:00', '2026-12-24T00:00:00+00:00')
+    """
+    if not _BARE_DATE.fullmatch(text.strip()):
+        return parse_time(text)
+    day = parse_time(f"{text.strip()}T00:00:00Z")
+    return day + timedelta(days=1) if is_end else day
 
 
 def to_micros(at: datetime) -> int:

@@ -4,6 +4,7 @@
     ├── Invalid         what was given breaks a rule: a value, a file, a declaration
     ├── NotFound        nothing has this name or id
     ├── Conflict        somebody else changed it first, or it exists already
+    │   ├── AlreadyExists   what should be made is there, under the same name
     │   └── LostLease   another worker took the job over; what this one made is not kept
     ├── Denied          the actor may not do this
     │   └── NotRecognised   nobody said who asks, or the token or session is worth nothing
@@ -35,6 +36,10 @@ class NotFound(EverloopError):
 
 class Conflict(EverloopError):
     code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
 
 
 class LostLease(Conflict):

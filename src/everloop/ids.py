@@ -42,6 +42,9 @@ Prefix = Literal[
     "call",  # of a trigger
     "srch",  # search for parameters
     "ev",  # event in the outbox
+    "wh",  # webhook
+    "whd",  # delivery to a webhook
+    "sec",  # secret kept for somebody
     "tok",  # access token
     "rev",  # review item
     "aud",  # audit sample
@@ -56,6 +59,11 @@ _last = 0
 def new_id(prefix: Prefix) -> str:
     """A new identifier such as `run_019ab3...`, later than all that this process made before."""
     return f"{prefix}_{_uuid7(secrets.randbits(62)):032x}"
+
+
+def new_model_id() -> str:
+    """A logged model's identifier in the form that MLflow's clients expect, such as `m-019ab3...`."""
+    return f"m-{_uuid7(secrets.randbits(62)):032x}"
 
 
 def new_prediction_id(writer: int) -> str:

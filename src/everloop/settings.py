@@ -39,6 +39,18 @@ class Settings:
     database_url: str = _setting(
         "", "SQLAlchemy URL of the metadata database; empty means SQLite in the home."
     )
+    blobs: str = _setting(
+        "",
+        "Where files are kept: s3://BUCKET/PREFIX, or a folder seen from the home; empty means the folder blobs of the home.",
+    )
+    blobs_endpoint: str = _setting(
+        "",
+        "Address of the S3 server, such as http://127.0.0.1:9000; empty means AWS_ENDPOINT_URL, and without it Amazon's.",
+    )
+    blobs_cache_mb: int = _setting(
+        10_240,
+        "How much of the blobs on S3 is kept below the home, in 10^6 bytes; what was used least recently goes first.",
+    )
     actor: str = _setting(
         "", "Who acts from the shell, as recorded in the audit log; empty means the system user."
     )
@@ -51,6 +63,17 @@ class Settings:
     webhook_url: str = _setting("", "Where alerts are posted as JSON; empty means the log alone.")
     webhook_allow_private: bool = _setting(
         False, "Whether the webhook may be on a private or loopback address."
+    )
+    artifact_root: str = _setting(
+        "",
+        "Where MLflow's clients keep the files of new runs by themselves, such as file:///srv/artifacts; empty means with "
+        "everloop.",
+    )
+    artifact_max_mb: int = _setting(
+        20_000, "Size of the largest file that a client may upload to a run, in MB."
+    )
+    upload_idle_s: int = _setting(
+        60, "Seconds after which an upload of which nothing more comes is given up."
     )
     resources: str = _setting(
         "", "What pipeline steps may use of this machine besides cores and memory, such as gpus=1,license=2."
@@ -73,6 +96,10 @@ class Settings:
         "Folder with a file for each secret that steps take, seen from the home; environment variables come first.",
     )
 
+    model_python: str = _setting(
+        "",
+        "Python of the environment that runs trusted pickles and pyfunc models, with mlflow in it; empty means everloop's own.",
+    )
     job_workers: int = _setting(
         1,
         "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",
@@ -135,6 +162,9 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         **os.environ,  # noqa: TID251  (this is the one place)
         "EVERLOOP_HOME": str(settings.home.absolute()),
         "EVERLOOP_DATABASE_URL": settings.database_url,
+        "EVERLOOP_BLOBS": settings.blobs,
+        "EVERLOOP_BLOBS_ENDPOINT": settings.blobs_endpoint,
+        "EVERLOOP_BLOBS_CACHE_MB": str(settings.blobs_cache_mb),
         "EVERLOOP_ACTOR": settings.actor,
         "EVERLOOP_SECRETS_DIR": settings.secrets_dir,
         **extra,

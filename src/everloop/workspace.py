@@ -20,13 +20,14 @@ from everloop.clock import Clock, SimulatedClock, SystemClock
 from everloop.errors import Conflict, Invalid, StorageFailed
 from everloop.ids import new_id
 from everloop.settings import Settings, load_settings
-from everloop.storage import Database, FileBlobs, Json, Tx, metadata, migrate, open_database
+from everloop.storage import Blobs, Database, Json, Tx, metadata, migrate, open_blobs, open_database
 
 T = TypeVar("T")
 
 CLOCK_FILE = "simulation.clock"
 
-# Facts about the workspace itself: its id and whether it is a simulation. Written once.
+# Facts about the workspace itself: its id and whether it is a simulation, written once; where its blobs are, if it is not
+# in the home.
 facts = sa.Table(
     "workspace",
     metadata,
@@ -42,7 +43,7 @@ class Workspace:
     id: str
     settings: Settings
     database: Database
-    blobs: FileBlobs
+    blobs: Blobs
     clock: Clock
     actor: str
 
@@ -74,6 +75,7 @@ class Workspace:
         return self.database.write(change, power_safe=power_safe)
 
     def close(self) -> None:
+        self.blobs.close()
         self.database.close()
 
     def __enter__(self) -> Workspace:
@@ -101,29 +103,33 @@ def open_workspace(
     Raises
     ------
     StorageFailed
-        The home or the database cannot be written.
+        The home, the database or the blobs cannot be written.
+    NotReady
+        The blobs are elsewhere, and nothing answers there now.
     Invalid
         The database is newer than this code, or a setting is wrong.
     """
     settings = settings or load_settings(home, actor=actor)
-    _make_home(settings.home)
+    _make_home(settings)
     database = open_database(settings.database)
     try:
         migrate(database)
-        identity, simulated = _identify(database, simulated=simulation_from is not None)
-        clock = _clock(settings.home, simulated=simulated, start=simulation_from)
+        known = _identify(database, simulated=simulation_from is not None)
+        clock = _clock(settings.home, simulated=bool(known["simulation"]), start=simulation_from)
+        blobs = _open_blobs(settings, database, known.get("blobs"))
     except BaseException:
         database.close()
         raise
-    blobs = FileBlobs(settings.home / "blobs")
-    return Workspace(identity, settings, database, blobs, clock, actor or settings.actor)
+    return Workspace(str(known["id"]), settings, database, blobs, clock, actor or settings.actor)
 
 
-def _make_home(home: Path) -> None:
+def _make_home(settings: Settings) -> None:
+    home = settings.home
     is_new = not home.exists()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        (home / "blobs").mkdir(exist_ok=True)
+        if not settings.blobs:
+            (home / "blobs").mkdir(exist_ok=True)
         if is_new:  # rows and signing keys are not for a repository around it
             (home / ".gitignore").write_text("*\n")
     except OSError as error:
@@ -133,8 +139,27 @@ def _make_home(home: Path) -> None:
         ) from error
 
 
-def _identify(database: Database, *, simulated: bool) -> tuple[str, bool]:
-    """The workspace's id and kind, written at the first opening."""
+def _open_blobs(settings: Settings, database: Database, known: object) -> Blobs:
+    """The blobs, whose address the database remembers: a machine where it was not set would write where no other reads."""
+    if known and not settings.blobs:
+        raise Invalid(
+            f"the files of this workspace are in {known}, and here the setting blobs is empty. Set EVERLOOP_BLOBS={known}, or "
+            "EVERLOOP_BLOBS=blobs if they were moved to the home's folder blobs."
+        )
+    blobs = open_blobs(settings)
+    if "://" in settings.blobs and settings.blobs != known:
+        database.write(lambda tx: _remember_blobs(tx, settings.blobs))
+    return blobs
+
+
+def _remember_blobs(tx: Tx, address: str) -> None:
+    tx.lock("workspace")
+    tx.execute(sa.delete(facts).where(facts.c.name == "blobs"))
+    tx.execute(sa.insert(facts), [{"name": "blobs", "value": address}])
+
+
+def _identify(database: Database, *, simulated: bool) -> dict[str, object]:
+    """The workspace's facts; its id and kind are written at the first opening."""
     with database.read() as connection:
         found = _facts_of(connection)
     if not found:
@@ -144,7 +169,7 @@ def _identify(database: Database, *, simulated: bool) -> tuple[str, bool]:
             "this workspace is not a simulation, and never becomes one: its times are real. "
             "Name another home for the simulation with --home."
         )
-    return str(found["id"]), bool(found["simulation"])
+    return found
 
 
 def _first_facts(tx: Tx, simulated: bool) -> dict[str, object]:

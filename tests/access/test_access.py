@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
@@ -122,8 +126,12 @@ def test_a_session_ends_by_itself(ws: Workspace) -> None:
         access.resume_session(ws, ended)
 
 
-def test_the_session_key_is_its_owners_alone(ws: Workspace) -> None:
-    access.add_account(ws, "alice", role="viewer")
-    access.open_session(ws, access.create_token(ws, "alice")[1])
-    key = ws.home / "keys" / "session.key"
-    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+def test_each_purpose_has_a_key_of_its_own_on_which_machines_with_the_same_keys_agree(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    keys = {name: access.shared_key(ws, name) for name in ("session", "trigger")}
+    assert keys["session"] != keys["trigger"]
+    assert {len(key) for key in keys.values()} == {32}
+    shutil.copytree(ws.home / "keys", tmp_path / "other" / "keys")
+    other = dataclasses.replace(ws, settings=dataclasses.replace(ws.settings, home=tmp_path / "other"))
+    assert {name: access.shared_key(other, name) for name in keys} == keys

@@ -1,40 +1,24 @@
-"""Steps on a real Ray cluster of this machine, in an environment of its own."""
+"""What is told where Ray is not, and the tests of test_on_ray.py and of all executors in an environment with a real one."""
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import secrets
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from everloop.errors import MissingExtra
+from everloop.adapters.ray import RayTasks
+from everloop.errors import MissingExtra, NotReady
 from everloop.pipelines import executor_named
 from everloop.settings import Settings
-from tests.adapters.elsewhere import applied, came_to, elsewhere, locally, project
+from tests.adapters.elsewhere import project
 from tests.peer import REPOSITORY, peer
 
-KILLER = """
-import os
-import signal
-
-import everloop as el
-
-
-@el.step(retries=1, back_off_s=0.1)
-def unlucky(place: str) -> int:
-    if not os.path.exists(place):
-        open(place, "w").close()
-        with open(f"/proc/{os.getppid()}/stat") as file:  # of the process that steps are forked from
-            os.kill(int(file.read().rpartition(")")[2].split()[1]), signal.SIGKILL)
-    return 7
-
-
-@el.pipeline
-def train(place: str) -> int:
-    return unlucky(place)
-"""
+SUITES = ["tests/adapters/test_on_ray.py", "tests/pipelines/test_executors.py"]
 
 
 def test_without_the_package_its_extra_is_named() -> None:
@@ -42,43 +26,52 @@ def test_without_the_package_its_extra_is_named() -> None:
         executor_named(Settings(), "ray")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_run_on_ray_comes_step_by_step_to_what_we_come_to(tmp_path: Path) -> None:
-    file, home = project(tmp_path / "project"), tmp_path / "home"
-    applied(file, home)
-    on_ray(home, "run", "train", "--executor", "ray")
-    assert came_to(home) == locally(file, tmp_path / "own")
+def test_where_nobody_listens_there_is_no_cluster() -> None:
+    """Said at once: Ray itself would go on trying."""
+    with pytest.raises(NotReady, match=r"there is no Ray cluster at '127.0.0.1:1'"):
+        _ = RayTasks("127.0.0.1:1").slots
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_worker_that_is_killed_costs_an_attempt(tmp_path: Path) -> None:
-    (tmp_path / "loop.py").write_text(KILLER)
-    place = f"place={json.dumps(str(tmp_path / 'been'))}"
-    on_ray(
-        tmp_path / "home",
-        "run",
-        "train",
-        "--file",
-        str(tmp_path / "loop.py"),
-        "--param",
-        place,
-        "--executor",
-        "ray",
-    )
-    first, second = elsewhere(tmp_path / "home").steps
-    assert (first.state, second.state) == ("failed", "done")
-    assert "the Ray worker that did the step died (SIGKILL" in (first.error or "")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_suite_of_all_executors_passes_on_ray() -> None:
-    suite = ["tests/pipelines/test_executors.py", "-k", "on_ray", "-q", "-p", "no:cacheprovider"]
+def test_an_address_of_ray_client_is_refused(tmp_path: Path) -> None:
+    file = project(tmp_path / "project")
+    command = [sys.executable, "-m", "everloop", "--home", str(tmp_path), "run", "train", "--file", str(file)]
     done = subprocess.run(
-        [peer("ray", with_us=True) / "python", "-m", "pytest", *suite],
+        [*command, "--ray-address", "ray://127.0.0.1:10001"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "'ray://127.0.0.1:10001', an address of Ray Client: from outside" in done.stderr
+
+
+def test_a_cluster_is_named_for_no_other_executor(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "everloop", "--home", str(tmp_path), "run", "train"]
+    done = subprocess.run(
+        [*command, "--ray-address", "127.0.0.1:6379", "--executor", "inline"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--ray-address names a Ray cluster, and --executor is inline" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_suites_pass_where_ray_is() -> None:
+    """In one process, since to connect and to start workers takes seconds; the second on a cluster that it starts itself."""
+    done = subprocess.run(
+        [
+            peer("ray", with_us=True) / "python",
+            "-m",
+            "pytest",
+            *SUITES,
+            "-k",
+            "on_ray",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+        ],
         cwd=REPOSITORY,
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(16)},  # noqa: TID251  (of a child process)
         capture_output=True,
         text=True,
         check=False,
@@ -86,15 +79,4 @@ def test_the_suite_of_all_executors_passes_on_ray() -> None:
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-1_000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed.group(1)) >= 24, done.stdout
-
-
-def on_ray(home: Path, *arguments: str) -> None:
-    """A command of everloop where Ray is."""
-    done = subprocess.run(
-        [peer("ray", with_us=True) / "everloop", "--home", str(home), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(passed.group(1)) >= 36, done.stdout

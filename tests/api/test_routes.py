@@ -147,7 +147,11 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/gate-reports/{it}", report_of, lambda one: one["is_clear"], True),
     ("/api/models", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/models/kind/versions", None, lambda one: [each["number"] for each in one], [2, 1]),
+    ("/api/models/kind/live", None, lambda one: [each["version"] for each in one], ["kind@1"]),
+    ("/api/models/kind/live?at=2020-01-01T00:00:00Z", None, list, []),
     ("/api/models/kind/history", None, lambda one: {each["name"] for each in one}, {"production"}),
+    ("/api/model-versions/kind@2/verification", None, lambda one: one["problems"], []),
+    ("/api/model-keys", None, lambda one: [each["is_current"] for each in one], [True]),
     ("/api/model-versions/kind@2", None, lambda one: one["gate_report"]["verdict"], "passed"),
     ("/api/endpoints", None, lambda one: [each["name"] for each in one], ["kind"]),
     ("/api/endpoints/kind", None, lambda one: one["model"], "kind"),
@@ -199,6 +203,14 @@ def test_each_route_that_looks_is_looked_at() -> None:
     for route in all_routes():
         shape = re.compile(re.sub(r"\{[^}]+\}", "[^/]+", route.path) + "$")
         assert route.method != "GET" or any(map(shape.match, looked_at)), route.path
+
+
+def test_a_key_is_added_and_distrusted(api: Api) -> None:
+    key = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+    assert api.post("/api/model-keys", key=key, name="trainer-2", reason="our second machine")["is_trusted"]
+    assert not api.post(f"/api/model-keys/{key[:9]}/distrust", reason="sold")["is_trusted"]
+    refused = api.post("/api/model-versions/kind@2/trust", status=422, reason="x")
+    assert "was trained here" in refused["error"]["message"]
 
 
 def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
@@ -281,6 +293,18 @@ def test_versions_are_approved_by_others_rejected_and_promoted(api: Api) -> None
     living.approve(api.shop.ws, "kind@2")
     assert api.post("/api/model-versions/kind@2/promote", stage="production")["name"] == "production"
     assert api.post("/api/model-versions/kind@2/reject", reason="too picky")["verdict"] == "rejected"
+
+
+def test_a_version_is_described_tagged_put_aside_and_deleted(api: Api) -> None:
+    where = "/api/model-versions/kind@2"
+    assert api.post(f"{where}/describe", description="picky")["description"] == "picky"
+    assert api.client.put(f"{where}/tags/team", json={"value": "vision"}).json() == {"team": "vision"}
+    assert api.client.delete(f"{where}/tags/team").json() == {"team": None}
+    refused = api.post(f"{where}/demote", status=409, stage="production", reason="x")
+    assert "is not in production" in refused["error"]["message"]
+    assert api.post(f"{where}/archive", reason="old")["archived_at"] is not None
+    assert api.client.delete(where).json()["number"] == 2
+    assert api.client.delete("/api/model-versions/kind@1").status_code == 409
 
 
 def test_a_failed_check_is_waived(api: Api) -> None:

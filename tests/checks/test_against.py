@@ -107,3 +107,34 @@ def test_thin_slices_and_the_column_of_the_labels_itself_are_left_out() -> None:
         ("label", "b"),
         ("plan", "y"),
     }
+
+
+def test_what_moved_in_two_columns_together_only_is_given_together() -> None:
+    chance = np.random.default_rng(2)
+    truth = chance.choice(["a", "b"], 3000)
+    plan, is_large = chance.choice(["x", "y", "z"], 3000), chance.random(3000) < 0.1
+    size = is_large + chance.random(3000) / 10
+    was = np.where(is_large & (plan == "y") & (chance.random(3000) < 0.5), "c", truth)  # gained by the change
+    now = np.where(is_large & (plan == "x") & (chance.random(3000) < 0.5), "c", truth)  # lost by it
+    shaken = [np.where(chance.random(3000) < 0.3, "c", one) for one in (was, now)]
+    given = judged(truth.tolist(), shaken[1].tolist(), plan=plan.tolist(), size=size.tolist())
+    found = slice_changes(given, answers(shaken[0].tolist()))
+    assert {one.column for one in found if one.moved != "same"} == {"plan & size"}
+    assert found[0].value == "x & 0.0999064 to 1.09958"
+    assert {one.column for one in found if one.moved == "same"} == {"label", "plan", "size"}
+
+
+@pytest.mark.parametrize("right", [0.6, 0.95])
+def test_ranges_and_pairs_that_lost_by_chance_are_rarely_named(right: float) -> None:
+    chance = np.random.default_rng(12)
+    named = 0
+    for _ in range(100):
+        truth = chance.choice(["a", "b"], 600)
+        was, now = (np.where(chance.random(600) < right, truth, "c") for _ in range(2))
+        columns = {name: chance.normal(size=600).tolist() for name in ("size", "weight")}
+        plan = chance.choice(["x", "y", "z"], 600).tolist()
+        found = slice_changes(
+            judged(truth.tolist(), now.tolist(), plan=plan, **columns), answers(was.tolist())
+        )
+        named += any(one.moved != "same" for one in found)
+    assert named <= 5

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from everloop.checks.bounds import share_at_most, wilson
+from everloop.checks.bounds import fewer_by_chance, share_at_most, wilson
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_wilson_is_that_of_scipy(total: int, data: st.DataObject) -> None:
 
 def test_wilson_knows_nothing_without_rows() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 60), st.integers(1, 200), st.data())
+def test_fewer_by_chance_is_fishers_exact_test(rows: int, others: int, data: st.DataObject) -> None:
+    good, others_good = data.draw(st.integers(0, rows)), data.draw(st.integers(0, others))
+    table = [[good, rows - good], [others_good, others - others_good]]
+    expected = stats.fisher_exact(table, alternative="less").pvalue
+    assert fewer_by_chance(good, rows, good + others_good, rows + others) == pytest.approx(expected, rel=1e-6)

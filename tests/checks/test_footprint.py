@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from everloop.checks import CheckInput, CheckResult, Live, Loadable, gate, run_checks
 from everloop.checks.footprint import NUMBERS, Measured, _compared, _interval, _is_unclear, footprint
 from everloop.errors import Invalid
+from everloop.storage import FileBlobs
 from tests.serving.home import CLASSES, TITLES, object_array, title_model, write_release
 
 
@@ -28,10 +29,12 @@ def forest(trees: int) -> object:
 
 def given(home: Path, model: object, live: object | None = None) -> CheckInput:
     rows = pa.table({"_row_id": np.arange(60), "title": TITLES * 10, "label": [CLASSES[0], CLASSES[1]] * 30})
-    loadable = Loadable(write_release(home, "rel_1", model), home / "blobs")
+    loadable = Loadable(write_release(home, "rel_1", model), FileBlobs(home / "blobs"))
     known = None
     if live is not None:
-        known = Live("category@1", loadable=Loadable(write_release(home, "rel_2", live), home / "blobs"))
+        known = Live(
+            "category@1", loadable=Loadable(write_release(home, "rel_2", live), FileBlobs(home / "blobs"))
+        )
     return CheckInput(rows, rows, ("title",), loadable=loadable, live=known)
 
 
@@ -54,6 +57,7 @@ def test_the_numbers_of_a_small_model_are_those_of_a_small_model(tmp_path: Path)
     assert result.plot is not None
 
 
+@pytest.mark.long
 def test_a_slow_model_is_above_an_absolute_limit_and_above_the_live_one(tmp_path: Path) -> None:
     rows = given(tmp_path, forest(60), live=title_model())
     results = run_checks(

@@ -102,6 +102,25 @@ def test_a_typo_leaves_the_first_letter_and_most_of_the_word() -> None:
     }  # fmt: skip
 
 
+def test_the_worst_of_small_disturbances_finds_what_one_of_them_misses() -> None:
+    """Noise of a tenth of a deviation turns over some answers near the border, eight tries more of them."""
+    result = judged(by_price, measure="worst", at_most=0.01)
+    assert result.verdict == "failed"
+    assert (result.numbers["value"] or 0) > 2 * abs(judged(by_price).numbers["lost_by_noise"] or 0)
+    prices = dict(zip(SHOP.test["_row_id"].to_pylist(), SHOP.test["price"].to_pylist(), strict=True))
+    assert result.evidence
+    assert all(abs((prices[row] or 0) - 0.5) < 0.5 for row in result.evidence)
+
+
+def test_the_worst_of_small_disturbances_decides_only_where_a_gate_names_it() -> None:
+    shown = judged(by_price, at_most=0.01)
+    assert shown.verdict == "passed"
+    assert "By the worst of 8 small disturbances of each row 0." in shown.found
+    named = judged(by_price, measure="worst", at_most=0.01)
+    assert named.numbers["value"] == named.numbers["lost_by_worst"] == shown.numbers["lost_by_worst"]
+    assert judged(always, measure="worst", at_most=0.0).verdict == "passed"
+
+
 def test_a_model_that_raises_on_disturbed_rows_has_failed() -> None:
     def picky(rows: pa.Table) -> list[str]:
         return [{"t": "drink"}[str(one)[0]] for one in rows["text"].to_pylist()]

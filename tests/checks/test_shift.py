@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from everloop.checks import CheckInput, Traffic
 from everloop.checks.shift import (
     drift,
     ks_by_chance,
     ks_distance,
     total_variation,
     total_variation_by_chance,
+    traffic_drift,
 )
 from tests.checks.tables import shop
 
@@ -110,3 +113,51 @@ def test_a_new_category_is_a_shift() -> None:
     old = given.train.filter(pa.array(given.train["shade"].to_numpy(zero_copy_only=False) != "blue"))
     result = drift(replace(given, reference=old))
     assert "'shade' by 0.3" in result.found
+
+
+def asked(given: CheckInput, rows: pa.Table) -> CheckInput:
+    """As if the live endpoint had been asked about these rows in a week."""
+    first, last = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 8, tzinfo=UTC)
+    inputs = rows.select(given.inputs)
+    return replace(given, traffic=lambda: Traffic("kind", first, last, inputs))
+
+
+def test_traffic_like_the_training_rows_has_not_shifted() -> None:
+    verdicts = [
+        traffic_drift(asked(shop(800), shop(800, seed=seed).train), at_most=0.05).verdict
+        for seed in range(1, 21)
+    ]
+    assert verdicts.count("passed") >= 19
+
+
+def test_a_moved_input_of_live_traffic_is_named_and_a_gate_makes_it_fail() -> None:
+    given = shop(2000)
+    lately = shop(2000, seed=1).train
+    moved = lately.set_column(2, "price", pa.array(lately["price"].to_numpy() + 1.0))
+    result = traffic_drift(asked(given, moved))
+    assert result.verdict == "warned"
+    assert "'price'" in result.found
+    assert "1,500 requests to kind from 2026-05-01 00:00" in result.found
+    assert {row["column"] for row in result.details} == {"price", "shade"}  # nobody sends the label
+    assert traffic_drift(asked(given, moved), at_most=0.3).verdict == "failed"
+    assert traffic_drift(asked(given, moved), at_most=0.6).verdict == "warned"
+
+
+def test_numbers_of_other_width_are_compared_all_the_same() -> None:
+    given = shop(2000)
+    train = given.train.set_column(2, "price", given.train["price"].cast(pa.float32()))
+    assert traffic_drift(asked(replace(given, train=train), shop(2000, seed=1).train)).numbers["columns"] == 2
+
+
+def test_without_traffic_nothing_is_said_and_of_too_little_so() -> None:
+    given = shop(800)
+    rows = shop(800, seed=1).train
+    results = [
+        traffic_drift(given),
+        traffic_drift(asked(given, rows.slice(0, 0))),
+        traffic_drift(asked(given, rows.slice(0, 99)), at_most=0.1),
+        traffic_drift(asked(given, rows.slice(0, 99)), min_rows=99),
+    ]
+    assert [one.verdict for one in results] == ["skipped", "skipped", "warned", "passed"]
+    assert "No endpoint answers" in results[0].found
+    assert "only 99 requests" in results[2].found

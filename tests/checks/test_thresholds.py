@@ -58,6 +58,67 @@ def test_the_bound_is_that_of_an_exact_binomial_interval_on_plain_rows() -> None
     assert (result.numbers["low"], result.numbers["high"]) == pytest.approx((exact.low, exact.high), abs=0.01)
 
 
+def test_too_few_rows_fail_an_absolute_gate_that_asks_for_more() -> None:
+    given = candidate(range(2), n=800)
+    assert judged(given, gate("accuracy", at_least=0.9, min_rows=200)).verdict == "passed"
+    result = judged(given, gate("accuracy", at_least=0.9, min_rows=201))
+    assert result.verdict == "failed"
+    assert "It rests on 200 labelled rows: not enough to decide." in result.found
+    assert "min_rows" in result.remedy
+
+
+def test_rows_of_other_classes_are_no_evidence_for_one() -> None:
+    given = candidate(range(0), n=800)
+    drinks = given.test["label"].to_pylist().count("drink")
+    asked = [gate("recall:drink", at_least=0.9, min_rows=rows) for rows in (drinks, drinks + 1)]
+    assert [judged(given, one).verdict for one in asked] == ["passed", "failed"]
+
+
+def test_a_logged_metric_says_nothing_of_its_rows() -> None:
+    given = replace(candidate(range(5)), metrics={"auc": 0.95})
+    assert judged(given, gate("auc", at_least=0.9, min_rows=1)).verdict == "failed"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "recall:drink", "f1:other"])
+def test_eight_of_eight_right_shows_little(metric: str) -> None:
+    given = candidate(range(0), n=32)
+    assert judged(given, gate(metric, at_least=0.9)).verdict == "passed"
+    assert judged(given, gate(metric, at_least=0.9, confidence=0.95)).verdict == "failed"
+
+
+@pytest.mark.parametrize("metric", ["recall:drink", "precision:drink", "f1:drink"])
+def test_the_bounds_of_one_class_are_exact(metric: str) -> None:
+    given = candidate(range(40), n=800)
+    truth, answers = (np.array(given.predictions[one].to_pylist()) for one in ("label", "predicted"))  # type: ignore[index]
+    right = int(((truth == "drink") & (answers == "drink")).sum())
+    rests_on = {"recall": truth == "drink", "precision": answers == "drink"}.get(
+        metric.partition(":")[0], (truth == "drink") | (answers == "drink")
+    )
+    exact = stats.binomtest(right, int(rests_on.sum())).proportion_ci(method="exact")
+    expected = [2 * one / (1 + one) if "f1" in metric else one for one in (exact.low, exact.high)]
+    result = judged(given, gate(metric, at_least=0.5))
+    assert [result.numbers["low"], result.numbers["high"]] == pytest.approx(expected)
+    assert result.numbers["rows"] == rests_on.sum()
+
+
+def test_the_exact_bounds_of_an_average_hold_for_all_its_classes() -> None:
+    given = candidate(range(0), n=400)
+    number = given.test["label"].to_pylist().count("drink"), given.test["label"].to_pylist().count("other")
+    shares = [
+        (0.025 / 2) ** (1 / one) for one in number
+    ]  # none wrong of so many, Bonferroni over two classes
+    result = judged(given, gate("macro_f1", at_least=0.5))
+    assert result.numbers["low"] == pytest.approx(np.mean([2 * one / (1 + one) for one in shares]))
+    assert result.numbers["high"] == 1.0
+
+
+def test_faultless_rows_of_few_groups_count_as_few_rows() -> None:
+    given = candidate(range(0), n=400)
+    groups = pa.array([place // 50 for place in range(100)])
+    grouped = replace(given, group="thing", test=given.test.append_column("thing", groups))
+    assert judged(grouped, FLOOR).numbers["low"] == pytest.approx(0.025 ** (1 / 2))
+
+
 def test_predictions_count_not_what_was_logged() -> None:
     result = judged(replace(candidate(range(100)), metrics={"accuracy": 0.99}), FLOOR)
     assert result.verdict == "failed"

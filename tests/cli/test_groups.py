@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import data, feedback, jobs, loop, registry, rollout
+from everloop import checks, data, feedback, jobs, loop, registry, rollout
 from everloop.cli import main
 from everloop.errors import Invalid
+from tests.checks import tables
 from tests.loop import living
 from tests.loop import shop as made_up
 from tests.loop.living import Shop
@@ -63,9 +65,16 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("runs compare kind@1 kind@2", lambda one: one["answers"]["shared"] > 0, True),
     ("models list kind", lambda one: names(one, "number"), [2, 1]),
     ("models show kind@2", lambda one: one["gate_report"]["verdict"], "passed"),
+    ("models verify kind@2", lambda one: (one["problems"], one["files"]), ([], 5)),
+    ("models keys list", lambda one: [key["is_current"] for key in one], [True]),
     ("models history kind", lambda one: set(names(one)), {"production"}),
+    ("models list kind --filter version_number>1", lambda one: names(one, "number"), [2]),
+    ("models live kind", lambda one: names(one, "version"), ["kind@1"]),
+    ("models live kind --at 2020-01-01T00:00:00Z", list, []),
+    ("models delete kind@2", lambda one: one["deleted_at"], None),
     ("endpoints list", names, ["kind"]),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
+    ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
@@ -106,8 +115,26 @@ MISTAKES = [
     ("runs fork run_none --from fit", 2, "everloop runs list"),
     ("models show kind@9", 2, "kind@9"),
     ("models approve kind@2 --reason=", 2, "reason"),
+    ("models verify kind@9", 2, "kind@9"),
+    ("models verify kind@2 --folder nowhere", 2, "is no folder"),
+    ("models sign kind@2 --reason=", 2, "without a reason"),
+    ("models trust kind@2 --reason x", 2, "was trained here"),
+    ("models register kind nowhere", 2, "no file MLmodel"),
+    ("models check kind@9 --train nowhere.csv --test nowhere.csv --label kind", 2, "nowhere.csv"),
+    ("models keys add 12 --name x --reason y", 2, "64 hex digits"),
+    ("models keys distrust ff --reason y", 2, "0 keys begin"),
+    ("models keys rotate --reason=", 2, "without a reason"),
     ("models release kind@2", 3, "approve"),
     ("models promote kind@2 production", 3, "approve"),
+    ("models delete kind@1 --yes", 2, "what is live is not deleted"),
+    ("models delete kind --yes", 2, "what is live is not deleted"),
+    ("models demote kind@2 production --reason x", 2, "is not in production"),
+    ("models alias kind champion", 2, "name a version"),
+    ("models alias kind v1 kind@1", 2, "not a name for an alias"),
+    ("models tag kind@9 a=b", 2, "kind@9"),
+    ("models rename kind other", 2, "declared in a loop file"),
+    ("models live kind --at tomorrow", 2, "not a time"),
+    ("models list kind --filter nothing", 2, "the filter"),
     ("models waive gr_none drift --reason x --until tomorrow", 2, "not a time"),
     ("endpoints live none", 2, "no endpoint 'none'"),
     ("endpoints live kind --at yesterday", 2, "not a time"),
@@ -147,6 +174,26 @@ def test_goods_and_labels_come_from_files(everloop: Shell, tmp_path: Path) -> No
     assert everloop("labels", "snapshot", "kind")["count"] == 250
 
 
+def test_a_version_is_described_tagged_named_moved_and_deleted(everloop: Shell) -> None:
+    assert everloop("models", "describe", "kind@2", "picky")["description"] == "picky"
+    assert everloop("models", "describe", "kind", "kinds of goods")["description"] == "kinds of goods"
+    assert everloop("models", "tag", "kind@2", "team=vision") == {"team": "vision"}
+    assert everloop("models", "tag", "kind", "team") == {"team": ""}
+    assert everloop("models", "tag", "kind", "team", "--drop") == {"team": None}
+    assert everloop("models", "alias", "kind", "challenger", "kind@2")["number"] == 2
+    assert everloop("models", "show", "kind@challenger")["version"]["tags"] == {"team": "vision"}
+    assert everloop("models", "alias", "kind", "challenger", "--drop")["alias"] == "challenger"
+    everloop("models", "approve", "kind@2", "--reason", "looks right")
+    everloop("models", "promote", "kind@2", "staging")
+    assert "models demote kind@2 staging" in everloop("models", "delete", "kind@2", "--yes", code=2)
+    assert everloop("models", "demote", "kind@2", "staging", "--reason", "over")["number"] is None
+    assert everloop("models", "archive", "kind@2")["archived_at"] is not None
+    assert everloop("models", "archive", "kind@2", "--undo")["archived_at"] is None
+    assert everloop("models", "delete", "kind@2", "--yes")["deleted_at"] is not None
+    assert "was deleted" in everloop("models", "show", "kind@2", code=2)
+    assert everloop("trace", "kind@2")["gaps"] == []
+
+
 def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everloop: Shell) -> None:
     assert everloop("models", "approve", "kind@2", "--reason", "looks right")["by"] == "alice"
     assert everloop("models", "release", "kind@2")["id"].startswith("rel_")
@@ -160,6 +207,17 @@ def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everlo
     ]
     assert states == ["paused", "running", "rolled_back"]
     assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_a_failed_check_is_waived_until_the_end_of_a_day(everloop: Shell) -> None:
+    ws = everloop.shop.ws
+    report = checks.evaluate(
+        ws, "kind@2", tables.with_column(tables.shop(), "copy", tables.labels(tables.shop()))
+    )
+    day = ws.now().date() + timedelta(days=30)
+    words = ("models", "waive", report.id, "leakage", "--reason", "known", "--until", day.isoformat())
+    assert everloop(*words)["until"].startswith((day + timedelta(days=1)).isoformat())
+    assert checks.standing(ws, report.id).is_clear
 
 
 def test_an_answer_is_corrected_by_its_key_and_the_review_settled(everloop: Shell) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -20,6 +21,7 @@ from everloop.checks import (
     GoldenRow,
     Live,
     Plot,
+    Traffic,
     behaviour,
     gate,
 )
@@ -47,11 +49,13 @@ def _reversed(rows: pa.Table) -> pa.Table:
 
 _REVERSED = Check("reversed", "Is the order nothing?", "It is not.", "Look.", _reversed, is_users=True)
 
+_A_DAY = datetime(2026, 5, 1, tzinfo=UTC)
 GOLDEN = [GoldenRow({"text": "tea w1 w2", "price": 1.0, "shade": "red"}, "drink", 0.5)]
 
 RUNS: dict[str, Run] = {
     **{one.name: one for one in BUILT_IN},
     "drift with a limit": lambda given: CHECKS["drift"](given, at_most=0.1),
+    "traffic drift with a limit": lambda given: CHECKS["traffic_drift"](given, at_most=0.1, min_rows=1),
     "slices with a limit": lambda given: CHECKS["slices"](given, at_least=0.9, by=["shade"], min_rows=1),
     "fairness of a column": lambda given: fairness(given, by=["shade", "price"], min_rows=1),
     "fairness by odds": lambda given: fairness(
@@ -185,6 +189,7 @@ def _completed(given: CheckInput) -> list[CheckInput]:
             predictions=own,
             reference=given.train,
             live=Live("shop@1", own),
+            traffic=lambda: Traffic("shop", _A_DAY, _A_DAY, given.test),
             answer=_by_first_input,
             chances=_chances,
         ),
@@ -193,6 +198,7 @@ def _completed(given: CheckInput) -> list[CheckInput]:
             predictions=foreign,
             reference=given.test.slice(0, 1),
             live=Live("shop@1", foreign.slice(1)),
+            traffic=lambda: None,
         ),
     ]
 

@@ -16,6 +16,7 @@ from everloop.workspace import Workspace, open_workspace
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_loop_closes_and_every_screen_says_that_it_is_simulated(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "everloop", "demo", "--fast", "--home", str(tmp_path / "home")]

@@ -55,9 +55,9 @@ def without_corrections(read: Tables) -> dict[str, pa.Table]:
     ("stage", "cause", "words"),
     [
         (1, without_conflicts, "conflicting labels"),
-        (2, with_shuffled_labels, "failed its gates"),
-        (4, with_the_season_in_month_1, "false alarm"),
-        (5, without_corrections, "no correction contradicts"),
+        pytest.param(2, with_shuffled_labels, "failed its gates", marks=pytest.mark.long),
+        pytest.param(4, with_the_season_in_month_1, "false alarm", marks=pytest.mark.long),
+        pytest.param(5, without_corrections, "no correction contradicts", marks=pytest.mark.long),
     ],
 )
 def test_without_its_cause_in_the_data_a_stage_does_not_happen(
@@ -83,8 +83,20 @@ def test_without_its_cause_in_the_data_a_stage_does_not_happen(
     ("stage", "line", "instead", "words"),
     [
         (3, "approve=el.people(1, not_author=True)", "approve=el.people(2)", "did not go live"),
-        (6, "when=el.drifted(live) & el.contradicted(live, 80), ", "", "did not start a retrain"),
-        (7, "if busy_merchants_only:", "if False and busy_merchants_only:", "the judge left"),
+        pytest.param(
+            6,
+            "when=el.drifted(live) & el.contradicted(live, 80), ",
+            "",
+            "did not start a retrain",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            7,
+            "if busy_merchants_only:",
+            "if False and busy_merchants_only:",
+            "the judge left",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_without_its_line_in_the_loop_file_a_stage_does_not_happen(
@@ -100,6 +112,7 @@ def test_without_its_line_in_the_loop_file_a_stage_does_not_happen(
         )
 
 
+@pytest.mark.long
 def test_an_entry_taken_out_of_the_audit_chain_ends_the_story(shared_data: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.page_runner import matches, run_page
+from tests.peer import peer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
@@ -19,17 +20,33 @@ PAGES = [
             "run-on-airflow",
             "run-pipelines-by-themselves",
             "search-for-parameters",
+            "stages-and-approvals",
             "use-one-room",
         )
     ),
 ]
 
+LONG = ("photos", "replay-your-history")
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a minute on a quiet machine
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.long] if page.stem in LONG else [])
+        for page in PAGES
+    ],
+)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_for_mlflows_clients_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "mlflow-env").symlink_to(peer("mlflow").parent)
+    run_page(DOCS / "how-to" / "use-mlflow-clients.md", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,7 @@
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import httpx
 import pytest
@@ -14,48 +9,22 @@ import sqlalchemy as sa
 
 from everloop import events
 from everloop.errors import Invalid
-from everloop.events.delivery import checked_address
+from everloop.events.guarded import checked_address
 from everloop.events.outbox import Level
 from everloop.events.outbox import events as table
 from everloop.ledger import Node
 from everloop.settings import load_settings
 from everloop.storage import Tx
 from everloop.workspace import Workspace, open_workspace
+from tests.receiver import Receiver, receiving
 
 ENDPOINT = Node("endpoint", "category")
 
 
-@dataclass
-class Receiver:
-    """A real HTTP server that keeps what it is sent and answers with the statuses it was told."""
-
-    url: str
-    got: list[dict[str, Any]] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            kept.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status = kept.statuses.pop(0) if kept.statuses else 200
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", kept.url + "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    kept = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield kept
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with receiving() as found:
+        yield found
 
 
 @pytest.fixture
@@ -136,13 +105,26 @@ def test_redirects_are_not_followed(hooked: Workspace, receiver: Receiver) -> No
         "http://[::ffff:127.0.0.1]/",
         "http://0.0.0.0/",
         "http://2130706433/",
+        "http://127.1/",
+        "http://0x7f000001/",
+        "http://0177.0.0.1/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[::]/",
+        "http://[fe80::1]/",
+        "http://[fd00::1]/",
+        "http://[2002:7f00:1::]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://[2001:0:7f00:1::]/",
+        "http://224.0.0.1/",
+        "http://100.64.0.1/",
+        "http://192.168.1.1:80@127.0.0.1/",
         "file:///etc/passwd",
         "gopher://127.0.0.1/",
         "http://no-such-host.invalid/",
     ],
 )
 def test_a_webhook_into_the_private_network_is_refused(url: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises((Invalid, httpx.InvalidURL)):
         checked_address(httpx.URL(url), allow_private=False)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from everloop import (
     background,
@@ -29,10 +30,24 @@ from everloop import (
     rollout,
 )
 from everloop.clock import SimulatedClock
+from everloop.settings import Settings, child_environment
 from everloop.workspace import Workspace
+from tests.conftest import simulation
 from tests.loop import shop
 
 LOOP = shop.LOOP.replace("when=el.contradicted(live, 1)", "when=el.drifted(live) & el.contradicted(live, 1)")
+
+
+@pytest.fixture(params=["files", "s3"])
+def ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
+    """As everywhere, and with its blobs on S3."""
+    if request.param == "files":
+        yield request.getfixturevalue("ws")
+        return
+    s3: Settings = request.getfixturevalue("s3_settings")
+    with simulation(tmp_path / "home", blobs=s3.blobs, blobs_endpoint=s3.blobs_endpoint) as workspace:
+        yield workspace
+    assert not (tmp_path / "home" / "blobs").exists()
 
 
 def test_one_listing_travels_through_every_record(ws: Workspace, tmp_path: Path) -> None:
@@ -108,7 +123,7 @@ def serving_process(ws: Workspace) -> Iterator[Any]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "everloop", "serve", "--home", str(ws.home), "--port", str(port)]
     with (
-        subprocess.Popen(command) as server,
+        subprocess.Popen(command, env=child_environment(ws.settings)) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
 

@@ -245,7 +245,9 @@ def runners(request: pytest.FixtureRequest, any_ws: Workspace, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(ENOUGH_S + 260)  # many processes, one after the other, each as slow as the machine is busy
+@pytest.mark.timeout(
+    ENOUGH_S + 260
+)  # many processes, one after the other, each as slow as the machine is busy
 def test_runs_survive_kills_at_random_moments(runners: Runners) -> None:
     seed, enough_at = 0, time.monotonic() + ENOUGH_S
     attempts: Counter[str] = Counter()
@@ -267,7 +269,9 @@ def test_runs_survive_kills_at_random_moments(runners: Runners) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(ENOUGH_S + 260)  # many processes, one after the other, each as slow as the machine is busy
+@pytest.mark.timeout(
+    ENOUGH_S + 260
+)  # many processes, one after the other, each as slow as the machine is busy
 def test_a_runner_that_was_asleep_commits_nothing_when_it_wakes(runners: Runners) -> None:
     returncodes = []
     for seed in range(1, 5):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import shutil
 import threading
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,3 +170,15 @@ def test_entries_are_found_by_time_and_actor_and_paged(ws: Workspace) -> None:
 def test_the_key_is_its_owners_alone(ws: Workspace) -> None:
     act(ws)
     assert (ws.home / "keys" / "audit.key").stat().st_mode & 0o077 == 0
+
+
+def test_another_home_signs_only_with_the_same_key(any_ws: Workspace, tmp_path: Path) -> None:
+    act(any_ws)
+    other = replace(any_ws, settings=replace(any_ws.settings, home=tmp_path / "other"))
+    other.home.mkdir()
+    with pytest.raises(Invalid, match="copy the folder keys of the first one's home to"):
+        act(other)
+    shutil.copytree(any_ws.home / "keys", other.home / "keys")
+    act(other)
+    assert verify(any_ws).is_intact
+    assert verify(other).entries == 2

@@ -103,6 +103,17 @@ def test_an_unknown_pipeline_is_told_with_the_known_ones(shop: Shop) -> None:
         loop.train(shop.ws, loop.loaded(shop.ws), "trian", reason="a test")
 
 
+def test_a_rollout_that_another_machine_began_brings_its_files_here(shop: Shop) -> None:
+    before = serving.read_routes(shop.folder)
+    for name in ("releases", "code", "online"):
+        shutil.rmtree(shop.folder / name)
+    (shop.folder / "routes.json").unlink()
+    background.turn(shop.ws)
+    assert serving.read_routes(shop.folder) == before
+    release = rollout.live(shop.ws, "kind")[0].release
+    assert serving.read_manifest(shop.folder, release).id == release
+
+
 def test_lost_serving_files_are_written_again(shop: Shop) -> None:
     before = serving.read_routes(shop.folder)
     for name in ("releases", "code", "online"):
@@ -115,3 +126,19 @@ def test_lost_serving_files_are_written_again(shop: Shop) -> None:
     for view in manifest.features:
         assert serving.online_path(shop.folder, view).exists()
     assert loop.restore(shop.ws) == []
+
+
+def test_a_version_goes_through_the_stages_of_its_model(shop: Shop) -> None:
+    stages = [registry.stage("staging", approve=registry.people(0)), registry.stage("production", soak_h=24)]
+    registry.define(shop.ws, "kind", stages=stages)
+    assert loop.has_approved(shop.ws)
+    assert loop.deliver(shop.ws) == []
+    assert registry.stages(shop.ws, "kind") == {"production": 1, "staging": 2}
+    assert not loop.has_approved(shop.ws)
+    living.approve(shop.ws, "kind@2")
+    shop.later(hours=23)
+    assert loop.deliver(shop.ws) == []
+    shop.later(hours=1)
+    assert len(loop.deliver(shop.ws)) == 1
+    assert registry.stages(shop.ws, "kind")["production"] == 2
+    assert live(shop) == {"kind@1": 50, "kind@2": 50}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from everloop.errors import StorageFailed
-from everloop.pipelines.claim import claimed, is_free
+from everloop.pipelines.claim import claimed, here, is_dead
 
 
 def test_only_one_has_a_folder_though_it_is_made_and_removed_all_the_time(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_only_one_has_a_folder_though_it_is_made_and_removed_all_the_time(tmp_pa
             if is_ours:
                 alone = inside.acquire(blocking=False)
                 together += not alone
-                assert not is_free(tmp_path / "runs" / "run_1" / "1")
+                assert not is_dead(here(), tmp_path / "runs" / "run_1" / "1")
                 inside.release()
         return is_ours
 
@@ -50,3 +53,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         claimed(tmp_path / "runs/1"),
     ):
         pass
+
+
+def test_a_living_worker_with_another_home_on_this_machine_is_not_taken_for_dead(tmp_path: Path) -> None:
+    host = here().rpartition(":")[0]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert not is_dead(f"{host}:{os.getppid()}", tmp_path / "not in this home")
+    assert is_dead(f"{host}:{ended.pid}", tmp_path / "not in this home")
+    assert not is_dead(f"another-{host}:{ended.pid}", tmp_path / "not in this home")

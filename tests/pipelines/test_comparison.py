@@ -11,6 +11,7 @@ from everloop import data, labels, tracking
 from everloop.errors import NotFound
 from everloop.pipelines import Inline, PipelineRun, compare, held_out_answers, run_pipeline
 from everloop.pipelines.comparison import AnswerDifference, answer_difference
+from everloop.tracking import DatasetInput, LoggedDataset
 from everloop.workspace import Workspace
 from tests.pipelines.conftest import UserProject
 from tests.pipelines.test_training import COLOURS, train
@@ -178,3 +179,27 @@ def test_runs_logged_by_hand_are_compared_by_what_they_have(ws: Workspace) -> No
 def test_a_run_that_is_not_there_is_refused(ws: Workspace) -> None:
     with pytest.raises(NotFound, match="there is no run 'run_no'"):
         compare(ws, "run_no", "run_no")
+
+
+def test_plain_runs_differ_in_what_their_clients_told(ws: Workspace) -> None:
+    def logged(digest: str, commit: str, **params: str) -> str:
+        run = tracking.start_run(ws, params=params, tags={"mlflow.source.git.commit": commit})
+        read = DatasetInput(LoggedDataset("wine", digest, "local", "{}"), {"mlflow.data.context": "training"})
+        tracking.log_inputs(ws, run.id, datasets=[read])
+        tracking.log_metrics(ws, run.id, {"loss": float(len(params))})
+        return run.id
+
+    found = compare(ws, logged("d1", "c1", depth="3"), logged("d2", "c2", depth="4", seed="0"))
+    assert [(one.name, one.before, one.after) for one in found.data] == [("wine (training)", "d1", "d2")]
+    assert [(one.name, one.before, one.after) for one in found.parameters] == [
+        ("depth", "3", "4"),
+        ("seed", None, "0"),
+    ]
+    assert [one.name for one in found.metrics] == ["loss"]
+    assert found.code_problem == "of neither run code was captured; they were at commits c1 and c2."
+    assert found.unknown == ("environment", "machine", "labels")
+
+
+def test_a_machine_that_a_client_made_up_is_none(ws: Workspace) -> None:
+    run = tracking.start_run(ws, tags={"everloop.machine": "mine"})
+    assert "machine" in compare(ws, run.id, run.id).unknown

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from everloop.pipelines.model_files import estimator_bytes, read_model, write_mo
 from everloop.pipelines.value_files import load, save
 from everloop.pipelines.values import Model, Split, with_features
 from everloop.serving import Field, Manifest, Predictor, untrusted_types
+from everloop.storage import FileBlobs
 from tests.conftest import START
 from tests.features.test_images import picture
 from tests.pipelines.test_value_files import bytes_in
@@ -205,8 +207,9 @@ def test_nothing_in_the_file_is_dated() -> None:
 def test_the_folder_has_mlflow_s_layout(tmp_path: Path) -> None:
     write_model(known("forest"), tmp_path)
     described = yaml.safe_load((tmp_path / "MLmodel").read_text())
+    assert "everloop" not in (tmp_path / "requirements.txt").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml"
+        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml"
     }  # fmt: skip
     assert described["flavors"]["python_function"]["loader_module"] == "mlflow.sklearn"
     assert described["flavors"]["sklearn"]["serialization_format"] == "skops"
@@ -268,7 +271,7 @@ def test_the_data_plane_serves_the_folder(tmp_path: Path, name: str) -> None:
         features=(VOLUME,),
         trusted_types=tuple(untrusted_types((tmp_path / "model" / "model.skops").read_bytes())),
     )
-    outputs, scores = Predictor.load(manifest, tmp_path / "blobs").predict(a_split().x_test)
+    outputs, scores = Predictor.load(manifest, FileBlobs(tmp_path / "blobs")).predict(a_split().x_test)
     assert outputs == model.evaluation["predicted"].to_pylist()
     assert [max(one.values()) for one in scores] == model.evaluation["score"].to_pylist()
 
@@ -313,4 +316,5 @@ def test_a_model_of_photos_is_kept_with_its_audited_type(tmp_path: Path) -> None
     assert model.signature.inputs == (Field("image", "image"),)
     write_model(model, tmp_path)
     assert "everloop.features.images.ImageFeatures" in (tmp_path / "MLmodel").read_text()
+    assert f"everloop=={metadata.version('everloop')}" in (tmp_path / "requirements.txt").read_text()
     assert read_model(tmp_path).load().predict(data.x_test).tolist() == colours[8:]

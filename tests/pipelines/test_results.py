@@ -56,7 +56,7 @@ def test_equal_values_have_equal_digests_and_kinds_are_apart(results: Results) -
 def test_a_missing_blob_is_noticed(results: Results) -> None:
     stored = results.keep(b"bytes")
     (digest,) = stored.files.values()
-    results.blobs.delete(digest)  # type: ignore[attr-defined]  # of the real store
+    results.blobs.delete(digest)
     assert not results.is_there(stored)
 
 
@@ -101,7 +101,7 @@ def test_only_lists_have_items(results: Results, value: Any) -> None:
 def test_a_missing_blob_of_an_item_is_noticed(results: Results) -> None:
     stored = results.keep([1, b"bytes"])
     (digest,) = results.keep(b"bytes").files.values()
-    results.blobs.delete(digest)  # type: ignore[attr-defined]  # of the real store
+    results.blobs.delete(digest)
     assert not results.is_there(stored)
 
 

@@ -49,7 +49,7 @@ def test_which_version_a_stage_had_at_a_time(any_ws: Workspace) -> None:
     registry.promote(any_ws, two, "production", reason="better")
     registry.promote(any_ws, two, "staging")
     later(any_ws, 2)
-    registry.vacate(any_ws, "category", "production", reason="incident")
+    registry.demote(any_ws, two, "production", reason="incident")
 
     def then(days: float) -> str | None:
         found = registry.version_in_stage(any_ws, "category", "production", at=START + timedelta(days=days))
@@ -90,12 +90,15 @@ def test_an_alias_stays_within_its_model(ws: Workspace) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "3", "3rd", "a b", "a@b", "x" * 61])
-def test_a_stage_or_alias_that_reads_like_something_else_is_refused(ws: Workspace, name: str) -> None:
-    ref = register(ws).ref
+def test_a_stage_that_reads_like_something_else_is_refused(ws: Workspace, name: str) -> None:
     with pytest.raises(Invalid, match="not a name for a stage"):
-        registry.promote(ws, ref, name)
+        registry.promote(ws, register(ws).ref, name)
+
+
+@pytest.mark.parametrize("name", ["", "3", "v3", "V03", "latest", "Latest", "a b", "a@b", "a/b", "x" * 61])
+def test_an_alias_that_reads_like_something_else_is_refused(ws: Workspace, name: str) -> None:
     with pytest.raises(Invalid, match="not a name for an alias"):
-        registry.alias(ws, "category", name, ref)
+        registry.alias(ws, "category", name, register(ws).ref)
 
 
 def test_the_author_may_not_approve_where_other_people_are_asked(any_ws: Workspace) -> None:
@@ -149,6 +152,6 @@ def test_an_unknown_model_has_no_stages(ws: Workspace) -> None:
         with pytest.raises(NotFound):
             ask(ws, "nothing")
     with pytest.raises(NotFound):
-        registry.vacate(ws, "nothing", "production")
+        registry.demote(ws, "nothing@1", "production", reason="gone")
     with pytest.raises(NotFound):
         registry.drop_alias(ws, "nothing", "champion")

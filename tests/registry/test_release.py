@@ -44,7 +44,7 @@ def test_a_release_says_all_that_serving_and_tracing_need(any_ws: Workspace, sko
 def test_a_released_model_answers(ws: Workspace, skops_model: bytes, folder: Path) -> None:
     released = registry.release(ws, ready(ws, skops_model).ref)
     manifest = serving.read_manifest(folder, released.id)
-    predictor = serving.Predictor.load(manifest, ws.home / "blobs")
+    predictor = serving.Predictor.load(manifest, ws.blobs)
     assert predictor.predict(np.array([["black tea"]], dtype=object))[0] == ["drink"]
 
 

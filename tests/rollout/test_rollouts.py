@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from everloop import feedback, ledger, rollout, serving
+from everloop import clock, feedback, ledger, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
 from tests.loop import living
@@ -256,6 +256,31 @@ def test_what_was_live_is_answered_for_any_moment(shop: Shop) -> None:
         {"kind@1", "kind@2"},
         {"kind@2"},
     ]
+
+
+def test_what_was_live_of_a_model_names_who_let_it_and_why(any_shop: Shop) -> None:
+    shop = any_shop
+    before = shop.ws.now()
+    shop.later(hours=1)
+    made = started(shop)
+    (first,) = rollout.live_of_model(shop.ws, "kind", at=before)
+    assert (first.endpoint, first.version, first.weight) == ("kind", "kind@1", 100)
+    assert {(one.version, one.weight, one.since) for one in rollout.live_of_model(shop.ws, "kind")} == {
+        ("kind@1", 50, shop.ws.now()),
+        ("kind@2", 50, shop.ws.now()),
+    }
+    rollout.roll_back(shop.ws.acting_as("bea"), made.id, reason="wrong on lamps")
+    (now,) = rollout.live_of_model(shop.ws, "kind")
+    assert (now.version, now.by, now.reason) == ("kind@1", "bea", "bea decided: wrong on lamps")
+    assert rollout.live_of_model(shop.ws, "kind", at=clock.parse_time("2020-01-01T00:00:00Z")) == []
+    assert rollout.live_of_model(shop.ws, "nothing") == []
+
+
+@pytest.mark.parametrize("ref", ["kind@1", "kind"])
+def test_what_is_live_is_known_before_it_is_deleted(shop: Shop, ref: str) -> None:
+    with pytest.raises(Conflict, match=r"kind@1 answers on the endpoint kind; what is live is not deleted"):
+        rollout.require_not_live(shop.ws, ref)
+    rollout.require_not_live(shop.ws, "kind@2")
 
 
 def test_a_route_table_that_was_not_written_is_written_by_the_next_tick(shop: Shop) -> None:

@@ -101,7 +101,9 @@ def test_what_does_not_fit_is_told(ws: Workspace, tmp_path: Path, asked: dict[st
         run(ws, tmp_path, **asked)
 
 
-@pytest.mark.parametrize("stop", [median(from_step=3, trials=2), halving(least=3, factor=2)])
+@pytest.mark.parametrize(
+    "stop", [median(from_step=3, trials=2), pytest.param(halving(least=3, factor=2), marks=pytest.mark.long)]
+)
 def test_hopeless_trials_are_stopped_and_their_processes_end(
     ws: Workspace, tmp_path: Path, stop: Any
 ) -> None:
@@ -195,3 +197,12 @@ def test_a_search_goes_on_with_its_own_pipeline_and_code_alone(ws: Workspace, tm
     (failed,) = searches.searches(ws)
     with pytest.raises(Conflict, match="Start another search"):
         searches.resume(ws, failed.id, pipeline, code="b" * 64)
+
+
+def test_an_executor_that_nobody_offers_is_told_before_anything_is_written(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    plan = Plan(space={"x": choice(1.0)}, by="score", method="grid", params={"log": str(tmp_path / "log")})
+    with pytest.raises(NotFound, match="there is no executor 'nowhere'"):
+        searches.run_search(ws, loaded(tmp_path).pipelines["tune"], plan, executor="nowhere")
+    assert searches.searches(ws) == []

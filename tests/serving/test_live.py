@@ -19,6 +19,7 @@ from everloop.serving.live import (
     LiveTable,
     Loader,
 )
+from everloop.storage import FileBlobs
 from tests.features.views import START, listing, table, view_of, volume
 from tests.serving.home import go_live
 from tests.serving.records import route
@@ -88,7 +89,7 @@ def test_a_row_of_other_types_is_left_out(filled: Callable[..., LiveHistory]) ->
 
 def live(*histories: LiveHistory, manifest: Any = None) -> LiveTable:
     features = tuple(LiveFeature(view_of(volume), volume, history) for history in histories)
-    release = LiveRelease(manifest, manifest, features, manifest)
+    release = LiveRelease(manifest, manifest, features, manifest, manifest)
     return LiveTable(1, {"category": LiveEndpoint(route(("a", 100)), 1, {"rel_a": release}, histories)})
 
 
@@ -106,12 +107,12 @@ def test_what_arrived_for_an_endpoint_that_is_gone_is_nobodys() -> None:
 
 
 def test_without_routes_nothing_is_live(tmp_path: Path) -> None:
-    loader = Loader(tmp_path / "serving", tmp_path / "blobs", SystemClock(), 10)
+    loader = Loader(tmp_path / "serving", FileBlobs(tmp_path / "blobs"), SystemClock(), 10)
     assert loader.load(LiveTable()) == LiveTable()
 
 
 def test_a_release_that_is_live_already_is_not_loaded_again(home: Path) -> None:
-    loader = Loader(home / "serving", home / "blobs", SystemClock(), 10)
+    loader = Loader(home / "serving", FileBlobs(home / "blobs"), SystemClock(), 10)
     first = loader.load(LiveTable())
     go_live(home, ("control", 90), ("canary", 10))
     second = loader.load(first)

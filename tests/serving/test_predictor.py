@@ -22,6 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving import Failure, Field, Manifest, Predictor, untrusted_types
 from everloop.serving.trusted import PREDICTS_THE_MOST_PROBABLE
+from everloop.storage import FileBlobs
 from tests.serving.home import object_array, picky_model, title_model, write_blob, write_release
 
 NUMBERS = (Field("a", "number"), Field("b", "number"))
@@ -31,7 +32,7 @@ Y = np.array(["x", "y", "z"])[(X.astype(float).sum(axis=1) / 3.5).astype(int)]
 
 
 def load(home: Path, model: Any, **given: Any) -> Predictor:
-    return Predictor.load(write_release(home, "rel_1", model, **given), home / "blobs")
+    return Predictor.load(write_release(home, "rel_1", model, **given), FileBlobs(home / "blobs"))
 
 
 def test_answers_classes_with_the_three_highest_scores(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_the_most_probable_class_is_what_the_model_itself_predicts(tmp_path: Pat
     """For each classifier whose `predict` is skipped; ties included, the inputs are few whole numbers."""
     assert type(model).__name__ in PREDICTS_THE_MOST_PROBABLE
     predictor = load(tmp_path, model.fit(X, Y), inputs=NUMBERS, classes=("x", "y", "z"))
-    assert predictor.takes_most_probable
+    assert predictor.model.takes_most_probable
     assert predictor.predict(X)[0] == list(model.predict(X))
 
 
@@ -104,7 +105,7 @@ def test_any_other_classifier_is_asked_itself(tmp_path: Path) -> None:
         X, Y
     )  # its ties go elsewhere than the first of equal probabilities may
     predictor = load(tmp_path, model, inputs=NUMBERS, classes=("x", "y", "z"))
-    assert not predictor.takes_most_probable
+    assert not predictor.model.takes_most_probable
     assert predictor.predict(X)[0] == list(model.predict(X))
 
 
@@ -132,10 +133,10 @@ def test_a_changed_file_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "blobs" / digest[:2] / digest[2:]
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(GateFailed, match="was changed or damaged"):
-        Predictor.load(manifest, tmp_path / "blobs")
+        Predictor.load(manifest, FileBlobs(tmp_path / "blobs"))
     path.unlink()
     with pytest.raises(NotFound, match="is not among the blobs"):
-        Predictor.load(manifest, tmp_path / "blobs")
+        Predictor.load(manifest, FileBlobs(tmp_path / "blobs"))
 
 
 def square(values: Any) -> Any:
@@ -153,7 +154,7 @@ def test_a_model_with_code_of_its_own_is_not_loaded(tmp_path: Path) -> None:
         trusted_types=("tests.serving.test_predictor.square",),
     )
     with pytest.raises(GateFailed, match="square"):
-        Predictor.load(manifest, tmp_path / "blobs")
+        Predictor.load(manifest, FileBlobs(tmp_path / "blobs"))
 
 
 def test_audited_types_must_be_named_by_the_manifest_too(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_audited_types_must_be_named_by_the_manifest_too(tmp_path: Path) -> None
     manifest = write_release(tmp_path, "rel_1", model, inputs=NUMBERS, classes=("x", "y", "z"))
     assert manifest.trusted_types == ("sklearn.tree._tree.Tree",)
     with pytest.raises(GateFailed, match="does not name as trusted"):
-        Predictor.load(msgspec.structs.replace(manifest, trusted_types=()), tmp_path / "blobs")
+        Predictor.load(msgspec.structs.replace(manifest, trusted_types=()), FileBlobs(tmp_path / "blobs"))
 
 
 def wrong_flavor(home: Path, manifest: Manifest) -> Manifest:
@@ -187,7 +188,7 @@ def other_classes(home: Path, manifest: Manifest) -> Manifest:
     ("spoil", "message"),
     [
         (wrong_flavor, "of flavor 'onnx'"),
-        (two_models, "2 .skops files"),
+        (two_models, "its files are of flavor 'other'"),
         (no_skops_file, "no skops file"),
         (other_classes, "knows the classes Freezers, Fridges"),
     ],
@@ -195,7 +196,7 @@ def other_classes(home: Path, manifest: Manifest) -> Manifest:
 def test_a_release_that_cannot_be_is_not_loaded(tmp_path: Path, spoil: Any, message: str) -> None:
     manifest = spoil(tmp_path, write_release(tmp_path, "rel_1", title_model()))
     with pytest.raises(Invalid, match=message):
-        Predictor.load(manifest, tmp_path / "blobs")
+        Predictor.load(manifest, FileBlobs(tmp_path / "blobs"))
 
 
 def test_batches_answer_as_single_rows_do(tmp_path: Path) -> None:

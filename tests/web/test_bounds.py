@@ -10,11 +10,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from everloop import events, feedback, jobs, ledger, serving
+from everloop import events, feedback, jobs, ledger, serving, tracking
 from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.monitoring import Finding, Measure, store
-from everloop.storage import Tx
+from everloop.storage import Tx, metadata
 from everloop.workspace import Workspace
 from tests.web.conftest import Site
 from tests.web.story import Shop
@@ -24,6 +24,8 @@ PATHS = [
     "/",
     "/endpoints/kind",
     "/endpoints/kind?span=1y",
+    "/models",
+    "/models/kind",
     "/models/kind/2",
     "/audit",
     "/review",
@@ -102,6 +104,44 @@ def test_a_page_asks_no_more_of_a_long_history(story: Site, shop: Shop) -> None:
             size = len(story.get(path).content)
         assert len(sent) <= before[path][0] + 2, path
         assert size <= before[path][1] + 40_000, path
+
+
+def more_runs(ws: Workspace, like: str, n: int) -> None:
+    """`n` more runs like one that is there, with its parameters and newest metrics."""
+
+    def change(tx: Tx) -> None:
+        ids = [new_id("run") for _ in range(n)]
+        for name, key in (("run", "id"), ("run_param", "run"), ("run_latest_metric", "run")):
+            table = metadata.tables[name]
+            rows = tx.execute(sa.select(table).where(table.c[key] == like)).mappings().all()
+            tx.execute(sa.insert(table), [{**row, key: one} for row in rows for one in ids])
+
+    ws.write(change)
+
+
+def test_pages_of_experiments_and_runs_ask_no_more_of_10_000_runs_than_of_100(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws, experiment="sweep", name="run 1", params={"depth": "3", "lr": "0.1"})
+    tracking.log_metrics(empty.ws, begun.id, {"loss": 0.5, "acc": 0.9}, step=1)
+    tracking.finish_run(empty.ws, begun.id)
+    paths = [
+        "/experiments",
+        "/experiments/1",
+        "/experiments/1?filter=metrics.acc%20%3E%200.5&order=metrics.%60loss%60%20ASC",
+        f"/runs/{begun.id}",
+        f"/compare?runs={begun.id},{begun.id}",
+        "/compare",
+        "/search?q=run",
+    ]
+    before: dict[str, tuple[int, int]] = {}
+    for n in (100, MANY):
+        more_runs(empty.ws, begun.id, n)
+        for path in paths:
+            with counted() as sent:
+                answer = empty.get(path)
+            assert answer.status_code == 200
+            statements, size = before.setdefault(path, (len(sent), len(answer.content)))
+            assert len(sent) <= statements, path
+            assert len(answer.content) <= size + 1_000, path
 
 
 @pytest.mark.slow

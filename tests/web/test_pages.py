@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpx
 import pytest
@@ -20,6 +20,8 @@ from tests.web.story import Shop
 PLACES = [
     "/",
     "/endpoints",
+    "/experiments",
+    "/experiments/0",
     "/models",
     "/pipelines",
     "/pipelines/runs",
@@ -253,14 +255,43 @@ def test_a_rejected_version_needs_nobody(story: Site) -> None:
 
 
 def test_versions_stand_with_their_state(story: Site) -> None:
-    lines = story.get("/models/kind?as=json").json()["models"]["kind"]
-    assert [(one["version"]["number"], one["state"]) for one in lines] == [
-        (3, "waits for approval"),
-        (2, "live on kind"),
-        (1, "live on kind"),
+    lines = story.get("/models/kind?as=json").json()["versions"]
+    assert [(one["version"]["number"], one["state"], one["gates"]["word"]) for one in lines] == [
+        (3, "waits for approval", "passed"),
+        (2, "live on kind", "passed"),
+        (1, "live on kind", "passed"),
     ]
     assert story.get("/models/nothing").status_code == 404
 
 
 def test_the_only_endpoint_is_shown_at_once(story: Site) -> None:
     assert story.get("/endpoints").headers["location"] == "/endpoints/kind"
+
+
+def test_scripts_in_what_an_mlflow_client_stored_are_shown_and_not_run(empty: Site) -> None:
+    script = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    name = script.replace("/", "")
+    registry.create(empty.ws, name, description=script, tags={script: script})
+    version = registry.register(
+        empty.ws,
+        name,
+        run=None,
+        files={"model": empty.ws.blobs.put(b"1")},
+        signature=None,
+        metrics={},
+        said=registry.Said(source=script, description=script, tags={script: script}),
+    )
+    registry.approve(empty.ws, version.ref, reason=script)
+    for path in (
+        "/models",
+        f"/models/{quote(name)}",
+        f"/models/{quote(name)}/1",
+        f"/trace/{quote(version.ref)}",
+        "/audit",
+    ):
+        page = empty.get(path)
+        assert page.status_code == 200, path
+        tags = Seen(page.text).tags
+        assert all(tag != "script" or "src" in given for tag, given in tags), path
+        assert not any("onerror" in given for _, given in tags), path
+        assert "default-src" in page.headers["content-security-policy"]

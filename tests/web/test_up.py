@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.flows.running import free_port
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "everloop", "up", "--home", str(tmp_path / "home"), "--port", str(port)]
     command += ["--with-parent", str(os.getpid())]  # so that no test that is killed leaves it behind
     with subprocess.Popen(command) as server:

@@ -6,7 +6,8 @@ May call ledger and below.
 """
 
 from everloop.access.accounts import Account, add_account, disable_account, list_accounts
-from everloop.access.keys import home_key
+from everloop.access.kept import drop_secret, keep_secret, kept_secret
+from everloop.access.keys import home_key, renew_home_key, shared_key
 from everloop.access.permissions import ROLES, Permission, Role, permissions_of
 from everloop.access.sessions import LASTS_S, open_session, resume_session
 from everloop.access.tokens import (
@@ -29,12 +30,17 @@ __all__ = [
     "authenticate",
     "create_token",
     "disable_account",
+    "drop_secret",
     "home_key",
+    "keep_secret",
+    "kept_secret",
     "list_accounts",
     "local_principal",
     "open_session",
     "permissions_of",
+    "renew_home_key",
     "require",
     "resume_session",
     "revoke_token",
+    "shared_key",
 ]

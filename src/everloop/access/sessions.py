@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from everloop import clock
 from everloop.access import tokens
-from everloop.access.keys import home_key
+from everloop.access.keys import shared_key
 from everloop.access.tokens import Principal
 from everloop.errors import NotRecognised
 from everloop.ledger import Node, audit
@@ -46,4 +46,4 @@ def resume_session(ws: Workspace, session: str) -> Principal:
 
 
 def sign(ws: Workspace, token_id: str, ends_s: int) -> str:
-    return blake3(f"session {token_id} {ends_s}".encode(), key=home_key(ws, "session")).hexdigest()
+    return blake3(f"session {token_id} {ends_s}".encode(), key=shared_key(ws, "session")).hexdigest()

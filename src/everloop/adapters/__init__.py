@@ -12,17 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everloop.adapters.airflow import airflow_dag
+    from everloop.adapters.carrying import Carried, LeftOut
     from everloop.adapters.elsewhere import Exported, exported
     from everloop.adapters.kubeflow import kubeflow_ir
+    from everloop.adapters.mlflow_import import import_mlflow
+    from everloop.adapters.tensorboard_import import import_tensorboard
+    from everloop.adapters.wandb_import import import_wandb
 
 _HOMES = {
     "airflow_dag": "airflow",
+    "Carried": "carrying",
     "Exported": "elsewhere",
+    "LeftOut": "carrying",
     "exported": "elsewhere",
+    "import_mlflow": "mlflow_import",
+    "import_tensorboard": "tensorboard_import",
+    "import_wandb": "wandb_import",
     "kubeflow_ir": "kubeflow",
 }
 
-__all__ = ["Exported", "airflow_dag", "exported", "kubeflow_ir"]
+__all__ = [
+    "Carried",
+    "Exported",
+    "LeftOut",
+    "airflow_dag",
+    "exported",
+    "import_mlflow",
+    "import_tensorboard",
+    "import_wandb",
+    "kubeflow_ir",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,20 @@ statuses in `answers`. One module per room holds its routes; `app` puts them tog
 """
 
 from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
-from everloop.api.app import SESSION_COOKIE, create_app, error_answer, guarded, recognise
+from everloop.api.app import create_app, error_answer, guarded
+from everloop.api.callers import SESSION_COOKIE, recognise
 from everloop.api.guard import check_address
+from everloop.api.mlflow import MLFLOW_STATUSES, PROTOCOL_VERSION, MlflowRoute, mlflow_routes
 from everloop.api.routes import Call, Route, all_routes
 
 __all__ = [
     "EXIT_CODES",
+    "MLFLOW_STATUSES",
+    "PROTOCOL_VERSION",
     "SESSION_COOKIE",
     "STATUSES",
     "Call",
+    "MlflowRoute",
     "Route",
     "all_routes",
     "check_address",
@@ -22,6 +27,7 @@ __all__ = [
     "error_answer",
     "exit_code_of",
     "guarded",
+    "mlflow_routes",
     "recognise",
     "status_of",
 ]

@@ -16,16 +16,17 @@ from starlette.routing import Route as StarletteRoute
 
 from everloop import access
 from everloop.access import Permission, Principal
+from everloop.api import mlflow
 from everloop.api.answers import status_of
+from everloop.api.callers import recognise
 from everloop.api.forward import Forwarder
-from everloop.api.guard import check_origin, check_same_origin
+from everloop.api.guard import check_origin
 from everloop.api.routes import SIGNATURE, Call, Route, all_routes
-from everloop.errors import EverloopError, Invalid, NotRecognised
+from everloop.errors import EverloopError, Invalid
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api")
 _encode = msgspec.json.Encoder(order="deterministic").encode
-SESSION_COOKIE = "everloop_session"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -41,7 +42,8 @@ def create_app(
     `predictions_url` is the data plane's address, where predictions are forwarded; `pages` are routes that a room
     above answers, and `handlers` its answers by status or exception to what no route answers.
     """
-    routes: list[BaseRoute] = [
+    routes = mlflow.mounted(ws)  # first: training loops wait for these
+    routes += [
         StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
         for route in all_routes()
     ]
@@ -133,23 +135,6 @@ def _recognise(ws: Workspace, request: Request, permission: Permission | None) -
     principal = recognise(ws, request)
     access.require(principal, permission)
     return principal
-
-
-def recognise(ws: Workspace, request: Request) -> Principal:
-    """Who sent a request: the holder of its token, or of the session in its cookie. Raises NotRecognised."""
-    if ws.settings.auth == "off":
-        return access.local_principal(ws)
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and secret:
-        return access.authenticate(ws, secret)
-    session = request.cookies.get(SESSION_COOKIE)
-    if not session:
-        raise NotRecognised(
-            "this server wants a token. Send the header 'Authorization: Bearer TOKEN', or sign in at /sign-in; an "
-            "owner makes tokens."
-        )
-    check_same_origin(request)
-    return access.resume_session(ws, session)
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:

@@ -23,10 +23,11 @@ def list_runs(call: Call) -> Any:
 
 
 def show_run(call: Call) -> Any:
-    """One run with its parameters, metrics and files; for a pipeline's run also its steps."""
+    """One run with its parameters, metrics, files and logged models; for a pipeline's run also its steps."""
     found = tracking.run(call.ws, call.path["id"])
     steps = pipelines.pipeline_run(call.ws, found.id) if found.has_steps else None
-    return {"run": found, "artifacts": tracking.artifacts(call.ws, found.id), "pipeline": steps}
+    files, models = tracking.artifacts(call.ws, found.id), tracking.models_of_run(call.ws, found.id)
+    return {"run": found, "artifacts": files, "models": models, "pipeline": steps}
 
 
 def metric_history(call: Call) -> Any:

@@ -70,7 +70,7 @@ def run(
     settings = Settings(home=home.absolute(), actor="backtest")
     with (
         open_workspace(settings=settings, simulation_from=start) as ws,
-        LocalServer(ws.home, ws.clock) as server,
+        LocalServer(ws.home, ws.blobs, ws.clock, model_python=ws.settings.model_python) as server,
     ):
         replay = _Replay(ws, server, history)
         replay.begin(found, start)

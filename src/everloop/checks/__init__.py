@@ -38,6 +38,7 @@ from everloop.checks.records import (
     Live,
     Loadable,
     Standing,
+    Traffic,
     Verdict,
     Waiver,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Point",
     "SliceChange",
     "Standing",
+    "Traffic",
     "Verdict",
     "Waiver",
     "answered",

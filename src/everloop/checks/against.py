@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,14 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from everloop.checks.bootstrap import bootstrap_all
-from everloop.checks.columns import Floats, codes
+from everloop.checks.columns import Floats
 from everloop.checks.metrics import CLASS_METRICS, LESS_IS_BETTER, NUMBER_METRICS, score
 from everloop.checks.records import CheckInput
 from everloop.checks.scored import paired_rows, places, qualities, with_test_columns
+from everloop.checks.segments import MIN_ROWS, Cut, cuts_of, pairs_of
 
-MIN_ROWS = 30  # of a slice
-_VALUES = 20  # distinct values, up to which a column is sliced
-_FALSE_ALARMS = 0.01  # in which share of comparisons of two equal models a slice may be named
+_FALSE_ALARMS = (
+    0.005  # in which share of comparisons of two equal models a slice may be named; as many of pairs
+)
 
 Moved = Literal["better", "worse", "same"]
 
@@ -103,7 +104,8 @@ def metric_changes(given: CheckInput, before: pa.Table) -> tuple[MetricChange, .
 def slice_changes(given: CheckInput, before: pa.Table) -> tuple[SliceChange, ...]:
     """The quality of both models on each slice of the rows that both were tested on; what lost most comes first.
 
-    Slices are the values of columns with 2 to 20 of them, and the labels: there quality is the class's recall.
+    Slices are those of `slices`, and the labels: there quality is the class's recall. Of pairs of columns those are given
+    that moved although neither of their two slices did.
     """
     if given.predictions is None:
         return ()
@@ -120,57 +122,79 @@ def slice_changes(given: CheckInput, before: pa.Table) -> tuple[SliceChange, ...
     new, old = new[both], old[both]
     if len(new) == 0 or not (np.isfinite(new).all() and np.isfinite(old).all()):
         return ()
-    found = list(_slices(table, old, new, given.label))
-    limit = _FALSE_ALARMS / max(1, len(found))  # Bonferroni
-    settled = [_settled(one, p, limit) for one, p in found]
-    return tuple(sorted(settled, key=lambda one: (one.difference, one.column, one.value)))
-
-
-def _slices(rows: pa.Table, old: Floats, new: Floats, label: str) -> Iterator[tuple[SliceChange, float]]:
-    labels = codes(rows["label"])[0]
-    for name in rows.column_names:
-        if name in ("predicted", "score") or name.startswith("_"):
-            continue
-        if name == label and label != "label":  # the predictions carry it, as "label"
-            continue
-        found, values = codes(rows[name])
-        if name != "label" and np.array_equal(found, labels):  # the column that the labels were taken from
-            continue
-        if not 2 <= len(values) <= _VALUES:
-            continue
-        for number, value in enumerate(values.to_pylist()):
-            inside = found == number
-            if int(inside.sum()) >= MIN_ROWS:
-                yield _slice(name, str(value), old[inside], new[inside])
-
-
-def _slice(column: str, value: str, old: Floats, new: Floats) -> tuple[SliceChange, float]:
-    """A slice, and the probability of so large a difference by chance (the z-test of paired differences)."""
-    gained = new - old
-    difference, deviation = float(gained.mean()), float(gained.std()) / math.sqrt(len(gained))
-    p = 1.0 if deviation == 0 else math.erfc(abs(difference) / deviation / math.sqrt(2))
-    if deviation == 0 and difference != 0:
-        p = 0.0
-    reach = 1.959964 * deviation
-    one = SliceChange(
-        column,
-        value,
-        len(gained),
-        float(old.mean()),
-        float(new.mean()),
-        difference,
-        difference - reach,
-        difference + reach,
-        "same",
+    left_out = {
+        "predicted",
+        "score",
+        *({given.label} - {"label"}),
+    }  # the predictions carry the label, as "label"
+    cuts = cuts_of(table, left_out=left_out, uncut=(given.key, given.group))
+    single = _settled([one for cut in cuts for one in _slices(cut, old, new)])
+    has_moved = {(one.column, one.value) for one in single if one.moved != "same"}
+    pairs = _settled(
+        [
+            one
+            for pair in pairs_of(cuts)
+            for one in _slices(pair, old, new)
+            if not has_moved & {(cut.column, cut.names[part]) for cut, part in one.of}
+        ]
     )
-    return one, p
+    found = [*single, *(one for one in pairs if one.moved != "same")]
+    return tuple(sorted(found, key=lambda one: (one.difference, one.column, one.value)))
 
 
-def _settled(one: SliceChange, p: float, limit: float) -> SliceChange:
-    if p > limit:
-        return one
-    values = {**vars(one), "moved": "better" if one.difference > 0 else "worse"}
-    return SliceChange(**values)
+@dataclass(frozen=True)
+class _Candidate:
+    """A slice before it is settled, with the probability of so large a difference by chance."""
+
+    change: SliceChange
+    p: float
+    of: tuple[tuple[Cut, int], ...]
+
+
+def _slices(cut: Cut, old: Floats, new: Floats) -> Iterator[_Candidate]:
+    gained = new - old
+    sums = [
+        np.bincount(cut.group + 1, one, minlength=len(cut.names) + 1)[1:]
+        for one in (np.ones(len(old)), old, new, gained, gained**2)
+    ]
+    for number, (rows, *own) in enumerate(np.stack(sums, axis=1)):
+        if rows >= MIN_ROWS:
+            was, now, difference, square = (float(one) / float(rows) for one in own)
+            reach = 1.959964 * math.sqrt(max(0.0, square - difference**2) / float(rows))
+            yield _Candidate(
+                SliceChange(
+                    cut.column,
+                    cut.names[number],
+                    int(rows),
+                    was,
+                    now,
+                    difference,
+                    difference - reach,
+                    difference + reach,
+                    "same",
+                ),
+                _by_chance(difference, square, int(rows)),
+                tuple(zip(cut.within, cut.parts[number], strict=True)) if cut.within else (),
+            )
+
+
+def _by_chance(difference: float, square: float, rows: int) -> float:
+    """The probability of so large a mean of paired differences by chance: z = sum / sqrt(sum of squares).
+
+    For right and wrong answers it is McNemar's test (1947), which keeps its level for few rows, as a correction for many
+    slices asks for; a deviation around the mean found would not.
+    """
+    return 1.0 if square == 0 else math.erfc(abs(difference) * math.sqrt(rows / square / 2))
+
+
+def _settled(found: list[_Candidate]) -> list[SliceChange]:
+    limit = _FALSE_ALARMS / max(1, len(found))  # Bonferroni
+    return [
+        replace(one.change, moved="better" if one.change.difference > 0 else "worse")
+        if one.p <= limit
+        else one.change
+        for one in found
+    ]
 
 
 def _moved(low: float, high: float) -> Moved:

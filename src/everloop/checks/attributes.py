@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from everloop.checks.columns import NULL, Codes, Column, Floats, class_codes, floats, kind_of, plain
+from everloop.checks.columns import NULL, Codes, Column, class_codes, floats, kind_of, plain
+from everloop.checks.segments import bands
 
 _BANDS = 4  # that a column of numbers, such as age, is cut into
 _NUMBERS = 10  # distinct numbers, up to which each is a group
@@ -63,17 +64,7 @@ def _groups(column: Column) -> tuple[Codes, list[str]]:
     column = plain(column)
     values = floats(column)
     if kind_of(column.type) == "number" and len(np.unique(values[np.isfinite(values)])) > _NUMBERS:
-        found, names = _bands(values)
+        found, names = bands(values, _BANDS)
     else:
         found, names = class_codes(column)
     return np.where(found == NULL, len(names), found), [*names, "missing"]
-
-
-def _bands(values: Floats) -> tuple[Codes, list[str]]:
-    known = values[np.isfinite(values)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BANDS + 1)[1:-1]))
-    is_known = np.isfinite(values)
-    found = np.full(len(values), NULL, np.int64)
-    found[is_known] = np.unique(np.searchsorted(edges, known, side="right"), return_inverse=True)[1]
-    own = [values[found == band] for band in range(int(found.max()) + 1)]
-    return found, [f"{band.min():g} to {band.max():g}" for band in own]

@@ -31,6 +31,34 @@ def share_at_most(bad: int, total: int, *, confidence: float = 0.95) -> float:
     return high
 
 
+def share_at_least(good: int, total: int, *, confidence: float = 0.95) -> float:
+    """The smallest share that `good` of `total` is still compatible with: the other side of `share_at_most`.
+
+    >>> round(share_at_least(8, 8), 4)  # 0.05 ** (1 / 8)
+    0.6877
+    """
+    return 1 - share_at_most(total - good, total, confidence=confidence)
+
+
+def fewer_by_chance(good: int, rows: int, all_good: int, all_rows: int) -> float:
+    """The probability of `good` or fewer among `rows` drawn from `all_rows` of which `all_good` are good.
+
+    Fisher's exact test, one-sided: the lower tail of the hypergeometric distribution. Unlike a z-test it keeps its level
+    for few rows and small probabilities, as a correction for many comparisons asks for.
+
+    >>> round(fewer_by_chance(0, 2, 2, 4), 4)  # both of the bad ones: 1 of 6 draws
+    0.1667
+    """
+    bad = all_rows - all_good
+    first = max(0, rows - bad)
+    if good < first:
+        return 0.0
+    k = np.arange(first, good)
+    ratios = np.log(all_good - k) + np.log(rows - k) - np.log(k + 1) - np.log(bad - rows + k + 1)
+    start = _log_choose(all_good, first) + _log_choose(bad, rows - first) - _log_choose(all_rows, rows)
+    return min(1.0, float(np.exp(start + np.concatenate([[0.0], np.cumsum(ratios)])).sum()))
+
+
 def wilson(good: float, total: int, *, z: float = 1.959964) -> tuple[float, float]:
     """The interval of Wilson (JASA 22, 1927) for a share, 95 % two-sided by default.
 
@@ -52,7 +80,13 @@ def _at_most(bad: int, total: int, share: float) -> float:
     """P(X <= bad) for X ~ Binomial(total, share), from the terms' logarithms."""
     if share >= 1.0:
         return 0.0
+    if bad > total / 2:  # the shorter of the two sums
+        return 1 - _at_most(total - bad - 1, total, 1 - share)
     k = np.arange(bad)
     ratios = np.log(total - k) - np.log(k + 1) + math.log(share) - math.log1p(-share)
     terms = total * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])
     return float(np.exp(terms).sum())
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

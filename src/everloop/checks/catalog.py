@@ -15,6 +15,7 @@ from everloop.checks import (
     footprint,
     leakage,
     near_duplicates,
+    quality,
     robustness,
     schema,
     shift,
@@ -38,6 +39,17 @@ BUILT_IN = (
             "problems": "what was found wrong; each is named in the message",
         },
         is_default=True,
+    ),
+    Check(
+        name="quality",
+        question="Do the columns hold what they are meant to hold?",
+        rule=quality.RULE,
+        remedy=quality.REMEDY,
+        function=quality.quality,
+        numbers=quality.NUMBERS,
+        options=("measure", "at_most", "trusted"),
+        is_default=True,
+        refused=quality.refused,
     ),
     Check(
         name="leakage",
@@ -112,13 +124,29 @@ BUILT_IN = (
         is_default=True,
     ),
     Check(
+        name="traffic_drift",
+        question="Do the training rows look like what the live endpoint is asked?",
+        rule=shift.TRAFFIC_RULE.format(min_rows=shift.MIN_REQUESTS),
+        remedy="Train on newer rows, or on rows like those that the endpoint is asked; mend a unit or spelling that differs at "
+        "its source.",
+        function=shift.traffic_drift,
+        numbers={
+            "requests": "requests compared, 20,000 at most, evenly spread",
+            "columns": "inputs compared",
+            "shifted": "inputs that have shifted",
+            "largest": "largest distance, 0 to 1",
+        },
+        options=("at_most", "min_rows"),
+    ),
+    Check(
         name="slices",
         question="Are there groups of rows for which the model is much worse than for the rest?",
         rule=slices.RULE,
         remedy="Look at these rows' labels first, then add rows like them.",
         function=slices.slices,
         numbers={
-            "slices": "slices with enough rows",
+            "slices": "slices of one column with enough rows",
+            "pairs": "slices of two columns together with enough rows",
             "weak": "slices that are worse than the rest",
             "worst": "quality on the worst slice",
             "overall": "quality on all rows",
@@ -201,8 +229,8 @@ def gate(
         A check (its name, or the function that `check`, `invariance`, `direction` or `feature_test` decorated), or a metric: accuracy, macro_f1, weighted_f1,
         precision:CLASS, recall:CLASS, f1:CLASS, r2, mae, rmse, or any that the run logged.
     at_least, at_most
-        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows) and `drift`
-        (distance), at_least
+        Limit of a metric; at_most also of `duplicates` (share of redundant rows), `near_duplicates` (share of test rows), `drift` and
+        `traffic_drift` (distance), `quality` (share of rows), at_least
         of `slices` (quality on every slice).
     below_live_by_at_most
         How much worse than the live version the metric may be, on the same rows; of `footprint` as a share: 0.2.
@@ -210,14 +238,15 @@ def gate(
         Without it the measured number decides and its interval is reported. With it (for example 0.95) the bound
         at this one-sided confidence decides: luck no longer passes a gate.
     min_rows
-        Rows that a comparison with the live version (100) or a slice (30) needs.
+        Rows that a comparison with the live version (100), a slice (30) or `traffic_drift` (100 requests) needs; a metric with at_least or at_most
+        fails on fewer (of recall:CLASS rows of the class, of precision:CLASS answers with it).
     trusted
-        Inputs that `leakage` may find strong, or later than the row's own time.
+        Inputs that `leakage` may find strong, or later than the row's own time; columns that `quality` leaves out.
     by
         Columns that `slices` looks at; the protected ones of `fairness`.
     measure
-        What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
-        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise,
+        What `quality` limits: nulls, constants, outliers, placeholders or unseen. What `fairness` compares: demographic_parity, equal_opportunity, equalised_odds or calibration; what
+        `calibration` limits: expected_error or brier; by what `robustness` disturbs: typos, case, missing, noise, worst,
         or photos by brightness, contrast, blur, rotation, jpeg or crop; of `footprint` what is limited: row_p50_ms,
         row_p99_ms, batch_p95_ms, load_s, memory_mb, size_mb and so on.
     positive

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from everloop.checks.plots import Plot
 from everloop.checks.source import source_digest
 from everloop.errors import Invalid
 from everloop.serving import Manifest, Signature
+from everloop.storage import Blobs
 
 Verdict = Literal["passed", "failed", "warned", "skipped"]
 Task = Literal["class", "number"]
@@ -72,10 +72,10 @@ class FeatureTest:
 
 @dataclass(frozen=True)
 class Loadable:
-    """A version as serving would load it: what its files are, and the folder of the blobs that they are in."""
+    """A version as serving would load it: what its files are, and the blobs that they are in."""
 
     manifest: Manifest
-    blobs: Path
+    blobs: Blobs
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,16 @@ class Live:
     predictions: pa.Table | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     loadable: Loadable | None = None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an endpoint was asked in [start, end): the inputs of its requests, typed as the model's signature says."""
+
+    endpoint: str
+    start: datetime
+    end: datetime
+    rows: pa.Table
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,8 @@ class CheckInput:
         The model's files, which a process of its own loads to measure them; None when they are not at hand.
     annotators
         `_row_id` and `annotator`: who gave each row its label; None when it is not known.
+    traffic
+        Reads what the live endpoint was asked lately; it gives None, and may be None, when nothing is live.
     """
 
     train: pa.Table
@@ -146,6 +158,7 @@ class CheckInput:
     chances: Callable[[pa.Table], Mapping[str, Sequence[float]]] | None = None
     loadable: Loadable | None = None
     annotators: pa.Table | None = None
+    traffic: Callable[[], Traffic | None] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

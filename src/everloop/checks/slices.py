@@ -8,31 +8,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from everloop.checks.bounds import wilson
-from everloop.checks.columns import Floats, codes, row_ids
+from everloop.checks.bounds import fewer_by_chance, wilson
+from everloop.checks.columns import Codes, Floats, row_ids
 from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 from everloop.checks.scored import qualities, with_test_columns
+from everloop.checks.segments import MIN_ROWS, Cut, cuts_of, pairs_of
 
-MIN_ROWS = 30
-_VALUES = 20  # distinct values, up to which a column is sliced without being named
 _RELEVANT = 0.05  # below the other rows' quality
-_FALSE_ALARMS = 0.01  # in which share of reports a slice may be named that is as good as the rest
+_FALSE_ALARMS = (
+    0.005  # in which share of reports a slice may be named that is as good as the rest; as many of pairs
+)
 
 RULE = (
     "A slice of 30 rows or more is named when the model's quality on it is below that on the other rows by 0.05 or "
-    "more and by more than chance explains (in 1 % of reports without a weak slice)."
+    "more and by more than chance explains (in 1 % of reports without a weak slice); two columns together only when both "
+    "alone do not explain it."
 )
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Quality on the rows where `column` is `value`, and on the rest; `p` of a difference so large by chance."""
+    """Quality on the rows of one group of a cut, and on the rest; `p` of a difference so large by chance.
 
-    column: str
-    value: str
+    Of a pair the rest is that of the one of its two slices which explains more.
+    """
+
+    cut: Cut
+    number: int
     rows: int
     quality: float
     others: float
@@ -40,36 +46,84 @@ class Slice:
     low: float
     high: float
 
+    @property
+    def column(self) -> str:
+        return self.cut.column
+
+    @property
+    def value(self) -> str:
+        return self.cut.names[self.number]
+
+    @property
+    def is_pair(self) -> bool:
+        return bool(self.cut.within)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of rows: how many, and the sums of their shares of quality and of the squares."""
+
+    rows: int
+    total: float
+    squares: float
+
+    def without(self, other: _Sums) -> _Sums:
+        return _Sums(self.rows - other.rows, self.total - other.total, self.squares - other.squares)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.rows
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return math.sqrt(max(0.0, self.squares / self.rows - self.mean**2) / self.rows)
+
 
 def slices(
     given: CheckInput, *, at_least: float | None = None, by: Sequence[str] = (), min_rows: int = MIN_ROWS
 ) -> CheckResult:
-    """Quality by the values of columns: those in `by`, or all with 2 to 20 values.
+    """Quality by the groups of columns (see `cuts_of`): of those in `by`, or of all and of pairs of them.
 
     Quality is accuracy for classes; for numbers it is 1 - mean absolute error / that of answering the median.
-    Fails when a slice is below `at_least`; without it, a weak slice is a warning.
+    Fails when a slice is below `at_least`, or a weak pair is with its whole interval; without it, a weak slice is a
+    warning.
     """
     quality = _quality(given)
-    found = [] if quality is None else list(_slices(given, *quality, by=by, min_rows=min_rows))
-    found.sort(key=lambda one: (one.quality, one.column, one.value))
-    limit = _FALSE_ALARMS / max(1, len(found))  # Bonferroni: over all slices together
-    weak = [one for one in found if one.quality <= one.others - _RELEVANT and one.p <= limit]
-    below = [one for one in found if at_least is not None and one.quality < at_least]
-    named = below or weak
+    found, pairs = ([], []) if quality is None else _slices(given, *quality, by=by, min_rows=min_rows)
+    limits = {
+        False: _FALSE_ALARMS / max(1, len(found)),
+        True: _FALSE_ALARMS / max(1, len(pairs)),
+    }  # Bonferroni
+    weak = [
+        one
+        for one in (*found, *pairs)
+        if one.quality <= one.others - _RELEVANT and one.p <= limits[one.is_pair]
+    ]
+    below = [
+        one
+        for one in (*found, *pairs)
+        if at_least is not None
+        and one.quality < at_least
+        and (not one.is_pair or (one in weak and one.high < at_least))
+    ]
+    named = sorted(below or weak, key=_order)
+    shown = [*named, *(one for one in sorted(found, key=_order) if one not in named)]
     return CheckResult(
         name="slices",
         verdict=_verdict(found, weak, below),
-        found=_found(found, named),
+        found=_found(found, pairs, named),
         rule=RULE + ("" if at_least is None else f" The gate asks for {at_least:g} on every slice."),
         remedy="Look at these rows' labels first, then add rows like them." if named else "Nothing to do.",
         numbers={
             "slices": len(found),
+            "pairs": len(pairs),
             "weak": len(weak),
-            "worst": found[0].quality if found else None,
+            "worst": min(one.quality for one in shown) if shown else None,
             "overall": float(quality[1].mean()) if quality is not None else None,
         },
-        evidence=_evidence(given, named[0], quality) if named and quality is not None else (),
-        details=tuple(_row(one) for one in found[:50]),
+        evidence=_evidence(named[0], quality) if named and quality is not None else (),
+        details=tuple(_row(one) for one in shown[:50]),
         plot=plot(
             "intervals",
             [
@@ -82,7 +136,7 @@ def slices(
                     rows=one.rows,
                     is_marked=one in named,
                 )
-                for one in found
+                for one in shown
             ],
             at="slice",
             value="quality",
@@ -107,48 +161,82 @@ def _quality(given: CheckInput) -> tuple[pa.Table, Floats] | None:
 
 def _slices(
     given: CheckInput, table: pa.Table, share: Floats, *, by: Sequence[str], min_rows: int
-) -> Iterator[Slice]:
-    names = by or [
-        name for name in table.column_names if name not in ("label", "predicted", "score", given.label)
+) -> tuple[list[Slice], list[Slice]]:
+    """The slices of single columns, and those of pairs; of columns that the caller named no pairs."""
+    left_out = {"label", "predicted", "score", given.label}
+    cuts = cuts_of(table, by=by, left_out=left_out, uncut=(given.key, given.group))
+    is_share = given.task == "class"
+    every = _Sums(len(share), float(share.sum()), float((share**2).sum()))
+    sums = {cut.column: _sums(cut.group, share, len(cut.names)) for cut in cuts}
+    single = [
+        _slice(cut, number, one, [every.without(one)], is_share=is_share)
+        for cut in cuts
+        for number, one in enumerate(sums[cut.column])
+        if min_rows <= one.rows < every.rows
     ]
-    for name in names:
-        if name not in table.column_names or name.startswith("_"):
-            continue
-        found, values = codes(table[name])
-        if not by and not 2 <= len(values) <= _VALUES:
-            continue
-        for number, value in enumerate(values.to_pylist()):
-            inside = found == number
-            if min_rows <= int(inside.sum()) < len(share):
-                yield _slice(name, str(value), share[inside], share[~inside], is_share=given.task == "class")
+    return single, [] if by else list(_paired(cuts, share, sums, min_rows=min_rows, is_share=is_share))
 
 
-def _slice(name: str, value: str, inside: Floats, outside: Floats, *, is_share: bool) -> Slice:
-    quality, others = float(inside.mean()), float(outside.mean())
+def _paired(
+    cuts: Sequence[Cut], share: Floats, sums: dict[str, list[_Sums]], *, min_rows: int, is_share: bool
+) -> Iterator[Slice]:
+    for pair in pairs_of(cuts):
+        for number, one in enumerate(_sums(pair.group, share, len(pair.names))):
+            whole = [
+                sums[cut.column][part] for cut, part in zip(pair.within, pair.parts[number], strict=True)
+            ]
+            if one.rows >= min_rows and all(each.rows > one.rows for each in whole):
+                yield _slice(pair, number, one, [each.without(one) for each in whole], is_share=is_share)
+
+
+def _sums(group: Codes, share: Floats, number: int) -> list[_Sums]:
+    def summed(weights: npt.NDArray[np.float64]) -> list[float]:
+        found: list[float] = np.bincount(group + 1, weights, minlength=number + 1)[1:].tolist()
+        return found
+
+    rows = summed(np.ones(len(share)))
+    return [_Sums(int(n), *sums) for n, *sums in zip(rows, summed(share), summed(share**2), strict=True)]
+
+
+def _slice(cut: Cut, number: int, inside: _Sums, rests: Sequence[_Sums], *, is_share: bool) -> Slice:
+    quality = inside.mean
     if is_share:
-        low, high = wilson(int(inside.sum()), len(inside))
-        pooled = float(np.concatenate([inside, outside]).mean())
-        deviation = math.sqrt(pooled * (1 - pooled) * (1 / len(inside) + 1 / len(outside)))
+        low, high = wilson(inside.total, inside.rows)
     else:
-        own = float(inside.std()) / math.sqrt(len(inside))
-        low, high = quality - 1.96 * own, quality + 1.96 * own
-        deviation = math.hypot(own, float(outside.std()) / math.sqrt(len(outside)))
-    return Slice(
-        name, value, len(inside), quality, others, lower_tail(quality - others, deviation), low, high
-    )
+        low, high = quality - 1.96 * inside.error, quality + 1.96 * inside.error
+    others = min(rest.mean for rest in rests)
+    p = max(_by_chance(inside, rest, is_share=is_share) for rest in rests)
+    return Slice(cut, number, inside.rows, quality, others, p, low, high)
 
 
-def lower_tail(difference: float, deviation: float) -> float:
-    """The probability of a difference as low as this or lower by chance, by the normal distribution.
+def _by_chance(inside: _Sums, rest: _Sums, *, is_share: bool) -> float:
+    """The probability that `inside` is as much worse than `rest` as it is, if both are alike; 1 where that is little."""
+    if inside.mean > rest.mean - _RELEVANT:
+        return 1.0
+    if is_share:
+        good = round(inside.total)
+        return fewer_by_chance(good, inside.rows, good + round(rest.total), inside.rows + rest.rows)
+    return lower_tail(inside.mean - rest.mean, math.hypot(inside.error, rest.error), rows=inside.rows)
 
-    The z-test of two proportions with their pooled share (Fleiss, Levin and Paik, 2003, section 3.2), one-sided.
 
-    >>> round(lower_tail(-0.1, 0.05), 4)
-    0.0228
+def lower_tail(difference: float, deviation: float, *, rows: int) -> float:
+    """The probability of a difference as low as this or lower by chance, by Student's distribution of rows - 1.
+
+    Of t = difference / deviation, made normal as by Wallace (1959): z = (8 f + 1) / (8 f + 3) sqrt(f ln(1 + t^2 / f)), f
+    degrees of freedom; good to three digits from f = 10 on.
+
+    >>> round(lower_tail(-0.1, 0.05, rows=30), 4)
+    0.0275
     """
     if deviation == 0:
         return 1.0 if difference >= 0 else 0.0
-    return 0.5 * math.erfc(-difference / deviation / math.sqrt(2))
+    t, f = difference / deviation, max(1, rows - 1)
+    z = (8 * f + 1) / (8 * f + 3) * math.sqrt(f * math.log1p(t * t / f))
+    return 0.5 * math.erfc(math.copysign(z, -t) / math.sqrt(2))
+
+
+def _order(one: Slice) -> tuple[float, str, str]:
+    return (one.quality, one.column, one.value)
 
 
 def _row(one: Slice) -> dict[str, Any]:
@@ -163,13 +251,10 @@ def _row(one: Slice) -> dict[str, Any]:
     }
 
 
-def _evidence(given: CheckInput, worst: Slice, quality: tuple[pa.Table, Floats]) -> tuple[int, ...]:
+def _evidence(worst: Slice, quality: tuple[pa.Table, Floats]) -> tuple[int, ...]:
     table, share = quality
-    found, values = codes(table[worst.column])
-    number = next(place for place, value in enumerate(values.to_pylist()) if str(value) == worst.value)
-    order = np.flatnonzero(found == number)
-    order = order[np.argsort(share[order], kind="stable")]
-    return row_ids(table, order)
+    order = np.flatnonzero(worst.cut.group == worst.number)
+    return row_ids(table, order[np.argsort(share[order], kind="stable")])
 
 
 def _verdict(found: list[Slice], weak: list[Slice], below: list[Slice]) -> Verdict:
@@ -180,14 +265,15 @@ def _verdict(found: list[Slice], weak: list[Slice], below: list[Slice]) -> Verdi
     return "warned" if weak else "passed"
 
 
-def _found(found: list[Slice], named: list[Slice]) -> str:
+def _found(found: list[Slice], pairs: list[Slice], named: list[Slice]) -> str:
     if not found:
         return "There are no predictions, or no slice has enough rows."
-    worst = found[0]
+    every = f"{len(found)} slices" + (f" and {len(pairs)} pairs" if pairs else "")
     if not named:
-        return f"None of {len(found)} slices is weak; the lowest is {worst.column} = {worst.value!r} at {worst.quality:.3f}."
+        lowest = min(found, key=_order)
+        return f"None of {every} is weak; the lowest is {lowest.column} = {lowest.value!r} at {lowest.quality:.3f}."
     shown = "; ".join(
         f"{one.column} = {one.value!r} {one.quality:.3f} ({one.low:.3f} to {one.high:.3f}, {one.rows} rows; others {one.others:.3f})"
         for one in named[:5]
     )
-    return f"{len(named)} of {len(found)} slices are weak: {shown}."
+    return f"{len(named)} of {every} are weak: {shown}."

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from everloop.serving import Manifest, Predictor
+from everloop.storage import FileBlobs
 
 LOADS = 6
 BATCH = 64
@@ -30,7 +31,7 @@ _WARM_UP_S = 0.3
 _STATM = Path("/proc/self/statm")
 
 
-def main(manifest_file: str, blobs: str, rows_file: str) -> None:
+def main(manifest_file: str, folder: str, rows_file: str) -> None:
     import sklearn.pipeline  # noqa: F401
     import skops.io  # noqa: F401  (libraries are no part of the model's memory)
 
@@ -38,10 +39,11 @@ def main(manifest_file: str, blobs: str, rows_file: str) -> None:
     with pa.OSFile(rows_file, "rb") as file, pa.ipc.open_file(file) as reader:
         table = reader.read_all()
     rows = [list(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+    blobs = FileBlobs(Path(folder))
     before = _resident_mb()
-    predictor, seconds = _timed(lambda: Predictor.load(manifest, Path(blobs)))
+    predictor, seconds = _timed(lambda: Predictor.load(manifest, blobs))
     memory_mb = _resident_mb() - before
-    loads = [seconds, *(_timed(lambda: Predictor.load(manifest, Path(blobs)))[1] for _ in range(LOADS - 1))]
+    loads = [seconds, *(_timed(lambda: Predictor.load(manifest, blobs))[1] for _ in range(LOADS - 1))]
     batch = [rows[number % len(rows)] for number in range(BATCH)]
     _warm_up(predictor, rows, batch)
     _say({"load_s": loads, "memory_mb": max(0.0, memory_mb)})

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from everloop.checks.bounds import wilson
+from everloop.checks.bounds import fewer_by_chance, wilson
 from everloop.checks.columns import (
     NULL,
     Codes,
@@ -33,7 +33,6 @@ from everloop.checks.out_of_fold import FOLDS, Believed, believe, softmax
 from everloop.checks.plots import Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Verdict
 from everloop.checks.scored import places
-from everloop.checks.slices import lower_tail
 
 _ROWS = 10_000  # training rows that are looked at, evenly spread
 _SURE = 0.8  # probability of another class, and
@@ -164,10 +163,12 @@ def _batches(given: CheckInput, table: pa.Table, doubtful: Mask) -> Iterator[_Ba
         for number in np.flatnonzero((size >= _BATCH_ROWS) & (size < len(own))).tolist():
             inside = own == number
             share, others = float(doubtful[inside].mean()), float(doubtful[~inside].mean())
-            pooled = float(doubtful.mean())
-            deviation = float(np.sqrt(pooled * (1 - pooled) * (1 / inside.sum() + 1 / (~inside).sum())))
-            is_suspect = share >= others + _APART and lower_tail(others - share, deviation) <= limit
-            yield _Batch(by, names[number], int(inside.sum()), share, others, is_suspect)
+            rows, good = int(inside.sum()), int((inside & ~doubtful).sum())
+            is_suspect = (
+                share >= others + _APART
+                and fewer_by_chance(good, rows, int((~doubtful).sum()), len(doubtful)) <= limit
+            )
+            yield _Batch(by, names[number], rows, share, others, is_suspect)
 
 
 def _sources(given: CheckInput, table: pa.Table) -> Iterator[tuple[str, tuple[Codes, list[str]]]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from everloop.checks.bootstrap import Estimate, bootstrap
+from everloop.checks.bootstrap import bootstrap
 from everloop.checks.classes import THIN
+from everloop.checks.measured import Measured, measured
 from everloop.checks.metrics import (
     CLASS_METRICS,
     LESS_IS_BETTER,
@@ -21,7 +22,7 @@ from everloop.checks.metrics import (
 )
 from everloop.checks.plots import Plot, Point, plot
 from everloop.checks.records import CheckInput, CheckResult, Gate, Live, Numbers
-from everloop.checks.scored import ScoredRows, paired_rows, scored_rows
+from everloop.checks.scored import ScoredRows, paired_rows
 from everloop.errors import Invalid
 
 MIN_ROWS = 100  # of a comparison with the live version, unless the gate says otherwise
@@ -66,42 +67,54 @@ def metric_gate(given: CheckInput, gate: Gate) -> CheckResult:
 
 def _absolute(given: CheckInput, gate: Gate, limit: float, *, is_floor: bool) -> CheckResult:
     logged = given.metrics.get(gate.about)
-    measured = _measured(given, gate.about)
-    value = measured.value if measured is not None else logged
+    own = measured(given, gate.about)
+    value = own.value if own is not None else logged
     rule = _absolute_rule(gate, limit, is_floor=is_floor)
     if value is None:
         return _unknown(given, gate, rule)
     if not math.isfinite(value):
         return _no_number(gate, rule)
-    decisive, problem = _decisive(measured, value, gate, is_floor=is_floor)
+    decisive, problem, remedy = _decisive(own, value, gate, is_floor=is_floor)
     is_met = decisive >= limit if is_floor else decisive <= limit
-    interval = measured.interval if measured is not None else None
+    interval = own.interval if own is not None else None
     return CheckResult(
         name=gate_name(gate),
         verdict="passed" if is_met and not problem else "failed",
         found=f"{gate.about} is {value:.4f}{_shown(interval)}{_logged_otherwise(value, logged)}.{problem}",
         rule=rule,
-        remedy="Nothing to do."
-        if is_met and not problem
-        else "Train a better model, or change the gate's limit.",
+        remedy=remedy
+        or ("Nothing to do." if is_met else "Train a better model, or change the gate's limit."),
         numbers={
             "value": value,
             "limit": limit,
             "low": interval[0] if interval else None,
             "high": interval[1] if interval else None,
-            "rows": given.predictions.num_rows if given.predictions is not None else None,
+            "rows": own.rows if own is not None else None,
         },
-        plot=_plot(gate.about, value, interval, limit, is_met=is_met, of=gate.about),
+        plot=_plot(gate.about, value, interval, limit, is_met=is_met and not problem, of=gate.about),
     )
 
 
-def _decisive(measured: Estimate | None, value: float, gate: Gate, *, is_floor: bool) -> tuple[float, str]:
-    """The number that is compared with the limit, and what stands in the way of a decision."""
+def _decisive(own: Measured | None, value: float, gate: Gate, *, is_floor: bool) -> tuple[float, str, str]:
+    """The number that is compared with the limit; and, where it cannot be, what stands in the way and what to do."""
+    if gate.min_rows is not None and (own is None or own.rows < gate.min_rows):
+        rests_on = "an unknown number of rows" if own is None else f"{own.rows} labelled rows"
+        return (
+            value,
+            f" It rests on {rests_on}: not enough to decide.",
+            "Hand in the predictions."
+            if own is None
+            else "Measure on more test rows, or lower the gate's min_rows.",
+        )
     if gate.confidence is None:
-        return value, ""
-    if measured is None or len(measured.samples) == 0:
-        return value, " Without predictions there is no interval, which the gate's confidence needs."
-    return measured.at(1 - gate.confidence if is_floor else gate.confidence), ""
+        return value, "", ""
+    if own is None or own.at is None:
+        return (
+            value,
+            " Without predictions there is no interval, which the gate's confidence needs.",
+            "Hand in the predictions, or leave confidence out.",
+        )
+    return own.at(1 - gate.confidence if is_floor else gate.confidence), "", ""
 
 
 def _against_live(given: CheckInput, gate: Gate, margin: float) -> CheckResult:
@@ -220,15 +233,6 @@ def _plot(
     return plot("intervals", [point], at="metric", value=of, limits={"the gate's limit": limit})
 
 
-def _measured(given: CheckInput, metric: str) -> Estimate | None:
-    """The metric from the predictions, with its interval; None when it cannot be computed from them."""
-    found = scored_rows(given)
-    if found is None or not is_known(metric, found.models[0]):
-        return None
-    model = found.models[0]
-    return bootstrap(lambda weights: score(metric, model, weights), rows=found.counts, groups=found.groups)
-
-
 def _unknown(given: CheckInput, gate: Gate, rule: str) -> CheckResult:
     known = sorted({*given.metrics, *(NUMBER_METRICS if given.task == "number" else CLASS_METRICS)})
     near = difflib.get_close_matches(gate.about, known, n=1)
@@ -249,7 +253,8 @@ def _failed(gate: Gate, found: str, rule: str, remedy: str, numbers: Numbers | N
 def _absolute_rule(gate: Gate, limit: float, *, is_floor: bool) -> str:
     side = "at least" if is_floor else "at most"
     certainly = "" if gate.confidence is None else f" with {gate.confidence:.0%} confidence"
-    return f"{gate.about} must be {side} {limit:g}{certainly}."
+    enough = "" if gate.min_rows is None else f", measured on {gate.min_rows} rows or more"
+    return f"{gate.about} must be {side} {limit:g}{certainly}{enough}."
 
 
 def _shown(interval: tuple[float, float] | None) -> str:

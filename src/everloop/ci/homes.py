@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import msgspec
 
 from everloop.ci.records import Look, Outcome
 from everloop.errors import Invalid, NotReady, StorageFailed
+from everloop.serving import SIGNERS
 from everloop.workspace import CLOCK_FILE, Workspace
 
 T = TypeVar("T")
@@ -120,11 +122,16 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
     Raises
     ------
     Invalid
-        Its database is on PostgreSQL.
+        Its database is on PostgreSQL, or its blobs are not in the home.
     """
     if ws.database.dialect != "sqlite":
         raise Invalid(
             f"the workspace {ws.home} keeps its database on PostgreSQL, and a check works in a copy of the workspace. "
+            "Name the files with rows and labels in everloop-ci.toml; then no workspace is needed."
+        )
+    if ws.settings.blobs:
+        raise Invalid(
+            f"the workspace {ws.home} keeps its files in {ws.blobs.place}, and a check works in a copy of the workspace. "
             "Name the files with rows and labels in everloop-ci.toml; then no workspace is needed."
         )
     with _whole(folder) as made:
@@ -132,6 +139,12 @@ def copied_home(ws: Workspace, folder: Path) -> Path:
         for name in _COPIED:
             if (ws.home / name).is_dir():
                 shutil.copytree(ws.home / name, made / name, copy_function=_linked)
+        # a copy signs with keys of its own: the code of a change is to sign nothing in the workspace's name
+        (made / "keys").mkdir(mode=0o700)
+        (made / "keys" / "audit.key").touch(mode=0o600)
+        (made / "keys" / "audit.key").write_text(secrets.token_hex(32))
+        if (signers := ws.home / SIGNERS).exists():  # public keys
+            shutil.copy2(signers, made / SIGNERS)
         if ws.is_simulation:
             shutil.copy2(ws.home / CLOCK_FILE, made / CLOCK_FILE)
     return folder

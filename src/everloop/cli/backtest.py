@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="The first day that is replayed, such as 2026-09-01 [by which half of the labels are known].",
 )
-@click.option("--until", "end", metavar="TIME", help="Where it ends [after the last row].")
+@click.option(
+    "--until",
+    "end",
+    metavar="TIME",
+    help="Where it ends: a time, or the last day (UTC) [after the last row].",
+)
 @click.option(
     "--labels-after-days",
     "delay_d",
@@ -62,7 +67,7 @@ def backtest(
         history = room.read_history(
             ws, found, labels_after=None if delay_d is None else timedelta(days=delay_d)
         )
-    first = history.middle if start is None else _time(start)
+    first = history.middle if start is None else _time(start, is_end=False)
     out.say(
         f"{len(history.times):,} rows, {len(history.given):,} labels; "
         f"the first version learns from what was known at {first:%Y-%m-%d %H:%M}"
@@ -73,18 +78,18 @@ def backtest(
             found,
             home,
             start=first,
-            end=None if end is None else _time(end),
+            end=None if end is None else _time(end, is_end=True),
             on_day=lambda day, rows, live: out.say(f"   until {day:%Y-%m-%d %H:%M}  {rows:>6,} rows  {live}"),
         )
     out.answer(shown, "\n".join(_lines(shown, is_kept=keep is not None)))
 
 
-def _time(text: str) -> datetime:
-    from everloop.clock import parse_time
+def _time(text: str, *, is_end: bool) -> datetime:
+    from everloop.clock import parse_moment
     from everloop.errors import Invalid
 
     try:
-        return parse_time(text if "T" in text or " " in text else f"{text}T00:00:00Z")
+        return parse_moment(text, is_end=is_end)
     except Invalid as error:
         raise click.UsageError(f"{text!r} is no time: {error}") from error
 

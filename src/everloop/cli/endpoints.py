@@ -12,7 +12,7 @@ def endpoints() -> None:
     """What is live where, now and then.
 
     \b
-    Example: everloop endpoints live category --at 2026-05-01T00:00:00Z
+    Example: everloop endpoints live category --at 2026-05-01
     """
 
 
@@ -41,16 +41,18 @@ def list_(out: Output) -> None:
 
 @endpoints.command()
 @click.argument("name")
-@click.option("--at", help="A moment such as 2026-05-01T00:00:00Z; now when left out.")
+@click.option(
+    "--at", help="A moment such as 2026-05-01T12:00:00Z, or a day, at whose end (UTC); now when left out."
+)
 @pass_output
 def live(out: Output, name: str, at: str | None) -> None:
     """Say which versions answer on an endpoint, or answered at a moment.
 
     \b
-    Example: everloop endpoints live category --at 2026-05-01T00:00:00Z
+    Example: everloop endpoints live category --at 2026-05-01
     """
     from everloop import rollout
-    from everloop.clock import parse_time
+    from everloop.clock import parse_moment
 
     with out.workspace() as ws:
         columns = {
@@ -59,5 +61,5 @@ def live(out: Output, name: str, at: str | None) -> None:
             "traffic": lambda one: f"{one.weight:g} %",
             "release": lambda one: one.release,
         }
-        found = rollout.live(ws, name, at=parse_time(at) if at else None)
+        found = rollout.live(ws, name, at=parse_moment(at) if at else None)
         out.table(found, columns, empty="Nothing was live then.")

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "A pipeline as a file for Airflow or Kubeflow."),
     "feedback": ("feedback", "feedback", "Corrections, outcomes and the review queue."),
     "impact": ("governance", "impact", "What depends on a row, a version, a person: forwards."),
+    "import": ("imports", "import_", "Move in from MLflow, Weights & Biases or TensorBoard."),
     "init": ("begin", "init", "A project from a table: guess, write loop.py, train."),
     "jobs": ("jobs", "jobs", "Background work: what waits, runs, ended, is scheduled."),
     "labels": ("labels", "labels", "Taxonomies, labels, snapshots, quality."),

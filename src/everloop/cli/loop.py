@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -16,6 +17,8 @@ from everloop.cli.output import Output, pass_output
 if TYPE_CHECKING:
     from everloop.loop import Trained
     from everloop.pipelines import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
 
@@ -28,6 +31,27 @@ param_option = click.option(
     metavar="NAME=VALUE",
     help="A parameter; the value is JSON or plain text.",
 )
+
+
+def executor_options(command: F) -> F:
+    """Where steps run; `executor` is ray when only a cluster is named."""
+    where = click.option("--executor", help="Where steps run: inline, processes, ray [the setting executor].")
+    address = click.option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="The head of the Ray cluster; with it the executor is ray [the setting ray_address].",
+    )
+
+    @functools.wraps(command)
+    def chosen(*args: Any, executor: str | None, ray_address: str | None, **kwargs: Any) -> Any:
+        if ray_address is not None and executor not in (None, "ray"):
+            raise click.UsageError(
+                f"--ray-address names a Ray cluster, and --executor is {executor}. Leave one out."
+            )
+        executor = executor if ray_address is None else "ray"
+        return command(*args, executor=executor, ray_address=ray_address, **kwargs)
+
+    return cast("F", where(address(chosen)))
 
 
 @click.command()
@@ -73,7 +97,7 @@ def apply(out: Output, file: Path, dry_run: bool) -> None:
     help="Run this step whatever the cache holds; a function stands for all its calls, 'all' for each step.",
 )
 @click.option("--seed", type=int, help="What random numbers begin with [0]; another one runs all steps anew.")
-@click.option("--executor", help="Where its steps run: inline, processes, ray [the setting executor].")
+@executor_options
 @pass_output
 def run(
     out: Output,
@@ -84,6 +108,7 @@ def run(
     force: tuple[str, ...],
     seed: int | None,
     executor: str | None,
+    ray_address: str | None,
 ) -> None:
     """Run a pipeline now; a declared model's result is gated and registered as a candidate.
 
@@ -95,7 +120,7 @@ def run(
     from everloop import loop as room
     from everloop import pipelines
 
-    with out.workspace() as ws:
+    with out.workspace(ray_address=ray_address) as ws:
         found = room.load(file) if file is not None else room.loaded(ws)
         with redirect_stdout(sys.stderr):  # what steps print is no part of the answer
             ended = room.train(
@@ -120,38 +145,62 @@ def run(
 @click.option(
     "--key", help="The column that names a row in the answer [the dataset's key, a file's first column]."
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write a Parquet file instead of printing.")
+@click.option(
+    "--output",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a Parquet file instead of printing.",
+)
+@click.option(
+    "--part-rows", type=click.IntRange(1), help="Rows in a part; parts are scored side by side [50,000]."
+)
+@executor_options
 @pass_output
-def score(out: Output, version: str, source: str, key: str | None, output: Path | None) -> None:
+def score(
+    out: Output,
+    version: str,
+    source: str,
+    key: str | None,
+    output: Path | None,
+    part_rows: int | None,
+    executor: str | None,
+    ray_address: str | None,
+) -> None:
     """Score a file (Parquet, CSV, JSONL) or a dataset version such as listings@18 with a released model version.
 
-    The predictor that serves the version answers.
+    The predictor that serves the version answers, and scoring is a run with lineage: after a kill the same command goes
+    on, and no part is scored twice. The file has for each row the key, output, its score, the best scores, the version,
+    and an error where the endpoint would have answered with one.
 
     \b
-    Example: everloop score category@2 october.parquet --output answers.parquet
+    Example: everloop score category@2 october.parquet --output answers.parquet --executor processes
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from everloop import data
     from everloop import loop as room
 
-    with out.workspace() as ws:
-        if Path(source).exists():
-            rows, _ = data.typed(data.load(Path(source), key=None, file_format=None))
-            name = key or rows.column_names[0]
-        else:
-            rows = data.read(ws, source)
-            name = key or data.dataset(ws, source.partition("@")[0]).key or data.ROW_ID
-        if name not in rows.column_names:
-            raise click.UsageError(f"{source} has no column {name!r}; it has {', '.join(rows.column_names)}.")
-        answers = room.score(ws, version, rows)
+    with out.workspace(ray_address=ray_address) as ws, redirect_stdout(sys.stderr):
+        made = room.score_batch(
+            ws,
+            version,
+            Path(source) if Path(source).exists() else source,
+            key=key,
+            part_rows=part_rows or room.PART_ROWS,
+            executor=executor,
+            output=output,
+            on_progress=lambda one: tell(out, one),
+        )
     if output is not None:
-        pq.write_table(pa.table({name: rows[name], "output": answers["output"]}), output)
-        out.answer({"rows": len(rows), "file": str(output)}, f"{len(rows):,} rows scored into {output}.")
+        facts = {"rows": made.rows, "failed": made.failed, "run": made.run, "release": made.release}
+        failed = f" {made.failed:,} have an error instead of an output." if made.failed else ""
+        out.answer(
+            {**facts, "version": made.version, "digest": made.digest, "file": str(output)},
+            f"{made.rows:,} rows scored into {output} by {made.version}, in {made.run}.{failed}",
+        )
         return
-    pairs = dict(zip(map(str, rows[name].to_pylist()), answers["output"].to_pylist(), strict=True))
-    out.answer(pairs, "\n".join(f"{name}  {answer}" for name, answer in pairs.items()))
+    names = map(str, made.answers.column(0).to_pylist())
+    pairs = dict(zip(names, made.answers["output"].to_pylist(), strict=True))
+    out.answer(
+        pairs, "\n".join(f"{name}  {'-' if answer is None else answer}" for name, answer in pairs.items())
+    )
 
 
 def told_of(ended: Trained) -> str:

@@ -1,4 +1,4 @@
-"""`everloop models`: versions, gates, approvals, stages, releases."""
+"""`everloop models`: versions, gates, approvals, stages, releases, and what is said of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from everloop.cli.model_trust import check, keys, register, sign, trust, verify
 from everloop.cli.output import Output, pass_output
 
 
@@ -21,18 +22,23 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("model", required=False)
+@click.option("--filter", "filter_", help="versions that it finds, such as \"tags.team = 'vision'\"")
 @pass_output
-def list_(out: Output, model: str | None) -> None:
-    """List models, or the versions of one, newest first.
+def list_(out: Output, model: str | None, filter_: str | None) -> None:
+    """List models, or the versions of one, newest first; or the versions that a filter finds.
 
     \b
-    Example: everloop models list category
+    Example: everloop models list category --filter "version_number > 3 AND tags.team = 'vision'"
     """
     from everloop import registry
 
     with out.workspace() as ws:
-        names = [model] if model else [one.name for one in registry.models(ws)]
-        found = [one for name in names for one in registry.versions(ws, name, limit=100 if model else 1)]
+        if filter_ is not None:
+            of = "" if model is None else "name = '{}' AND ".format(model.replace("'", "''"))
+            found = registry.search_versions(ws, of + filter_)
+        else:
+            names = [model] if model else [one.name for one in registry.models(ws)]
+            found = [one for name in names for one in registry.versions(ws, name, limit=100 if model else 1)]
         columns = {
             "version": lambda one: one.ref,
             "metrics": lambda one: one.metrics,
@@ -66,6 +72,8 @@ def show(out: Output, version: str) -> None:
             if one.verdict == "failed":
                 lines.append(f"          {one.rule} {one.remedy}")
         lines += [f"{one.verdict} by {one.by}: {one.reason}" for one in page["decisions"]]
+        lines += [found.description] if found.description else []
+        lines += [f"{name} = {value}" for name, value in found.tags.items()]
         obstacles = page["readiness"].obstacles
         lines += [f"in the way: {one.message}" for one in obstacles] or ["may be released"]
         out.answer(page, "\n".join(lines))
@@ -160,20 +168,22 @@ def reject(out: Output, version: str, reason: str) -> None:
 @click.argument("check")
 @click.option("--reason", required=True)
 @click.option(
-    "--until", required=True, help="A time such as 2026-12-31T00:00:00Z; afterwards the check blocks again."
+    "--until",
+    required=True,
+    help="The last day, such as 2026-12-31 (UTC), or a time such as 2026-12-31T12:00:00Z; afterwards the check blocks again.",
 )
 @pass_output
 def waive(out: Output, report: str, check: str, reason: str, until: str) -> None:
     """Let a failed check of a gate report pass until a time; audited.
 
     \b
-    Example: everloop models waive gr_0198... drift --reason "known sale" --until 2026-12-31T00:00:00Z
+    Example: everloop models waive gr_0198... drift --reason "known sale" --until 2026-12-31
     """
     from everloop import checks
-    from everloop.clock import parse_time
+    from everloop.clock import parse_moment
 
     with out.workspace() as ws:
-        waiver = checks.waive(ws, report, check, reason=reason, until=parse_time(until))
+        waiver = checks.waive(ws, report, check, reason=reason, until=parse_moment(until))
         out.answer(waiver, f"{waiver.by} waived {check} of {report} until {waiver.until:%Y-%m-%d %H:%M} UTC.")
 
 
@@ -183,7 +193,7 @@ def waive(out: Output, report: str, check: str, reason: str, until: str) -> None
 @click.option("--reason", default="", help="Why; recorded in the audit log.")
 @pass_output
 def promote(out: Output, version: str, stage: str, reason: str) -> None:
-    """Put a version into a stage; all but dev ask for passed gates and approvals.
+    """Put a version into a stage; all but dev ask for passed gates and approvals, or for what the loop file says of them.
 
     \b
     Example: everloop models promote category@2 staging
@@ -193,6 +203,179 @@ def promote(out: Output, version: str, stage: str, reason: str) -> None:
     with out.workspace() as ws:
         event = registry.promote(ws, version, stage, reason=reason)
         out.answer(event, f"{version} is in {stage} since {event.at:%Y-%m-%d %H:%M}.")
+
+
+@models.command()
+@click.argument("version")
+@click.argument("stage")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@pass_output
+def demote(out: Output, version: str, stage: str, reason: str) -> None:
+    """Take a version out of a stage, which no version is in then; what is live stays live.
+
+    \b
+    Example: everloop models demote category@2 production --reason "wrong on freezers"
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        event = registry.demote(ws, version, stage, reason=reason)
+        out.answer(event, f"{version} is no longer in {stage}.")
+
+
+@models.command()
+@click.argument("version")
+@click.option("--reason", default="", help="Why; recorded in the audit log.")
+@click.option("--undo", is_flag=True, help="Let it be one like any other again.")
+@pass_output
+def archive(out: Output, version: str, reason: str, undo: bool) -> None:
+    """Put a version aside: it leaves all stages, and what was released stays so.
+
+    \b
+    Example: everloop models archive category@1
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        verb = registry.unarchive if undo else registry.archive
+        found = verb(ws, version, reason=reason)
+        out.answer(found, f"{found.ref} is {'not archived any more' if undo else 'archived'}.")
+
+
+@models.command()
+@click.argument("version")
+@click.option("--yes", is_flag=True, help="Do it; without it, only say what would be done.")
+@pass_output
+def delete(out: Output, version: str, yes: bool) -> None:
+    """Delete a version, or a model with all its versions.
+
+    What is in a stage, was released or is live is kept, and said why. Numbers are not given again, and audit and lineage
+    stay.
+
+    \b
+    Example: everloop models delete category@7 --yes
+    """
+    from everloop import registry, rollout
+
+    with out.workspace() as ws:
+        is_model = "@" not in version
+        if not yes:
+            found = registry.model(ws, version) if is_model else registry.version(ws, version)
+            out.answer(found, f"would delete {version}; say --yes to do it")
+            return
+        rollout.require_not_live(ws, version)
+        gone = registry.delete_model(ws, version) if is_model else registry.delete_version(ws, version)
+        out.answer(gone, f"Deleted {version}. Who did what with it: everloop audit list")
+
+
+@models.command()
+@click.argument("model")
+@click.argument("alias")
+@click.argument("version", required=False)
+@click.option("--drop", is_flag=True, help="Let the alias mean nothing any more.")
+@pass_output
+def alias(out: Output, model: str, alias: str, version: str | None, drop: bool) -> None:
+    """Let MODEL@ALIAS mean a version; it promises nothing about gates.
+
+    \b
+    Example: everloop models alias category champion category@2
+    """
+    from everloop import registry
+    from everloop.errors import Invalid
+
+    if drop == (version is not None):
+        raise Invalid("name a version for the alias to mean, or --drop, and not both.")
+    with out.workspace() as ws:
+        if version is None:
+            registry.drop_alias(ws, model, alias)
+            out.answer({"model": model, "alias": alias}, f"{model}@{alias} means nothing any more.")
+        else:
+            event = registry.alias(ws, model, alias, version)
+            out.answer(event, f"{model}@{alias} is {event.ref}.")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("text")
+@pass_output
+def describe(out: Output, name: str, text: str) -> None:
+    """Say what a version or a model is.
+
+    \b
+    Example: everloop models describe category@2 "trained without the September sale"
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        verb = registry.describe if "@" in name else registry.describe_model
+        out.answer(verb(ws, name, text), f"{name}: {text}")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("tag", metavar="NAME[=VALUE]")
+@click.option("--drop", is_flag=True, help="Remove the tag.")
+@pass_output
+def tag(out: Output, name: str, tag: str, drop: bool) -> None:
+    """Set a tag of a version or a model, or remove it.
+
+    \b
+    Example: everloop models tag category@2 team=vision
+    """
+    from everloop import registry
+
+    key, _, value = tag.partition("=")
+    with out.workspace() as ws:
+        if drop:
+            (registry.untag if "@" in name else registry.untag_model)(ws, name, key)
+        else:
+            (registry.tag if "@" in name else registry.tag_model)(ws, name, key, value)
+        out.answer({key: None if drop else value}, f"{name}: {key} {'removed' if drop else f'= {value}'}")
+
+
+@models.command()
+@click.argument("old")
+@click.argument("new")
+@pass_output
+def rename(out: Output, old: str, new: str) -> None:
+    """Let a model go on under another name, with its versions and aliases.
+
+    One that a loop file declares is renamed there.
+
+    \b
+    Example: everloop models rename categroy category
+    """
+    from everloop import registry
+
+    with out.workspace() as ws:
+        out.answer(registry.rename(ws, old, new), f"{old} is {new} now.")
+
+
+@models.command()
+@click.argument("model")
+@click.option("--at", help="A time such as 2026-05-01T00:00:00Z; now without it.")
+@pass_output
+def live(out: Output, model: str, at: str | None) -> None:
+    """Say which versions of a model answer on its endpoints, or answered at a time, and who let them.
+
+    \b
+    Example: everloop models live category --at 2026-05-01T00:00:00Z
+    """
+    from everloop import rollout
+    from everloop.clock import parse_time
+
+    with out.workspace() as ws:
+        found = rollout.live_of_model(ws, model, at=None if at is None else parse_time(at))
+        columns = {
+            "endpoint": lambda one: one.endpoint,
+            "version": lambda one: one.version,
+            "share": lambda one: f"{one.weight:g} %",
+            "as": lambda one: one.variant,
+            "since": lambda one: one.since,
+            "by": lambda one: one.by,
+            "why": lambda one: one.reason,
+        }
+        out.table(found, columns, empty=f"No version of {model} {'is' if at is None else 'was'} live.")
 
 
 @models.command()
@@ -234,3 +417,7 @@ def history(out: Output, model: str) -> None:
             "reason": lambda one: one.reason,
         }
         out.table(registry.history(ws, model), columns, empty=f"No version of {model} entered a stage yet.")
+
+
+for one in (register, check, trust, verify, sign, keys):
+    models.add_command(one)

@@ -30,11 +30,15 @@ class Output:
     as_json: bool
 
     @contextmanager
-    def workspace(self) -> Iterator[Workspace]:
-        """The workspace named on the command line or in the environment, open while the command runs."""
+    def workspace(self, **settings: Any) -> Iterator[Workspace]:
+        """The workspace named on the command line or in the environment, open while the command runs.
+
+        `settings` are those that the command's own options set; None: as they are.
+        """
+        from everloop.settings import load_settings
         from everloop.workspace import open_workspace
 
-        with open_workspace(self.home, actor=self.actor) as ws:
+        with open_workspace(settings=load_settings(self.home, actor=self.actor, **settings)) as ws:
             yield ws
 
     def say(self, text: str) -> None:

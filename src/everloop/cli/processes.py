@@ -7,6 +7,7 @@ so that an idle everloop is two processes.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from everloop import background, clock, jobs, loop, web
+from everloop import background, clock, jobs, loop, tracking, web
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -37,9 +38,10 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
     Raises
     ------
     Invalid
-        The address is not loopback and authentication is off, or a port is in use.
+        The address is not loopback and authentication is off, a port is in use, or the artifact root is no place.
     """
     check_address(settings)
+    tracking.root_setting(settings)
     with bound(settings.host, settings.port) as listening, open_workspace(settings=settings) as ws:
         # a clear error now instead of a child that dies; the data plane of an everloop that was killed just now is
         # still ending, and whoever starts it again does so at once
@@ -53,6 +55,10 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             handlers=web.error_handlers(ws),
         )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        # What is loaded now is never garbage. Without this every full collection looked at all of it: a search of 10,000
+        # runs took 170 ms of CPU instead of 100.
+        gc.collect()
+        gc.freeze()
         children = _Children(ws)
         say(
             f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "

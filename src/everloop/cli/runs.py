@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.loop import parameters, tell, told_of
+from everloop.cli.loop import executor_options, parameters, tell, told_of
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def runs() -> None:
 @click.option(
     "--kind", type=click.Choice(["run", "pipeline", "step", "rerun"]), help="Only runs of this kind."
 )
+@click.option("--pinned", is_flag=True, help="Only those that are pinned.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
-def list_(out: Output, kind: str | None, limit: int) -> None:
+def list_(out: Output, kind: str | None, pinned: bool, limit: int) -> None:
     """List runs, newest first.
 
     \b
@@ -57,7 +58,8 @@ def list_(out: Output, kind: str | None, limit: int) -> None:
             "started": lambda one: one.started_at,
             "metrics": lambda one: one.metrics,
         }
-        found = tracking.runs(ws, kind=kind, limit=limit)  # type: ignore[arg-type]  # click checked it
+        tag = tracking.PINNED_TAG if pinned else None
+        found = tracking.runs(ws, kind=kind, tag=tag, limit=limit)  # type: ignore[arg-type]  # click checked it
         out.table(found, columns, empty="No runs yet. Start one: everloop run PIPELINE")
 
 
@@ -65,7 +67,7 @@ def list_(out: Output, kind: str | None, limit: int) -> None:
 @click.argument("run_id")
 @pass_output
 def show(out: Output, run_id: str) -> None:
-    """Show one run: parameters, metrics, code, environment, files.
+    """Show one run: parameters, metrics, code, environment, the models that it logged.
 
     \b
     Example: everloop runs show run_0198...
@@ -74,7 +76,11 @@ def show(out: Output, run_id: str) -> None:
 
     with out.workspace() as ws:
         found = tracking.run(ws, run_id)
-        out.answer(found)
+        models = tracking.models_of_run(ws, run_id)
+        out.answer({**vars(found), "models": models} if out.as_json else found)
+        if not out.as_json:
+            for model in models:
+                click.echo(f"{'logged model':<16} {model.name} ({model.status}): models:/{model.id}")
         if found.has_steps and not out.as_json:
             for one in pipelines.pipeline_run(ws, run_id).steps:
                 if one.touched:
@@ -191,8 +197,9 @@ def cancel(out: Output, run_id: str, reason: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
+@executor_options
 @pass_output
-def resume(out: Output, run_id: str) -> None:
+def resume(out: Output, run_id: str, executor: str | None, ray_address: str | None) -> None:
     """Go on with a run that was paused, that failed or whose process died.
 
     Finished steps do not run again.
@@ -202,8 +209,8 @@ def resume(out: Output, run_id: str) -> None:
     """
     from everloop import loop as room
 
-    with out.workspace() as ws, redirect_stdout(sys.stderr):
-        ended = room.go_on(ws, run_id, on_progress=lambda one: tell(out, one))
+    with out.workspace(ray_address=ray_address) as ws, redirect_stdout(sys.stderr):
+        ended = room.go_on(ws, run_id, executor=executor, on_progress=lambda one: tell(out, one))
     out.answer(ended, told_of(ended))
 
 
@@ -261,16 +268,19 @@ def compare(out: Output, before: str, after: str, limit: int) -> None:
 
 
 def _compared(found: Comparison) -> Iterator[str]:
+    def unknown(part: str) -> str:
+        return "not on record of both" if part in found.unknown else ""
+
     yield f"{found.before} -> {found.after}"
     yield _part("code", _counted(found.code, "file") or found.code_problem)
     for file in found.code:
         yield from (f"    {line}" for line in file.diff.splitlines())
-    yield from _listed("environment", found.environment)
-    yield from _listed("machine", found.hardware)
-    yield _part("data", "; ".join(_moved(one) for one in found.data))
+    yield from _listed("environment", found.environment, unknown("environment"))
+    yield from _listed("machine", found.hardware, unknown("machine"))
+    yield _part("data", "; ".join(_moved(one) for one in found.data) or unknown("data"))
     for rows in found.data:
         yield from (f"    {what}: {', '.join(keys)}" for what, keys in (rows.keys or {}).items() if keys)
-    yield _part("labels", "; ".join(_moved(one) for one in found.labels))
+    yield _part("labels", "; ".join(_moved(one) for one in found.labels) or unknown("labels"))
     for relabelled in found.labels:
         for row in relabelled.rows:
             yield f"    {row.key}: {shown(row.before)} -> {shown(row.after)}  (by {', '.join(row.by)})"
@@ -296,8 +306,8 @@ def _answered(answers: AnswerDifference | None) -> Iterator[str]:
         yield f"    {name} (label {shown(one.label)}): {shown(one.before)} -> {shown(one.after)}  {right}"
 
 
-def _listed(part: str, differences: Sequence[Difference]) -> Iterator[str]:
-    yield _part(part, _counted(differences, "difference"))
+def _listed(part: str, differences: Sequence[Difference], otherwise: str = "") -> Iterator[str]:
+    yield _part(part, _counted(differences, "difference") or otherwise)
     for one in differences:
         yield f"    {one.sentence}"
 
@@ -367,3 +377,125 @@ def _told(found: Reproduction) -> str:
         for one in found.numbers
     ]
     return "\n".join([*lines, f"The rerun is {found.rerun}, of {found.run}."])
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--off", is_flag=True, help="Pin it no more.")
+@pass_output
+def pin(out: Output, run_id: str, off: bool) -> None:
+    """Pin a run, so that 'everloop runs list --pinned' shows it.
+
+    \b
+    Example: everloop runs pin run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        if off:
+            tracking.remove_tag(ws, run_id, tracking.PINNED_TAG)
+        else:
+            tracking.log_tags(ws, run_id, {tracking.PINNED_TAG: "true"})
+        out.answer({"run": run_id, "pinned": not off}, f"{run_id} is {'not ' if off else ''}pinned.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("tags", metavar="NAME=VALUE...", nargs=-1)
+@click.option("--remove", multiple=True, metavar="NAME", help="Remove a tag; may be given several times.")
+@pass_output
+def tag(out: Output, run_id: str, tags: tuple[str, ...], remove: tuple[str, ...]) -> None:
+    """Set and remove tags of a run.
+
+    \b
+    Example: everloop runs tag run_0198... team=vision --remove draft
+    """
+    from everloop import tracking
+
+    if wrong := [text for text in tags if "=" not in text]:
+        raise click.UsageError(f"{wrong[0]!r} is no tag; write NAME=VALUE.")
+    with out.workspace() as ws:
+        tracking.log_tags(ws, run_id, dict(text.split("=", 1) for text in tags))
+        for name in remove:
+            tracking.remove_tag(ws, run_id, name)
+        found = tracking.run(ws, run_id).tags
+        out.answer(
+            found, "\n".join(f"{name} = {value}" for name, value in found.items()) or "It has no tags."
+        )
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("text")
+@pass_output
+def note(out: Output, run_id: str, text: str) -> None:
+    """Keep a note with a run, in place of the one that was there.
+
+    \b
+    Example: everloop runs note run_0198... "twice the data; keep this one"
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        tracking.log_tags(ws, run_id, {tracking.NOTE_TAG: text})
+        out.answer({"run": run_id, "note": text}, f"The note is kept with {run_id}.")
+
+
+@runs.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@pass_output
+def delete(out: Output, run_ids: tuple[str, ...]) -> None:
+    """Mark runs as deleted: they are not listed, can be restored, and take space until 'everloop runs clean'.
+
+    \b
+    Example: everloop runs delete run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        for run_id in run_ids:
+            tracking.delete_run(ws, run_id)
+        out.answer(
+            {"deleted": run_ids}, f"Deleted {len(run_ids)}. Back: everloop runs restore {' '.join(run_ids)}"
+        )
+
+
+@runs.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@pass_output
+def restore(out: Output, run_ids: tuple[str, ...]) -> None:
+    """Bring deleted runs back.
+
+    \b
+    Example: everloop runs restore run_0198...
+    """
+    from everloop import tracking
+
+    with out.workspace() as ws:
+        for run_id in run_ids:
+            tracking.restore_run(ws, run_id)
+        out.answer({"restored": run_ids}, f"Restored {len(run_ids)}.")
+
+
+@runs.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@pass_output
+def clean(out: Output, dry_run: bool) -> None:
+    """Remove deleted runs for good, with the files that they alone have, and say how much space that frees.
+
+    A run stays that a model version was registered from, or that is a pipeline's. Let nothing be logged meanwhile.
+
+    \b
+    Example: everloop runs clean --dry-run
+    """
+    from everloop import governance
+
+    with out.workspace() as ws:
+        cleaned = governance.clean_runs(ws, dry_run=dry_run)
+    does = "would remove" if dry_run else "removed"
+    lines = [
+        f"{does} {cleaned.runs} runs, {cleaned.models} logged models and {cleaned.files} files: {cleaned.freed_bytes / 1e6:,.1f} MB",
+        *(f"{run} stays: {why}" for run, why in cleaned.refused.items()),
+        *(f"not everloop's to remove: {place}" for place in cleaned.elsewhere),
+    ]
+    out.answer(cleaned, "\n".join(lines))

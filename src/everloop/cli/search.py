@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from everloop.cli.loop import executor_options
 from everloop.cli.output import Output, pass_output, shown
 
 if TYPE_CHECKING:
@@ -28,8 +29,17 @@ def search() -> None:
 @click.option("--trials", type=click.IntRange(1), help="How many, instead of what the loop file says.")
 @click.option("--parallel", type=click.IntRange(1), help="How many at once, instead of what it says.")
 @click.option("--seed", type=int, help="What is drawn begins with it [0].")
+@executor_options
 @pass_output
-def run(out: Output, name: str, trials: int | None, parallel: int | None, seed: int | None) -> None:
+def run(
+    out: Output,
+    name: str,
+    trials: int | None,
+    parallel: int | None,
+    seed: int | None,
+    executor: str | None,
+    ray_address: str | None,
+) -> None:
     """Run a search that the applied loop file declares with el.search, and name the best trial.
 
     \b
@@ -39,7 +49,7 @@ def run(out: Output, name: str, trials: int | None, parallel: int | None, seed: 
 
     from everloop import loop, searches
 
-    with out.workspace() as ws:
+    with out.workspace(ray_address=ray_address) as ws:
         found = loop.loaded(ws)
         declared = {one.name: one for one in found.declared.of(loop.DeclaredSearch)}
         if name not in declared:
@@ -51,15 +61,22 @@ def run(out: Output, name: str, trials: int | None, parallel: int | None, seed: 
         asked: dict[str, Any] = {"trials": trials, "parallel": parallel, "seed": seed}
         plan = replace(one.plan, **{key: value for key, value in asked.items() if value is not None})
         made = searches.run_search(
-            ws, one.pipeline, plan, name=name, code=_code(ws), on_trial=lambda trial: _tell(out, trial)
+            ws,
+            one.pipeline,
+            plan,
+            name=name,
+            code=_code(ws),
+            executor=executor,
+            on_trial=lambda trial: _tell(out, trial),
         )
         _answer(out, made)
 
 
 @search.command()
 @click.argument("search_id")
+@executor_options
 @pass_output
-def resume(out: Output, search_id: str) -> None:
+def resume(out: Output, search_id: str, executor: str | None, ray_address: str | None) -> None:
     """Go on with a search that was cut off: finished trials stay, interrupted ones go on where they were.
 
     \b
@@ -67,11 +84,16 @@ def resume(out: Output, search_id: str) -> None:
     """
     from everloop import loop, searches
 
-    with out.workspace() as ws:
+    with out.workspace(ray_address=ray_address) as ws:
         known = searches.find(ws, search_id)
         pipeline = _pipeline(loop.loaded(ws), known.pipeline)
         made = searches.resume(
-            ws, search_id, pipeline, code=_code(ws), on_trial=lambda trial: _tell(out, trial)
+            ws,
+            search_id,
+            pipeline,
+            code=_code(ws),
+            executor=executor,
+            on_trial=lambda trial: _tell(out, trial),
         )
         _answer(out, made)
 

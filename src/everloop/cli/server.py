@@ -19,9 +19,16 @@ _with_parent = click.option("--with-parent", type=int, hidden=True, help="The pr
     type=click.IntRange(1, 65_534),
     help="Port of API and pages [8400]; predictions also on the next one.",
 )
+@click.option(
+    "--artifact-root",
+    metavar="URI",
+    help="Where MLflow's clients keep the files of new runs, such as file:///srv/artifacts [with everloop].",
+)
 @_with_parent
 @pass_output
-def up(out: Output, host: str | None, port: int | None, with_parent: int | None) -> None:
+def up(
+    out: Output, host: str | None, port: int | None, artifact_root: str | None, with_parent: int | None
+) -> None:
     """Serve API, pages and predictions, and do background work, until stopped.
 
     \b
@@ -33,7 +40,7 @@ def up(out: Output, host: str | None, port: int | None, with_parent: int | None)
 
     if with_parent is not None:
         stop_with_parent(with_parent)
-    settings = load_settings(out.home, actor=out.actor, host=host, port=port)
+    settings = load_settings(out.home, actor=out.actor, host=host, port=port, artifact_root=artifact_root)
     run_server(settings, say=out.say)
 
 

@@ -8,6 +8,7 @@ the command, the page and the JSON answer show the same. May call loop and all r
 """
 
 from everloop.governance.cards import version_card
+from everloop.governance.cleaning import Cleaned, clean_runs
 from everloop.governance.doctor import Sign, examine
 from everloop.governance.impact import Impact, impact
 from everloop.governance.trace import Trace, TraceStep, trace
@@ -15,11 +16,13 @@ from everloop.governance.why import FORMS, Reason, why
 
 __all__ = [
     "FORMS",
+    "Cleaned",
     "Impact",
     "Reason",
     "Sign",
     "Trace",
     "TraceStep",
+    "clean_runs",
     "examine",
     "impact",
     "trace",

@@ -26,10 +26,10 @@ Health = Literal["ok", "attention", "failed"]
 
 _FREE_BYTES = 1 << 30  # below this much free disk an ingest or a training may fail
 _LEAST_BYTES = 64 << 20
-_BLOBS_LOOKED_AT = 200
+_BLOBS_LOOKED_AT, _BYTES_LOOKED_AT = 200, 256 << 20
 _MOST_AHEAD = timedelta(minutes=5)
 _PACKAGES = ("everloop", "pyarrow", "duckdb", "scikit-learn", "sqlalchemy")
-_EXTRAS = {"postgres": "psycopg"}  # extra: the module that it brings
+_EXTRAS = {"postgres": "psycopg", "s3": "obstore"}  # extra: the module that it brings
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Sign:
 def examine(settings: Settings) -> list[Sign]:
     """Look at the installation and the workspace in `settings.home`; repairs nothing.
 
-    A home that does not exist yet is not created for being looked at. Reads at most 200 blobs and the whole audit
-    chain; needs no running server.
+    A home that does not exist yet is not created for being looked at. Reads at most 200 blobs, about 256 MB
+    in all, and the whole audit chain; needs no running server.
     """
     signs = [_python(), _versions(), *_extras(), *_ports(settings), *_home(settings)]
     if not _has_workspace(settings):
@@ -159,11 +159,17 @@ def _database(ws: Workspace) -> Iterator[Sign]:
 
 
 def _blobs(ws: Workspace) -> Iterator[Sign]:
-    looked_at = list(itertools.islice(ws.blobs, _BLOBS_LOOKED_AT))
+    looked_at: list[str] = []
+    total = 0
+    for digest, size in itertools.islice(ws.blobs.sizes(), _BLOBS_LOOKED_AT):
+        total += size
+        if looked_at and total > _BYTES_LOOKED_AT:
+            break
+        looked_at.append(digest)
     wrong = [digest for digest in looked_at if not ws.blobs.verify(digest)]
     needed = [digest for version in _newest_versions(ws) for digest in version.files.values()]
     missing = [digest for digest in needed if not ws.blobs.has(digest)]
-    found = f"{len(looked_at)} read and {len(needed)} of the newest models looked for"
+    found = f"{ws.blobs.place}: {len(looked_at)} read and {len(needed)} of the newest models looked for"
     if wrong or missing:
         found += (
             f": {len(wrong)} are damaged, {len(missing)} are missing, the first {[*wrong, *missing][0][:12]}"
@@ -172,7 +178,7 @@ def _blobs(ws: Workspace) -> Iterator[Sign]:
             "blobs",
             "failed",
             found,
-            f"Restore {ws.blobs.folder} from a backup, or train again: everloop run PIPELINE",
+            f"Restore {ws.blobs.place} from a backup, or train again: everloop run PIPELINE",
         )
     else:
         yield Sign("blobs", "ok", found)

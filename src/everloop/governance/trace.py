@@ -81,7 +81,7 @@ def _begin(ws: Workspace, identifier: str, steps: _Steps) -> Node:
             "(category@2) or a dataset version (listings@3)."
         )
     if any(one.name == name for one in registry.models(ws)):
-        _version(ws, registry.version(ws, identifier), steps)
+        _version(ws, registry.version(ws, identifier, even_deleted=True), steps)
         return Node("model_version", identifier)
     _dataset_version(ws, identifier, steps)
     return Node("dataset_version", identifier)
@@ -112,7 +112,7 @@ def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
         steps.gaps.append("the request was refused before a version was chosen: there is no model behind it")
         return
     _live_then(ws, record.endpoint, record.release, at, steps)
-    found = registry.version(ws, f"{record.model}@{record.version}")
+    found = registry.version(ws, f"{record.model}@{record.version}", even_deleted=True)
     manifest = serving.read_manifest(ws.home / "serving", record.release)
     if manifest.digest != found.digest:
         steps.gaps.append(

@@ -7,7 +7,7 @@ with a key kept outside the database, so that a changed, removed, inserted or cu
 are found by `verify`. May call workspace and storage.
 """
 
-from everloop.ledger.chain import AuditEntry, Verdict, audit, entries, head, verify
+from everloop.ledger.chain import AuditEntry, Verdict, audit, derived_key, entries, head, verify
 from everloop.ledger.lineage import Edge, Kind, Node, downstream, link, upstream
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Node",
     "Verdict",
     "audit",
+    "derived_key",
     "downstream",
     "entries",
     "head",

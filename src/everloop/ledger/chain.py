@@ -129,6 +129,12 @@ def head(ws: Workspace) -> str:
     return f"{seq}:{newest}"
 
 
+def derived_key(ws: Workspace, purpose: str) -> bytes:
+    """A secret of 32 bytes for one purpose, the same on all machines that have the workspace's signing key."""
+    secret = _private_key(ws).private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return blake3(secret, derive_key_context=f"everloop {purpose}").digest()
+
+
 def verify(ws: Workspace, *, anchor: str | None = None) -> Verdict:
     """Recompute the whole chain and check each signature.
 
@@ -243,7 +249,18 @@ def _public_key(ws: Workspace) -> Ed25519PublicKey:
 
 
 def _private_key(ws: Workspace) -> Ed25519PrivateKey:
-    return _load_key(_keys(ws) / "audit.key")
+    """The signing key. One is made where nothing was signed yet: another machine's entries would not verify by it."""
+    path = _keys(ws) / "audit.key"
+    if not path.exists():
+        with ws.read() as connection:
+            signed, _ = _head(connection)
+        if signed:
+            raise Invalid(
+                f"the audit log has {signed:,} entries signed with a key that this home does not have. Machines that share a "
+                f"database sign with the same key: copy the folder keys of the first one's home to {path.parent}. If the key is "
+                f"lost for good, write 64 random hex digits to {path}; then the earlier entries do not verify any more."
+            )
+    return _load_key(path)
 
 
 @functools.lru_cache(maxsize=8)

@@ -21,6 +21,7 @@ Kind = Literal[
     "code",
     "environment",
     "run",
+    "logged_model",
     "step",
     "gate_report",
     "model_version",
@@ -43,6 +44,7 @@ Kind = Literal[
     "annotator",
     "declaration",
     "workspace",
+    "webhook",
 ]
 
 

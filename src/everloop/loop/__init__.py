@@ -1,9 +1,10 @@
 """The loop file: how it begins, what a user declares, what that changes, how a declared model is trained and delivered.
 
-Answers: what is a table about and which loop file suits it, what is declared now, what would applying a file change, and
-how does a declaration become a trained, gated, released and rolled-out version. Owns the table `loop_version`. A loop
-file only declares; loading it runs the user's code, in commands and job processes, never in the process that answers
-the API, which knows declarations from their stored form. May call retraining, rollout, monitoring and all rooms below.
+Answers: what is a table about and which loop file suits it, what is declared now, what would applying a file change, how
+does a declaration become a trained, gated, released and rolled-out version, and what does that say of a whole table. Owns
+the table `loop_version`. A loop file only declares; loading it runs the user's code, in commands and job processes, never
+in the process that answers the API, which knows declarations from their stored form. May call retraining, rollout,
+monitoring and all rooms below.
 """
 
 from everloop.loop.again import (
@@ -17,6 +18,7 @@ from everloop.loop.again import (
     go_on_job,
 )
 from everloop.loop.apply import apply, loaded, newest
+from everloop.loop.batch import PART_ROWS, Batch, score_batch
 from everloop.loop.begin import Begun, Look, begin, check_unused, labelled_rows, look, write_project
 from everloop.loop.declare import (
     Collection,
@@ -47,6 +49,7 @@ from everloop.loop.deliver import deliver, has_approved, prepare_release, restor
 from everloop.loop.facts import plain_name
 from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
+from everloop.loop.judge_rows import judge_rows
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
@@ -65,7 +68,9 @@ __all__ = [
     "FORK",
     "GO_ON",
     "LOOP_FILE",
+    "PART_ROWS",
     "Answered",
+    "Batch",
     "Begun",
     "Change",
     "Collection",
@@ -107,6 +112,7 @@ __all__ = [
     "go_on",
     "go_on_job",
     "has_approved",
+    "judge_rows",
     "judged_rows",
     "label_set",
     "labelled_rows",
@@ -126,6 +132,7 @@ __all__ = [
     "restore",
     "retrain",
     "score",
+    "score_batch",
     "search",
     "stored",
     "train",

@@ -17,9 +17,16 @@ GO_ON = "resume_run"
 FORK = "fork_run"
 
 
-def go_on(ws: Workspace, run_id: str, *, on_progress: OnProgress | None = None) -> Trained:
-    """Go on with a run that was paused, failed or lost its process; then as `train`. Raises as `pipelines.resume`."""
-    return _delivered(ws, pipelines.resume(ws, run_id, paused=True, on_progress=on_progress))
+def go_on(
+    ws: Workspace, run_id: str, *, executor: str | None = None, on_progress: OnProgress | None = None
+) -> Trained:
+    """Go on with a run that was paused, failed or lost its process; then as `train`. Raises as `pipelines.resume`.
+
+    Without an `executor` each step has a process of its own on this machine.
+    """
+    place = None if executor is None else pipelines.executor_named(ws.settings, executor)
+    run = pipelines.resume(ws, run_id, paused=True, executor=place, on_progress=on_progress)
+    return _delivered(ws, run)
 
 
 def fork(

@@ -44,6 +44,7 @@ def apply(ws: Workspace, loop: Loop) -> list[Change]:
     """
     for model in loop.declared.of(DeclaredModel):
         model.pipeline.trace()
+        registry.check_stages(model.stages, gates=model.gates)
     check_starts(loop)
     before = newest(ws)
     changes = plan(loop.declared, {} if before is None else before.declared)
@@ -96,7 +97,7 @@ def _define(ws: Workspace, loop: Loop) -> None:
             columns=dataset.declared_columns,
         )
     for model in loop.declared.of(DeclaredModel):
-        registry.define(ws, model.name, approval=model.approve, gates=model.gates)
+        registry.define(ws, model.name, approval=model.approve, gates=model.gates, stages=model.stages)
     for declared in loop.declared.of(DeclaredLabels):
         classes = (
             loop.root / declared.classes if isinstance(declared.classes, str) else list(declared.classes)

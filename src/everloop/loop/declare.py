@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
     from everloop.pipelines import Pinned, Pipeline
-    from everloop.registry import ApprovalRule
+    from everloop.registry import ApprovalRule, StagePolicy
     from everloop.retraining import Condition
     from everloop.rollout import Canary
     from everloop.searches import Plan as SearchPlan
@@ -145,6 +145,7 @@ class DeclaredModel:
     pipeline: Pipeline[..., Any]
     gates: tuple[Gate, ...]
     approve: ApprovalRule | None
+    stages: tuple[StagePolicy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -348,13 +349,20 @@ def model(
     *,
     gates: Sequence[Gate] = (),
     approve: ApprovalRule | None = None,
+    stages: Sequence[StagePolicy] = (),
 ) -> DeclaredModel:
     """What a pipeline's result is registered as, what it must pass, and who must agree before it is released.
 
     Gates for schema, leakage, duplicates (near ones too) and class coverage are on without being named, and a version that
     is clearly worse than the live one fails.
+
+    Parameters
+    ----------
+    stages
+        The stages that a version goes through on its way, in order, each with terms of its own: `el.stage(...)`. A release
+        must meet those of the last.
     """
-    return _declare(DeclaredModel(_name(name), pipeline, tuple(gates), approve))
+    return _declare(DeclaredModel(_name(name), pipeline, tuple(gates), approve, tuple(stages)))
 
 
 def endpoint(

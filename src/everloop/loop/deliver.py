@@ -7,6 +7,7 @@ in between is continued by the next look.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
 from everloop.errors import Conflict, NotReady
@@ -14,13 +15,15 @@ from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
 from everloop.workspace import Workspace
 
-STAGE = "production"
 _log = logging.getLogger("everloop.loop")
 
 
 def has_approved(ws: Workspace) -> bool:
-    """Whether a version waits to be rolled out."""
-    return any(_next_for(ws, endpoint) is not None for endpoint in rollout.endpoints(ws))
+    """Whether a version waits to be rolled out, or to enter a stage on its way there."""
+    return any(
+        _next_for(ws, endpoint) is not None or _next_step(ws, endpoint) is not None
+        for endpoint in rollout.endpoints(ws)
+    )
 
 
 def deliver(ws: Workspace) -> list[str]:
@@ -32,6 +35,8 @@ def deliver(ws: Workspace) -> list[str]:
     system = ws.acting_as("system:delivery")
     started = []
     for endpoint in rollout.endpoints(ws):
+        if step := _next_step(ws, endpoint):
+            registry.promote(system, step[0].ref, step[1], reason="it meets what the stage asks for")
         version = _next_for(ws, endpoint)
         if version is None:
             continue
@@ -50,7 +55,8 @@ def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
     GateFailed
         A gate failed and is not waived, or approvals are missing.
     """
-    registry.promote(ws, version.ref, STAGE, reason="gates passed, approved")
+    stage = registry.model(ws, version.model).release_stage
+    registry.promote(ws, version.ref, stage, reason="gates passed, approved")
     folder = ws.home / "serving"
     if version.code is not None and version.features:
         tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
@@ -89,12 +95,22 @@ def _deliver(ws: Workspace, endpoint: Endpoint, version: ModelVersion) -> str:
 
 def _next_for(ws: Workspace, endpoint: Endpoint) -> ModelVersion | None:
     """The newest version that may go live on an endpoint and is newer than what is live there."""
+    return next((one for one in _candidates(ws, endpoint) if registry.may_be_released(ws, one.ref)), None)
+
+
+def _next_step(ws: Workspace, endpoint: Endpoint) -> tuple[ModelVersion, str] | None:
+    """The newest of these versions that may enter a stage on its way, and the stage."""
+    if not any(one.name == endpoint.model and one.stages for one in registry.models(ws)):
+        return None
+    steps = ((one, registry.next_stage(ws, one.ref)) for one in _candidates(ws, endpoint))
+    return next(((one, stage) for one, stage in steps if stage is not None), None)
+
+
+def _candidates(ws: Workspace, endpoint: Endpoint) -> Iterator[ModelVersion]:
+    """The versions newer than what is live on an endpoint that were not rolled back there, newest first."""
     live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
     for version in registry.versions(ws, endpoint.model):
         if version.number <= live:
-            return None
-        if rollout.was_rolled_back(ws, endpoint.name, version.ref):
-            continue
-        if registry.may_be_released(ws, version.ref):
-            return version
-    return None
+            return
+        if not rollout.was_rolled_back(ws, endpoint.name, version.ref):
+            yield version

@@ -82,6 +82,7 @@ def _value(one: Declared) -> dict[str, Any]:
                 "pipeline": one.pipeline.name,
                 "gates": [gate.as_json() for gate in one.gates],
                 "approve": None if one.approve is None else asdict(one.approve),
+                **({"stages": [stage.as_json() for stage in one.stages]} if one.stages else {}),
             }
         case DeclaredEndpoint():
             return {

@@ -1,20 +1,23 @@
-"""Batch scoring: a version's answers for many rows, by the predictor that serves it."""
+"""A released version's answers for a table in this process, by the predictor that serves it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from everloop import data, features, pipelines, registry, serving
 from everloop.errors import Invalid
 from everloop.features import FeatureView
 from everloop.loop.apply import checked_out
-from everloop.registry import ModelVersion
-from everloop.serving import Predictor
+from everloop.serving import Manifest, Predictor
 from everloop.workspace import Workspace
 
-_AT_ONCE = 4_096
+AT_ONCE = 4_096  # rows that a model is asked about in one call
 
 
 def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
@@ -35,26 +38,53 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     Invalid
         A column is missing, or has values that are not of the type in the version's signature.
     """
-    version = registry.version(ws, ref)
-    release = registry.release_of(ws, ref)
-    manifest = serving.read_manifest(ws.home / "serving", release.id)
-    predictor = Predictor.load(manifest, ws.home / "blobs")
+    manifest = registry.loadable(ws, registry.release_of(ws, ref))
+    loaded = Predictor.load(
+        manifest, ws.blobs, model_python=ws.settings.model_python, hidden=ws.home.absolute()
+    )
+    past = {view.dataset: data.read(ws, view.dataset) for view in manifest.features}
+    x = inputs_of(ws, manifest, rows, past=past)
+    outputs: list[Any] = []
+    with closing(loaded) as predictor:
+        for start in range(0, len(x), AT_ONCE):
+            outputs += predictor.predict(x[start : start + AT_ONCE])[0]
+    return pa.table({"output": outputs})
+
+
+def inputs_of(
+    ws: Workspace, manifest: Manifest, rows: pa.Table, *, past: Mapping[str, pa.Table]
+) -> NDArray[np.object_]:
+    """What a model takes of rows that carry its inputs: these, then its features from the past in each's dataset.
+
+    Returns
+    -------
+    (n_rows, n_inputs + n_features) object.
+
+    Raises
+    ------
+    Invalid
+        A column is missing, or has values that are not of the type in the signature.
+    """
+    whole = typed_inputs(rows, manifest, f"{manifest.model}@{manifest.version}")
+    for view in manifest.features:
+        whole = whole.append_column(view.name, _values(ws, manifest, view, rows, past[view.dataset]))
+    wanted = [field.name for field in manifest.signature.inputs]
+    return pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
+
+
+def typed_inputs(rows: pa.Table, manifest: Manifest, ref: str) -> pa.Table:
+    """The rows with the version's inputs in its own types. Raises Invalid for one that is missing or cannot be so."""
     wanted = [field.name for field in manifest.signature.inputs]
     if missing := [name for name in wanted if name not in rows.column_names]:
         raise Invalid(
-            f"the rows lack {', '.join(missing)}; {ref} takes {', '.join(wanted)}. Add the columns."
+            f"the rows lack {', '.join(missing)}; {manifest.model}@{manifest.version} takes {', '.join(wanted)}. Add the "
+            "columns."
         )
     whole = rows
     for field in manifest.signature.inputs:
         place = whole.column_names.index(field.name)
         whole = whole.set_column(place, field.name, _cast(whole[field.name], field))
-    for view in manifest.features:
-        whole = whole.append_column(view.name, _values(ws, version, view, rows))
-    x = pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
-    outputs: list[Any] = []
-    for start in range(0, len(x), _AT_ONCE):
-        outputs += predictor.predict(x[start : start + _AT_ONCE])[0]
-    return pa.table({"output": outputs})
+    return whole
 
 
 def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray[Any]:
@@ -68,11 +98,13 @@ def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray
         ) from error
 
 
-def _values(ws: Workspace, version: ModelVersion, view: FeatureView, rows: pa.Table) -> pa.Array[Any]:
+def _values(
+    ws: Workspace, manifest: Manifest, view: FeatureView, rows: pa.Table, past: pa.Table
+) -> pa.Array[Any]:
+    version = registry.version(ws, f"{manifest.model}@{manifest.version}")
     if version.code is None:
         raise Invalid(
             f"{version.ref} has the feature {view.name!r}, but its code was not captured. Train it from a loop file."
         )
     function = features.load_function(view, checked_out(ws, version.code))
-    history = data.read(ws, view.dataset, columns=list(view.columns))
-    return features.training_values(view, function, rows, history=history)
+    return features.training_values(view, function, rows, history=past)

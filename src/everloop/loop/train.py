@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from everloop.errors import Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
 from everloop.loop.apply import loaded, newest
+from everloop.loop.asked import asked_lately
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop, load
 from everloop.loop.sources import view_of
@@ -270,6 +272,7 @@ def check_input(
         chances=_chances(made, split),
         loadable=_loadable(ws, version),
         annotators=_annotators(labels.read_snapshot(ws, snapshot.digest)),
+        traffic=lambda: asked_lately(ws, model),
     )
 
 
@@ -308,7 +311,7 @@ def _loadable(ws: Workspace, version: registry.ModelVersion) -> Loadable | None:
         features=version.features,
         trusted_types=version.trusted_types,
     )
-    return Loadable(manifest, ws.home / "blobs")
+    return Loadable(manifest, ws.blobs)
 
 
 def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
@@ -337,16 +340,19 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
     for endpoint in rollout.endpoints(ws):
         if endpoint.model == model and endpoint.variants:
             live = endpoint.variants[0]
-            manifest = serving.read_manifest(ws.home / "serving", live.release)
+            manifest = registry.loadable(ws, registry.release_of(ws, live.version))
             wanted = [field.name for field in manifest.signature.inputs] + [
                 view.name for view in manifest.features
             ]
             if not set(wanted) <= set(split.test.column_names):
                 return Live(live.version)
-            predictor = serving.Predictor.load(manifest, ws.home / "blobs")
-            outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
+            loaded = serving.Predictor.load(
+                manifest, ws.blobs, model_python=ws.settings.model_python, hidden=ws.home.absolute()
+            )
+            with closing(loaded) as predictor:
+                outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            loadable = Loadable(manifest, ws.home / "blobs")
+            loadable = None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs)
             return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 

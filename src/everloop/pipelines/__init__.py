@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.forking import fork
     from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
+    from everloop.pipelines.inside import log_artifact, log_metrics, log_params, log_tags, start_run
     from everloop.pipelines.lean import Lean
     from everloop.pipelines.logs import follow, printed
     from everloop.pipelines.outside import end_run, run_of, run_step, step_items
@@ -166,6 +167,11 @@ _HOMES = {
     "Stored": "records",
     "Why": "records",
     "Report": "reports",
+    "log_artifact": "inside",
+    "log_metrics": "inside",
+    "log_params": "inside",
+    "log_tags": "inside",
+    "start_run": "inside",
     "report": "reports",
     "reports_of": "reports",
     "DEFAULT_TOLERANCE": "reproduction",
@@ -267,6 +273,10 @@ __all__ = [
     "fork",
     "held_out_answers",
     "listed",
+    "log_artifact",
+    "log_metrics",
+    "log_params",
+    "log_tags",
     "output_of",
     "pause",
     "pipeline",
@@ -292,6 +302,7 @@ __all__ = [
     "serializer",
     "split",
     "sql",
+    "start_run",
     "step",
     "step_items",
     "step_run",

@@ -98,7 +98,8 @@ def without_input() -> None:
 
 
 def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) -> Outcome:
-    from everloop.storage import FileBlobs  # noqa: PLC0415  (after the watch on the parent has begun)
+    from everloop.settings import load_settings  # noqa: PLC0415  (after the watch on the parent has begun)
+    from everloop.storage import open_blobs  # noqa: PLC0415  (as above)
 
     if isinstance(graph, str):
         return Outcome(error=graph, is_final=True)
@@ -108,7 +109,7 @@ def _outcome(order: dict[str, Any], spec: dict[str, Any], graph: Graph | str) ->
         _check_same(described(graph.node(task.node), task.index), task.call, task.name)
     except EverloopError as error:
         return Outcome(error=str(error), is_final=True)
-    results = Results(FileBlobs(home / "blobs"), Path(spec["scratch"]))
+    results = Results(open_blobs(load_settings(home)), Path(spec["scratch"]))
     return perform(
         graph,
         task,

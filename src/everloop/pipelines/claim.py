@@ -33,11 +33,6 @@ def here() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def is_here(worker: str) -> bool:
-    """Whether a worker is, or was, on this machine."""
-    return worker.rpartition(":")[0] == socket.gethostname()
-
-
 def lease_end(now: datetime, lease_s: float) -> datetime:
     return now + timedelta(seconds=lease_s)
 
@@ -65,10 +60,30 @@ def claimed(folder: Path) -> Iterator[bool]:
             _sweep(folder.parent)
 
 
-def is_free(folder: Path) -> bool:
-    """Whether no living process on this machine is the runner whose folder this is."""
-    if not folder.exists():
+def is_dead(worker: str, folder: Path) -> bool:
+    """Whether a worker was on this machine and lives no more; its folder is where it would have its lock.
+
+    Where there is no such folder it may have another home on this machine: then its process number decides.
+    """
+    host, _, pid = worker.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    if folder.exists():
+        return _is_free(folder)
+    return int(pid) == os.getpid() or not _lives(int(pid))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
         return True
+    return True
+
+
+def _is_free(folder: Path) -> bool:
     lock = _locked(folder)
     if lock is None:
         return False

@@ -33,6 +33,10 @@ _RIGHT: tuple[Right, ...] = (
     "after",
 )  # in the order in which rows are listed: worse first
 
+Part = Literal["environment", "machine", "data", "labels"]
+
+_COMMIT_TAG = "mlflow.source.git.commit"  # by which MLflow's clients tell of the code
+_CONTEXT_TAG = "mlflow.data.context"  # what a dataset was read for
 _LISTED = 20  # rows of each list, unless more are asked for
 
 
@@ -117,9 +121,10 @@ class AnswerDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that differs between two runs; an empty part is the same in both, or on record of neither.
+    """All that differs between two runs; an empty part is the same in both unless it is one of the `unknown` ones.
 
-    `code_problem` says why the code could not be compared, `answers` is None when not both runs made a model.
+    `unknown` are the parts that are not on record of both. `code_problem` says why the code could not be compared,
+    `answers` is None when not both runs made a model.
     """
 
     before: str
@@ -133,12 +138,14 @@ class Comparison:
     metrics: tuple[NumberDifference, ...]
     answers: AnswerDifference | None
     code_problem: str | None = None
+    unknown: tuple[Part, ...] = ()
 
 
 def compare(ws: Workspace, before: str, after: str, *, limit: int = _LISTED) -> Comparison:
     """What differs between two runs; each is a run's id or a model version (`category@3`), which means its run.
 
-    Works for every tracked run; data, labels and answers are known of pipelines' runs.
+    Works for every tracked run; labels and answers are known of pipelines' runs alone, and of the data that other runs
+    read, what their clients told.
 
     Parameters
     ----------
@@ -152,19 +159,24 @@ def compare(ws: Workspace, before: str, after: str, *, limit: int = _LISTED) -> 
     """
     old, new = (tracking.run(ws, _run_of(ws, name)) for name in (before, after))
     made = _pipeline_run(ws, old.id), _pipeline_run(ws, new.id)
-    code, problem = _code(ws, old.code, new.code)
+    logged = _logged_data(ws, old), _logged_data(ws, new)
+    code, problem = _code(ws, old, new)
     return Comparison(
         before=old.id,
         after=new.id,
         code=code,
         environment=tuple(_environment(ws, old.environment, new.environment)),
         hardware=tuple(hardware_differences(tracking.machine_of(old), tracking.machine_of(new))),
-        data=_data(ws, *(_pins(one, "dataset_version") for one in made), limit=limit),
+        data=(
+            *_data(ws, *(_pins(one, "dataset_version") for one in made), limit=limit),
+            *(DataDifference(*one) for one in _changed(*logged)),
+        ),
         labels=_labels(ws, *(_pins(one, "label_snapshot") for one in made), limit=limit),
         parameters=tuple(_parameters((old, made[0]), (new, made[1]))),
         metrics=tuple(number_differences(Numbers("", old.metrics, new.metrics), tolerance=0.0)),
         answers=_answers(ws, *made, limit=limit),
         code_problem=problem,
+        unknown=tuple(_unknown((old, new), made, logged)),
     )
 
 
@@ -187,18 +199,53 @@ def _pipeline_run(ws: Workspace, run_id: str) -> PipelineRun | None:
         return None
 
 
+def _logged_data(ws: Workspace, run: tracking.Run) -> dict[str, str]:
+    """The digests of the data that a client told of, by the data's name and what it was read for."""
+    found: dict[str, list[str]] = {}
+    for one in tracking.found_run(ws, run.id).datasets:
+        context = one.tags.get(_CONTEXT_TAG)
+        name = f"{one.dataset.name} ({context})" if context else one.dataset.name
+        found.setdefault(name, []).append(one.dataset.digest)
+    return {name: ", ".join(sorted(digests)) for name, digests in found.items()}
+
+
+def _unknown(
+    runs: tuple[tracking.Run, tracking.Run],
+    made: tuple[PipelineRun | None, PipelineRun | None],
+    logged: tuple[Mapping[str, str], Mapping[str, str]],
+) -> Iterator[Part]:
+    if any(one.environment is None for one in runs):
+        yield "environment"
+    if any(tracking.machine_of(one) is None for one in runs):
+        yield "machine"
+    if not all(run is not None or data for run, data in zip(made, logged, strict=True)):
+        yield "data"
+    if None in made:
+        yield "labels"
+
+
 def _code(
-    ws: Workspace, before: str | None, after: str | None
+    ws: Workspace, before: tracking.Run, after: tracking.Run
 ) -> tuple[tuple[FileDifference, ...], str | None]:
-    if before == after:
+    if before.code is None and after.code is None:
+        return (), f"of neither run code was captured{_commits(before, after)}."
+    if before.code is None or after.code is None:
+        return (), f"of the {'first' if before.code is None else 'second'} run no code was captured."
+    if before.code == after.code:
         return (), None
-    if before is None or after is None:
-        return (), f"of the {'first' if before is None else 'second'} run no code was captured."
-    old, new = tracking.code(ws, before).files, tracking.code(ws, after).files
+    old, new = tracking.code(ws, before.code).files, tracking.code(ws, after.code).files
     changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
     return tuple(
         FileDifference(path, _diff(ws, path, old.get(path), new.get(path))) for path in changed
     ), None
+
+
+def _commits(before: tracking.Run, after: tracking.Run) -> str:
+    """What the runs' clients told of their code, to be said after a comma."""
+    old, new = (one.tags.get(_COMMIT_TAG) for one in (before, after))
+    if old is None or new is None:
+        return ""
+    return f"; both were at commit {old}" if old == new else f"; they were at commits {old} and {new}"
 
 
 def _diff(ws: Workspace, path: str, before: str | None, after: str | None) -> str:

@@ -1,7 +1,7 @@
 """A model as files in MLflow's layout, which an unmodified `mlflow.pyfunc.load_model` reads too; never a pickle.
 
 The same model gives the same bytes, so that a step that ran again and made nothing new is recognised. skops names
-objects by their addresses in memory and dates its files, hence `estimator_bytes`. Checked by hand with mlflow 3.17.2.
+objects by their addresses in memory and dates its files, hence `estimator_bytes`. A test reads the folder with mlflow.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from everloop.serving import Field, Signature, untrusted_types
 
 MODEL_FILE = "model.skops"
 _NEEDED_PACKAGES = ("numpy", "scikit-learn", "scipy", "skops")
+_NEEDED_TO_BUILD = ["pip", "setuptools", "wheel"]
 _MLFLOW_TYPES = {
     "string": "string",
     "integer": "long",
@@ -48,7 +49,9 @@ class StoredModel:
 
 
 def write_model(model: Model, folder: Path) -> None:
-    """Write the model into an existing folder: MLmodel, model.skops, requirements.txt and python_env.yaml.
+    """Write the model into an existing folder: MLmodel, model.skops, and the environment in the forms that MLflow reads.
+
+    A model with one of everloop's own transformers needs everloop where it is loaded, and its requirements say so.
 
     Raises
     ------
@@ -60,15 +63,29 @@ def write_model(model: Model, folder: Path) -> None:
     content = estimator_bytes(model.estimator)
     trusted = untrusted_types(content)
     (folder / MODEL_FILE).write_bytes(content)
-    versions = "".join(f"{name}=={metadata.version(name)}\n" for name in _NEEDED_PACKAGES)
-    (folder / "requirements.txt").write_text(versions)
-    environment = {
-        "python": platform.python_version(),
-        "build_dependencies": ["pip", "setuptools", "wheel"],
-        "dependencies": ["-r requirements.txt"],
+    needed = _requirements(trusted)
+    python = platform.python_version()
+    (folder / "requirements.txt").write_text("".join(f"{one}\n" for one in needed))
+    environments: dict[str, dict[str, Any]] = {
+        "python_env.yaml": {
+            "python": python,
+            "build_dependencies": _NEEDED_TO_BUILD,
+            "dependencies": ["-r requirements.txt"],
+        },
+        "conda.yaml": {
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": needed}],
+            "name": "mlflow-env",
+        },
     }
-    (folder / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False))
+    for name, environment in environments.items():
+        (folder / name).write_text(yaml.safe_dump(environment, sort_keys=False))
     (folder / "MLmodel").write_text(yaml.safe_dump(_mlmodel(model, content, trusted)))
+
+
+def _requirements(trusted: list[str]) -> list[str]:
+    ours = ("everloop",) if any(one.startswith("everloop.") for one in trusted) else ()
+    return ["mlflow", *(f"{name}=={metadata.version(name)}" for name in (*_NEEDED_PACKAGES, *ours))]
 
 
 def read_model(folder: Path) -> StoredModel:
@@ -221,7 +238,7 @@ def _mlmodel(model: Model, content: bytes, trusted: list[str]) -> dict[str, Any]
     return {
         "flavors": {
             "python_function": {
-                "env": {"virtualenv": "python_env.yaml"},
+                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
                 "loader_module": "mlflow.sklearn",
                 "model_path": MODEL_FILE,
                 "predict_fn": "predict",

@@ -23,8 +23,7 @@ from everloop.pipelines.claim import (
     beating,
     claimed,
     here,
-    is_free,
-    is_here,
+    is_dead,
     lease_end,
     scratch_of,
 )
@@ -287,11 +286,11 @@ def _sharing(
     with claimed(folder):
         dead = _dead_holders(ws, run_id)
         known = pipeline_run(ws, run_id)
-        is_dead = is_here(known.worker) and is_free(scratch_of(ws, run_id, token=known.token))
+        was_killed = is_dead(known.worker, scratch_of(ws, run_id, token=known.token))
         maps = [step.name for step in plan.steps if step.over is not None]
 
         def join(tx: Tx) -> tuple[Share, bool]:
-            is_taken = _take(ws, tx, run_id, dead_token=known.token if is_dead else None)
+            is_taken = _take(ws, tx, run_id, dead_token=known.token if was_killed else None)
             _clear(ws, tx, run_id, node, dead=dead, maps=maps)
             share = Share(run_id, node, holder, here(), lease_end(tx.wall(), lease_s))
             store.keep_share(tx, share)
@@ -317,9 +316,7 @@ def _dead_holders(ws: Workspace, run_id: str) -> list[str]:
     """Holders on this machine whose process is gone: nobody has to wait for the end of their leases."""
     with ws.read() as connection:
         shares = store.shares_of(connection, run_id)
-    return [
-        one.holder for one in shares if is_here(one.worker) and is_free(_folder_of(ws, run_id, one.holder))
-    ]
+    return [one.holder for one in shares if is_dead(one.worker, _folder_of(ws, run_id, one.holder))]
 
 
 def _take(ws: Workspace, tx: Tx, run_id: str, *, dead_token: int | None) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from everloop import clock
 from everloop.errors import EverloopError, Invalid, StorageFailed
+from everloop.pipelines.current import logging_of
 from everloop.pipelines.graph import (
     Binding,
     Constant,
@@ -70,7 +71,8 @@ class Task:
 class Outcome:
     """What came of an attempt: a result, or an error's text.
 
-    `is_final` says that another try would end the same. `log` is the file that holds what the step printed. `touched` is
+    `is_final` says that another try would end the same, `is_lost` that the machine it ran on was lost, which is no failure
+    of the step. `log` is the file that holds what the step printed. `touched` is
     what it used without declaring it.
     """
 
@@ -78,6 +80,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None
     is_final: bool = False
+    is_lost: bool = False
     log: str | None = None
     touched: tuple[Touched, ...] = ()
 
@@ -131,7 +134,8 @@ def _performed(graph: Graph, task: Task, inputs: _Inputs, home: Path | None, *, 
         scratch = inputs.results.scratch
         ours = [scratch] if home is None else [scratch, home]
         printing = inputs.results.hidden.printing(own_process=own_process)
-        with printing, watched(ours) as touched, seeded(task.seed), reporting(scratch):
+        logging = logging_of(task.run, task.name, inputs.workspace)
+        with printing, watched(ours) as touched, seeded(task.seed), reporting(scratch), logging:
             value = node.step.function(*bound.args, **bound.kwargs)
         _end_copy(process)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a step may raise anything; it is the run's to tell)
@@ -175,7 +179,7 @@ class _Inputs:
         self.results = results
         self._graph = graph
         self._task = task
-        self._workspace = workspace
+        self.workspace = workspace
         self._home = home
         self._loaded: list[tuple[Any, Stored]] = []
 
@@ -186,7 +190,7 @@ class _Inputs:
             case Output(node):
                 return self._result(self._task.inputs[node]) if node in self._task.inputs else None
             case Declared(name):
-                return self._graph.sources[name].load(self._workspace(), self._task.pins[name].ref)
+                return self._graph.sources[name].load(self.workspace(), self._task.pins[name].ref)
             case Group(items, is_tuple):
                 values = [self.value(item) for item in items]
                 return tuple(values) if is_tuple else values

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from everloop.pipelines.rendering import state, table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from everloop.workspace import Workspace
 
 # A run is `pausing` while what runs of it ends.
@@ -23,18 +21,21 @@ StepState = Literal["running", "done", "cached", "failed", "interrupted", "skipp
 class Pinned:
     """Which form of a declared input a run uses, for good.
 
-    `ref` is what its room calls it: `listings@3` for `dataset_version`, a digest for `label_snapshot`. `digest` is of
-    the content; empty when `ref` names nothing but one content.
+    `ref` is what its room calls it: `listings@3` for `dataset_version`, a digest for `label_snapshot` and `file`, an id for
+    `release`. `digest` is of the content; empty when `ref` names nothing but one content.
     """
 
-    kind: Literal["dataset_version", "label_snapshot"]
+    kind: Literal["dataset_version", "label_snapshot", "file", "release"]
     ref: str
     digest: str = ""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A declared data set or label set, as a pipeline's body names it: rows that are settled when a run starts."""
+    """A declared data set or label set, as a pipeline's body names it: rows that are settled when a run starts.
+
+    Pipelines that everloop brings along also take a file's rows and a released model in this way.
+    """
 
     @property
     def name(self) -> str: ...
@@ -43,8 +44,8 @@ class Source(Protocol):
         """What it is right now."""
         ...
 
-    def load(self, ws: Workspace, ref: str) -> pa.Table:
-        """The rows of what was pinned."""
+    def load(self, ws: Workspace, ref: str) -> Any:
+        """The rows of what was pinned, as a table."""
         ...
 
 

@@ -277,7 +277,10 @@ def _gone(ws: Workspace, pins: Mapping[str, Pinned]) -> Iterator[Difference]:
             after = _there(lambda ref: data.version(ws, ref).digest, pinned.ref)
             if after is None or pinned.digest not in ("", after):
                 yield Difference("data", pinned.ref, before, after)
-        elif _there(lambda ref: labels.find_snapshot(ws, ref).digest, pinned.ref) is None:
+        elif (
+            pinned.kind == "label_snapshot"
+            and _there(lambda ref: labels.find_snapshot(ws, ref).digest, pinned.ref) is None
+        ):
             yield Difference("labels", pinned.ref, before, None)
 
 

@@ -7,28 +7,21 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from everloop.errors import Invalid
 from everloop.pipelines.canonical import digest_of, is_json, literal
 from everloop.pipelines.records import Stored
 from everloop.pipelines.secrets import Hidden
 
+if TYPE_CHECKING:
+    from everloop.storage import Blobs
+
 # A blob costs two fsyncs, a row in the journal none: up to this size a value goes there.
 _NOTE_BYTES = 4_096
 _NOTE = "value.json"  # as value_files names what is small of a value
 _JSON_BEGINS = '{"kind":"json","value":'  # how the note of a JSON value begins; it ends with }
 _SHORT = 200  # characters of an item's literal up to which it is told in the journal, as a parameter is
-
-
-class Blobs(Protocol):
-    """What is needed of `storage.FileBlobs`."""
-
-    def put(self, data: bytes | memoryview) -> str: ...
-    def put_file(self, source: Path) -> str: ...
-    def get(self, digest: str) -> bytes: ...
-    def path(self, digest: str) -> Path: ...
-    def has(self, digest: str) -> bool: ...
 
 
 @dataclass(frozen=True)

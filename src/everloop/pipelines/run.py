@@ -19,8 +19,7 @@ from everloop.pipelines.claim import (
     OUTSIDE,
     claimed,
     here,
-    is_free,
-    is_here,
+    is_dead,
     lease_end,
     scratch_of,
 )
@@ -28,6 +27,7 @@ from everloop.pipelines.conduct import conduct
 from everloop.pipelines.executors import Executor, Inline
 from everloop.pipelines.graph import Graph
 from everloop.pipelines.notebook import progress_here
+from everloop.pipelines.parsing import OURS
 from everloop.pipelines.place import Place
 from everloop.pipelines.plan import Plan, Planned, forced, plan_run
 from everloop.pipelines.processes import Processes
@@ -258,11 +258,11 @@ def resume(
     executor = executor or _default_executor(ws, can_be_imported=known.code is not None)
     check_fits(Plan.from_json(known.plan).steps, executor)
     token = known.token + 1
-    is_dead = is_here(known.worker) and is_free(scratch_of(ws, run_id, token=known.token))
+    was_killed = is_dead(known.worker, scratch_of(ws, run_id, token=known.token))
     with claimed(scratch_of(ws, run_id, token=token)) as is_ours:
         if not is_ours:
             raise NotReady(f"run {run_id} is being taken over by another process. Wait for it.")
-        may_take = take_over or is_dead
+        may_take = take_over or was_killed
         ws.write(
             lambda tx: _take(ws, tx, run_id, token=token, may_take=may_take, paused=paused, lease_s=lease_s)
         )
@@ -459,9 +459,13 @@ def _cells(pipeline: Pipeline[..., Any], graph: Graph) -> bytes | None:
 
 
 def _project(pipeline: Pipeline[..., Any], root: Path | None) -> Project | None:
-    """The project of a pipeline that another process can import; None for one in a notebook or inside a function."""
+    """The project of a pipeline that another process can import; None for one in a notebook or inside a function.
+
+    A pipeline that everloop brings along belongs to none either: it is run with the code that it is given.
+    """
     file = file_of(pipeline.function)
-    if file is None or "<locals>" in pipeline.function.__qualname__:
+    is_ours = pipeline.function.__module__.partition(".")[0] == OURS
+    if file is None or is_ours or "<locals>" in pipeline.function.__qualname__:
         return None
     return project_of(pipeline.function.__module__, file, root=root)
 

@@ -32,6 +32,7 @@ from everloop.pipelines.tracked import describe
 
 _BATCH = 256  # cached steps that share a transaction: bounds how long it takes
 _LOOK_AHEAD = 100  # ready steps among which one is looked for that there is room for
+_MOST_LOST = 5  # machines that one step may lose: it may be what brings them down
 _LOG_BYTES = 1_000_000  # kept of the beginning and of the end of what a step printed
 
 
@@ -88,6 +89,7 @@ class Runner:
         self._steps = work.plan.by_name
         self._attempts = Counter(one.node for one in attempts)
         self._failures: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()  # attempts whose machine was lost, which count as no failure
         self._errors: dict[str, str] = {}  # by step, in the order in which they failed for good
         self._fans: deque[Fan] = deque()  # maps of which some calls were not made yet, or not looked whether
         self._calls: dict[str, tuple[Fan, int]] = {}  # calls of maps that are under way, by name
@@ -462,7 +464,11 @@ class Runner:
         return any(other.digest == stored.digest for other in chain(given, *lists))
 
     def _retry(self, one: Begun, outcome: Outcome) -> bool:
-        """Put a failed attempt's step on for another try, if it has one left."""
+        """Put a failed attempt's step on for another try, if it has one left, or its machine was lost."""
+        if outcome.is_lost and not self.error and self._losses[one.step.name] < _MOST_LOST:
+            self._losses[one.step.name] += 1
+            heapq.heappush(self._retries, (clock.elapsed_s(), self._losses.total(), one.step))
+            return True
         self._failures[one.step.name] += 1
         failures = self._failures[one.step.name]
         if outcome.is_final or failures > one.step.retries or self.error:

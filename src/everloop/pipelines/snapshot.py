@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everloop.errors import Conflict, EverloopError, Invalid, NotFound
+from everloop.pipelines.parsing import OURS
 from everloop.pipelines.tracing import Pipeline
 
 _BESIDE = ("*.sql", "*.golden.json")
@@ -118,6 +119,8 @@ def imported_from(code: Path, plan: Plan) -> Pipeline[..., Any]:
         Another form of its module was imported here before.
     """
     module = plan.entry.partition(":")[0]
+    if module.partition(".")[0] == OURS:  # installed, and no part of the snapshot
+        return import_pipeline(plan.entry)
     if module not in sys.modules:
         use(code, root=Path(plan.root), folders=plan.folders)
     elif not _is_imported_from(code, plan.folders, module):

@@ -31,22 +31,31 @@ def model(ws: Workspace, name: str) -> RegisteredModel:
         return need_model(connection, name)
 
 
-def version(ws: Workspace, ref: str) -> ModelVersion:
-    """A version by `MODEL@NUMBER` or `MODEL@ALIAS`, or the newest by `MODEL`. Raises NotFound."""
+def version(ws: Workspace, ref: str, *, even_deleted: bool = False) -> ModelVersion:
+    """A version by `MODEL@NUMBER` or `MODEL@ALIAS`, or the newest by `MODEL`. Raises NotFound.
+
+    With `even_deleted` also one that was deleted: where things come from is known of it all the same.
+    """
     with ws.read() as connection:
-        return need_version(connection, ref)
+        return need_version(connection, ref, even_deleted=even_deleted)
 
 
-def versions(ws: Workspace, name: str, *, limit: int = 1000) -> list[ModelVersion]:
-    """The versions of a model, newest first; none for a name that nothing was registered under."""
+def versions(ws: Workspace, name: str, *, below: int | None = None, limit: int = 1000) -> list[ModelVersion]:
+    """The versions of a model, or those below a number, newest first; none for a name that nothing was registered under."""
     with ws.read() as connection:
-        return store.newest_versions(connection, name, limit=limit)
+        return store.newest_versions(connection, name, below=below, limit=limit)
 
 
 def version_of_run(ws: Workspace, name: str, run: str) -> ModelVersion | None:
     """The version that a run registered under a name, None when there is none."""
     with ws.read() as connection:
         return store.version_of_run(connection, name, run)
+
+
+def versions_of_runs(ws: Workspace) -> dict[str, str]:
+    """The newest version, as `MODEL@NUMBER`, that each run registered, by the run's id."""
+    with ws.read() as connection:
+        return store.versions_of_runs(connection)
 
 
 def version_before(ws: Workspace, ref: str) -> ModelVersion | None:
@@ -58,9 +67,9 @@ def version_before(ws: Workspace, ref: str) -> ModelVersion | None:
 
 
 def decisions(ws: Workspace, ref: str) -> list[Decision]:
-    """Who approved or rejected a version, first first. Raises NotFound."""
+    """Who approved or rejected a version, also one that was deleted, first first. Raises NotFound."""
     with ws.read() as connection:
-        found = need_version(connection, ref)
+        found = need_version(connection, ref, even_deleted=True)
         return store.decisions_of(connection, found.model, found.number)
 
 
@@ -135,15 +144,20 @@ def need_model(connection: Connection, name: str) -> RegisteredModel:
     return found
 
 
-def need_version(connection: Connection, ref: str) -> ModelVersion:
+def need_version(connection: Connection, ref: str, *, even_deleted: bool = False) -> ModelVersion:
     name, which = parse_ref(ref)
     if which is None:
         newest = store.newest_versions(connection, name, limit=1)
         found = newest[0] if newest else None
     else:
-        pointers = store.pointers_of(connection, name, "alias")
-        number = pointers.get(which, 0) if isinstance(which, str) else which
-        found = store.version_by_number(connection, name, number)
+        alias = store.pointer_at(connection, name, "alias", which) if isinstance(which, str) else None
+        number = which if isinstance(which, int) else 0 if alias is None else alias.number or 0
+        found = store.version_by_number(connection, name, number, even_deleted=True)
+    if found is not None and found.deleted_at is not None and not even_deleted:
+        raise NotFound(
+            f"model version {found.ref} was deleted at {found.deleted_at:%Y-%m-%d %H:%M}; its number is not given again. "
+            f"Where it came from: everloop trace {found.ref}"
+        )
     if found is None:
         raise NotFound(
             f"there is no model version {ref!r}; one is named MODEL@NUMBER or MODEL@ALIAS, for example category@2. "

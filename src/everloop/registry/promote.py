@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from everloop import checks, events
-from everloop.errors import Denied, Invalid
+from everloop.errors import Conflict, Denied, Invalid
 from everloop.ledger import Node, audit
 from everloop.registry import store
 from everloop.registry.find import need_model, need_version
@@ -14,6 +16,7 @@ from everloop.registry.records import (
     ModelVersion,
     StageEvent,
     Verdict,
+    check_alias,
     check_word,
     parse_ref,
 )
@@ -44,10 +47,16 @@ def reject(ws: Workspace, ref: str, *, reason: str) -> Decision:
     return _decide(ws, ref, "rejected", reason)
 
 
-def promote(ws: Workspace, ref: str, stage: str, *, reason: str = "") -> StageEvent:
+def promote(ws: Workspace, ref: str, stage: str, *, reason: str = "", alone: bool = False) -> StageEvent:
     """Make a version the one in a stage; nothing happens when it is already. Audited.
 
-    `dev` takes any version; every other stage asks for passed or waived gates and the approvals of the model.
+    `dev` takes any version; every other stage asks for what the model declares of it, or for passed or waived gates and
+    the approvals of the model. The version that was there before is archived, unless it is in another stage too.
+
+    Parameters
+    ----------
+    alone
+        The version leaves all other stages, in the same transaction.
 
     Returns
     -------
@@ -57,7 +66,8 @@ def promote(ws: Workspace, ref: str, stage: str, *, reason: str = "") -> StageEv
     Raises
     ------
     GateFailed
-        A gate failed and is not waived, gates were not run, or approvals are missing: names each, with the remedy.
+        A gate failed and is not waived, gates were not run, approvals or time in the stage before are missing: names
+        each, with the remedy.
     Invalid
         The stage's name cannot be.
     NotFound
@@ -68,16 +78,54 @@ def promote(ws: Workspace, ref: str, stage: str, *, reason: str = "") -> StageEv
     def change(tx: Tx) -> StageEvent:
         version = _locked(tx, ref)
         if stage != FREE_STAGE:
-            require_ready(readiness_in(tx.connection, version, at=ws.now()), f"be promoted to {stage}")
+            require_ready(
+                readiness_in(tx.connection, version, stage=stage, at=ws.now()), f"be promoted to {stage}"
+            )
+        if alone:
+            _leave_stages(ws, tx, version, reason, but=stage)
+        _set_archived(tx, version, None)
         event = StageEvent(version.model, "stage", stage, version.number, ws.actor, reason, ws.now())
         return _point(ws, tx, event)
 
     return ws.write(change)
 
 
-def vacate(ws: Workspace, name: str, stage: str, *, reason: str = "") -> None:
-    """Leave a stage of a model without a version. Audited. Raises NotFound for an unknown model."""
-    ws.write(lambda tx: _clear(ws, tx, StageEvent(name, "stage", stage, None, ws.actor, reason, ws.now())))
+def demote(ws: Workspace, ref: str, stage: str, *, reason: str) -> StageEvent:
+    """Take a version out of a stage, which no version is in then. Audited with the reason.
+
+    What is live stays so: a rollback is the rollout's word.
+
+    Raises
+    ------
+    Conflict
+        The version is not the one in this stage.
+    Invalid
+        The reason is empty.
+    NotFound
+        No such version.
+    """
+    _need_reason(f"{ref} was taken out of {stage}", reason)
+
+    def change(tx: Tx) -> StageEvent:
+        version = _locked(tx, ref)
+        if store.pointers_of(tx.connection, version.model, "stage").get(stage) != version.number:
+            raise Conflict(
+                f"{version.ref} is not in {stage}; only the version that is there is taken out. "
+                f"See which is where: everloop models history {version.model}"
+            )
+        return _point(ws, tx, StageEvent(version.model, "stage", stage, None, ws.actor, reason, ws.now()))
+
+    return ws.write(change)
+
+
+def archive(ws: Workspace, ref: str, *, reason: str = "") -> ModelVersion:
+    """Put a version aside: it leaves all stages and is marked as archived. Audited. Raises NotFound."""
+    return _withdraw(ws, ref, reason, archived=True)
+
+
+def unarchive(ws: Workspace, ref: str, *, reason: str = "") -> ModelVersion:
+    """Let a version be one like any other that no stage has: in none, and not archived. Audited. Raises NotFound."""
+    return _withdraw(ws, ref, reason, archived=False)
 
 
 def alias(ws: Workspace, name: str, alias_name: str, ref: str) -> StageEvent:
@@ -85,7 +133,7 @@ def alias(ws: Workspace, name: str, alias_name: str, ref: str) -> StageEvent:
 
     Raises Invalid for a name that cannot be or a version of another model, NotFound.
     """
-    check_word("an alias", alias_name)
+    check_alias(alias_name)
 
     def change(tx: Tx) -> StageEvent:
         version = _locked(tx, ref)
@@ -100,20 +148,24 @@ def alias(ws: Workspace, name: str, alias_name: str, ref: str) -> StageEvent:
 
 def drop_alias(ws: Workspace, name: str, alias_name: str) -> None:
     """Let an alias of a model mean nothing any more. Audited. Raises NotFound for an unknown model."""
-    ws.write(lambda tx: _clear(ws, tx, StageEvent(name, "alias", alias_name, None, ws.actor, "", ws.now())))
+
+    def change(tx: Tx) -> None:
+        tx.lock(f"registry:{name}")
+        need_model(tx.connection, name)
+        if alias_name in store.pointers_of(tx.connection, name, "alias"):
+            _point(ws, tx, StageEvent(name, "alias", alias_name, None, ws.actor, "", ws.now()))
+
+    ws.write(change)
 
 
 def _decide(ws: Workspace, ref: str, verdict: Verdict, reason: str) -> Decision:
-    reason = reason.strip()
-    if not reason:
-        raise Invalid(
-            f"{ref} was {verdict} without a reason; whoever reads it later needs one. Give it with --reason."
-        )
+    reason = _need_reason(f"{ref} was {verdict}", reason)
 
     def change(tx: Tx) -> Decision:
         version = _locked(tx, ref)
-        rule = need_model(tx.connection, version.model).approval
-        if verdict == "approved" and rule.not_author and ws.actor == version.author:
+        model = need_model(tx.connection, version.model)
+        rules = [one.approval or model.approval for one in model.stages] or [model.approval]
+        if verdict == "approved" and ws.actor == version.author and all(rule.not_author for rule in rules):
             raise Denied(
                 f"{ws.actor} registered {version.ref}; {version.model} asks for other people's approval. "
                 "Ask somebody else to approve it."
@@ -138,11 +190,43 @@ def _locked(tx: Tx, ref: str) -> ModelVersion:
     return need_version(tx.connection, ref)
 
 
-def _clear(ws: Workspace, tx: Tx, event: StageEvent) -> None:
-    tx.lock(f"registry:{event.model}")
-    need_model(tx.connection, event.model)
-    if event.name in store.pointers_of(tx.connection, event.model, event.kind):
-        _point(ws, tx, event)
+def leave(ws: Workspace, tx: Tx, version: ModelVersion, reason: str) -> None:
+    """Take a version out of all stages and from under all aliases; the caller holds the model's lock."""
+    _leave_stages(ws, tx, version, reason, but=None)
+    for name, number in store.pointers_of(tx.connection, version.model, "alias").items():
+        if number == version.number:
+            _point(ws, tx, StageEvent(version.model, "alias", name, None, ws.actor, reason, ws.now()))
+
+
+def _withdraw(ws: Workspace, ref: str, reason: str, *, archived: bool) -> ModelVersion:
+    def change(tx: Tx) -> ModelVersion:
+        version = _locked(tx, ref)
+        _leave_stages(ws, tx, version, reason, but=None)
+        if (version.archived_at is not None) != archived:
+            _set_archived(tx, version, ws.now() if archived else None)
+            act = "registry.archive" if archived else "registry.unarchive"
+            audit(ws, tx, act, Node("model_version", version.ref), reason=reason)
+        return need_version(tx.connection, version.ref)
+
+    return ws.write(change)
+
+
+def _leave_stages(ws: Workspace, tx: Tx, version: ModelVersion, reason: str, *, but: str | None) -> None:
+    for name, number in store.pointers_of(tx.connection, version.model, "stage").items():
+        if number == version.number and name != but:
+            _point(ws, tx, StageEvent(version.model, "stage", name, None, ws.actor, reason, ws.now()))
+
+
+def _set_archived(tx: Tx, version: ModelVersion, at: datetime | None) -> None:
+    if (version.archived_at is None) != (at is None):
+        store.update_version(tx, version.model, version.number, {"archived_at": at})
+
+
+def _need_reason(what: str, reason: str) -> str:
+    stripped = reason.strip()
+    if not stripped:
+        raise Invalid(f"{what} without a reason; whoever reads it later needs one. Give it with --reason.")
+    return stripped
 
 
 def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
@@ -152,10 +236,32 @@ def _point(ws: Workspace, tx: Tx, event: StageEvent) -> StageEvent:
     store.insert_event(tx, event)
     was = None if before is None else before.ref
     node = Node("model_version", event.ref or was or event.model)
-    act = "registry.promote" if event.kind == "stage" else "registry.alias"
+    if event.kind == "alias":
+        audit(
+            ws, tx, "registry.alias", node, before=was, after=event.ref, name=event.name, reason=event.reason
+        )
+        _tell_alias(ws, tx, event)
+        return event
+    act = "registry.demote" if event.number is None else "registry.promote"
     audit(ws, tx, act, node, before=was, after=event.ref, name=event.name, reason=event.reason)
-    if event.kind == "stage":
-        message = f"{event.ref or f'no version of {event.model}'} is in {event.name}"
-        payload = {"stage": event.name, "number": event.number}
-        events.emit(ws, tx, "registry.promoted", node, message=message, payload=payload, topic=event.model)
+    if event.number is not None and event.name != FREE_STAGE and before is not None:
+        _archive_displaced(ws, tx, event.model, before.number)
+    message = f"{event.ref or f'no version of {event.model}'} is in {event.name}"
+    payload = {"stage": event.name, "number": event.number}
+    events.emit(ws, tx, "registry.promoted", node, message=message, payload=payload, topic=event.model)
     return event
+
+
+def _archive_displaced(ws: Workspace, tx: Tx, model: str, number: int | None) -> None:
+    """Mark the version that another took a stage over from, unless it is in another stage too; dev is none."""
+    held = store.pointers_of(tx.connection, model, "stage")
+    if number is not None and number not in {one for stage, one in held.items() if stage != FREE_STAGE}:
+        store.update_version(tx, model, number, {"archived_at": ws.now()})
+
+
+def _tell_alias(ws: Workspace, tx: Tx, event: StageEvent) -> None:
+    told = {"name": event.model, "alias": event.name}
+    if event.number is None:
+        events.announce(ws, tx, "model_version_alias.deleted", told)
+    else:
+        events.announce(ws, tx, "model_version_alias.created", {**told, "version": str(event.number)})

@@ -1,10 +1,11 @@
-"""Whether a version may leave `dev`: its gates and its approvals, decided purely, then looked up."""
+"""Whether a version may enter a stage: gates, approvals and time in the stage before; decided purely, then looked up."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
@@ -13,17 +14,28 @@ from everloop.checks import CheckResult, Gate, GateReport, Standing
 from everloop.errors import GateFailed
 from everloop.registry import store
 from everloop.registry.find import need_model, need_version
-from everloop.registry.records import Decision, ModelVersion, Obstacle, Readiness, RegisteredModel
+from everloop.registry.records import (
+    ApprovalRule,
+    Decision,
+    ModelVersion,
+    Obstacle,
+    Readiness,
+    RegisteredModel,
+    StagePolicy,
+)
 from everloop.workspace import Workspace
 
+# What people can mend while a version waits: it is shown to them.
+_WAITS = frozenset({"approvals", "soak"})
 
-def readiness(ws: Workspace, ref: str) -> Readiness:
-    """Whether a version may leave `dev` and be released, with everything that stands in the way.
 
-    Raises NotFound.
+def readiness(ws: Workspace, ref: str, *, stage: str | None = None) -> Readiness:
+    """Whether a version may enter a stage, with everything that stands in the way.
+
+    Without a stage it is about the last one, whose terms a release must meet. Raises NotFound.
     """
     with ws.read() as connection:
-        return readiness_in(connection, need_version(connection, ref), at=ws.now())
+        return readiness_in(connection, need_version(connection, ref), stage=stage, at=ws.now())
 
 
 def may_be_released(ws: Workspace, ref: str) -> bool:
@@ -31,8 +43,33 @@ def may_be_released(ws: Workspace, ref: str) -> bool:
     return readiness(ws, ref).is_ready
 
 
+def next_stage(ws: Workspace, ref: str) -> str | None:
+    """The stage that a version may enter now on its way to the last one; None when there is none.
+
+    One that it has been in counts as passed. A stage whose version only has to stay there longer is not taken from it:
+    else nothing would ever reach the next one where versions come quicker than they soak. Raises NotFound.
+    """
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        model = need_model(connection, version.model)
+        ahead = (
+            (one.name, following.name)
+            for one, following in itertools.pairwise(model.stages)
+            if store.last_stay(connection, version.model, one.name, version.number) is None
+        )
+        stage, following = next(ahead, (None, ""))
+        if stage is None or not readiness_in(connection, version, stage=stage, at=ws.now()).is_ready:
+            return None
+        number = store.pointers_of(connection, version.model, "stage").get(stage)
+        holder = None if number is None else store.version_by_number(connection, version.model, number)
+        if holder is None:
+            return stage
+        waits_for = readiness_in(connection, holder, stage=following, at=ws.now()).obstacles
+        return None if {one.kind for one in waits_for} == {"soak"} else stage
+
+
 def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion]:
-    """Versions that nothing but missing approvals keeps from being released, newest first.
+    """Versions that nothing but missing approvals (and time) keeps from being released, newest first.
 
     Of each model only the newest `limit` versions are looked at, and only those newer than its last release.
     """
@@ -47,32 +84,50 @@ def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion
 
 
 def _lacks_approval_alone(connection: Connection, version: ModelVersion, *, at: datetime) -> bool:
-    obstacles = readiness_in(connection, version, at=at).obstacles
-    return bool(obstacles) and all(one.kind == "approvals" for one in obstacles)
+    kinds = {one.kind for one in readiness_in(connection, version, at=at).obstacles}
+    return "approvals" in kinds and kinds <= _WAITS
 
 
-def readiness_in(connection: Connection, version: ModelVersion, *, at: datetime) -> Readiness:
+def readiness_in(
+    connection: Connection, version: ModelVersion, *, stage: str | None = None, at: datetime
+) -> Readiness:
     """As `readiness`, inside a transaction."""
     model = need_model(connection, version.model)
+    wanted = stage or model.release_stage
     standing = checks.newest_standing_in(connection, version.ref, at=at)
     said = store.decisions_of(connection, version.model, version.number)
-    return judge(version, model, standing, said)
+    before = model.stage_before(wanted)
+    stay = None if before is None else store.last_stay(connection, version.model, before, version.number)
+    soaked = timedelta(0) if stay is None else (stay[1] or at) - stay[0]
+    return judge(version, model, standing, said, stage=wanted, soaked=soaked)
 
 
 def judge(
-    version: ModelVersion, model: RegisteredModel, standing: Standing | None, said: Sequence[Decision]
+    version: ModelVersion,
+    model: RegisteredModel,
+    standing: Standing | None,
+    said: Sequence[Decision],
+    *,
+    stage: str,
+    soaked: timedelta,
 ) -> Readiness:
-    """Decide from values alone: the newest gate report with its waivers, and what people said."""
+    """Decide from values alone: the newest gate report with its waivers, what people said, and the time spent in the
+    stage before.
+    """
+    terms = model.terms_of(stage)
+    rule = terms.approval or model.approval
     newest = {one.by: one for one in said}  # a person's last word
     approvals = tuple(
-        one for one in newest.values() if one.verdict == "approved" and _counts(one, version, model)
+        one for one in newest.values() if one.verdict == "approved" and _counts(one, version, rule)
     )
     obstacles = (
-        *_gate_obstacles(version, model, standing),
-        *_people_obstacles(version, model, list(newest.values()), len(approvals)),
+        *_gate_obstacles(version, model, terms, standing),
+        *_people_obstacles(version, model, terms, list(newest.values()), len(approvals)),
+        *_soak_obstacles(version, model, terms, soaked),
     )
     return Readiness(
         version=version.ref,
+        stage=stage,
         gate_report=standing.report.id if standing else None,
         waivers=standing.waived if standing else (),
         approvals=approvals,
@@ -89,7 +144,7 @@ def require_ready(ready: Readiness, purpose: str) -> None:
 
 
 def _gate_obstacles(
-    version: ModelVersion, model: RegisteredModel, standing: Standing | None
+    version: ModelVersion, model: RegisteredModel, terms: StagePolicy, standing: Standing | None
 ) -> Iterator[Obstacle]:
     if standing is None:
         yield Obstacle(
@@ -106,7 +161,7 @@ def _gate_obstacles(
             f"report counts for what it saw. Evaluate {version.ref} again with its own digests.",
         )
     for gate in model.gates:
-        if gate not in report.gates:
+        if _asks_for(terms, gate.about) and gate not in report.gates:
             is_changed = any(replace(one, source=gate.source) == gate for one in report.gates)
             told = f"{_options(gate)}, its check as it is written now" if is_changed else _options(gate)
             yield Obstacle(
@@ -115,7 +170,13 @@ def _gate_obstacles(
                 f"must have been run. Train again (everloop run PIPELINE), or evaluate {version.ref} with all of them.",
             )
     for result in standing.blocking:
-        yield _failed(report, result)
+        if _asks_for(terms, result.name.partition(":")[0]):
+            yield _failed(report, result)
+
+
+def _asks_for(terms: StagePolicy, about: str) -> bool:
+    """Whether a stage needs the gates about something, for example `macro_f1`."""
+    return terms.gates is None or about in terms.gates
 
 
 def _failed(report: GateReport, result: CheckResult) -> Obstacle:
@@ -127,8 +188,13 @@ def _failed(report: GateReport, result: CheckResult) -> Obstacle:
 
 
 def _people_obstacles(
-    version: ModelVersion, model: RegisteredModel, words: Sequence[Decision], approved: int
+    version: ModelVersion,
+    model: RegisteredModel,
+    terms: StagePolicy,
+    words: Sequence[Decision],
+    approved: int,
 ) -> Iterator[Obstacle]:
+    rule = terms.approval or model.approval
     for one in words:
         if one.verdict == "rejected":
             yield Obstacle(
@@ -136,18 +202,41 @@ def _people_obstacles(
                 f"{one.by} rejected it ({one.reason}); a rejection stands until the same person approves. Train a better "
                 f"version, or talk to {one.by}.",
             )
-    if approved < model.approval.people:
-        people = "1 person" if model.approval.people == 1 else f"{model.approval.people} people"
-        others = f" other than {version.author}" if model.approval.not_author else ""
+    if approved < rule.people:
+        people = "1 person" if rule.people == 1 else f"{rule.people} people"
+        others = f" other than {version.author}" if rule.not_author else ""
+        where = f" for {terms.name}" if terms.approval else ""
         yield Obstacle(
             "approvals",
-            f"{model.name} asks for the approval of {people}{others}; it has {approved}. "
+            f"{version.model} asks for the approval of {people}{others}{where}; it has {approved}. "
             f"Approve it with: everloop models approve {version.ref} --reason WHY",
         )
 
 
-def _counts(word: Decision, version: ModelVersion, model: RegisteredModel) -> bool:
-    return not (model.approval.not_author and word.by == version.author)
+def _soak_obstacles(
+    version: ModelVersion, model: RegisteredModel, terms: StagePolicy, soaked: timedelta
+) -> Iterator[Obstacle]:
+    before = model.stage_before(terms.name)
+    if before is None or soaked >= terms.soak:
+        return
+    remedy = (
+        "Wait, then promote it again."
+        if soaked
+        else f"Promote it there first: everloop models promote {version.ref} {before}"
+    )
+    yield Obstacle(
+        "soak",
+        f"{version.ref} has been in {before} for {_hours(soaked)}; {terms.name} asks for {_hours(terms.soak)} there. "
+        f"{remedy}",
+    )
+
+
+def _hours(span: timedelta) -> str:
+    return f"{span.total_seconds() // 360 / 10:g} h"  # to a tenth that has passed
+
+
+def _counts(word: Decision, version: ModelVersion, rule: ApprovalRule) -> bool:
+    return not (rule.not_author and word.by == version.author)
 
 
 def _other_evidence(version: ModelVersion, report: GateReport) -> list[str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
+
+import msgspec
 
 from everloop import events, serving, tracking
-from everloop.errors import Invalid
+from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
-from everloop.registry import store
-from everloop.registry.find import need_version
+from everloop.registry import seals, signing, store
+from everloop.registry.examine import is_from_mlflow, tried
+from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
-from everloop.registry.records import ModelVersion, Readiness, Release, parse_ref
-from everloop.serving import Manifest, Signature
+from everloop.registry.records import Release
+from everloop.serving import Manifest
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
-SERVABLE = "sklearn"
+logger = logging.getLogger(__name__)
 
 
 def release(ws: Workspace, ref: str) -> Release:
@@ -28,14 +31,19 @@ def release(ws: Workspace, ref: str) -> Release:
     Raises
     ------
     GateFailed
-        A gate failed and is not waived, gates were not run, or approvals are missing.
+        A gate failed and is not waived, gates were not run, approvals are missing, the version is not what was signed,
+        or it brings code of its own that nobody trusts.
     Invalid
-        The version has no signature, or is not a model that can be served.
+        The version has no signature, or is not a model that can be served or that answers its own input example.
     NotFound
         No such version.
     """
-    release_id = new_id("rel")
-    found = ws.write(lambda tx: _release(ws, tx, ref, release_id))
+    if _may_be_released(ws, ref):
+        wanted = candidate(ws, ref)  # outside of the transaction: asking a model takes long
+        release_id = new_id("rel")
+        found = ws.write(lambda tx: _release(ws, tx, wanted, release_id))
+    else:
+        found = release_of(ws, ref)
     _write_files(ws, found)
     return found
 
@@ -45,23 +53,110 @@ def rewrite_manifests(ws: Workspace) -> list[str]:
 
     Raises Conflict when a file is there with other content.
     """
+    signing.prepare(ws)
     with ws.read() as connection:
         known = store.newest_releases(connection, model=None)
     missing = [one for one in known if not (ws.home / "serving" / "releases" / f"{one.id}.json").exists()]
     for one in known:
-        _write_files(ws, one)
+        try:
+            _write_files(ws, one)
+        except GateFailed as error:  # it is not loaded then; the others go on
+            logger.error("%s", error)
     return [one.id for one in missing]
 
 
-def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
-    tx.lock(f"registry:{parse_ref(ref)[0]}")
-    version = need_version(tx.connection, ref)
+def loadable(ws: Workspace, found: Release) -> Manifest:
+    """The manifest of a release as it may be loaded here; its files are written first where another machine released it.
+
+    Raises
+    ------
+    Conflict
+        A file of the release is there with other content.
+    GateFailed
+        Its version is not what was signed, or its manifest not by a key that is trusted.
+    """
+    _write_files(ws, found)
+    return serving.verified_manifest(ws.home / "serving", found.id)
+
+
+def candidate(ws: Workspace, ref: str) -> Manifest:
+    """A version as serving would load it once it is released, for whoever has to ask it before.
+
+    One that an mlflow client logged is tried here: it must load, and answer its own input example.
+
+    Raises
+    ------
+    GateFailed
+        It is not what was signed, or brings code of its own that nobody trusts.
+    Invalid
+        It has no signature, cannot be served, or does not answer its example.
+    NotFound
+        No such version.
+    """
+    signing.prepare(ws)
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        trust = seals.trust_of(connection, version)
+        signing.require_intact(ws, connection, version)
+    flavor, signature, trusted_types = version.flavor, version.signature, version.trusted_types
+    if flavor == "other":
+        raise Invalid(
+            f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
+            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
+        )
+    if is_from_mlflow(ws, version):
+        flavor, found = tried(ws, version, trust)
+        signature, trusted_types = found.signature, found.trusted_types
+    if signature is None:
+        raise Invalid(
+            f"model version {version.ref} has no signature; serving needs one to check requests. "
+            "Register the model again with its signature."
+        )
+    return Manifest(
+        id=version.ref,
+        model=version.model,
+        version=version.number,
+        digest=version.digest,
+        files=dict(version.files),
+        signature=signature,
+        created_at=ws.now(),
+        flavor=flavor,
+        features=version.features,
+        trusted_types=trusted_types,
+        code=version.code,
+        environment=version.environment,
+        data_version=version.data_version,
+        label_snapshot=version.label_snapshot,
+        run=version.run,
+        trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
+    )
+
+
+def _may_be_released(ws: Workspace, ref: str) -> bool:
+    """Whether nothing but its files can still stand in the way. Raises GateFailed when gates or approvals do."""
+    with ws.read() as connection:
+        version = need_version(connection, ref)
+        if store.release_by_version(connection, version.model, version.number) is not None:
+            return False
+        require_ready(readiness_in(connection, version, at=ws.now()), "be released")
+        return True
+
+
+def _release(ws: Workspace, tx: Tx, wanted: Manifest, release_id: str) -> Release:
+    tx.lock(f"registry:{wanted.model}")
+    version = need_version(tx.connection, f"{wanted.model}@{wanted.version}")
     known = store.release_by_version(tx.connection, version.model, version.number)
     if known is not None:
         return known
     ready = readiness_in(tx.connection, version, at=ws.now())
     require_ready(ready, "be released")
-    manifest = _manifest(version, ready, release_id=release_id, signature=_servable(version), at=ws.now())
+    manifest = msgspec.structs.replace(
+        wanted,
+        id=release_id,
+        created_at=ws.now(),
+        gate_report=ready.gate_report,
+        approvals=tuple(serving.Approval(one.by, one.at, one.reason) for one in ready.approvals),
+    )
     made = Release(release_id, version.model, version.number, manifest, ws.actor, ws.now())
     store.insert_release(tx, made)
     node = Node("release", made.id)
@@ -77,49 +172,10 @@ def _release(ws: Workspace, tx: Tx, ref: str, release_id: str) -> Release:
     return made
 
 
-def _servable(version: ModelVersion) -> Signature:
-    """The signature of a version that can be served. Raises Invalid for another one."""
-    if version.signature is None:
-        raise Invalid(
-            f"model version {version.ref} has no signature; serving needs one to check requests. "
-            "Register the model again with its signature."
-        )
-    if version.flavor != SERVABLE:
-        raise Invalid(
-            f"model version {version.ref} has no .skops file, or several; only a scikit-learn model saved with skops is "
-            "served, since other forms may run code while they load. Save it with skops and register it again."
-        )
-    return version.signature
-
-
-def _manifest(
-    version: ModelVersion, ready: Readiness, *, release_id: str, signature: Signature, at: datetime
-) -> Manifest:
-    return Manifest(
-        id=release_id,
-        model=version.model,
-        version=version.number,
-        digest=version.digest,
-        files=dict(version.files),
-        signature=signature,
-        created_at=at,
-        flavor=version.flavor,
-        features=version.features,
-        trusted_types=version.trusted_types,
-        code=version.code,
-        environment=version.environment,
-        data_version=version.data_version,
-        label_snapshot=version.label_snapshot,
-        run=version.run,
-        gate_report=ready.gate_report,
-        approvals=tuple(serving.Approval(one.by, one.at, one.reason) for one in ready.approvals),
-    )
-
-
 def _write_files(ws: Workspace, found: Release) -> None:
-    """The code of the features, then the manifest: a serving process that sees the manifest finds all it names."""
+    """The code of the features, then the manifest with its signature; routes name a release only when all are there."""
     folder = ws.home / "serving"
     manifest = found.manifest
     if manifest.features and manifest.code is not None:
         tracking.check_out(ws, manifest.code, serving.code_folder(folder, manifest.code))
-    serving.write_manifest(folder, manifest)
+    signing.sign_release(ws, found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from everloop.checks import Gate
@@ -20,6 +22,7 @@ from everloop.registry.records import (
     RegisteredModel,
     Release,
     StageEvent,
+    StagePolicy,
 )
 from everloop.serving import Manifest, Signature
 from everloop.storage import Json, Tx, Utc, metadata
@@ -32,8 +35,13 @@ models = sa.Table(
     sa.Column("gates", Json, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
     sa.Column("created_by", sa.String(120), nullable=False),
+    sa.Column("stages", Json, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("updated_at", Utc),
+    sa.Column("deleted_at", Utc),
 )
 
+# Rows stay when a version or a model is deleted: their numbers and what refers to them keep one meaning for good.
 versions = sa.Table(
     "model_version",
     metadata,
@@ -53,7 +61,32 @@ versions = sa.Table(
     sa.Column("trusted_types", Json, nullable=False),
     sa.Column("author", sa.String(120), nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("source", sa.Text),
+    sa.Column("logged_model", sa.String(40)),
+    sa.Column("run_link", sa.Text),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("updated_at", Utc),
+    sa.Column("archived_at", Utc),
+    sa.Column("deleted_at", Utc),
     sa.Index("ix_model_version_run", "run"),
+)
+
+model_tags = sa.Table(
+    "model_tag",
+    metadata,
+    sa.Column("model", sa.String(120), sa.ForeignKey("model.name"), primary_key=True),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+version_tags = sa.Table(
+    "model_version_tag",
+    metadata,
+    sa.Column("model", sa.String(120), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.ForeignKeyConstraint(["model", "number"], ["model_version.model", "model_version.number"]),
 )
 
 decisions = sa.Table(
@@ -99,52 +132,77 @@ releases = sa.Table(
 )
 
 
+_KEYS_AT_ONCE = 1_000  # both databases limit the values of one statement
+MODELS = sa.select(models).where(models.c.deleted_at.is_(None))
+VERSIONS = sa.select(versions).where(versions.c.deleted_at.is_(None))
+
+
 def model_by_name(connection: Connection, name: str) -> RegisteredModel | None:
-    row = connection.execute(sa.select(models).where(models.c.name == name)).first()
-    return None if row is None else _model(row)
+    found = list(read_models(connection, MODELS.where(models.c.name == name)))
+    return found[0] if found else None
+
+
+def was_model(connection: Connection, name: str) -> bool:
+    """Whether there is or ever was a model of this name."""
+    return connection.execute(sa.select(sa.literal(1)).where(models.c.name == name)).first() is not None
 
 
 def all_models(connection: Connection) -> list[RegisteredModel]:
-    return [_model(row) for row in connection.execute(sa.select(models).order_by(models.c.name))]
+    return list(read_models(connection, MODELS.order_by(models.c.name)))
 
 
 def insert_model(tx: Tx, model: RegisteredModel) -> None:
-    tx.execute(
-        sa.insert(models).values(**_policy(model), created_at=model.created_at, created_by=model.created_by)
-    )
+    """Keep a new model, or one under the name of a deleted one, whose versions' numbers it goes on from."""
+    values = {**_terms(model), "description": model.description, "updated_at": None, "deleted_at": None}
+    values |= {"created_at": model.created_at, "created_by": model.created_by}
+    if was_model(tx.connection, model.name):
+        tx.execute(sa.update(models).where(models.c.name == model.name).values(**values))
+    else:
+        tx.execute(sa.insert(models).values(name=model.name, **values))
 
 
-def update_policy(tx: Tx, model: RegisteredModel) -> None:
-    tx.execute(sa.update(models).where(models.c.name == model.name).values(**_policy(model)))
+def update_terms(tx: Tx, model: RegisteredModel) -> None:
+    update_model(tx, model.name, _terms(model))
 
 
-def version_by_number(connection: Connection, model: str, number: int) -> ModelVersion | None:
-    statement = sa.select(versions).where(versions.c.model == model, versions.c.number == number)
-    row = connection.execute(statement).first()
-    return None if row is None else _version(row)
+def update_model(tx: Tx, name: str, values: Mapping[str, Any]) -> None:
+    tx.execute(sa.update(models).where(models.c.name == name).values(**values))
+
+
+def update_version(tx: Tx, model: str, number: int, values: Mapping[str, Any]) -> None:
+    chosen = sa.update(versions).where(versions.c.model == model, versions.c.number == number)
+    tx.execute(chosen.values(**values))
+
+
+def version_by_number(
+    connection: Connection, model: str, number: int, *, even_deleted: bool = False
+) -> ModelVersion | None:
+    statement = sa.select(versions) if even_deleted else VERSIONS
+    chosen = statement.where(versions.c.model == model, versions.c.number == number)
+    return next(read_versions(connection, chosen), None)
 
 
 def version_of_run(connection: Connection, model: str, run: str) -> ModelVersion | None:
     """The first version that a run registered under a name."""
-    statement = (
-        sa.select(versions)
-        .where(versions.c.model == model, versions.c.run == run)
-        .order_by(versions.c.number)
-    )
-    row = connection.execute(statement.limit(1)).first()
-    return None if row is None else _version(row)
+    statement = VERSIONS.where(versions.c.model == model, versions.c.run == run).order_by(versions.c.number)
+    return next(read_versions(connection, statement.limit(1)), None)
+
+
+def versions_of_runs(connection: Connection) -> dict[str, str]:
+    """The newest version that each run registered, by the run."""
+    statement = sa.select(versions.c.run, versions.c.model, versions.c.number)
+    found = connection.execute(statement.where(versions.c.run.is_not(None)).order_by(versions.c.number))
+    return {row.run: f"{row.model}@{row.number}" for row in found}
 
 
 def newest_versions(
-    connection: Connection, model: str, *, below: int | None = None, limit: int
+    connection: Connection, model: str, *, below: int | None = None, limit: int | None
 ) -> list[ModelVersion]:
     """The versions of a model, newest first."""
-    statement = sa.select(versions).where(versions.c.model == model)
+    statement = VERSIONS.where(versions.c.model == model)
     if below is not None:
         statement = statement.where(versions.c.number < below)
-    return [
-        _version(row) for row in connection.execute(statement.order_by(versions.c.number.desc()).limit(limit))
-    ]
+    return list(read_versions(connection, statement.order_by(versions.c.number.desc()).limit(limit)))
 
 
 def next_number(connection: Connection, model: str) -> int:
@@ -160,6 +218,30 @@ def insert_version(tx: Tx, version: ModelVersion) -> None:
     values["features"] = msgspec.to_builtins(version.features)
     values["trusted_types"] = list(version.trusted_types)
     tx.execute(sa.insert(versions).values(**values))
+    put_version_tags(tx, version, version.tags)
+
+
+def put_model_tags(tx: Tx, model: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a model, replacing those of the same names."""
+    _put_tags(tx, model_tags, {"model": model}, tags)
+
+
+def put_version_tags(tx: Tx, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Set tags of a version, replacing those of the same names."""
+    _put_tags(tx, version_tags, {"model": version.model, "number": version.number}, tags)
+
+
+def drop_model_tag(tx: Tx, model: str, name: str) -> None:
+    tx.execute(sa.delete(model_tags).where(model_tags.c.model == model, model_tags.c.name == name))
+
+
+def drop_model_tags(tx: Tx, model: str) -> None:
+    tx.execute(sa.delete(model_tags).where(model_tags.c.model == model))
+
+
+def drop_version_tag(tx: Tx, version: ModelVersion, name: str) -> None:
+    own = (version_tags.c.model == version.model, version_tags.c.number == version.number)
+    tx.execute(sa.delete(version_tags).where(*own, version_tags.c.name == name))
 
 
 def decisions_of(connection: Connection, model: str, number: int) -> list[Decision]:
@@ -195,6 +277,28 @@ def pointer_at(
         statement = statement.where(stage_events.c.at <= at)
     row = connection.execute(statement.order_by(stage_events.c.position.desc()).limit(1)).first()
     return None if row is None else _event(row)
+
+
+def last_stay(
+    connection: Connection, model: str, stage: str, number: int
+) -> tuple[datetime, datetime | None] | None:
+    """From when to when a version was in a stage the last time; until None: it is there now."""
+    own = (stage_events.c.model == model, stage_events.c.kind == "stage", stage_events.c.name == stage)
+    came = connection.execute(
+        sa.select(stage_events.c.position, stage_events.c.at)
+        .where(*own, stage_events.c.number == number)
+        .order_by(stage_events.c.position.desc())
+        .limit(1)
+    ).first()
+    if came is None:
+        return None
+    went = sa.select(sa.func.min(stage_events.c.position)).where(
+        *own, stage_events.c.position > came.position
+    )
+    until = sa.select(stage_events.c.at).where(
+        stage_events.c.model == model, stage_events.c.position == went.scalar_subquery()
+    )
+    return came.at, connection.execute(until).scalar()
 
 
 def newest_events(connection: Connection, model: str, *, limit: int) -> list[StageEvent]:
@@ -265,26 +369,64 @@ def insert_release(tx: Tx, release: Release) -> None:
     )
 
 
-def _policy(model: RegisteredModel) -> dict[str, Any]:
+def _terms(model: RegisteredModel) -> dict[str, Any]:
     return {
-        "name": model.name,
         "approval": asdict(model.approval),
         "gates": [one.as_json() for one in model.gates],
+        "stages": [one.as_json() for one in model.stages],
     }
 
 
-def _model(row: sa.Row[Any]) -> RegisteredModel:
-    gates = tuple(Gate.from_json(one) for one in row.gates)
-    return RegisteredModel(row.name, ApprovalRule(**row.approval), gates, row.created_at, row.created_by)
+def read_models(connection: Connection, statement: sa.Select[Any]) -> Iterator[RegisteredModel]:
+    """The models of a selection of rows, whole, in its order."""
+    rows = connection.execute(statement).all()
+    tags = _tags_of(connection, model_tags, (model_tags.c.model,), [(row.name,) for row in rows])
+    for row in rows:
+        values = dict(row._mapping)
+        values["approval"] = ApprovalRule(**row.approval)
+        values["gates"] = tuple(Gate.from_json(one) for one in row.gates)
+        values["stages"] = tuple(StagePolicy.from_json(one) for one in row.stages)
+        yield RegisteredModel(**values, tags=tags.get((row.name,), {}))
 
 
-def _version(row: sa.Row[Any]) -> ModelVersion:
-    values = dict(row._mapping)
-    if row.signature is not None:
-        values["signature"] = msgspec.convert(row.signature, Signature)
-    values["features"] = msgspec.convert(row.features, tuple[FeatureView, ...])
-    values["trusted_types"] = tuple(row.trusted_types)
-    return ModelVersion(**values)
+def read_versions(connection: Connection, statement: sa.Select[Any]) -> Iterator[ModelVersion]:
+    """The versions of a selection of rows, whole, in its order."""
+    rows = connection.execute(statement).all()
+    key = (version_tags.c.model, version_tags.c.number)
+    tags = _tags_of(connection, version_tags, key, [(row.model, row.number) for row in rows])
+    for row in rows:
+        values = dict(row._mapping)
+        if row.signature is not None:
+            values["signature"] = msgspec.convert(row.signature, Signature)
+        values["features"] = msgspec.convert(row.features, tuple[FeatureView, ...])
+        values["trusted_types"] = tuple(row.trusted_types)
+        yield ModelVersion(**values, tags=tags.get((row.model, row.number), {}))
+
+
+def _tags_of(
+    connection: Connection, table: sa.Table, key: Sequence[sa.Column[Any]], wanted: Sequence[tuple[Any, ...]]
+) -> dict[tuple[Any, ...], dict[str, str]]:
+    """The tags by name of each key that has any."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        some = wanted[start : start + _KEYS_AT_ONCE]
+        statement = sa.select(table).where(sa.tuple_(*key).in_(some)).order_by(table.c.name)
+        for row in connection.execute(statement):
+            own = tuple(row._mapping[column.name] for column in key)
+            found.setdefault(own, {})[row.name] = row.value
+    return found
+
+
+def _put_tags(tx: Tx, table: sa.Table, key: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    if not tags:
+        return
+    insert = sqlite.insert if tx.connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table)
+    replacing = statement.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={"value": statement.excluded.value},
+    )
+    tx.execute(replacing, [{**key, "name": name, "value": tags[name]} for name in sorted(tags)])
 
 
 def _event(row: sa.Row[Any]) -> StageEvent:

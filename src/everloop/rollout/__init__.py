@@ -8,7 +8,16 @@ Answers also: what is live where, and what was at any time. Owns the tables `end
 writes the route table that serving processes read. May call monitoring, feedback, registry, serving and below.
 """
 
-from everloop.rollout.endpoints import define_endpoint, endpoint, endpoints, live, publish
+from everloop.rollout.endpoints import (
+    define_endpoint,
+    endpoint,
+    endpoints,
+    is_behind,
+    live,
+    live_of_model,
+    publish,
+    require_not_live,
+)
 from everloop.rollout.evidence import (
     Counts,
     MetricEvidence,
@@ -33,7 +42,17 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
-from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, canary
+from everloop.rollout.records import (
+    Canary,
+    Endpoint,
+    LiveVariant,
+    LiveVersion,
+    Plan,
+    Rollout,
+    RolloutEvent,
+    Stage,
+    canary,
+)
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.start import (
     check_start,
@@ -56,6 +75,7 @@ __all__ = [
     "Endpoint",
     "Forecast",
     "LiveVariant",
+    "LiveVersion",
     "MetricEvidence",
     "MetricRule",
     "MetricVerdict",
@@ -81,15 +101,18 @@ __all__ = [
     "excess_upper_bound",
     "first_of_each_request",
     "history",
+    "is_behind",
     "is_running",
     "is_slow",
     "judge",
     "live",
+    "live_of_model",
     "pause",
     "plan",
     "promote_now",
     "publish",
     "recent_failures",
+    "require_not_live",
     "resume",
     "roll_back",
     "rollout_of",

@@ -12,7 +12,7 @@ from everloop.errors import Conflict, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.rollout import store
-from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, RolloutEvent
+from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, LiveVersion, RolloutEvent
 from everloop.serving import Route, RouteTable, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -64,6 +64,34 @@ def live(ws: Workspace, name: str, *, at: datetime | None = None) -> tuple[LiveV
     with ws.read() as connection:
         event = store.last_change_before(connection, name, at)
     return () if event is None or event.variants is None else event.variants
+
+
+def live_of_model(ws: Workspace, model: str, *, at: datetime | None = None) -> list[LiveVersion]:
+    """Which versions of a model answer where, or answered at a moment of domain time, by endpoint, with what let them."""
+    moment = ws.now() if at is None else at
+    with ws.read() as connection:
+        events = [
+            store.last_change_before(connection, one.name, moment)
+            for one in store.all_endpoints(connection)
+            if one.model == model
+        ]
+    return [
+        LiveVersion(event.endpoint, one.version, one.name, one.weight, event.at, event.actor, event.reason)
+        for event in events
+        if event is not None
+        for one in event.variants or ()
+    ]
+
+
+def require_not_live(ws: Workspace, ref: str) -> None:
+    """Raise Conflict when a version, or any version of a model, answers on an endpoint."""
+    for one in endpoints(ws):
+        for variant in one.variants:
+            if ref in (variant.version, one.model):
+                raise Conflict(
+                    f"{variant.version} answers on the endpoint {one.name}; what is live is not deleted. Roll another version "
+                    f"out first: everloop rollouts start {one.name} VERSION --reason WHY"
+                )
 
 
 def change_traffic(
@@ -128,6 +156,14 @@ def publish(ws: Workspace) -> int:
         except Conflict:
             return epoch  # another process was quicker
     return epoch
+
+
+def is_behind(ws: Workspace) -> bool:
+    """Whether the route table in this home is older than the database's: a process elsewhere changed it."""
+    with ws.read() as connection:
+        epoch = store.newest_epoch(connection)
+    current = serving.read_routes(folder(ws))
+    return epoch > 0 and (current is None or current.epoch < epoch)
 
 
 def folder(ws: Workspace) -> Path:

@@ -90,6 +90,19 @@ class LiveVariant:
 
 
 @dataclass(frozen=True)
+class LiveVersion:
+    """A version that answers on an endpoint, with its share of the traffic in percent, since when, and what let it."""
+
+    endpoint: str
+    version: str
+    variant: str
+    weight: float
+    since: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release."""
 

@@ -15,7 +15,7 @@ from everloop.errors import Conflict
 from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.rollout import store
-from everloop.rollout.endpoints import change_traffic, endpoint, folder, publish
+from everloop.rollout.endpoints import change_traffic, endpoint, folder, is_behind, publish
 from everloop.rollout.evidence import (
     MetricEvidence,
     Split,
@@ -52,9 +52,7 @@ def is_running(ws: Workspace) -> bool:
     """Whether a rollout waits for the judge, or the route table is not the one in force."""
     with ws.read() as connection:
         running = bool(store.newest_rollouts(connection, states=("running",), limit=1))
-        epoch = store.newest_epoch(connection)
-    current = serving.read_routes(folder(ws))
-    return running or (epoch > 0 and (current is None or current.epoch < epoch))
+    return running or is_behind(ws)
 
 
 def pause(ws: Workspace, rollout_id: str, *, reason: str) -> None:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ _MOST_POINTS = 10_000
 _ENDED = ("step_done", "step_cached", "step_failed", "step_skipped")
 
 OnTrial = Callable[[Trial], None]
+Elsewhere = Callable[[], Executor] | None
 
 
 def run_search(
@@ -38,6 +39,7 @@ def run_search(
     *,
     name: str | None = None,
     code: str | None = None,
+    executor: str | None = None,
     on_trial: OnTrial | None = None,
 ) -> Search:
     """Try parameters of a pipeline as planned, and return the search with its best trial.
@@ -51,6 +53,9 @@ def run_search(
         What it is called by in lists; the pipeline's name when left out.
     code
         The code that the pipeline was loaded from: only with the same is the search gone on with.
+    executor
+        Where the steps of all trials run, such as `ray`; None: where the settings say. What runs in a command's own process
+        elsewhere has one of its own here, since trials run side by side.
     on_trial
         Called, in the trial's thread, when one begins and when it has ended.
 
@@ -58,8 +63,11 @@ def run_search(
     ------
     Invalid
         The plan, or what the pipeline takes or returns, does not fit; or no trial came to its end.
+    NotFound, MissingExtra
+        Nobody offers such an executor, or its package is not installed.
     """
     searcher_of(plan)
+    elsewhere = _elsewhere(ws, executor)
     pipeline.trace(_example(plan, []))  # parameters that do not fit are told before anything is written
     run = tracking.start_run(ws, experiment=pipeline.name, name=f"search {name or pipeline.name}")
     tracking.log_params(ws, run.id, plan.as_json())
@@ -76,7 +84,7 @@ def run_search(
         None,
     )
     ws.write(lambda tx: store.insert_search(tx, search))
-    return _conduct(ws, search, pipeline, on_trial)
+    return _conduct(ws, search, pipeline, elsewhere, on_trial)
 
 
 def resume(
@@ -85,6 +93,7 @@ def resume(
     pipeline: Pipeline[..., Any],
     *,
     code: str | None = None,
+    executor: str | None = None,
     on_trial: OnTrial | None = None,
 ) -> Search:
     """Go on with a search that was cut off. Trials that ended stay as they are, interrupted ones go on where they were.
@@ -107,20 +116,48 @@ def resume(
             f"the code of pipeline {pipeline.name!r} is not what search {search_id} began with, so that its trials could not "
             "be compared. Start another search: steps that have not changed come from the cache."
         )
+    elsewhere = _elsewhere(ws, executor)
     tracking.resume_run(ws, search.run)
     ws.write(lambda tx: store.update_search(tx, search_id, {"state": "running", "ended_at": None}))
-    return _conduct(ws, search, pipeline, on_trial)
+    return _conduct(ws, search, pipeline, elsewhere, on_trial)
 
 
-def _conduct(ws: Workspace, search: Search, pipeline: Pipeline[..., Any], on_trial: OnTrial | None) -> Search:
+def _elsewhere(ws: Workspace, executor: str | None) -> Elsewhere:
+    """How a trial comes to an executor elsewhere: each to one of its own; None: its steps run on this machine."""
+    name = executor or ws.settings.executor
+    if name in ("inline", "processes"):
+        return None
+    pipelines.executor_named(ws.settings, name)  # what is wrong with it is told before anything is written
+    return lambda: pipelines.executor_named(ws.settings, name)
+
+
+def _conduct(
+    ws: Workspace,
+    search: Search,
+    pipeline: Pipeline[..., Any],
+    elsewhere: Elsewhere,
+    on_trial: OnTrial | None,
+) -> Search:
     with _alone(ws, search.id):
         try:
-            _Conductor(ws, search, pipeline, on_trial or _unheard).run()
+            with _held(elsewhere):
+                _Conductor(ws, search, pipeline, elsewhere, on_trial or _unheard).run()
             _end(ws, search.id)
         except EverloopError as error:
             _fail(ws, search, str(error))
             raise
     return find(ws, search.id)
+
+
+@contextmanager
+def _held(elsewhere: Elsewhere) -> Iterator[None]:
+    """What the executors of trials connect to is there for all of them: no cluster is started for each."""
+    if elsewhere is None:
+        yield
+        return
+    with closing(elsewhere()) as one:
+        _ = one.slots  # to know them it connects
+        yield
 
 
 @contextmanager
@@ -178,8 +215,14 @@ class _Conductor:
     """Hands out trials to threads, and watches those that run."""
 
     def __init__(
-        self, ws: Workspace, search: Search, pipeline: Pipeline[..., Any], on_trial: OnTrial
+        self,
+        ws: Workspace,
+        search: Search,
+        pipeline: Pipeline[..., Any],
+        elsewhere: Elsewhere,
+        on_trial: OnTrial,
     ) -> None:
+        self._elsewhere = elsewhere
         self._ws, self._search, self._plan = ws, search, search.plan
         self._pipeline, self._on_trial = pipeline, on_trial
         self._searcher = searcher_of(search.plan)
@@ -285,6 +328,8 @@ class _Conductor:
         )
 
     def _executor(self) -> Executor | None:
+        if self._elsewhere is not None:
+            return self._elsewhere()
         if self._plan.parallel == 1:
             return None
         return Processes(max(1, (os.cpu_count() or 1) // self._plan.parallel))

@@ -1,7 +1,7 @@
 """What a live model answers, and what was answered.
 
 Answers: which release serves a request, what it says, and what every prediction looked like. The control plane
-writes releases (`write_manifest`) and routes (`write_routes`) into `<home>/serving`; serving processes read
+writes releases (`write_manifest`), their signatures and routes (`write_routes`) into `<home>/serving`; serving processes read
 them there, say how far they are (`acknowledged`, `workers`) and append each answer to the prediction log, which
 `log.read`, `log.batches`, `log.find` and `log.seal` work on.
 Owns no table: the data plane has files only and never opens the metadata database, so that predictions go on
@@ -18,11 +18,24 @@ from everloop.serving.files import (
     online_path,
     read_manifest,
     read_routes,
+    release_path,
     workers,
     write_manifest,
     write_routes,
 )
-from everloop.serving.predictor import Failure, Predictor, predicts_the_most_probable, untrusted_types
+from everloop.serving.loaded import (
+    Loaded,
+    class_names,
+    load_files,
+    load_skops,
+    numbers,
+    of_estimator,
+    of_scores,
+    predicts_the_most_probable,
+    untrusted_types,
+)
+from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
     Approval,
     Field,
@@ -36,7 +49,21 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import choose
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, refusals
+from everloop.serving.signed import (
+    SIGNERS,
+    Signed,
+    Signer,
+    check_key,
+    need_signer,
+    read_signed,
+    read_signers,
+    verified_manifest,
+    what_is_wrong,
+    write_signed,
+    write_signers,
+)
+from everloop.serving.tryout import Findings, try_out, try_out_trusted
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -44,11 +71,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_STARTS",
+    "SIGNERS",
     "Approval",
     "Failure",
     "Field",
     "FieldProblem",
     "FieldType",
+    "Findings",
+    "Layout",
+    "Loaded",
     "LocalServer",
     "Manifest",
     "PredictionRecord",
@@ -57,22 +88,43 @@ __all__ = [
     "Route",
     "RouteTable",
     "Signature",
+    "Signed",
+    "Signer",
     "Variant",
     "Worker",
     "acknowledged",
     "check",
+    "check_key",
     "choose",
+    "class_names",
     "code_folder",
+    "layout_of",
+    "load_files",
+    "load_skops",
     "log",
+    "need_signer",
+    "numbers",
+    "of_estimator",
+    "of_scores",
     "online_path",
     "predicts_the_most_probable",
     "read_manifest",
     "read_routes",
+    "read_signed",
+    "read_signers",
+    "refusals",
+    "release_path",
     "run",
+    "try_out",
+    "try_out_trusted",
     "untrusted_types",
+    "verified_manifest",
+    "what_is_wrong",
     "workers",
     "write_manifest",
     "write_routes",
+    "write_signed",
+    "write_signers",
 ]
 
 

@@ -45,6 +45,7 @@ from everloop.serving.records import PredictionRecord, Worker
 from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
 from everloop.settings import Settings
+from everloop.storage import open_blobs
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ def run(
     writer = LogWriter.claim(folder, segment_s=settings.log_segment_s, is_durable=settings.log_fsync)
     remove_dead_workers(folder)
     answerer = Answerer(writer, clock, is_simulation=simulated.exists(), is_durable=settings.log_fsync)
-    loader = Loader(folder, home / "blobs", clock, queue_limit)
+    loader = Loader(folder, open_blobs(settings, only_reads=True), clock, queue_limit, settings.model_python)
     now = wall()
     worker = Worker(writer.writer, os.getpid(), None, now, now, host, listener.getsockname()[1])
     watcher = Watcher(loader, answerer, worker)

@@ -25,10 +25,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
 
     Raises Conflict when a release of this id exists with other content: releases never change.
     """
-    path = folder / "releases" / f"{manifest.id}.json"
+    path = release_path(folder, manifest.id)
     content = msgspec.json.format(msgspec.json.encode(manifest))
     if path.exists():
-        if path.read_bytes() != content:
+        if not _says(path, manifest):
             raise Conflict(
                 f"release {manifest.id} exists with other content; a release never changes. Make a new one."
             )
@@ -39,7 +39,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
 
 def read_manifest(folder: Path, release: str) -> Manifest:
     """The manifest of a release. Raises NotFound or Invalid."""
-    path = folder / "releases" / f"{release}.json"
+    path = release_path(folder, release)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError as error:
@@ -139,6 +139,10 @@ def writer_folder(folder: Path, writer: int) -> Path:
     return folder / "log" / f"{writer:05d}"
 
 
+def release_path(folder: Path, release: str) -> Path:
+    return folder / "releases" / f"{release}.json"
+
+
 def online_path(folder: Path, view: FeatureView) -> Path:
     """Where a starting server looks for the view's past rows (see `features.materialise`)."""
     return folder / "online" / f"{view.history_id}.arrow"
@@ -174,6 +178,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _says(path: Path, manifest: Manifest) -> bool:
+    """Whether a file holds this manifest; one that was written before a field was added lacks it."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest) == manifest
+    except msgspec.MsgspecError:
+        return False
 
 
 def _worker_path(folder: Path, writer: int) -> Path:

@@ -21,11 +21,13 @@ from everloop.features import (
     online_value,
 )
 from everloop.serving.batching import Batcher
-from everloop.serving.files import code_folder, online_path, read_manifest, read_routes
+from everloop.serving.files import code_folder, online_path, read_routes
 from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
 from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
+from everloop.serving.signed import verified_manifest
+from everloop.storage import Blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,12 @@ class LiveRelease:
     reader: Reader
     features: tuple[LiveFeature, ...]
     batcher: Batcher[list[Any], Prediction | Failure]
+    predictor: Predictor
+
+    async def close(self) -> None:
+        """Answer what waits, then let the model go."""
+        await self.batcher.close()
+        self.predictor.close()
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,10 @@ class Loader:
     """Turns the route table in force into a live one, keeping what is loaded already."""
 
     folder: Path
-    blobs_folder: Path
+    blobs: Blobs
     clock: Clock
     queue_limit: int
+    model_python: str = ""
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -207,7 +216,7 @@ class _Loading:
         named = dict.fromkeys(variant.release for variant in (*route.variants, *route.shadow))
         for name in named:
             if name not in self._releases:
-                self._releases[name] = self._release(read_manifest(self._loader.folder, name))
+                self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
         releases = {name: self._releases[name] for name in named}
         histories = {
             feature.view.history_id: feature.history
@@ -219,9 +228,14 @@ class _Loading:
     def _release(self, manifest: Manifest) -> LiveRelease:
         reader = Reader(manifest.signature)
         features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
-        predictor = Predictor.load(manifest, self._loader.blobs_folder)
+        predictor = Predictor.load(
+            manifest,
+            self._loader.blobs,
+            model_python=self._loader.model_python,
+            hidden=self._loader.folder.parent.absolute(),
+        )
         batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
-        return LiveRelease(manifest, reader, features, batcher)
+        return LiveRelease(manifest, reader, features, batcher, predictor)
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
         if manifest.code is None:

@@ -17,6 +17,7 @@ from everloop.serving.live import Loader
 from everloop.serving.records import PredictionRecord, Worker
 from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
+from everloop.storage import Blobs
 
 __all__ = ["LocalServer", "Question"]
 
@@ -26,13 +27,13 @@ _AT_ONCE = 256
 class LocalServer:
     """Answers and logs as a serving process of a simulated workspace does; used by one thread, in a `with` block."""
 
-    def __init__(self, home: Path, clock: Clock) -> None:
+    def __init__(self, home: Path, blobs: Blobs, clock: Clock, *, model_python: str = "") -> None:
         folder = home / "serving"
         writer = LogWriter.claim(folder)
         self._answerer = Answerer(writer, clock, is_simulation=True, is_durable=False)
         now = wall()
         self._watcher = Watcher(
-            Loader(folder, home / "blobs", clock, _AT_ONCE),
+            Loader(folder, blobs, clock, _AT_ONCE, model_python),
             self._answerer,
             Worker(writer.writer, os.getpid(), None, now, now, "in process", 0),
         )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import blake3
 import numpy as np
 from numpy.typing import NDArray
 
 from everloop.errors import GateFailed, Invalid, NotFound
-from everloop.serving.records import Manifest, Signature
+from everloop.serving.loaded import Loaded, load_files, untrusted_types
+from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.model_process import in_own_process
+from everloop.serving.records import Field, Manifest
 from everloop.serving.signature import example_row
-from everloop.serving.trusted import AUDITED_TYPES, PREDICTS_THE_MOST_PROBABLE
+from everloop.storage import Blobs
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +39,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that answers; made by `load`. One thread at a time may ask it."""
+    """A model that answers; made by `load`. One thread at a time may ask it. Who is done with it calls `close`."""
 
     manifest: Manifest
-    model: Any
-    classes: tuple[str, ...] | None
-    has_scores: bool
-    takes_most_probable: bool
+    model: Loaded
 
     @classmethod
-    def load(cls, manifest: Manifest, blobs_folder: Path) -> Predictor:
+    def load(
+        cls, manifest: Manifest, blobs: Blobs, *, model_python: str = "", hidden: Path | None = None
+    ) -> Predictor:
         """Load a release's model from its blobs and warm it with a made-up row.
+
+        A model that brings code of its own runs in a process of its own, if somebody trusted it: with `model_python`,
+        the setting of that name.
 
         Raises
         ------
@@ -56,26 +61,38 @@ class Predictor:
             A file's content is not what the manifest says, or the model holds types that are not trusted.
         Invalid
             The model cannot be read, or is not what its signature says.
+        MissingExtra
+            The model's library is not installed.
         """
-        if manifest.flavor != "sklearn":
+        files = {path: _verified(manifest, path, digest, blobs) for path, digest in manifest.files.items()}
+        layout = layout_of(files, files.__getitem__)
+        if manifest.flavor not in (layout.flavor, "pyfunc"):
             raise Invalid(
-                f"release {manifest.id} is of flavor {manifest.flavor!r}; this version of everloop serves 'sklearn' "
-                "(saved with skops). Register the model in that form."
+                f"release {manifest.id} is of flavor {manifest.flavor!r}, its files are of flavor {layout.flavor!r}. "
+                "Register the model again."
             )
-        files = {
-            path: _verified(manifest, path, digest, blobs_folder) for path, digest in manifest.files.items()
-        }
-        model = _load_skops(manifest, files)
-        _check_columns(manifest, model)
-        predictor = cls(
-            manifest,
-            model,
-            classes=_classes(manifest, model),
-            has_scores=manifest.signature.output == "class" and hasattr(model, "predict_proba"),
-            takes_most_probable=predicts_the_most_probable(model),
-        )
-        predictor._warm()
+        _check_inputs(manifest, layout)
+        if manifest.flavor == "pyfunc":
+            predictor = cls(manifest, _in_own_process(manifest, files, model_python, hidden))
+        else:
+            _check_types(manifest, layout, files)
+            predictor = cls(manifest, load_files(layout, files))
+        try:
+            _check_columns(manifest, predictor.model)
+            _check_classes(manifest, predictor.model)
+            predictor._warm()
+        except BaseException:
+            predictor.close()
+            raise
         return predictor
+
+    def close(self) -> None:
+        """End what the model holds besides memory."""
+        self.model.close()
+
+    @property
+    def has_scores(self) -> bool:
+        return self.model.classes is not None and self.model.probabilities is not None
 
     def predict(self, rows: NDArray[np.object_]) -> tuple[list[Output], list[Scores]]:
         """Outputs and the scores of the three most probable classes, for each row.
@@ -92,21 +109,22 @@ class Predictor:
         scores
             n_rows dicts, most probable first; empty for numbers and for classifiers without probabilities.
         """
-        if self.classes is None:
-            return [float(value) for value in self.model.predict(rows)], [{} for _ in rows]
-        if not self.has_scores:
-            return [str(value) for value in self.model.predict(rows).tolist()], [{} for _ in rows]
-        probabilities = np.asarray(self.model.predict_proba(rows), dtype=np.float64)  # (n_rows, n_classes)
+        model, names = self.model, self.model.classes
+        if self.manifest.signature.output == "number":
+            return [float(value) for value in model.predict(rows)], [{} for _ in rows]
+        if names is None or model.probabilities is None:
+            return [str(value) for value in model.predict(rows).tolist()], [{} for _ in rows]
+        probabilities = np.asarray(model.probabilities(rows), dtype=np.float64)  # (n_rows, n_classes)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]  # (n_rows, 3)
         scores = [
-            {self.classes[index]: share for index, share in zip(indices, shares, strict=True)}
+            {names[index]: share for index, share in zip(indices, shares, strict=True)}
             for indices, shares in zip(
                 best.tolist(), np.take_along_axis(probabilities, best, axis=1).tolist(), strict=True
             )
         ]
-        if self.takes_most_probable:
+        if model.takes_most_probable:
             return [next(iter(each)) for each in scores], scores
-        return [str(value) for value in self.model.predict(rows).tolist()], scores
+        return [str(value) for value in model.predict(rows).tolist()], scores
 
     def answer(self, rows: list[list[Any]]) -> list[Prediction | Failure]:
         """As `predict`, for rows as lists; when the model raises, each row alone, so that only the guilty fail."""
@@ -132,37 +150,12 @@ class Predictor:
 _FEATURE_EXAMPLES = {"integer": 0, "number": 0.0, "string": ""}
 
 
-def untrusted_types(content: bytes) -> list[str]:
-    """The types in a skops file that need an entry in `trusted_types` of the manifest; all must be audited.
-
-    Raises GateFailed when one is not audited, Invalid when the content is no skops file.
-    """
-    import skops.io  # brings scikit-learn, which takes seconds
-
+def _verified(manifest: Manifest, path: str, digest: str, blobs: Blobs) -> bytes:
     try:
-        found = sorted(skops.io.get_untrusted_types(data=content))
-    except _UNREADABLE as error:
-        raise Invalid(f"the model is no skops file: {error}. Save it with skops.io.dump.") from error
-    unknown = [name for name in found if name not in AUDITED_TYPES]
-    if unknown:
-        raise GateFailed(
-            f"the model holds {', '.join(unknown)}, which may run code while it loads; only audited types are served. "
-            "Use scikit-learn's own estimators, or functions of numpy."
-        )
-    return found
-
-
-# what zipfile, json and skops raise for a file that is not theirs
-_UNREADABLE = (BadZipFile, ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, ImportError)
-
-
-def _verified(manifest: Manifest, path: str, digest: str, blobs_folder: Path) -> bytes:
-    place = blobs_folder / digest[:2] / digest[2:]
-    try:
-        content = place.read_bytes()
-    except FileNotFoundError as error:
+        content = blobs.get(digest)
+    except NotFound as error:
         raise NotFound(
-            f"{path} of release {manifest.id} is not among the blobs ({place}). Restore it there or release the version again."
+            f"{path} of release {manifest.id} is not among the blobs: {error} Restore it or release the version again."
         ) from error
     found = blake3.blake3(content).hexdigest()
     if found != digest:
@@ -173,61 +166,61 @@ def _verified(manifest: Manifest, path: str, digest: str, blobs_folder: Path) ->
     return content
 
 
-def _load_skops(manifest: Manifest, files: dict[str, bytes]) -> Any:
-    import skops.io  # brings scikit-learn, which takes seconds
-
-    models = [path for path in files if path.endswith(".skops")]
-    if len(models) != 1:
-        raise Invalid(
-            f"release {manifest.id} has {len(models)} .skops files; a model is saved in one. Register it again."
+def _check_inputs(manifest: Manifest, layout: Layout) -> None:
+    """What requests are held to must be what the model's own file says it takes."""
+    given = manifest.signature.inputs
+    taken = layout.inputs if layout.ours is None else layout.ours.inputs
+    if (layout.inputs or layout.ours is not None) and [(one.name, one.type) for one in given] != [
+        (one.name, one.type) for one in taken
+    ]:
+        raise GateFailed(
+            f"release {manifest.id} takes {_columns(given)}, its MLmodel file says {_columns(taken)}; a request is checked "
+            "against the one and answered by the other. Register the model again with its own signature."
         )
-    needed = untrusted_types(files[models[0]])
-    undeclared = [name for name in needed if name not in manifest.trusted_types]
+
+
+def _check_types(manifest: Manifest, layout: Layout, files: Mapping[str, bytes]) -> None:
+    if layout.file is None or not layout.file.endswith(".skops"):
+        return
+    undeclared = [name for name in untrusted_types(files[layout.file]) if name not in manifest.trusted_types]
     if undeclared:
         raise GateFailed(
             f"release {manifest.id} holds {', '.join(undeclared)}, which its manifest does not name as trusted. "
             "Release the version again."
         )
-    try:
-        return skops.io.loads(files[models[0]], trusted=needed)
-    except _UNREADABLE as error:
-        raise Invalid(
-            f"the model of release {manifest.id} cannot be loaded: {error}. It may be from another version of "
-            "scikit-learn; train it again in this environment."
-        ) from error
 
 
-def _check_columns(manifest: Manifest, model: Any) -> None:
+def _in_own_process(
+    manifest: Manifest, files: Mapping[str, bytes], python: str, hidden: Path | None
+) -> Loaded:
+    if manifest.trust is None:
+        raise GateFailed(
+            f"release {manifest.id} brings code of its own (a pickle or a pyfunc), which runs only when somebody trusts it. Log the "
+            f"model with skops, or: everloop models trust {manifest.model}@{manifest.version} --reason WHY"
+        )
+    return in_own_process(files, manifest.signature, python=python, hidden=hidden)
+
+
+def _check_columns(manifest: Manifest, model: Loaded) -> None:
     given = len(manifest.signature.inputs) + len(manifest.features)
-    taken = getattr(model, "n_features_in_", given)
-    if taken != given:
+    if model.columns not in (None, given):
         raise Invalid(
-            f"the model of release {manifest.id} takes {taken} columns, its signature and features give {given}. "
+            f"the model of release {manifest.id} takes {model.columns} columns, its signature and features give {given}. "
             "Train it on the columns that it is served with: inputs, then features."
         )
 
 
-def _classes(manifest: Manifest, model: Any) -> tuple[str, ...] | None:
-    signature: Signature = manifest.signature
-    if signature.output == "number":
-        return None
-    classes = tuple(str(value) for value in np.asarray(getattr(model, "classes_", ())).tolist())
-    if classes != signature.classes:
+def _check_classes(manifest: Manifest, model: Loaded) -> None:
+    signature = manifest.signature
+    if signature.output == "class" and model.classes != signature.classes:
         raise Invalid(
-            f"the model of release {manifest.id} knows the classes {_few(classes)}, its signature says "
+            f"the model of release {manifest.id} knows the classes {_few(model.classes or ())}, its signature says "
             f"{_few(signature.classes or ())}. Register the model again with its own signature."
         )
-    return classes
 
 
-def predicts_the_most_probable(model: Any) -> bool:
-    """Whether the model answers with the class of highest probability, so that one call does for both."""
-    return type(_last_step(model)).__name__ in PREDICTS_THE_MOST_PROBABLE
-
-
-def _last_step(model: Any) -> Any:
-    steps = getattr(model, "steps", None)  # a scikit-learn Pipeline
-    return _last_step(steps[-1][1]) if steps else model
+def _columns(fields: Sequence[Field]) -> str:
+    return _few(tuple(f"{one.name} ({one.type})" for one in fields))
 
 
 def _array(rows: list[list[Any]]) -> NDArray[np.object_]:

@@ -46,7 +46,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """A released model version: all that is needed to serve it and to say where it comes from.
 
     `files` maps a path inside the model's folder to the BLAKE3 digest of its content, by which it is found
-    among the blobs. `code` names the folder in `<home>/serving/code` that holds the features' modules.
+    among the blobs. `code` names the folder in `<home>/serving/code` that holds the features' modules. `trust` says who
+    allowed a model that brings code of its own to run it.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Manifest(msgspec.Struct, frozen=True):
     run: str | None = None
     gate_report: str | None = None
     approvals: tuple[Approval, ...] = ()
+    trust: Approval | None = None
 
 
 class Variant(msgspec.Struct, frozen=True):

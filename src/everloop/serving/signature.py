@@ -10,6 +10,8 @@ from typing import Any
 
 import blake3
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from everloop.features import ColumnType
 from everloop.serving.records import Field, FieldType, Signature
@@ -107,6 +109,28 @@ class Reader:
 def check(signature: Signature, row: Mapping[str, Any]) -> list[FieldProblem]:
     """All that is wrong with a row: missing and extra fields, wrong types, values outside the stated limits."""
     return Reader(signature).read(row)[1]
+
+
+def refusals(signature: Signature, rows: NDArray[np.object_]) -> list[str | None]:
+    """Why an endpoint would refuse each row whose values are of the fields' types already; None: it would not.
+
+    Parameters
+    ----------
+    rows
+        (n_rows, n_inputs) object: the signature's inputs in order.
+    """
+    found: list[str | None] = [None] * len(rows)
+    for position, field in enumerate(signature.inputs):
+        if field.nullable and not _needs_more(field):
+            continue
+        for row, value in enumerate(rows[:, position]):
+            if value is not None:
+                problem = _rule_broken(field, value)
+            else:
+                problem = None if field.nullable else _absent(field, is_missing=False).problem
+            if problem is not None and found[row] is None:
+                found[row] = f"{field.name} {problem}"
+    return found
 
 
 def example_row(signature: Signature) -> list[Any]:

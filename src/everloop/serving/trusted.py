@@ -11,8 +11,12 @@ from __future__ import annotations
 
 AUDITED_TYPES = frozenset(
     {
+        "collections.OrderedDict",
         "everloop.features.images.ImageFeatures",
         "everloop.features.text.FilledText",
+        "lightgbm.basic.Booster",  # its state is text that the library parses; the rest are plain attributes
+        "lightgbm.sklearn.LGBMClassifier",
+        "lightgbm.sklearn.LGBMRegressor",
         "numpy.dtype",  # a value, not a callable with effects
         "numpy.mean",
         "scipy._lib.array_api_compat.numpy._aliases.asarray",

@@ -52,7 +52,7 @@ class Watcher:
     async def close(self) -> None:
         """Finish all predictions that were begun, leave the log, take the worker file away."""
         for release in self.table.releases.values():
-            await release.batcher.close()
+            await release.close()
         await asyncio.gather(*self._retiring)
         await self._answerer.close()
         remove_worker(self._loader.folder, self._worker.writer)
@@ -88,7 +88,7 @@ class Watcher:
         for name, release in old.releases.items():
             if name not in new.releases:
                 # what it was asked before this moment it still answers
-                task = asyncio.create_task(release.batcher.close())
+                task = asyncio.create_task(release.close())
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
         self._report()

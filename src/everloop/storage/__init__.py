@@ -13,13 +13,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.storage.blobs import FileBlobs, sync_folder, write_atomically
+    from everloop.storage.blob_cache import BlobCache
+    from everloop.storage.blobs import (
+        Blobs,
+        FileBlobs,
+        digest_of_file,
+        open_blobs,
+        place_of,
+        sync_folder,
+        write_atomically,
+    )
     from everloop.storage.columns import Json, Utc, metadata, to_json
     from everloop.storage.database import Database, Tx, open_database, wall_of
     from everloop.storage.schema import migrate, newest_schema
 
 _HOMES = {
+    "BlobCache": "blob_cache",
+    "Blobs": "blobs",
     "FileBlobs": "blobs",
+    "digest_of_file": "blobs",
+    "open_blobs": "blobs",
+    "place_of": "blobs",
     "sync_folder": "blobs",
     "write_atomically": "blobs",
     "Json": "columns",
@@ -35,15 +49,20 @@ _HOMES = {
 }
 
 __all__ = [
+    "BlobCache",
+    "Blobs",
     "Database",
     "FileBlobs",
     "Json",
     "Tx",
     "Utc",
+    "digest_of_file",
     "metadata",
     "migrate",
     "newest_schema",
+    "open_blobs",
     "open_database",
+    "place_of",
     "sync_folder",
     "to_json",
     "wall_of",

@@ -41,9 +41,11 @@ def machine_tags(here: Machine) -> dict[str, str]:
 
 
 def machine_of(run: Run) -> Machine | None:
-    """The machine that a run began on; None for one of before machines were written down."""
-    text = run.tags.get(MACHINE_TAG)
-    return None if text is None else Machine(**json.loads(text))
+    """The machine that a run began on; None where it was not written down, or is overwritten with something else."""
+    try:
+        return Machine(**json.loads(run.tags[MACHINE_TAG]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _cores() -> int:

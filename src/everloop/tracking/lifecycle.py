@@ -1,8 +1,9 @@
-"""Starting, ending and finding runs, and the experiments they are kept under."""
+"""Starting, ending, changing and finding runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from everloop.errors import Conflict, Invalid, NotFound
@@ -10,9 +11,15 @@ from everloop.ids import new_id, prefix_of
 from everloop.ledger import Node, link
 from everloop.storage import Tx
 from everloop.tracking import store
+from everloop.tracking.grouping import experiment_for, need_experiment
+from everloop.tracking.places import uri_for
 from everloop.tracking.records import (
     DEFAULT_EXPERIMENT,
+    ENDS,
+    NAME_LENGTH,
+    NAME_TAG,
     PARAM_LENGTH,
+    PARENT_TAG,
     TAG_LENGTH,
     Code,
     Environment,
@@ -97,7 +104,7 @@ def start_run_in(
     NotFound
         There is no run `parent`.
     Conflict
-        There is a run of this id.
+        There is a run of this id, or the experiment is deleted.
     """
     run_id = _free_id(tx, run_id)
     if parent is not None:
@@ -118,13 +125,143 @@ def start_run_in(
         tags=check_texts("a tag", tags or {}, length=TAG_LENGTH),
         params=check_texts("a parameter", params or {}, length=PARAM_LENGTH),
     )
-    store.insert_run(tx, begun, experiment=_experiment(ws, tx, experiment))
-    if begun.params:
-        store.add_texts(tx, store.params, run_id, begun.params)
-    if begun.tags:
-        store.put_texts(tx, store.tags, run_id, begun.tags)
-    _link_sources(tx, begun)
+    _begin(tx, begun, experiment_for(ws, tx, experiment))
     return begun
+
+
+def start_client_run(
+    ws: Workspace,
+    experiment_id: int,
+    *,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    started_at: datetime | None = None,
+    client_user: str | None = None,
+) -> Run:
+    """Begin a run as a client of MLflow's asks for it: below a number, from its own clock, its files where it keeps them.
+
+    Among the tags may be those that name the run and its parent. Raises Invalid, NotFound, and Conflict for an
+    experiment that is deleted.
+    """
+    texts = check_texts("a tag", tags or {}, length=TAG_LENGTH)
+    run_id = new_id("run")
+    name = name or texts.pop(NAME_TAG, None) or f"run-{run_id[-8:]}"
+    texts.pop(NAME_TAG, None)
+    above = texts.pop(PARENT_TAG, None)
+    check_name("a run", name)
+    if client_user is not None and len(client_user) > NAME_LENGTH:
+        raise Invalid(f"the user has {len(client_user)} characters; {NAME_LENGTH} is the most.")
+
+    def change(tx: Tx) -> Run:
+        experiment = need_experiment(tx, experiment_id)
+        begun = Run(
+            id=run_id,
+            experiment=experiment.name,
+            name=name,
+            kind="run",
+            status="running",
+            parent=None if above is None else parent_of(tx, run_id, above),
+            actor=ws.actor,
+            started_at=started_at or ws.now(),
+            ended_at=None,
+            error=None,
+            code=None,
+            environment=None,
+            client_user=client_user,
+            artifact_uri=uri_for(ws.settings, experiment, run_id),
+            tags=texts,
+        )
+        _begin(tx, begun, experiment)
+        return begun
+
+    return ws.write(change)
+
+
+def change_run(
+    ws: Workspace,
+    run_id: str,
+    *,
+    status: RunStatus | None = None,
+    ended_at: datetime | None = None,
+    name: str | None = None,
+) -> None:
+    """Change what a client may say of a run as often as it likes: how it stands, when it ended, its name.
+
+    Raises
+    ------
+    Conflict
+        The run is deleted, or its status is a pipeline's to say.
+    Invalid, NotFound
+        The name cannot be stored; there is no such run.
+    """
+    values: dict[str, Any] = {}
+    if name is not None:
+        values["name"] = check_name("a run", name)
+
+    def change(tx: Tx) -> None:
+        kind, stands, _ = need_run(tx, run_id)
+        changed = dict(values)
+        if status is not None and status != stands:
+            if kind != "run":
+                raise Conflict(
+                    f"run {run_id} is a pipeline's, which says itself how it stands. Log to it as you like, and leave its "
+                    "status alone."
+                )
+            ends = ended_at or ws.now()
+            changed |= {"status": status, "ended_at": ends if status in ENDS else None, "error": None}
+        elif ended_at is not None and kind == "run" and stands in ENDS:
+            changed["ended_at"] = ended_at
+        if changed:
+            store.update_run(tx, run_id, changed)
+
+    ws.write(change)
+
+
+def delete_run(ws: Workspace, run_id: str) -> None:
+    """Mark a run as deleted; `restore_run` brings it back. Doing it again changes nothing.
+
+    Raises NotFound, and Conflict for a pipeline's run that goes on, which would find nothing to write to.
+    """
+
+    def change(tx: Tx) -> None:
+        kind, status, deleted_at = _state(tx, run_id)
+        if kind != "run" and status == "running":
+            raise Conflict(
+                f"run {run_id} is a pipeline's and goes on. Cancel it first, or wait until it has ended."
+            )
+        if deleted_at is None:
+            store.update_run(tx, run_id, {"deleted_at": ws.now()})
+
+    ws.write(change)
+
+
+def restore_run(ws: Workspace, run_id: str) -> None:
+    """Bring a deleted run back. Raises NotFound."""
+
+    def change(tx: Tx) -> None:
+        _state(tx, run_id)
+        store.update_run(tx, run_id, {"deleted_at": None})
+
+    ws.write(change)
+
+
+def parent_of(tx: Tx, run_id: str, told: str) -> str:
+    """The id of the run that a client names as the parent of another. Raises NotFound, Invalid for the run itself."""
+    above = told if told.startswith("run_") else f"run_{told}"
+    if above == run_id:
+        raise Invalid(f"run {run_id} cannot be part of itself. Name the run that it is part of.")
+    if not store.has_run(tx.connection, above):
+        raise unknown_run(above)
+    return above
+
+
+def _begin(tx: Tx, begun: Run, experiment: Experiment) -> None:
+    store.insert_run(tx, begun, experiment=experiment)
+    if begun.params:
+        store.add_texts(tx, store.params, begun.id, begun.params)
+    if begun.tags:
+        store.put_texts(tx, store.tags, begun.id, begun.tags)
+    _link_sources(tx, begun)
 
 
 def finish_run(
@@ -148,7 +285,7 @@ def finish_run_in(
     Invalid
         The status is no end.
     """
-    if status not in ("finished", "failed", "killed"):
+    if status not in ENDS:
         raise Invalid(f"{status!r} is no end of a run; it ends finished, failed or killed.")
     found = store.status_of(tx, run_id)
     if found is None:
@@ -190,20 +327,18 @@ def runs(
     experiment: str | None = None,
     kind: RunKind | None = None,
     parent: str | None = None,
+    tag: str | None = None,
     before: str | None = None,
     limit: int = 100,
 ) -> list[Run]:
-    """Runs, newest first, at most `limit`; the next page is asked for with `before` the last run's id."""
+    """Runs that are not deleted, newest first, at most `limit`; the next page is asked for with `before` the last run's id.
+
+    With `tag` those that have a tag of this name.
+    """
     with ws.read() as connection:
         return store.newest_runs(
-            connection, experiment=experiment, kind=kind, parent=parent, before=before, limit=limit
+            connection, experiment=experiment, kind=kind, parent=parent, tag=tag, before=before, limit=limit
         )
-
-
-def experiments(ws: Workspace) -> list[Experiment]:
-    """All experiments, oldest first; the first is the one for runs that name none."""
-    with ws.read() as connection:
-        return store.all_experiments(connection)
 
 
 def _link_sources(tx: Tx, begun: Run) -> None:
@@ -216,24 +351,23 @@ def _link_sources(tx: Tx, begun: Run) -> None:
         link(tx, Node("environment", begun.environment), target, role="environment", at=begun.started_at)
 
 
-def need_run(tx: Tx, run_id: str) -> None:
-    """Raise NotFound unless there is such a run."""
-    if not store.has_run(tx.connection, run_id):
+def need_run(tx: Tx, run_id: str) -> tuple[str, str, datetime | None]:
+    """A run's kind and status. Raises NotFound, and Conflict when it is deleted: then nothing is added to it."""
+    state = _state(tx, run_id)
+    if state[2] is not None:
+        raise Conflict(f"run {run_id} is deleted and takes nothing more. Restore it first, or start another.")
+    return state
+
+
+def _state(tx: Tx, run_id: str) -> tuple[str, str, datetime | None]:
+    state = store.state_of(tx, run_id)
+    if state is None:
         raise unknown_run(run_id)
+    return state
 
 
 def unknown_run(run_id: str) -> NotFound:
     return NotFound(f"there is no run {run_id!r}. 'everloop runs list' shows the newest.")
-
-
-def _experiment(ws: Workspace, tx: Tx, name: str) -> Experiment:
-    """The experiment of this name, made now if there is none."""
-    if (known := store.experiment_by_name(tx.connection, name)) is not None:
-        return known
-    check_name("an experiment", name)
-    tx.lock("tracking.experiment")
-    known = store.experiment_by_name(tx.connection, name)
-    return known or store.insert_experiment(tx, name, created_at=ws.now())
 
 
 def _free_id(tx: Tx, run_id: str | None) -> str:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from everloop.errors import Conflict, Invalid
+from everloop.errors import Conflict, Invalid, NotFound
 from everloop.storage import Tx
-from everloop.tracking import store
-from everloop.tracking.lifecycle import need_run, unknown_run
-from everloop.tracking.records import PARAM_LENGTH, TAG_LENGTH, MetricPoint, check_name, check_texts
+from everloop.tracking import input_store, store
+from everloop.tracking.lifecycle import need_run, parent_of, unknown_run
+from everloop.tracking.records import (
+    NAME_TAG,
+    PARAM_LENGTH,
+    PARENT_TAG,
+    TAG_LENGTH,
+    MetricPoint,
+    ModelMetric,
+    check_name,
+    check_texts,
+    shown,
+)
 from everloop.workspace import Workspace
 
 _POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
@@ -42,10 +52,69 @@ def log_tags(ws: Workspace, run_id: str, values: Mapping[str, str]) -> None:
 
     def change(tx: Tx) -> None:
         need_run(tx, run_id)
-        store.put_texts(tx, store.tags, run_id, texts)
+        _put_tags(tx, run_id, texts)
 
     if texts:
         ws.write(change)
+
+
+def remove_tag(ws: Workspace, run_id: str, name: str) -> None:
+    """Remove a tag of a run. Raises NotFound for one that is not there, Invalid for the run's name, Conflict."""
+    if name == NAME_TAG:
+        raise Invalid(f"the tag {NAME_TAG} is the run's name, which it always has. Set it to another.")
+
+    def change(tx: Tx) -> None:
+        need_run(tx, run_id)
+        if name == PARENT_TAG:
+            store.update_run(tx, run_id, {"parent": None})
+        elif not store.remove_text(tx, store.tags, run_id, name):
+            raise NotFound(f"run {run_id} has no tag {shown(name)}.")
+
+    ws.write(change)
+
+
+def add_to_tag(ws: Workspace, run_id: str, name: str, change_text: Callable[[str | None], str]) -> None:
+    """Change a tag by what it is now, None when it is not there, with nobody changing it in between. Raises as `log_tags`."""
+
+    def change(tx: Tx) -> None:
+        tx.lock(f"tag {run_id}")
+        need_run(tx, run_id)
+        text = change_text(store.text_of(tx.connection, store.tags, run_id, name))
+        store.put_texts(tx, store.tags, run_id, check_texts("a tag", {name: text}, length=TAG_LENGTH))
+
+    ws.write(change)
+
+
+def log_batch(
+    ws: Workspace,
+    run_id: str,
+    *,
+    points: Sequence[MetricPoint] = (),
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    of_models: Sequence[ModelMetric] = (),
+) -> None:
+    """Write down points, parameters and tags of a run in one transaction: all of it is kept, or nothing.
+
+    `of_models` are those points that say something of a logged model. Raises as `log_points`, `log_params` and
+    `log_tags`.
+    """
+    checked = [checked_point(point) for point in points]
+    param_texts = check_texts("a parameter", params or {}, length=PARAM_LENGTH)
+    tag_texts = check_texts("a tag", tags or {}, length=TAG_LENGTH)
+
+    def change(tx: Tx) -> None:
+        need_run(tx, run_id)
+        if param_texts:
+            _put_params(tx, run_id, param_texts)
+        if checked:
+            store.insert_points(tx, run_id, checked)
+        if of_models:
+            input_store.put_model_metrics(tx, run_id, of_models)
+        if tag_texts:
+            _put_tags(tx, run_id, tag_texts)
+
+    ws.write(change)
 
 
 def log_metrics(
@@ -78,7 +147,7 @@ def log_points(ws: Workspace, run_id: str, points: Sequence[MetricPoint]) -> Non
     NotFound
         There is no such run.
     """
-    checked = [_checked(point) for point in points]
+    checked = [checked_point(point) for point in points]
     for start in range(0, len(checked), _POINTS_A_TRANSACTION):
         ws.write(partial(_add_points, run_id=run_id, points=checked[start : start + _POINTS_A_TRANSACTION]))
 
@@ -97,13 +166,65 @@ def metric_history(
     return found
 
 
+def metric_histories(
+    ws: Workspace,
+    run_ids: Sequence[str],
+    name: str,
+    *,
+    steps: tuple[int, int] | None = None,
+    at_most: int | None = None,
+    limit: int,
+) -> list[tuple[str, MetricPoint]]:
+    """The histories of one metric in several runs, run by run, each in order of step, then time; `limit` points in all.
+
+    `steps` are the first and the last to look at. With `at_most` each run gives so many points at most: those of steps
+    spread evenly over all steps that the runs have, the first and the last of each run among them. A run that does not exist has none.
+    """
+    wanted = sorted(set(run_ids))
+    with ws.read() as connection:
+        chosen = None
+        if at_most is not None:
+            chosen = _spread(store.steps_of(connection, wanted, name, steps=steps), at_most)
+        return store.points_of_runs(connection, wanted, name, steps=steps, chosen=chosen, limit=limit)
+
+
+def _spread(steps: Mapping[str, Sequence[int]], at_most: int) -> list[int] | None:
+    """Steps, spread evenly, so that no run has more than `at_most`; None when none has."""
+    every = sorted({step for of_run in steps.values() for step in of_run})
+    if len(every) <= at_most:
+        return None
+    interval = len(every) / at_most
+    chosen = {every[int(index * interval)] for index in range(at_most)}
+    for of_run in steps.values():
+        chosen |= {of_run[0], of_run[-1]}
+    return sorted(chosen)
+
+
+def _put_tags(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:
+    """Set tags, of which two are columns of the run."""
+    columns: dict[str, Any] = {}
+    if NAME_TAG in texts:
+        columns["name"] = check_name("a run", texts[NAME_TAG])
+    if PARENT_TAG in texts:
+        columns["parent"] = parent_of(tx, run_id, texts[PARENT_TAG])
+    if columns:
+        store.update_run(tx, run_id, columns)
+    plain = {name: text for name, text in texts.items() if name not in (NAME_TAG, PARENT_TAG)}
+    if plain:
+        store.put_texts(tx, store.tags, run_id, plain)
+
+
 def _add_params(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:
     need_run(tx, run_id)
+    _put_params(tx, run_id, texts)
+
+
+def _put_params(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:
     stored = store.add_texts(tx, store.params, run_id, texts)
     for name, text in texts.items():
         if stored[name] != text:
             raise Conflict(
-                f"the parameter {name!r} of run {run_id} is {_short(stored[name])} and cannot become {_short(text)}: "
+                f"the parameter {name!r} of run {run_id} is {shown(stored[name])} and cannot become {shown(text)}: "
                 "parameters do not change during a run. Start another run, or use a tag."
             )
 
@@ -113,7 +234,8 @@ def _add_points(tx: Tx, *, run_id: str, points: Sequence[MetricPoint]) -> None:
     store.insert_points(tx, run_id, points)
 
 
-def _checked(point: MetricPoint) -> MetricPoint:
+def checked_point(point: MetricPoint) -> MetricPoint:
+    """The point as it is stored. Raises Invalid when it cannot be."""
     check_name("a metric", point.name)
     value = _float_of(point.name, point.value)
     if type(point.step) is not int or point.step not in _INT64:
@@ -132,7 +254,3 @@ def _float_of(name: str, value: Any) -> float:
         f"the metric {name!r} was given a {type(value).__name__} that is no number of 64 bits; a metric is a number. "
         "Log text as a parameter or a tag."
     )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")

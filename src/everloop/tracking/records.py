@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from everloop.errors import Invalid
 
 RunKind = Literal["run", "pipeline", "step", "rerun"]
-RunStatus = Literal["running", "finished", "failed", "killed"]
+RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
+ModelStatus = Literal["pending", "ready", "upload_failed"]
+ENDS: frozenset[RunStatus] = frozenset({"finished", "failed", "killed"})
 
 DEFAULT_EXPERIMENT = "Default"
 
 NAME_LENGTH = 250  # MLflow's limit, so that everything logged here can be read by its clients
 PARAM_LENGTH = 6_000
 TAG_LENGTH = 8_000
+EXPERIMENT_NAME_LENGTH = 500
+EXPERIMENT_TAG_LENGTH = 20_000
+
+# The tags under which MLflow's clients see and set what is a column here.
+NAME_TAG = "mlflow.runName"
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+PINNED_TAG = "everloop.pinned"
+# Of the URIs that tell clients that files are with everloop, behind its artifact proxy.
+PROXY_SCHEME = "mlflow-artifacts"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A name that runs are kept under. `created_at` is None for the one that every workspace begins with."""
+    """A name that runs are kept under. `created_at` is None for the one that every workspace begins with.
+
+    `artifact_root` is where clients keep the files of its runs, None: with everloop. A deleted one keeps its name.
+    """
 
     id: int
     name: str
     created_at: datetime | None
+    artifact_root: str | None = None
+    updated_at: datetime | None = None
+    deleted_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
     """One run. `metrics` hold the newest value of each: of the highest step, then the latest time, then the last logged.
 
-    `started_at` and `ended_at` are domain time. `code` and `environment` are digests.
+    `started_at` and `ended_at` are domain time. `code` and `environment` are digests. `client_user` is who the client
+    said runs it, `actor` who was recognised; `artifact_uri` is where the client keeps its files, None: with everloop.
     """
 
     id: str
@@ -48,6 +68,9 @@ class Run:
     error: str | None
     code: str | None
     environment: str | None
+    client_user: str | None = None
+    artifact_uri: str | None = None
+    deleted_at: datetime | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -74,6 +97,107 @@ class MetricPoint:
 
 
 @dataclass(frozen=True)
+class ModelMetric:
+    """A point that says something of a logged model, perhaps on one dataset: name and digest are empty without one."""
+
+    model: str
+    point: MetricPoint
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+@dataclass(frozen=True)
+class LoggedDataset:
+    """What a client says of data that a run read; `schema` and `profile` are texts in the client's own form."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """A dataset that a run read, with tags of this use of it."""
+
+    dataset: LoggedDataset
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """A logged model that a run read (`input`) or made (`output`, at a step of its training)."""
+
+    model: str
+    role: Literal["input", "output"]
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class FoundMetric:
+    """A point of a logged model's metric, and the run that logged it."""
+
+    of: ModelMetric
+    run: str
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model that a client logged, as MLflow 3 knows them: `models:/ID` is its name for clients.
+
+    `kind` is what its client calls its type, `run` the run that made it, if one did. It is `pending` until its client says
+    that all files are there. `artifact_uri` is where the client keeps them, None: with everloop. `metrics` are the newest
+    points, at most 1,000, oldest first.
+    """
+
+    id: str
+    experiment_id: int
+    name: str
+    kind: str | None
+    status: ModelStatus
+    run: str | None
+    actor: str
+    created_at: datetime
+    updated_at: datetime
+    artifact_uri: str | None = None
+    deleted_at: datetime | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Sequence[FoundMetric] = ()
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(self.experiment_id, self.artifact_uri)
+
+    @property
+    def mlflow_id(self) -> str:
+        """The id that MLflow's clients see."""
+        return self.id
+
+
+class RawPoint(NamedTuple):
+    """A point as it is read by the ten thousand; `at_us` are microseconds since 1970."""
+
+    name: str
+    value: float
+    step: int
+    at_us: int
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as a search hands it out: with the newest point of each metric, and what it read and made."""
+
+    run: Run
+    experiment_id: int
+    latest: Sequence[RawPoint] = ()
+    datasets: Sequence[DatasetInput] = ()
+    models: Sequence[RunModel] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A file of a run: its path among the run's files, and the blob that holds its content."""
 
@@ -81,6 +205,27 @@ class Artifact:
     digest: str
     size_bytes: int
     at: datetime
+
+
+class Entry(NamedTuple):
+    """What is in a folder of files: a file with its size, or a folder without one."""
+
+    path: str
+    is_folder: bool
+    size_bytes: int | None
+    at: datetime
+
+
+class Keeping(NamedTuple):
+    """Where the files of a run or a logged model are: below its experiment with everloop, or where `artifact_uri` says."""
+
+    experiment_id: int
+    artifact_uri: str | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether everloop keeps the files, and not their client."""
+        return self.artifact_uri is None or self.artifact_uri.startswith(f"{PROXY_SCHEME}:")
 
 
 @dataclass(frozen=True)
@@ -165,11 +310,21 @@ def _text(what: str, name: str, value: Any, length: int) -> str:
     return text
 
 
-def check_name(what: str, name: str) -> str:
+def check_name(what: str, name: str, *, length: int = NAME_LENGTH) -> str:
     """A name as it may be stored. Raises Invalid when it is empty, too long or holds control characters."""
-    if not name or len(name) > NAME_LENGTH or not name.isprintable():
+    if not name or len(name) > length or not name.isprintable():
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
         raise Invalid(
-            f"{shown!r} cannot name {what}: a name has 1 to {NAME_LENGTH} printable characters. Choose a shorter or plainer one."
+            f"{shown!r} cannot name {what}: a name has 1 to {length} printable characters. Choose a shorter or plainer one."
         )
     return name
+
+
+def shown(text: str) -> str:
+    """A text in quotes, as a message shows it: not more than its beginning."""
+    return repr(text if len(text) <= 80 else f"{text[:80]}...")
+
+
+def is_model(owner: str) -> bool:
+    """Whether an id is a logged model's, and not a run's."""
+    return owner.startswith("m-")

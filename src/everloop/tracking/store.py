@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 
 from everloop.storage import Json, Tx, Utc, metadata
-from everloop.tracking.records import Artifact, Code, Environment, Experiment, MetricPoint, Run
+from everloop.tracking.records import (
+    Code,
+    Environment,
+    Experiment,
+    MetricPoint,
+    RawPoint,
+    Run,
+)
 
 
 class Measure(sa.TypeDecorator[float]):
@@ -42,8 +49,20 @@ experiments = sa.Table(
     "experiment",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("name", sa.String(250), nullable=False, unique=True),
+    # SQLite does not look at the length of a text, and would copy the table to change it
+    sa.Column("name", sa.String(250).with_variant(sa.String(500), "postgresql"), nullable=False, unique=True),
     sa.Column("created_at", Utc),
+    sa.Column("artifact_root", sa.Text),
+    sa.Column("updated_at", Utc),
+    sa.Column("deleted_at", Utc),
+)
+
+experiment_tags = sa.Table(
+    "experiment_tag",
+    metadata,
+    sa.Column("experiment", sa.ForeignKey(experiments.c.id), primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 
 codes = sa.Table(
@@ -84,7 +103,11 @@ run_table = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("code", sa.ForeignKey(codes.c.digest)),
     sa.Column("environment", sa.ForeignKey(environments.c.digest)),
+    sa.Column("client_user", sa.String(250)),
+    sa.Column("artifact_uri", sa.Text),
+    sa.Column("deleted_at", Utc),
     sa.Index("ix_run_experiment_id", "experiment", "id"),
+    sa.Index("ix_run_experiment_started_at", "experiment", "started_at", "id"),
     sa.Index("ix_run_parent_id", "parent", "id"),
     sa.Index("ix_run_kind_id", "kind", "id"),
 )
@@ -124,39 +147,8 @@ latest_metrics = sa.Table(
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("at", Utc, nullable=False),
     sa.Column("value", Measure, nullable=False),
-    sa.Index("ix_run_latest_metric_name_value", "name", "value"),
+    sa.Index("ix_run_latest_metric_name_value", "name", "value", "run"),
 )
-
-artifact_table = sa.Table(
-    "run_artifact",
-    metadata,
-    sa.Column("run", sa.ForeignKey(run_table.c.id), primary_key=True),
-    sa.Column("path", sa.String(500), primary_key=True),
-    sa.Column("digest", sa.String(64), nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("at", Utc, nullable=False),
-)
-
-
-_EXPERIMENT_BY_NAME = sa.select(experiments).where(experiments.c.name == sa.bindparam("of_name"))
-
-
-def experiment_by_name(connection: Connection, name: str) -> Experiment | None:
-    row = connection.execute(_EXPERIMENT_BY_NAME, {"of_name": name}).first()
-    return None if row is None else Experiment(**row._mapping)
-
-
-def all_experiments(connection: Connection) -> list[Experiment]:
-    statement = sa.select(experiments).order_by(experiments.c.id)
-    return [Experiment(**row._mapping) for row in connection.execute(statement)]
-
-
-def insert_experiment(tx: Tx, name: str, *, created_at: datetime) -> Experiment:
-    """A new experiment under the next number; the caller holds the lock that makes it the next."""
-    newest = tx.execute(sa.select(sa.func.max(experiments.c.id))).scalar_one()
-    made = Experiment(newest + 1, name, created_at)
-    tx.execute(sa.insert(experiments).values(**vars(made)))
-    return made
 
 
 _INSERT_RUN = sa.insert(run_table)
@@ -171,10 +163,22 @@ def insert_run(tx: Tx, begun: Run, *, experiment: Experiment) -> None:
 # Statements of the path that training loops take are built once: building costs several times what running does
 # (measured: log_metrics 1.2 ms of CPU in its transaction with statements built anew, 0.25 ms so).
 _A_RUN = sa.select(sa.literal(1)).where(run_table.c.id == sa.bindparam("run_id"))
+# the lock keeps a run that is written to from being cleaned up; SQLite has one writer at a time anyway
+_STATE_OF_RUN = (
+    sa.select(run_table.c.kind, run_table.c.status, run_table.c.deleted_at)
+    .where(run_table.c.id == sa.bindparam("run_id"))
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def has_run(connection: Connection, run_id: str) -> bool:
     return connection.execute(_A_RUN, {"run_id": run_id}).first() is not None
+
+
+def state_of(tx: Tx, run_id: str) -> tuple[str, str, datetime | None] | None:
+    """A run's kind and status and since when it is deleted; it stays there until the transaction ends."""
+    row = tx.execute(_STATE_OF_RUN, {"run_id": run_id}).first()
+    return None if row is None else (row.kind, row.status, row.deleted_at)
 
 
 def status_of(tx: Tx, run_id: str) -> str | None:
@@ -199,11 +203,14 @@ def newest_runs(
     experiment: str | None,
     kind: str | None,
     parent: str | None,
+    tag: str | None,
     before: str | None,
     limit: int,
 ) -> list[Run]:
     """The runs after `before` in the order newest first, which is the order of their ids."""
-    statement = _select_runs().order_by(run_table.c.id.desc()).limit(limit)
+    statement = (
+        _select_runs().where(run_table.c.deleted_at.is_(None)).order_by(run_table.c.id.desc()).limit(limit)
+    )
     if experiment is not None:
         number = sa.select(experiments.c.id).where(experiments.c.name == experiment).scalar_subquery()
         statement = statement.where(run_table.c.experiment == number)
@@ -211,6 +218,8 @@ def newest_runs(
         statement = statement.where(run_table.c.kind == kind)
     if parent is not None:
         statement = statement.where(run_table.c.parent == parent)
+    if tag is not None:
+        statement = statement.where(sa.exists().where(tags.c.run == run_table.c.id, tags.c.name == tag))
     if before is not None:
         statement = statement.where(run_table.c.id < before)
     return _runs(connection, statement)
@@ -230,7 +239,7 @@ def add_texts(tx: Tx, table: sa.Table, run_id: str, values: Mapping[str, str]) -
 
 @functools.cache
 def _replacing_text(dialect: str, table: sa.Table) -> sa.Executable:
-    statement = _insert(dialect, table)
+    statement = inserting(dialect, table)
     return statement.on_conflict_do_update(
         index_elements=["run", "name"], set_={"value": statement.excluded.value}
     )
@@ -257,14 +266,32 @@ def insert_points(tx: Tx, run_id: str, points: Sequence[MetricPoint]) -> None:
     tx.execute(_keeping_newest(dialect), [newest[name] for name in sorted(newest)])
 
 
+def count_points(connection: Connection, run_id: str) -> int:
+    """How many points a run's metrics have: a range of the key."""
+    statement = sa.select(sa.func.count()).select_from(metrics).where(metrics.c.run == run_id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def tag_of_runs(connection: Connection, ids: Sequence[str], name: str) -> dict[str, str]:
+    """The value that a tag has for each of the runs that have it."""
+    statement = sa.select(tags.c.run, tags.c.value).where(tags.c.run.in_(ids), tags.c.name == name)
+    return {row.run: row.value for row in connection.execute(statement)}
+
+
+def parents_of(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    """The parent, or None, of each of the ids that is a run."""
+    statement = sa.select(run_table.c.id, run_table.c.parent).where(run_table.c.id.in_(ids))
+    return {row.id: row.parent for row in connection.execute(statement)}
+
+
 @functools.cache
 def _keeping_all(dialect: str, table: sa.Table) -> sa.Executable:
-    return _insert(dialect, table).on_conflict_do_nothing()
+    return inserting(dialect, table).on_conflict_do_nothing()
 
 
 @functools.cache
 def _keeping_newest(dialect: str) -> sa.Executable:
-    statement = _insert(dialect, latest_metrics)
+    statement = inserting(dialect, latest_metrics)
     given, stored = statement.excluded, latest_metrics.c
     is_newer = sa.or_(given.step > stored.step, sa.and_(given.step == stored.step, given.at >= stored.at))
     return statement.on_conflict_do_update(
@@ -278,46 +305,108 @@ def points_of(
     connection: Connection, run_id: str, name: str, *, after: MetricPoint | None, limit: int
 ) -> list[MetricPoint]:
     """A metric's history in order of step, time and value, from the point after `after` on."""
-    key = sa.tuple_(metrics.c.step, metrics.c.at, metrics.c.value)
-    statement = (
-        sa.select(metrics.c.name, metrics.c.value, metrics.c.step, metrics.c.at)
-        .where(metrics.c.run == run_id, metrics.c.name == name)
-        .order_by(metrics.c.step, metrics.c.at, metrics.c.value)
-        .limit(limit)
-    )
-    if after is not None:
-        last = (after.step, after.at, after.value)
-        statement = statement.where(
-            key
-            > sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(last, key, strict=True)))
-        )
+    columns = (metrics.c.name, metrics.c.value, metrics.c.step, metrics.c.at)
+    statement = _history(columns, run_id, name, after).limit(limit)
     return [MetricPoint(**row._mapping) for row in connection.execute(statement)]
 
 
-def put_artifacts(tx: Tx, run_id: str, files: Iterable[Artifact]) -> None:
-    statement = _insert(tx.connection.dialect.name, artifact_table)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["run", "path"],
-        set_={name: statement.excluded[name] for name in ("digest", "size_bytes", "at")},
-    )
-    tx.execute(replacing, [{"run": run_id, **vars(file)} for file in files])
+def raw_points_of(
+    connection: Connection, run_id: str, name: str, *, after: MetricPoint | None, limit: int
+) -> list[RawPoint]:
+    """As `points_of`, three times as quick."""
+    at_us = sa.type_coerce(metrics.c.at, sa.BigInteger)
+    statement = _history((metrics.c.value, metrics.c.step, at_us), run_id, name, after).limit(limit)
+    return [RawPoint(name, value, step, us) for value, step, us in connection.execute(statement)]
 
 
-def artifacts_below(connection: Connection, run_id: str, prefix: str) -> list[Artifact]:
-    """The run's files whose path begins with `prefix`, in order of their paths."""
+def _history(
+    columns: Sequence[sa.ColumnElement[Any]], run_id: str, name: str, after: MetricPoint | None
+) -> sa.Select[Any]:
+    key = sa.tuple_(metrics.c.step, metrics.c.at, metrics.c.value)
     statement = (
-        sa.select(artifact_table).where(artifact_table.c.run == run_id).order_by(artifact_table.c.path)
+        sa.select(*columns)
+        .where(metrics.c.run == run_id, metrics.c.name == name)
+        .order_by(metrics.c.step, metrics.c.at, metrics.c.value)
     )
-    if prefix:
-        # not LIKE: SQLite's does not tell upper from lower case
-        statement = statement.where(sa.func.substr(artifact_table.c.path, 1, len(prefix)) == prefix)
-    return [_artifact(row) for row in connection.execute(statement)]
+    if after is None:
+        return statement
+    last = (after.step, after.at, after.value)
+    return statement.where(
+        key > sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(last, key, strict=True)))
+    )
 
 
-def artifact_at(connection: Connection, run_id: str, path: str) -> Artifact | None:
-    statement = sa.select(artifact_table).where(artifact_table.c.run == run_id, artifact_table.c.path == path)
-    row = connection.execute(statement).first()
-    return None if row is None else _artifact(row)
+def steps_of(
+    connection: Connection, run_ids: Sequence[str], name: str, *, steps: tuple[int, int] | None
+) -> dict[str, list[int]]:
+    """The steps at which runs have values of a metric, rising."""
+    statement = sa.select(metrics.c.run, metrics.c.step).distinct()
+    statement = statement.where(metrics.c.run.in_(run_ids), metrics.c.name == name)
+    if steps is not None:
+        statement = statement.where(metrics.c.step.between(*steps))
+    found: dict[str, list[int]] = defaultdict(list)
+    for run, step in connection.execute(statement.order_by(metrics.c.run, metrics.c.step)):
+        found[run].append(step)
+    return found
+
+
+def points_of_runs(
+    connection: Connection,
+    run_ids: Sequence[str],
+    name: str,
+    *,
+    steps: tuple[int, int] | None,
+    chosen: Sequence[int] | None,
+    limit: int,
+) -> list[tuple[str, MetricPoint]]:
+    """Points of a metric with their runs, run by run, in order of step, time and value."""
+    statement = (
+        sa.select(metrics)
+        .where(metrics.c.run.in_(run_ids), metrics.c.name == name)
+        .order_by(metrics.c.run, metrics.c.step, metrics.c.at, metrics.c.value)
+        .limit(limit)
+    )
+    if steps is not None:
+        statement = statement.where(metrics.c.step.between(*steps))
+    if chosen is not None:
+        statement = statement.where(metrics.c.step.in_(chosen))
+    return [
+        (row.run, MetricPoint(row.name, row.value, row.step, row.at)) for row in connection.execute(statement)
+    ]
+
+
+def remove_text(tx: Tx, table: sa.Table, run_id: str, name: str) -> bool:
+    """Remove a named text of a run; whether it was there."""
+    return tx.execute(sa.delete(table).where(table.c.run == run_id, table.c.name == name)).rowcount == 1
+
+
+def text_of(connection: Connection, table: sa.Table, run_id: str, name: str) -> str | None:
+    statement = sa.select(table.c.value).where(table.c.run == run_id, table.c.name == name)
+    text: str | None = connection.execute(statement).scalar()
+    return text
+
+
+def runs_marked(connection: Connection) -> list[Run]:
+    """The runs that are deleted, in order of their ids."""
+    return _runs(
+        connection, _select_runs().where(run_table.c.deleted_at.is_not(None)).order_by(run_table.c.id)
+    )
+
+
+def lock_marked(tx: Tx, run_ids: Sequence[str]) -> list[str]:
+    """Those of the runs that are deleted now; nobody writes to them or restores them until the transaction ends."""
+    statement = sa.select(run_table.c.id).where(
+        run_table.c.id.in_(run_ids), run_table.c.deleted_at.is_not(None)
+    )
+    return list(tx.execute(statement.order_by(run_table.c.id).with_for_update()).scalars())
+
+
+def remove_runs(tx: Tx, run_ids: Sequence[str]) -> None:
+    """Remove runs with their texts, metrics and files; what they read and made is gone already."""
+    tx.execute(sa.update(run_table).where(run_table.c.parent.in_(run_ids)).values(parent=None))
+    for table in (params, tags, metrics, latest_metrics):
+        tx.execute(sa.delete(table).where(table.c.run.in_(run_ids)))
+    tx.execute(sa.delete(run_table).where(run_table.c.id.in_(run_ids)))
 
 
 # Asked at the start of each run, so built once and without reading the lists they hold.
@@ -335,7 +424,7 @@ def has_code(connection: Connection, digest: str) -> bool:
 
 
 def put_code(tx: Tx, code: Code) -> None:
-    tx.execute(_insert(tx.connection.dialect.name, codes).values(**vars(code)).on_conflict_do_nothing())
+    tx.execute(inserting(tx.connection.dialect.name, codes).values(**vars(code)).on_conflict_do_nothing())
 
 
 def environment_by_digest(connection: Connection, digest: str) -> Environment | None:
@@ -351,11 +440,13 @@ def has_environment(connection: Connection, digest: str) -> bool:
 
 def put_environment(tx: Tx, environment: Environment) -> None:
     tx.execute(
-        _insert(tx.connection.dialect.name, environments).values(**vars(environment)).on_conflict_do_nothing()
+        inserting(tx.connection.dialect.name, environments)
+        .values(**vars(environment))
+        .on_conflict_do_nothing()
     )
 
 
-def _insert(dialect: str, table: sa.Table) -> postgresql.Insert:
+def inserting(dialect: str, table: sa.Table) -> postgresql.Insert:
     """An insert that can say what happens when the key is there: the two dialects say it in the same words."""
     if dialect == "sqlite":
         return sqlite.insert(table)  # type: ignore[return-value]  # same methods, no common class
@@ -394,7 +485,3 @@ def _by_run(connection: Connection, table: sa.Table, ids: Sequence[str]) -> dict
         for row in connection.execute(statement.order_by(table.c.run, table.c.name)):
             found[row.run][row.name] = row.value
     return found
-
-
-def _artifact(row: sa.Row[Any]) -> Artifact:
-    return Artifact(row.path, row.digest, row.size_bytes, row.at)

@@ -90,7 +90,7 @@ def secret_of(ws: Workspace, name: str, *, renew: bool = False) -> str:
     number = stored.secret
     if renew:
         number = ws.write(lambda tx: _renew(ws, tx, name))
-    return blake3(f"trigger {name} {number}".encode(), key=access.home_key(ws, "trigger")).hexdigest()
+    return blake3(f"trigger {name} {number}".encode(), key=access.shared_key(ws, "trigger")).hexdigest()
 
 
 def _renew(ws: Workspace, tx: Tx, name: str) -> int:

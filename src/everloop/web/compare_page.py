@@ -6,17 +6,24 @@ from typing import Any
 
 from everloop import pipelines, registry, tracking
 from everloop.errors import Invalid
+from everloop.tracking import Run
+from everloop.web.curves import asked_names, asked_steps, curves_of
+from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
 
 _MOST = 5  # runs at once
-_CHOICES = 50
+_CHOICES = 50  # of pipelines' runs, and as many of others
+_CURVES = 12  # drawn at once
 _ROWS = 50
 _DIFF = 400  # lines of one file
 
 
 def view(visit: Visit) -> Shown:
-    """The last run that is named against the first; of those between, the numbers."""
+    """The last run that is named against the first; of those between, the numbers, the parameters and the curves.
+
+    `part=curves` tells the curves alone, which zooming asks for.
+    """
     given = visit.query.get("runs", "") or ",".join(
         filter(None, (visit.query.get("before"), visit.query.get("after")))
     )
@@ -24,14 +31,22 @@ def view(visit: Visit) -> Shown:
     shown: dict[str, Any] = {
         "names": names,
         "choices": pipelines.run_lines(visit.ws, limit=_CHOICES),
+        "plain": tracking.runs(visit.ws, kind="run", limit=_CHOICES),
         "found": None,
     }
     if len(names) < 2:
         return shown
     if len(names) > _MOST:
         raise Invalid(f"{len(names)} runs are named; a page compares {_MOST} at most. Leave some out.")
-    runs = [tracking.run(visit.ws, _run_of(visit.ws, name)) for name in names]
+    placed = [tracking.found_run(visit.ws, _run_of(visit.ws, name)) for name in names]
+    runs = [one.run for one in placed]
+    moving = sorted({it.name for one in placed for it in one.latest if it.step})
+    named = asked_names(visit, moving)
+    curves = curves_of(visit.ws, runs, named[:_CURVES], asked_steps(visit))
+    if visit.query.get("part") == "curves":
+        return {"curves": curves}
     found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)
+    told = {name for run in runs for name in run.params}
     parts = {
         "code": len(found.code) + bool(found.code_problem),
         "data": len(found.data),
@@ -43,10 +58,20 @@ def view(visit: Visit) -> Shown:
     return {
         **shown,
         "runs": runs,
+        "experiments": [one.experiment_id for one in placed],
         "found": found,
         "metrics": _metrics(runs),
+        "curves": curves,
+        "drawn": named[:_CURVES],
+        "moving": len(moving),
+        "named": len(named),
+        "find": visit.query.get("find", "").strip(),
+        "plotly": plotly_address(),
+        "params": _params(runs),
+        "constants": [one for one in found.parameters if one.name not in told],
         "files": [_lines(one.path, one.diff) for one in found.code],
-        "same": [name for name, number in parts.items() if not number],
+        "same": [name for name, number in parts.items() if not number and name not in found.unknown],
+        "unknown": [name for name in found.unknown if not parts[name]],
         "differs": {name: number for name, number in parts.items() if number},
         "dataset": _dataset(visit.ws, runs[-1]),
         "most_rows": _ROWS,
@@ -61,7 +86,7 @@ def _run_of(ws: Workspace, name: str) -> str:
     return name if version is None or version.run is None else version.run
 
 
-def _metrics(runs: list[tracking.Run]) -> list[dict[str, Any]]:
+def _metrics(runs: list[Run]) -> list[dict[str, Any]]:
     """Each number of any run: the value in each, on a scale from 0 to the largest, and how far the last is off."""
     found = []
     for name in sorted({metric for one in runs for metric in one.metrics}):
@@ -78,6 +103,15 @@ def _metrics(runs: list[tracking.Run]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _params(runs: list[Run]) -> list[dict[str, Any]]:
+    """The parameters that are not the same in all runs, with the value in each; None where it was not told."""
+    values = {
+        name: [one.params.get(name) for one in runs]
+        for name in sorted({key for one in runs for key in one.params})
+    }
+    return [{"name": name, "values": found} for name, found in values.items() if len(set(found)) > 1]
 
 
 def _lines(path: str, diff: str) -> dict[str, Any]:
@@ -97,7 +131,7 @@ def _lines(path: str, diff: str) -> dict[str, Any]:
     }
 
 
-def _dataset(ws: Workspace, run: tracking.Run) -> str | None:
+def _dataset(ws: Workspace, run: Run) -> str | None:
     """The data set whose rows the last run's model was tested on, for links to the rows."""
     if not run.has_steps:
         return None

@@ -349,6 +349,7 @@ def _stuck(ws: Workspace, seen: _Seen) -> Iterator[Need]:
         for newest in registry.versions(ws, model.name, limit=1):
             obstacles = {one.kind: one.message for one in registry.readiness(ws, newest.ref).obstacles}
             obstacles.pop("approvals", None)
+            obstacles.pop("soak", None)  # time takes care of it
             if obstacles and "rejected" not in obstacles:  # who rejected it knows
                 what, why = f"{newest.ref} is blocked", " ".join(obstacles.values())
                 link = f"/models/{newest.model}/{newest.number}"

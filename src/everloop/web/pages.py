@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import csv
+import io
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,9 +24,11 @@ from everloop.web import (
     calendar_page,
     compare_page,
     endpoint_page,
+    experiments_page,
     gate_page,
     lists,
     loop_page,
+    models_page,
     pipelines_page,
     review_page,
     rollout_page,
@@ -33,13 +37,14 @@ from everloop.web import (
     search,
     searches_page,
     trace_page,
+    tracked_page,
     triggers_page,
     version_page,
 )
 from everloop.web.rendering import headers, page_answer
 from everloop.web.sign_in import show_sign_in, sign_in, sign_out
 from everloop.web.static_files import static_route
-from everloop.web.visits import Moved, View, Visit
+from everloop.web.visits import Moved, Rows, View, Visit
 from everloop.workspace import Workspace
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -47,13 +52,14 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass(frozen=True)
 class Page:
-    """A page: who may see it, what it reads, what draws it. `plots`: it loads plotly.js."""
+    """A page: who may see it, what it reads, what draws it. `plots`: it loads plotly.js. `rows`: what `?as=csv` gives."""
 
     path: str
     permission: Permission
     view: View
     template: str
     plots: bool = False
+    rows: Rows | None = None
 
 
 _PAGES = (
@@ -64,14 +70,23 @@ _PAGES = (
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),
     Page("/trace/{id}", "see", trace_page.view, "trace.html"),
     Page("/rows/{ref:path}", "see", row_page.view, "row.html"),
-    Page("/models", "see", lists.view_models, "models.html"),
-    Page("/models/{model}", "see", lists.view_models, "models.html"),
+    Page("/experiments", "see", experiments_page.view, "experiments.html"),
+    Page(
+        "/experiments/{id}",
+        "see",
+        experiments_page.view_one,
+        "experiment.html",
+        rows=experiments_page.rows_of,
+    ),
+    Page("/runs/{id}", "see", tracked_page.view, "tracked.html", plots=True),
+    Page("/models", "see", models_page.view, "models.html"),
+    Page("/models/{model}", "see", models_page.view_one, "model.html"),
     Page("/models/{model}/{number}", "see", version_page.view, "version.html"),
     Page("/pipelines", "see", pipelines_page.view, "pipelines.html"),
     Page("/pipelines/runs", "see", pipelines_page.view_runs, "pipeline_runs.html"),
     Page("/pipelines/{name}", "see", pipelines_page.view_one, "pipeline_runs.html"),
     Page("/pipelines/runs/{id}", "see", run_page.view, "run.html"),
-    Page("/compare", "see", compare_page.view, "compare.html"),
+    Page("/compare", "see", compare_page.view, "compare.html", plots=True),
     Page("/searches", "see", searches_page.view, "searches.html"),
     Page("/searches/{id}", "see", searches_page.view_one, "searched.html"),
     Page("/triggers", "see", triggers_page.view, "triggers.html"),
@@ -151,12 +166,26 @@ def _draw(ws: Workspace, page: Page, request: Request, principal: Principal) -> 
         return RedirectResponse(shown.to, 303, headers())
     if visit.query.get("as") == "json":
         return Response(_encode(shown), headers=headers(), media_type="application/json")
+    if visit.query.get("as") == "csv" and page.rows is not None:
+        return _csv(page.rows(shown))
     return page_answer(
         page.template,
         plots=page.plots,
         **shown,
         **_frame(ws, request, principal),
     )
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> Response:
+    file = io.StringIO()
+    csv.writer(file).writerows([_cell(one) for one in row] for row in rows)
+    kept = {**headers(), "Content-Disposition": 'attachment; filename="runs.csv"'}
+    return Response(file.getvalue(), headers=kept, media_type="text/csv")
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula, whoever named what stands in it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _frame(ws: Workspace, request: Request, principal: Principal | None) -> dict[str, Any]:
@@ -168,6 +197,7 @@ def _frame(ws: Workspace, request: Request, principal: Principal | None) -> dict
         "may": frozenset() if principal is None else principal.permissions,
         "signs_in": ws.settings.auth == "token",
         "here": request.url.path,
+        "address": f"{request.url.scheme}://{request.url.netloc}",
         "as_json": str(request.url.include_query_params(**{"as": "json"}).replace(scheme="", netloc="")),
     }
 

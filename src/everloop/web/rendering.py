@@ -38,6 +38,7 @@ def _environment() -> jinja2.Environment:
         words.items_with,
         words.middle_cut,
         words.milliseconds,
+        words.moment,
         words.number,
         words.percent,
         words.place_of,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from everloop import data, monitoring, pipelines, registry, rollout
+import re
+
+from everloop import data, monitoring, pipelines, registry, rollout, tracking
 from everloop.errors import NotFound
 from everloop.web.visits import Moved, Shown, Visit
 from everloop.web.words import place_of
 
 _MOST = 20
+_OF_A_KIND = 8  # experiments, and as many runs
+_MLFLOW_ID = re.compile(r"[0-9a-f]{32}")  # of a run, as MLflow's clients tell it
 
 
 def view(visit: Visit) -> Shown | Moved:
@@ -35,6 +39,8 @@ def _exact(visit: Visit, wanted: str) -> Moved | None:
     dataset, colon, _ = wanted.partition(":")
     if colon and dataset in {one.name for one in data.datasets(ws)}:
         return Moved(f"/rows/{wanted}")
+    if _MLFLOW_ID.fullmatch(wanted):
+        wanted = f"run_{wanted}"
     place = place_of(wanted)
     return Moved(place) if place else None
 
@@ -64,4 +70,27 @@ def _near(visit: Visit, wanted: str) -> list[dict[str, str]]:
                 {"kind": "dataset version", "name": one.ref, "link": f"/trace/{one.ref}"}
                 for one in data.versions(ws, dataset.name, limit=3)
             ]
-    return found[:_MOST]
+    return [*found[:_MOST], *_tracked(visit, wanted)]
+
+
+def _tracked(visit: Visit, wanted: str) -> list[dict[str, str]]:
+    """Experiments and runs whose names contain what was typed."""
+    quote = next((one for one in "'\"" if one not in wanted), None)
+    if quote is None:
+        return []  # a filter has no way to say both quotes
+    like = f"ILIKE {quote}%{wanted}%{quote}"
+    ws = visit.ws
+    experiments = tracking.search_experiments(ws, filter_text=f"name {like}", limit=_OF_A_KIND).found
+    runs = tracking.search_runs(
+        ws,
+        experiment_ids=[one.id for one in tracking.experiments(ws)],
+        filter_text=f"attributes.run_name {like}",
+        limit=_OF_A_KIND,
+    ).found
+    return [
+        *({"kind": "experiment", "name": one.name, "link": f"/experiments/{one.id}"} for one in experiments),
+        *(
+            {"kind": f"run in {one.run.experiment}", "name": one.run.name, "link": f"/runs/{one.run.id}"}
+            for one in runs
+        ),
+    ]

@@ -18,8 +18,13 @@ def view(visit: Visit) -> Shown:
     report = card["gate_report"]
     live = [one for one in rollout.endpoints(visit.ws) if any(it.version == ref for it in one.variants)]
     on = [one for one in rollout.endpoints(visit.ws) if one.model == version.model]
+    pointers = [
+        *registry.stages(visit.ws, model.name).items(),
+        *registry.aliases(visit.ws, model.name).items(),
+    ]
     return {
         **card,
+        "names": [word for word, number in pointers if number == version.number],
         "model": model,
         "gates": None if report is None else report_shown(visit.ws, report.id),
         "live_on": [one.name for one in live],

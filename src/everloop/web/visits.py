@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,5 +28,7 @@ class Moved:
 
 
 Shown = dict[str, Any]
+Rows = Callable[[Shown], Iterable[Sequence[object]]]
+"""The rows of a page's table with all their columns, names first."""
 View = Callable[[Visit], Shown | Moved]
 """Reads what a page shows: records and plain values, which the template draws and `?as=json` gives as they are."""

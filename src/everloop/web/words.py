@@ -35,6 +35,21 @@ def ago(at: datetime, now: datetime) -> str:
     return f"{at.day} {at:%b %H:%M}" if at.year == now.year else f"{at.day} {at:%b %Y}"
 
 
+def moment(at: datetime, start: datetime, end: datetime) -> str:
+    """A time as an axis from `start` to `end` says it.
+
+    >>> from datetime import timezone
+    >>> first, last = datetime(2026, 9, 1, tzinfo=timezone.utc), datetime(2026, 9, 3, tzinfo=timezone.utc)
+    >>> moment(datetime(2026, 9, 2, 9, 5, tzinfo=timezone.utc), first, last)
+    '2 Sep 09:05'
+    >>> moment(first, datetime(2025, 9, 1, tzinfo=timezone.utc), last)
+    '1 Sep 2026'
+    """
+    if end - start < timedelta(days=5):
+        return f"{at.day} {at:%b %H:%M}"
+    return f"{at.day} {at:%b}" if start.year == end.year else f"{at.day} {at:%b %Y}"
+
+
 def duration(length: timedelta) -> str:
     """One number and one unit.
 
@@ -200,7 +215,7 @@ def place_of(identifier: str, kind: str = "") -> str | None:
     if identifier.startswith("ro_"):
         return f"/rollouts/{identifier}"
     if identifier.startswith("run_"):
-        return f"/pipelines/runs/{identifier}"
+        return f"/runs/{identifier}"  # which leads on to the steps of a pipeline's run
     if identifier.startswith("srch_"):
         return f"/searches/{identifier}"
     if identifier.startswith("pred_") or (is_version and kind in ("", "dataset_version")):

@@ -2,6 +2,7 @@
 const dialog = document.getElementById("confirm");
 const reason = document.getElementById("confirm-reason");
 const params = document.getElementById("confirm-params");
+const note = document.getElementById("confirm-note");
 const problem = dialog.querySelector("[data-problem]");
 const button = dialog.querySelector("[data-do]");
 let act = null;
@@ -20,6 +21,7 @@ document.addEventListener("click", (event) => {
   for (const part of dialog.querySelectorAll("[data-asked]")) part.hidden = !asks.includes(part.dataset.asked);
   reason.required = asks.includes("reason");
   reason.value = params.value = "";
+  note.value = act.note ?? "";
   dialog.showModal();
   (dialog.querySelector("[data-asked]:not([hidden]) textarea") ?? button).focus();
 });
@@ -44,6 +46,7 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
 function asked() {
   const asks = act.asks.split(" ");
   return {
+    ...(asks.includes("note") && { value: note.value.trim() }),
     ...(asks.includes("reason") && { reason: reason.value.trim() }),
     ...(asks.includes("params") && { params: Object.fromEntries(params.value.split("\n").map((line) => line.trim()).filter(Boolean).map(named)) }),
   };
@@ -70,6 +73,6 @@ async function send(url, body) {
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => null);
-    throw new Error(told?.error?.message ?? `The server answers ${answer.status}.`);
+    throw new Error(told?.error?.message ?? told?.message ?? `The server answers ${answer.status}.`);
   }
 }

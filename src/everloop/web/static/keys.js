@@ -1,5 +1,5 @@
 // The keyboard: / searches, g and a letter goes, ? shows the list.
-const PLACES = { l: "/", p: "/pipelines", c: "/calendar", s: "/searches", i: "/triggers", e: "/endpoints", m: "/models", t: "/trace", r: "/review", a: "/audit" };
+const PLACES = { l: "/", p: "/pipelines", x: "/experiments", c: "/calendar", s: "/searches", i: "/triggers", e: "/endpoints", m: "/models", t: "/trace", r: "/review", a: "/audit" };
 const WITHIN_MS = 1500;
 
 function isTyping(target) {

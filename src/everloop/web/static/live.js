@@ -49,10 +49,10 @@ function swap(text, fresh, isAsked) {
   fresh.dataset.every = page.querySelector("[data-fresh]").dataset.every ?? 0; // what was live may have come to rest
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
-    // a part in which somebody is at work, or has opened something, is left alone unless they asked for another;
+    // a part in which somebody is at work, or has opened or chosen something, is left alone unless they asked for another;
     // who stands on a link with an id stays on it
     const held = part.contains(document.activeElement) ? document.activeElement : null;
-    const isInUse = (held && !(held.id && held.matches("a"))) || part.querySelector("details[open]");
+    const isInUse = (held && !(held.id && held.matches("a"))) || part.querySelector("details[open], input:checked");
     if (next && (isAsked || !isInUse) && next.innerHTML !== seen.get(part.dataset.live)) {
       part.innerHTML = next.innerHTML;
       seen.set(part.dataset.live, next.innerHTML);

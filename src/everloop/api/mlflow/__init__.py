@@ -1,0 +1,58 @@
+"""MLflow's REST protocol over the rooms tracking and registry, so that its clients work here unchanged.
+
+Answers what MLflow's clients ask a tracking server: `protocol` finds the route, reads the request, knows who asks and
+shapes answers and errors; each other module holds the routes of one noun and calls one verb for each. Owns no table and
+keeps no second model of anything: a run that a client made and one that a pipeline made are the same thing. What is
+not answered is refused by name, never with a success.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from starlette.routing import BaseRoute, Mount
+from starlette.routing import Route as StarletteRoute
+
+from everloop.api.mlflow.protocol import STATUSES as MLFLOW_STATUSES
+from everloop.api.mlflow.protocol import MlflowRoute, Protocol
+from everloop.api.mlflow.server import PROTOCOL_VERSION
+from everloop.workspace import Workspace
+
+__all__ = ["MLFLOW_STATUSES", "PROTOCOL_VERSION", "MlflowRoute", "mlflow_routes", "mounted"]
+
+# The modules that hold routes; the order is that of the reference page.
+MODULES = (
+    "server",
+    "experiments",
+    "runs",
+    "metrics",
+    "artifacts",
+    "logged_models",
+    "registered_models",
+    "model_versions",
+    "webhooks",
+)
+_PREFIXES = ("/api/", "/ajax-api/")  # the second is what MLflow's own pages call
+
+
+def mlflow_routes() -> list[MlflowRoute]:
+    """Every call of MLflow's protocol that is answered."""
+    return [
+        route for name in MODULES for route in importlib.import_module(f"everloop.api.mlflow.{name}").ROUTES
+    ]
+
+
+def mounted(ws: Workspace) -> list[BaseRoute]:
+    """The protocol at the places where MLflow's clients look for it."""
+    known = mlflow_routes()
+    found: list[BaseRoute] = []
+    for version in ("2.0", "3.0"):
+        here = [route for route in known if route.version == version]
+        for prefix in _PREFIXES:
+            place = f"{prefix}{version}"
+            found.append(Mount(place, app=Protocol(ws, here, prefix=f"{place}/")))
+    for route in known:
+        if route.version is None:
+            app = Protocol(ws, [route], prefix="/")
+            found.append(StarletteRoute(f"/{route.path}", app, methods=[route.method]))
+    return found

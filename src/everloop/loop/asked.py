@@ -1,0 +1,63 @@
+"""What the endpoint of a model was asked lately, as the check `traffic_drift` compares it with the training rows."""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from everloop import rollout, serving
+from everloop.checks import Traffic
+from everloop.workspace import Workspace
+
+WINDOW = timedelta(days=7)  # a week holds each day and hour alike
+MOST_REQUESTS = 20_000
+_COLUMNS = ["inputs", "release", "status", "replay", "shadow_of"]
+_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
+
+
+def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Traffic | None:
+    """The inputs of the requests of the last week that the model's endpoint answered; None when nothing is live.
+
+    Replayed traffic, shadows, refused and failed requests are left out, and those to releases whose inputs were of other
+    types. Of more than `most` so many are taken, evenly spread. Times and photos are not read.
+    """
+    endpoint = next((one for one in rollout.endpoints(ws) if one.model == model and one.variants), None)
+    if endpoint is None:
+        return None
+
+    @functools.cache
+    def types_of(release: str) -> dict[str, pa.DataType]:
+        fields = serving.read_manifest(ws.home / "serving", release).signature.inputs
+        return {one.name: _TYPES[one.type] for one in fields if one.type in _TYPES}
+
+    end = ws.now()
+    start = end - WINDOW
+    types = types_of(endpoint.variants[0].release)
+    texts: list[pa.Array[Any]] = []
+    every = 1  # of how many requests one is kept: memory does not grow with the traffic
+    for batch in serving.log.batches(
+        ws.home / "serving", endpoint=endpoint.name, start=start, end=end, columns=_COLUMNS
+    ):
+        alike = [one for one in batch["release"].unique().to_pylist() if types_of(one) == types]
+        is_own = pc.and_(pc.invert(batch["replay"]), batch["shadow_of"].is_null())
+        is_read = pc.and_(
+            pc.equal(batch["status"], pa.scalar("ok")),
+            pc.is_in(batch["release"], pa.array(alike, pa.string())),
+        )
+        texts.append(batch["inputs"].filter(pc.and_(is_own, is_read))[::every])
+        if sum(map(len, texts)) > 2 * most:
+            texts, every = [pa.concat_arrays(texts)[::2]], 2 * every
+    found = pa.chunked_array(texts, pa.string())
+    if len(found) > most:
+        step = len(found) / most
+        found = found.take(pa.array([int(place * step) for place in range(most)]))
+    return Traffic(endpoint.name, start, end, serving.log.unpack(found, types))

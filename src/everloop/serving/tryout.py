@@ -1,0 +1,170 @@
+"""Asking a model that was logged elsewhere before anybody relies on it: does it load here, and does it answer its own example.
+
+Libraries read a model's file in native code, and some end the whole process over a damaged one. So it is first loaded in a
+process of its own, behind the wall of `model_child`: `python -m everloop.serving.tryout HIDDEN`, files in, findings out.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from everloop.errors import EverloopError, GateFailed, Invalid
+from everloop.serving.loaded import Loaded, load_files, untrusted_types
+from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.model_child import wall
+from everloop.serving.model_process import in_own_process, plain_environment
+from everloop.serving.predictor import Failure, Predictor
+from everloop.serving.records import Manifest, Signature
+from everloop.serving.signature import Reader, example_row
+
+_WITHIN_S = 300.0
+_MOST_ROWS = 20
+_MOST_EXAMPLE_BYTES = 16 << 20
+
+
+class Findings(msgspec.Struct, frozen=True, tag="found"):
+    """What trying a model found: its signature, the audited types to be declared, how many rows of its own it answered."""
+
+    signature: Signature
+    trusted_types: tuple[str, ...] = ()
+    answered: int = 0
+
+
+class _Refusal(msgspec.Struct, frozen=True, tag="refused"):
+    is_gate: bool
+    message: str
+
+
+def try_out(files: Mapping[str, bytes], *, hidden: Path) -> Findings:
+    """Load a model in a process that ends with it, and have it answer the rows of its input example.
+
+    `hidden` is the workspace's home, which that process must not read.
+
+    Raises
+    ------
+    GateFailed
+        It holds types that are not audited.
+    Invalid
+        It cannot be loaded here, does not answer its own example, or its inputs cannot be served.
+    """
+    with tempfile.TemporaryDirectory(prefix="everloop-tryout-") as scratch:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-m", __name__, str(hidden.resolve())],
+                input=msgspec.msgpack.encode(dict(files)),
+                capture_output=True,
+                cwd=scratch,
+                env=plain_environment(Path(scratch)),
+                timeout=_WITHIN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Invalid(
+                f"the model did not load and answer within {_WITHIN_S:g} s. Log a smaller one, or one that loads."
+            ) from error
+    try:
+        told = msgspec.json.decode(done.stdout, type=Findings | _Refusal)
+    except msgspec.MsgspecError as error:
+        said = done.stderr.decode(errors="replace").strip()[-300:]
+        raise Invalid(
+            f"the model ended the process that loaded it (exit code {done.returncode}): {said} Its file is damaged, or made to do "
+            "so. Log the model again."
+        ) from error
+    if isinstance(told, _Refusal):
+        raise (GateFailed if told.is_gate else Invalid)(told.message)
+    found: Findings = told
+    return found
+
+
+def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) -> Findings:
+    """As `try_out`, for a model that brings code of its own, which somebody trusted. Raises Invalid."""
+    layout = layout_of(files, files.__getitem__)
+    signature = layout.signature(None, is_class=bool(layout.has_text_output))
+    loaded = in_own_process(files, signature, python=python, hidden=hidden)
+    with closing(_predictor(signature, loaded)) as predictor:
+        return Findings(signature, (), _answer_example(predictor, layout, files))
+
+
+def main(hidden: str) -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    files = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=dict[str, bytes])
+    wall(os.curdir, os.curdir, hidden)
+    told: Findings | _Refusal
+    try:
+        told = _tried(files)
+    except EverloopError as error:
+        told = _Refusal(isinstance(error, GateFailed), str(error))
+    with answers:
+        answers.write(msgspec.json.encode(told))
+
+
+def _tried(files: Mapping[str, bytes]) -> Findings:
+    layout = layout_of(files, files.__getitem__)
+    is_skops = layout.file is not None and layout.file.endswith(".skops")
+    trusted = tuple(untrusted_types(files[layout.file or ""])) if is_skops else ()
+    loaded = load_files(layout, files)
+    signature = layout.signature(loaded.classes, is_class=loaded.is_class)
+    return Findings(signature, trusted, _answer_example(_predictor(signature, loaded), layout, files))
+
+
+def _predictor(signature: Signature, loaded: Loaded) -> Predictor:
+    nobody = Manifest("the model", "", 0, "", {}, signature, datetime(1970, 1, 1, tzinfo=UTC))
+    return Predictor(nobody, loaded)
+
+
+def _answer_example(predictor: Predictor, layout: Layout, files: Mapping[str, bytes]) -> int:
+    """How many rows of its example the model answered; a made-up row, which it may refuse, stands for one without example."""
+    signature = predictor.manifest.signature
+    rows = [] if layout.example is None else _example(signature, files[layout.example])
+    reader = Reader(signature)
+    values = []
+    for row in rows:
+        read, problems = reader.read(row)
+        if problems:
+            told = "; ".join(f"{one.field} {one.problem}" for one in problems)
+            raise Invalid(
+                f"the model's input example does not fit its signature: {told}. Log it with a signature that is inferred from "
+                "rows as they are asked."
+            )
+        values.append(read)
+    for answer in predictor.answer(values or [example_row(signature)]):
+        if isinstance(answer, Failure) and values:
+            raise Invalid(
+                f"the model does not answer its own input example: {answer.kind}: {answer.text[:300]}. It was trained with other "
+                "versions of libraries, or its signature is not its own. Log it again."
+            )
+    return len(values)
+
+
+def _example(signature: Signature, content: bytes) -> list[dict[str, Any]]:
+    """The rows of an input example in the forms that MLflow writes; none if it has another."""
+    try:
+        told = msgspec.json.decode(content) if len(content) <= _MOST_EXAMPLE_BYTES else None
+    except msgspec.DecodeError:
+        return []
+    if not isinstance(told, dict):
+        return []
+    columns = told.get("columns", [one.name for one in signature.inputs])
+    rows = told.get("data", told.get("inputs"))
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return []
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in rows[:_MOST_ROWS]
+        if isinstance(row, list) and len(row) == len(columns)
+    ]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

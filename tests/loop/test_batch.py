@@ -1,0 +1,135 @@
+"""Batch scoring: the endpoint's answers for a file or a dataset, in parts, traced, and begun again after a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from everloop import data, ledger, loop, pipelines
+from everloop.errors import Invalid, NotFound
+from everloop.ledger import Node
+from everloop.workspace import Workspace
+from tests.flows.running import wait_for
+from tests.loop import living
+from tests.loop import shop as goods_of
+from tests.loop.living import Shop
+
+
+def given(ws: Workspace, folder: Path, n: int = 40, **columns: Any) -> Path:
+    """A file of new goods, with some columns replaced."""
+    rows = goods_of.goods(ws, n, seed=5, first=1_000).drop_columns(["kind"])
+    for name, values in columns.items():
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    pq.write_table(rows, folder / "new.parquet")
+    return folder / "new.parquet"
+
+
+def test_every_row_has_the_answer_its_scores_and_who_gave_it(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    made = loop.score_batch(shop.ws, "kind@1", file, output=tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    rows = pq.read_table(file)
+    assert found.column_names == ["sku", "output", "score", "scores", "error", "version"]
+    assert found["sku"].equals(rows["sku"])
+    assert found["output"].to_pylist() == loop.score(shop.ws, "kind@1", rows)["output"].to_pylist()
+    first = found.slice(0, 1).to_pylist()[0]
+    assert first["scores"][0] == {"class": first["output"], "score": first["score"]}
+    assert (first["error"], first["version"], made.failed) == (None, "kind@1", 0)
+
+
+def test_parts_and_processes_change_no_byte(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    whole = loop.score_batch(shop.ws, "kind@1", file, output=tmp_path / "whole")
+    parts = loop.score_batch(
+        shop.ws, "kind@1", file, part_rows=7, executor="processes", output=tmp_path / "parts"
+    )
+    assert [len(calls(shop.ws, one.run)) for one in (whole, parts)] == [1, 6]
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
+    assert whole.digest == parts.digest
+
+
+def test_it_is_traced_to_the_file_or_the_version_and_to_the_release(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    digest = (data.load(file, key=None, file_format=None).file or {})["digest"]
+    of_file = loop.score_batch(shop.ws, "kind@1", file)
+    of_version = loop.score_batch(shop.ws, "kind@1", "goods@1")
+    assert came_from(shop.ws, of_file.run) >= {Node("file", digest), Node("release", of_file.release)}
+    assert Node("dataset_version", "goods@1") in came_from(shop.ws, of_file.run)  # the past of its feature
+    assert came_from(shop.ws, of_version.run) >= {Node("dataset_version", "goods@1")}
+    assert (of_version.rows, of_version.answers.column_names[0]) == (240, "sku")
+
+
+def test_a_row_that_the_endpoint_would_refuse_has_an_error_in_its_place(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path, 3, title=["red leaf", None, "small chain"])
+    made = loop.score_batch(shop.ws, "kind@1", file)
+    assert made.failed == 1
+    assert made.answers["error"].to_pylist() == [None, "title is null; it must be a text", None]
+    assert [output is None for output in made.answers["output"].to_pylist()] == [False, True, False]
+
+
+def test_a_row_on_which_the_model_fails_costs_the_others_nothing(shop: Shop, tmp_path: Path) -> None:
+
+    living.release(shop.ws, "kind@2")  # it fails on sellers that it does not know
+    made = loop.score_batch(shop.ws, "kind@2", given(shop.ws, tmp_path, 3, seller=[1, 99, 2]))
+    errors = made.answers["error"].to_pylist()
+    assert [error is None for error in errors] == [True, False, True]
+    assert (errors[1] or "").startswith("ValueError: Found unknown categories")
+
+
+def test_a_part_that_was_scored_before_is_not_scored_again(shop: Shop, tmp_path: Path) -> None:
+    loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path, 20), part_rows=10)
+    more = loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path, 30), part_rows=10)
+    assert [one.state for one in calls(shop.ws, more.run)] == ["cached", "cached", "done"]
+
+
+def test_after_a_kill_the_same_command_goes_on_and_scores_no_part_twice(shop: Shop, tmp_path: Path) -> None:
+    file, out = given(shop.ws, tmp_path, 160), tmp_path / "out.parquet"
+    command = [sys.executable, "-m", "everloop", "--home", str(shop.ws.home), "score", "kind@1", str(file)]
+    command += ["--part-rows", "2", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as killed:
+        try:
+            run = wait_for(lambda: cut_off(shop.ws), "five parts that were scored")
+        finally:
+            killed.send_signal(signal.SIGKILL)
+    before = {one.node: one.id for one in calls(shop.ws, run) if one.state == "done"}
+    assert 5 <= len(before) < 80
+    assert not out.exists()
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    done = [one for one in calls(shop.ws, run) if one.state == "done"]
+    assert len(done) == len({one.node for one in done}) == 80
+    assert before.items() <= {one.node: one.id for one in done}.items()
+    assert pq.read_metadata(out).num_rows == 160
+
+
+def test_what_cannot_be_scored_is_told_before_anything_is_written(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    with pytest.raises(NotFound, match="kind@2 is not released"):
+        loop.score_batch(shop.ws, "kind@2", file)
+    with pytest.raises(Invalid, match="is 'size'; it is one of sku, title"):
+        loop.score_batch(shop.ws, "kind@1", file, key="size")
+    with pytest.raises(NotFound, match="there is no executor 'nowhere'"):
+        loop.score_batch(shop.ws, "kind@1", file, executor="nowhere")
+    assert pipelines.pipeline_runs(shop.ws, pipeline="batch_scoring") == []
+
+
+def calls(ws: Workspace, run: str) -> list[pipelines.StepRun]:
+    return [one for one in pipelines.pipeline_run(ws, run).steps if one.is_call]
+
+
+def came_from(ws: Workspace, run: str) -> set[Node]:
+    return {one.source for one in ledger.upstream(ws, Node("run", run)) if one.target == Node("run", run)}
+
+
+def cut_off(ws: Workspace) -> str | None:
+    """The run that scores, once it has scored some parts."""
+    for run in pipelines.pipeline_runs(ws, pipeline="batch_scoring"):
+        if sum(one.state == "done" for one in calls(ws, run.id)) >= 5:
+            return run.id
+    return None

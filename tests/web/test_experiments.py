@@ -1,0 +1,203 @@
+"""What the pages about experiments and runs show, as HTML, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from everloop import tracking
+from everloop.tracking import MetricPoint
+from everloop.workspace import Workspace
+from tests.web.conftest import Site
+
+NASTY = "<script>document.title='owned'</script>"
+
+
+def run(ws: Workspace, name: str, *, acc: float | None = None, **params: str) -> str:
+    begun = tracking.start_run(ws, experiment="sweep", name=name, params=params)
+    if acc is not None:
+        tracking.log_metrics(ws, begun.id, {"acc": acc})
+    tracking.finish_run(ws, begun.id)
+    return begun.id
+
+
+def shown(site: Site, address: str) -> Any:
+    return site.get(f"{address}{'&' if '?' in address else '?'}as=json").json()
+
+
+def names(site: Site, address: str) -> list[str]:
+    return [one["run"]["name"] for one in shown(site, address)["runs"]]
+
+
+@pytest.fixture
+def sweep(empty: Site) -> Site:
+    for number, acc in enumerate((0.7, 0.9, 0.8)):
+        run(empty.ws, f"run-{number}", acc=acc, depth=str(number))
+    return empty
+
+
+def test_runs_are_ordered_and_filtered_as_the_address_says(sweep: Site) -> None:
+    assert names(sweep, "/experiments/1") == ["run-0", "run-1", "run-2"]
+    assert names(sweep, "/experiments/1?order=" + quote("metrics.`acc` DESC")) == ["run-1", "run-2", "run-0"]
+    assert names(sweep, "/experiments/1?filter=" + quote("metrics.acc > 0.75 AND params.depth = '2'")) == [
+        "run-2"
+    ]
+
+
+def test_a_filter_that_cannot_be_read_is_answered_beside_it(sweep: Site) -> None:
+    page = sweep.get("/experiments/1?filter=" + quote("metrics.acc >"))
+    assert page.status_code == 200
+    assert 'aria-invalid="true"' in page.text
+    assert "ends too early" in page.text
+
+
+def test_pinned_runs_come_first_whatever_the_order(sweep: Site) -> None:
+    worst = tracking.search_runs(sweep.ws, experiment_ids=[1], order_by=["metrics.acc ASC"]).found[0].run
+    tracking.log_tags(sweep.ws, worst.id, {"everloop.pinned": "true"})
+    assert names(sweep, "/experiments/1?order=" + quote("metrics.`acc` DESC")) == ["run-0", "run-1", "run-2"]
+
+
+def test_chosen_columns_stand_in_the_address_and_in_the_csv(sweep: Site) -> None:
+    text = sweep.get("/experiments/1?c.params.depth=1&as=csv").text
+    header, *rows = csv.reader(io.StringIO(text))
+    assert header[-1] == "params.depth"
+    assert [row[-1] for row in rows] == ["0", "1", "2"]
+    assert sweep.get("/experiments/1?c.nonsense=1").status_code == 422
+
+
+def test_a_cell_of_the_csv_is_no_formula(empty: Site) -> None:
+    run(empty.ws, "=HYPERLINK(1)")
+    assert ",'=HYPERLINK(1)," in empty.get("/experiments/1?as=csv").text
+
+
+def test_pages_follow_one_another_to_the_end(empty: Site) -> None:
+    for number in range(51):
+        run(empty.ws, f"run-{number}")
+    first = shown(empty, "/experiments/1")
+    assert len(names(empty, "/experiments/1")) == 50
+    assert names(empty, f"/experiments/1?token={quote(first['next'])}") == ["run-50"]
+
+
+def test_an_experiment_without_runs_says_how_to_begin(empty: Site) -> None:
+    assert f"MLFLOW_TRACKING_URI={empty.url}" in empty.get("/experiments/0").text
+    assert empty.get("/experiments/7").status_code == 404
+    assert empty.get("/experiments/x").status_code == 422
+
+
+def test_what_clients_wrote_stays_text(empty: Site) -> None:
+    begun = tracking.start_run(
+        empty.ws,
+        experiment=NASTY,
+        name=NASTY,
+        params={NASTY: NASTY},
+        tags={NASTY: NASTY, "mlflow.note.content": NASTY, "mlflow.source.name": NASTY},
+    )
+    tracking.log_metrics(empty.ws, begun.id, {NASTY: 1.0})
+    tracking.log_artifact(empty.ws, begun.id, "page.html", NASTY.encode())
+    for address in (
+        "/experiments",
+        "/experiments/1",
+        f"/runs/{begun.id}",
+        f"/runs/{begun.id}?file=page.html",
+    ):
+        page = empty.get(address)
+        assert page.status_code == 200
+        assert NASTY not in page.text
+
+
+def test_a_long_history_is_thinned_and_told_whole_where_one_zooms_in(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    points = [
+        MetricPoint("loss", math.nan if step == 7 else 1.0 * step, step, at + timedelta(seconds=step))
+        for step in range(5_000)
+    ]
+    tracking.log_points(empty.ws, begun.id, points)
+    (curve,) = shown(empty, f"/runs/{begun.id}")["curves"]
+    assert curve["is_thinned"]
+    assert 900 < len(curve["steps"]) < 1_100
+    assert (curve["steps"][0], curve["steps"][-1]) == (0, 4_999)
+    (curve,) = shown(empty, f"/runs/{begun.id}?from=5&to=9")["curves"]
+    assert curve["steps"] == [5, 6, 7, 8, 9]
+    assert curve["values"] == [5.0, 6.0, None, 8.0, 9.0]
+    assert empty.get(f"/runs/{begun.id}?from=x").status_code == 422
+
+
+def test_a_file_is_shown_as_text_or_not_at_all(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    tracking.log_artifact(empty.ws, begun.id, "a.json", b'{"a": 1}')
+    tracking.log_artifact(empty.ws, begun.id, "a.bin", b"\0\1")
+    assert "&#34;a&#34;: 1" in empty.get(f"/runs/{begun.id}?file=a.json").text
+    assert "that are no text" in empty.get(f"/runs/{begun.id}?file=a.bin").text
+    assert empty.get(f"/runs/{begun.id}?file=b").status_code == 404
+
+
+def curve(ws: Workspace, name: str, *losses: float, **params: str) -> str:
+    begun = tracking.start_run(ws, experiment="sweep", name=name, params=params)
+    at = ws.now()
+    tracking.log_points(ws, begun.id, [MetricPoint("loss", one, step, at) for step, one in enumerate(losses)])
+    return begun.id
+
+
+def test_plain_runs_are_compared_with_what_differs_and_their_curves(empty: Site) -> None:
+    first = curve(empty.ws, "first", 3.0, 2.0, depth="3", model="tree")
+    middle = curve(empty.ws, "middle", 3.0, depth="4", model="tree")
+    last = curve(empty.ws, NASTY, 3.0, 1.0, 0.5, depth="3", model="tree")
+    told = shown(empty, f"/compare?runs={first},{middle},{last}")
+    assert told["params"] == [{"name": "depth", "values": ["3", "4", "3"]}]
+    assert [(one["name"], one["run"], one["values"]) for one in told["curves"]] == [
+        ("loss", first, [3.0, 2.0]),
+        ("loss", middle, [3.0]),
+        ("loss", last, [3.0, 1.0, 0.5]),
+    ]
+    page = empty.get(f"/compare?runs={first},{middle},{last}").text
+    assert f'href="/runs/{last}"' in page
+    assert NASTY not in page
+    assert "Not on record of both: environment, machine, data, labels" in page
+
+
+def test_zooming_into_a_comparison_is_told_the_curves_alone(empty: Site) -> None:
+    runs = [curve(empty.ws, "run", 3.0, 2.0, 1.0) for _ in range(2)]
+    told = shown(empty, f"/compare?runs={','.join(runs)}&part=curves&metric=loss&from=1&to=1")
+    assert list(told) == ["curves"]
+    assert [one["values"] for one in told["curves"]] == [[2.0], [2.0]]
+    assert shown(empty, f"/compare?runs={','.join(runs)}&part=curves&metric=los") == {"curves": []}
+
+
+def test_plain_runs_are_there_to_be_chosen(empty: Site) -> None:
+    ids = [run(empty.ws, name) for name in ("one", "two")]
+    page = empty.get("/compare").text
+    assert '<optgroup label="Other runs">' in page
+    assert all(f'value="{one}"' in page for one in ids)
+
+
+def test_search_finds_experiments_and_runs_by_name_and_by_either_id(empty: Site) -> None:
+    begun = run(empty.ws, "Deep 100% tree's")
+    assert empty.get(f"/search?q={begun}").headers["location"] == f"/runs/{begun}"
+    assert empty.get(f"/search?q={begun.removeprefix('run_')}").headers["location"] == f"/runs/{begun}"
+    for wanted, found in (
+        ("weep", "/experiments/1"),
+        ("deep", f"/runs/{begun}"),
+        ("tree's", f"/runs/{begun}"),
+    ):
+        assert [one["link"] for one in shown(empty, f"/search?q={quote(wanted)}")["near"]] == [found]
+    assert empty.get("/search?q=" + quote("'\"")).status_code == 200
+    assert empty.get("/search?q=" + quote("'; DROP TABLE run; --")).status_code == 200
+
+
+def test_one_value_is_a_number_and_no_curve(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    tracking.log_points(empty.ws, begun.id, [MetricPoint("loss", 1.0, step, at) for step in (0, 1)])
+    tracking.log_metrics(empty.ws, begun.id, {"a final score": 0.5})
+    told = shown(empty, f"/runs/{begun.id}")
+    assert [one["name"] for one in told["curves"]] == ["loss"]
+    assert "a final score" in empty.get(f"/runs/{begun.id}").text
+    (near,) = shown(empty, f"/runs/{begun.id}?metric=loss&from=1&to=1")["curves"]
+    assert near["values"] == [1.0]
