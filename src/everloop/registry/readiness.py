@@ -150,7 +150,8 @@ def _gate_obstacles(
         yield Obstacle(
             "no_report",
             f"{version.ref} has no gate report; only a checked version leaves dev. "
-            "Train it through its pipeline (everloop run PIPELINE), or call everloop.checks.evaluate.",
+            "Train it through its pipeline (everloop run PIPELINE), or have it answer labelled rows: "
+            f"everloop models check {version.ref} --train FILE --test FILE --label COLUMN",
         )
         return
     report = standing.report
