@@ -72,6 +72,7 @@ def test_a_slow_model_is_above_an_absolute_limit_and_above_the_live_one(tmp_path
     assert "of the live version's" in results[1].found
 
 
+@pytest.mark.long
 def test_the_same_model_is_not_clearly_slower_than_itself(tmp_path: Path) -> None:
     rows = given(tmp_path, title_model(), live=title_model())
     assert judged(rows, measure="row_p50_ms", below_live_by_at_most=1.0).verdict != "failed"

@@ -82,7 +82,13 @@ def test_without_its_cause_in_the_data_a_stage_does_not_happen(
 @pytest.mark.parametrize(
     ("stage", "line", "instead", "words"),
     [
-        (3, "approve=el.people(1, not_author=True)", "approve=el.people(2)", "did not go live"),
+        pytest.param(
+            3,
+            "approve=el.people(1, not_author=True)",
+            "approve=el.people(2)",
+            "did not go live",
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             6,
             "when=el.drifted(live) & el.contradicted(live, 80), ",
