@@ -109,6 +109,7 @@ def test_a_renamed_model_takes_versions_aliases_tags_and_approvals_along(any_ws:
     version = registry.version(any_ws, "kind@champion")
     assert (version.number, version.tags) == (2, {"a": "b"})
     assert [one.reason for one in registry.decisions(any_ws, "kind@2")] == ["ok"]
+    assert registry.verify(any_ws, "kind@2").is_intact
     with pytest.raises(NotFound):
         registry.model(any_ws, "category")
     edges = downstream(any_ws, Node("model_version", "category@2"))

@@ -162,6 +162,15 @@ def test_a_version_is_a_copy_of_the_files_at_its_source(any_ws: Workspace, run: 
     assert any_ws.blobs.get(again.files["data/model.bin"]) == b"weights"
 
 
+def test_the_files_of_a_logged_model_become_a_version(any_ws: Workspace, run: str) -> None:
+    logged = tracking.log_model(any_ws, 0, name="model", run=run)
+    tracking.log_artifact(any_ws, logged.id, "MLmodel", MLMODEL)
+    tracking.log_artifact(any_ws, logged.id, "data/model.bin", b"weights")
+    version = registry.register_source(any_ws, "category", f"models:/{logged.id}")
+    assert sorted(version.files) == ["MLmodel", "data/model.bin"]
+    assert version.logged_model == logged.id
+
+
 def test_each_call_of_a_client_makes_a_version(any_ws: Workspace, run: str) -> None:
     numbers = [
         registry.register_source(any_ws, "category", f"runs:/{run[4:]}/model").number for _ in range(2)
