@@ -26,7 +26,7 @@ PAGES = [
     ),
 ]
 
-LONG = ("photos", "replay-your-history", "search-for-parameters", "table")
+LONG = ("check-a-pull-request", "photos", "replay-your-history", "search-for-parameters", "table")
 
 
 @pytest.mark.slow

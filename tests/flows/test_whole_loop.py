@@ -87,6 +87,9 @@ class Http:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(  # on SQLite the demo tells it too
+    "database_url", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"], indirect=True
+)
 def test_the_loop_closes(database_url: str, tmp_path: Path) -> None:
     home, url = tmp_path / "home", database_url if database_url.startswith("postgres") else ""
     everloop = Shell(home, url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,10 +257,22 @@ with open_workspace() as ws:
 """
 
 
-def everloop(ws: Workspace, packages: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def packed(folder: Path, wheel: Path) -> None:
+    """What `installed` made, as a wheel."""
+    (described,) = folder.glob("*.dist-info")
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in [folder / "steadyhand.py", described / "METADATA"]:
+            archive.write(file, file.relative_to(folder))
+        archive.writestr(
+            f"{described.name}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{described.name}/RECORD", "".join(f"{name},,\n" for name in archive.namelist()))
+
+
+def everloop(ws: Workspace, packages: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
-        env=child_environment(ws.settings, PYTHONPATH=str(packages)),
+        env=child_environment(ws.settings, PYTHONPATH=str(packages), **settings),
         capture_output=True,
         text=True,
         check=False,
@@ -335,6 +348,30 @@ def test_a_package_that_is_gone_is_named_with_what_it_broke(ws: Workspace, packa
     assert found.verdict == "different"
     assert "'steadyhand'" in (found.failure or "")
     assert found.sentence.endswith("On record differ: environment steadyhand is gone.")
+
+
+@pytest.mark.long  # all packages of this environment are got once
+def test_an_environment_that_nobody_has_any_more_is_rebuilt_from_kept_wheels_with_the_same_result(
+    ws: Workspace, packaged: str, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    packed(tmp_path / "old", index / "steadyhand-1.0-py3-none-any.whl")
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    kept = everloop(ws, nothing, "-m", "everloop", "runs", "wheels", packaged, PIP_FIND_LINKS=str(index))
+    assert kept.returncode == 0, kept.stderr
+    closed = {
+        "UV_OFFLINE": "1",
+        "UV_NO_INDEX": "1",
+        "PIP_NO_INDEX": "1",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    here = everloop(ws, nothing, "-m", "everloop", "reproduce", packaged, **closed)
+    assert here.returncode == 3, here.stderr  # steadyhand is gone
+    done = everloop(ws, nothing, "-m", "everloop", "--json", "reproduce", packaged, "--rebuild", **closed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "identical"
 
 
 def test_the_steps_of_a_rerun_name_the_environment_of_their_place(
