@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from everloop.storage import Tx, Utc, metadata
+from everloop.storage import Tx, Utc, inserting, metadata
 from everloop.workspace import Workspace
 
 Kind = Literal[
@@ -78,11 +78,9 @@ edges = sa.Table(
 )
 
 
-# Built once: building it takes four times as long as running it.
-_LINK = {
-    "sqlite": sqlite.insert(edges).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(edges).on_conflict_do_nothing(),
-}
+@functools.cache  # building it takes four times as long as running it
+def _linking(dialect: str) -> sa.Insert:
+    return inserting(dialect, edges).on_conflict_do_nothing()
 
 
 def link(tx: Tx, source: Node, target: Node, *, role: str, at: datetime) -> None:
@@ -95,7 +93,7 @@ def link(tx: Tx, source: Node, target: Node, *, role: str, at: datetime) -> None
         "role": role,
         "at": at,
     }
-    tx.execute(_LINK[tx.connection.dialect.name], edge)
+    tx.execute(_linking(tx.connection.dialect.name), edge)
 
 
 def upstream(ws: Workspace, node: Node) -> list[Edge]:

@@ -18,7 +18,6 @@ UNDER_WAY = ("running", "pausing")  # the states in which somebody runs a run
 _LINE = 400  # characters of an error that a list of runs shows
 # As text, not as bound values: only then can a planner see that a partial index serves a question.
 _IS_DONE = sa.text("state = 'done'")
-_IS_FINISHED = sa.text("state IN ('done', 'cached')")
 
 pipeline_runs = sa.Table(
     "pipeline_run",
@@ -42,7 +41,8 @@ pipeline_runs = sa.Table(
     sa.Index("ix_pipeline_run_pipeline_id", "pipeline", "id"),
 )
 
-# One row for each attempt. The partial index lets a node of a run be finished once only, whoever tries.
+# One row for each attempt. Both indexes are partial, as the migration says: of steps that are done, and of finished ones, so
+# that a node of a run is finished once only, whoever tries. (Said here, it would load SQLAlchemy's part for PostgreSQL.)
 step_runs = sa.Table(
     "step_run",
     metadata,
@@ -65,15 +65,8 @@ step_runs = sa.Table(
     sa.Column("seconds", sa.Float),
     sa.Column("touched", Json),
     sa.UniqueConstraint("run", "node", "attempt"),
-    sa.Index("ix_step_run_key", "key", sqlite_where=_IS_DONE, postgresql_where=_IS_DONE),
-    sa.Index(
-        "ux_step_run_finished",
-        "run",
-        "node",
-        unique=True,
-        sqlite_where=_IS_FINISHED,
-        postgresql_where=_IS_FINISHED,
-    ),
+    sa.Index("ix_step_run_key", "key"),
+    sa.Index("ux_step_run_finished", "run", "node", unique=True),
 )
 
 # The parts of each source digest that ever ran, so that it can be said which function changed.

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from everloop.checks import Gate
@@ -25,7 +24,7 @@ from everloop.registry.records import (
     StagePolicy,
 )
 from everloop.serving import Manifest, Signature
-from everloop.storage import Json, Tx, Utc, metadata
+from everloop.storage import Json, Tx, Utc, inserting, metadata
 
 models = sa.Table(
     "model",
@@ -420,8 +419,7 @@ def _tags_of(
 def _put_tags(tx: Tx, table: sa.Table, key: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     if not tags:
         return
-    insert = sqlite.insert if tx.connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table)
+    statement = inserting(tx.connection.dialect.name, table)
     replacing = statement.on_conflict_do_update(
         index_elements=[column.name for column in table.primary_key],
         set_={"value": statement.excluded.value},

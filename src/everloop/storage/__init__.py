@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from everloop.storage.columns import Json, Utc, metadata, to_json
     from everloop.storage.database import Database, Tx, open_database, wall_of
+    from everloop.storage.inserts import inserting
     from everloop.storage.schema import migrate, newest_schema
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "Tx": "database",
     "open_database": "database",
     "wall_of": "database",
+    "inserting": "inserts",
     "migrate": "schema",
     "newest_schema": "schema",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "Tx",
     "Utc",
     "digest_of_file",
+    "inserting",
     "metadata",
     "migrate",
     "newest_schema",

@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.storage import Tx, Utc
+from everloop.storage import Tx, Utc, inserting
 from everloop.tracking.records import Experiment
-from everloop.tracking.store import experiment_tags, experiments, inserting, run_table
+from everloop.tracking.store import experiment_tags, experiments, run_table
 
 _EXPERIMENT_BY_NAME = sa.select(experiments).where(experiments.c.name == sa.bindparam("name"))
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.storage import Tx, Utc, metadata
+from everloop.storage import Tx, Utc, inserting, metadata
 from everloop.tracking import model_store, store
 from everloop.tracking.records import Artifact, Keeping, is_model
 
@@ -42,7 +42,7 @@ def put(tx: Tx, owner: str, files: Iterable[Artifact]) -> None:
 
 @cache
 def _replacing(dialect: str, table: sa.Table) -> sa.Executable:
-    statement = store.inserting(dialect, table)
+    statement = inserting(dialect, table)
     set_ = {name: statement.excluded[name] for name in ("digest", "size_bytes", "at")}
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=set_)
 

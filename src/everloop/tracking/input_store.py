@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.storage import Json, Tx, Utc, metadata
+from everloop.storage import Json, Tx, Utc, inserting, metadata
 from everloop.tracking.records import DatasetInput, ModelMetric, RunModel
-from everloop.tracking.store import Measure, inserting, run_table
+from everloop.tracking.store import Measure, run_table
 
 model_metrics = sa.Table(
     "model_metric",

@@ -11,12 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.storage import Tx, Utc, metadata
+from everloop.storage import Tx, Utc, inserting, metadata
 from everloop.tracking.filters import Condition
 from everloop.tracking.input_store import model_metrics
 from everloop.tracking.queries import in_parts, number_compared, text_compared, time_compared
 from everloop.tracking.records import FoundMetric, LoggedModel, MetricPoint, ModelMetric
-from everloop.tracking.store import experiments, inserting, run_table
+from everloop.tracking.store import experiments, run_table
 
 _MOST_POINTS = 1_000  # of one model in one answer
 

@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 
-from everloop.storage import Json, Tx, Utc, metadata
+from everloop.storage import Json, Tx, Utc, inserting, metadata
 from everloop.tracking.records import (
     Code,
     Environment,
@@ -444,13 +443,6 @@ def put_environment(tx: Tx, environment: Environment) -> None:
         .values(**vars(environment))
         .on_conflict_do_nothing()
     )
-
-
-def inserting(dialect: str, table: sa.Table) -> postgresql.Insert:
-    """An insert that can say what happens when the key is there: the two dialects say it in the same words."""
-    if dialect == "sqlite":
-        return sqlite.insert(table)  # type: ignore[return-value]  # same methods, no common class
-    return postgresql.insert(table)
 
 
 def _rows(run_id: str, values: Mapping[str, str]) -> list[dict[str, str]]:
