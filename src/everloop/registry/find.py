@@ -11,6 +11,7 @@ from everloop.registry import store
 from everloop.registry.records import (
     Decision,
     ModelVersion,
+    PointerKind,
     RegisteredModel,
     Release,
     StageEvent,
@@ -82,16 +83,20 @@ def history(ws: Workspace, name: str, *, limit: int = 1000) -> list[StageEvent]:
 
 def stages(ws: Workspace, name: str) -> dict[str, int]:
     """The number of the version in each stage now. Raises NotFound."""
-    with ws.read() as connection:
-        need_model(connection, name)
-        return store.pointers_of(connection, name, "stage")
+    return _pointers(ws, name, "stage")
 
 
 def aliases(ws: Workspace, name: str) -> dict[str, int]:
     """The number of the version that each alias means now. Raises NotFound."""
+    return _pointers(ws, name, "alias")
+
+
+def _pointers(ws: Workspace, name: str, kind: PointerKind) -> dict[str, int]:
     with ws.read() as connection:
-        need_model(connection, name)
-        return store.pointers_of(connection, name, "alias")
+        found = store.pointers_of(connection, name, kind)
+        if not found:
+            need_model(connection, name)
+    return found
 
 
 def version_in_stage(
