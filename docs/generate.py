@@ -63,8 +63,9 @@ def mlflow_page() -> str:
         "[point your MLflow client here](../how-to/use-mlflow-clients.md).\n\n"
         "Clients: `mlflow` or `mlflow-skinny` from 1.30.1 to 3.17.2, unmodified; both ends are tested.\n\n"
         "With authentication on, a client signs in with `MLFLOW_TRACKING_TOKEN`, a token of everloop's, or with "
-        "`MLFLOW_TRACKING_USERNAME`, an account, and `MLFLOW_TRACKING_PASSWORD`, a token of that account. The "
-        "permission in the table is what the account's role must give.\n\n"
+        "`MLFLOW_TRACKING_USERNAME`, an account, and `MLFLOW_TRACKING_PASSWORD`, its password or a token of its own. The "
+        "permission in the table is what the account's role must give. Who gives too many wrong passwords gets status 429 "
+        "with `Retry-After`, which MLflow's clients heed.\n\n"
         'Errors are `{"error_code": ..., "message": ...}` under these codes: '
         + ", ".join(f"`{code}` ({status})" for code, status in STATUSES.items())
         + ".",

@@ -46,6 +46,7 @@ Prefix = Literal[
     "whd",  # delivery to a webhook
     "sec",  # secret kept for somebody
     "tok",  # access token
+    "pwd",  # password
     "rev",  # review item
     "aud",  # audit sample
 ]

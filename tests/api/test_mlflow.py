@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -467,6 +469,32 @@ def test_clients_sign_in_with_a_token_or_with_a_name_and_a_token(closed: httpx.C
     for headers in wrong:
         answer = closed.post(create, json={"experiment_id": "0"}, headers=headers)
         assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHENTICATED")
+
+
+def test_clients_sign_in_with_a_name_and_a_password_until_another_process_changes_it(
+    closed: httpx.Client, ws: Workspace
+) -> None:
+    access.set_password(ws, "ann", "four words, one lake")
+    create, headers = "/api/2.0/mlflow/runs/create", basic("ann", "four words, one lake")
+    made = closed.post(create, json={"experiment_id": "0"}, headers=headers).json()
+    assert tracking.run(ws, f"run_{made['run']['info']['run_id']}").actor == "ann"
+    change = [sys.executable, "-m", "everloop", "access", "password", "ann", "--home", str(ws.home)]
+    done = subprocess.run(
+        change, input="another lake, four words\n", text=True, capture_output=True, check=True
+    )
+    assert "another lake" not in done.stdout + done.stderr
+    assert closed.post(create, json={"experiment_id": "0"}, headers=headers).status_code == 401
+
+
+def test_who_guesses_passwords_is_told_when_to_try_again(closed: httpx.Client, ws: Workspace) -> None:
+    access.set_password(ws, "ann", "four words, one lake")
+    answers = [
+        closed.get("/api/2.0/mlflow/experiments/get?experiment_id=0", headers=basic("ann", f"guess {number}"))
+        for number in range(7)
+    ]
+    assert [one.status_code for one in answers] == [401] * 5 + [429] * 2
+    assert answers[-1].json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 30
 
 
 @pytest.mark.parametrize("role", get_args(Role))

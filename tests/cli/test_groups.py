@@ -13,7 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import checks, data, feedback, jobs, loop, registry, rollout
+from everloop import access, checks, data, feedback, jobs, loop, registry, rollout
 from everloop.cli import main
 from everloop.errors import Invalid
 from tests.checks import tables
@@ -322,6 +322,13 @@ def test_background_work_is_done_on_request(everloop: Shell) -> None:
     assert everloop("work")["done"] > 0
     assert [one["version"] for one in everloop("endpoints", "live", "kind")] == ["kind@1", "kind@2"]
     assert everloop("work")["done"] == 0
+
+
+def test_the_password_of_an_account_can_be_revoked(everloop: Shell) -> None:
+    everloop("access", "add", "bob", "--role", "viewer")
+    access.set_password(everloop.shop.ws, "bob", "four words, one lake")
+    assert everloop("access", "password", "bob", "--revoke") == {"revoked": "bob"}
+    assert "has no password" in everloop("access", "password", "bob", "--revoke", code=2)
 
 
 def test_an_account_gets_a_token_that_can_be_revoked(everloop: Shell) -> None:

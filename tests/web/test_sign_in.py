@@ -93,6 +93,21 @@ def test_a_session_ends_with_its_token(closed: Site, browser_like: httpx.Client,
     assert sign_in(browser_like, secret).status_code == 303, "the other token is still in force"
 
 
+def test_an_account_and_its_password_open_a_session(closed: Site, browser_like: httpx.Client) -> None:
+    access.add_account(closed.ws, "bob", role="viewer")
+    access.set_password(closed.ws, "bob", "four words, one lake")
+    given = {"account": "bob", "token": "four words, one lake", "next": "/"}
+    ours = {"Origin": str(browser_like.base_url).rstrip("/")}
+    wrong = browser_like.post("/sign-in", data={**given, "token": "a wrong password"}, headers=ours)
+    assert wrong.status_code == 403
+    assert "a wrong password" not in wrong.text
+    assert 'value="bob"' in wrong.text
+    assert browser_like.post("/sign-in", data=given, headers=ours).status_code == 303
+    assert "bob" in browser_like.get("/").text
+    access.revoke_password(closed.ws, "bob")
+    assert browser_like.get("/").status_code == 303
+
+
 @pytest.mark.parametrize("session", ["", "x", "tok_1.9999999999.ab", "..", "tok.-1.ab"])
 def test_a_made_up_session_is_nobody(closed: Site, session: str) -> None:
     assert closed.get("/", Cookie=f"{SESSION_COOKIE}={session}").status_code == 303

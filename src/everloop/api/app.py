@@ -17,7 +17,7 @@ from starlette.routing import Route as StarletteRoute
 from everloop import access
 from everloop.access import Permission, Principal
 from everloop.api import mlflow
-from everloop.api.answers import status_of
+from everloop.api.answers import retry_headers, status_of
 from everloop.api.callers import recognise
 from everloop.api.forward import Forwarder
 from everloop.api.guard import check_origin
@@ -83,8 +83,9 @@ def guarded(
 def error_answer(error: EverloopError) -> Response:
     """The JSON answer for an error: its code and its message, as every client may rely on."""
     body = _encode({"error": {"code": error.code, "message": str(error)}})
-    headers = {"Retry-After": "1"} if status_of(error) == 503 else None
-    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+    return Response(
+        body, status_code=status_of(error), headers=retry_headers(error), media_type="application/json"
+    )
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:

@@ -24,11 +24,12 @@ from starlette.types import Receive, Scope, Send
 
 from everloop import access, errors
 from everloop.access import Permission, Principal
-from everloop.api.callers import recognise
+from everloop.api.answers import retry_headers
+from everloop.api.callers import address_of, recognise
 from everloop.api.guard import check_origin
 from everloop.api.routes import Call
 from everloop.clock import from_micros, to_micros
-from everloop.errors import EverloopError, Invalid, NotRecognised
+from everloop.errors import EverloopError, Invalid
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api.mlflow")
@@ -51,6 +52,7 @@ STATUSES = {
     "PERMISSION_DENIED": 403,
     "ENDPOINT_NOT_FOUND": 404,
     "RESOURCE_DOES_NOT_EXIST": 404,
+    "REQUEST_LIMIT_EXCEEDED": 429,
     "INTERNAL_ERROR": 500,
     "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
@@ -63,6 +65,7 @@ _CODES: dict[type[EverloopError], str] = {
     errors.NotRecognised: "UNAUTHENTICATED",
     errors.Denied: "PERMISSION_DENIED",
     errors.GateFailed: "PERMISSION_DENIED",
+    errors.TooOften: "REQUEST_LIMIT_EXCEEDED",
     errors.NotReady: "TEMPORARILY_UNAVAILABLE",
     errors.MissingExtra: "NOT_IMPLEMENTED",
 }
@@ -217,7 +220,7 @@ def error_answer(error: EverloopError) -> Response:
     if isinstance(error, MlflowError):
         return _refusal(error.code, str(error))
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), "INTERNAL_ERROR")
-    return _refusal(code, str(error))
+    return _refusal(code, str(error), headers=retry_headers(error))
 
 
 def unsupported(method: str, path: str) -> MlflowError:
@@ -288,9 +291,9 @@ def number(value: float) -> float | str:
     return value
 
 
-def _refusal(code: str, message: str) -> Response:
+def _refusal(code: str, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
     body = _encode({"error_code": code, "message": message})
-    return Response(body, status_code=STATUSES[code], media_type="application/json")
+    return Response(body, status_code=STATUSES[code], headers=headers, media_type="application/json")
 
 
 def _principal(ws: Workspace, request: HTTPConnection, permission: Permission | None) -> Principal:
@@ -302,7 +305,7 @@ def _principal(ws: Workspace, request: HTTPConnection, permission: Permission | 
 
 
 def _by_password(ws: Workspace, request: HTTPConnection) -> Principal | None:
-    """Who signs in as MLflow's clients do with a user name and a password: the account, and a token of its own."""
+    """Who signs in as MLflow's clients do with a user name and a password: an account, and its password or a token."""
     scheme, _, told = request.headers.get("authorization", "").partition(" ")
     if ws.settings.auth == "off" or scheme.lower() != "basic":
         return None
@@ -310,13 +313,7 @@ def _by_password(ws: Workspace, request: HTTPConnection) -> Principal | None:
         name, _, secret = base64.b64decode(told, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         name, secret = "", ""
-    principal = access.authenticate(ws, secret)
-    if principal.name != name:
-        raise NotRecognised(
-            "the token in MLFLOW_TRACKING_PASSWORD is not one of the account in MLFLOW_TRACKING_USERNAME. Name the account "
-            "that the token was made for, or set MLFLOW_TRACKING_TOKEN alone."
-        )
-    return principal
+    return access.sign_in(ws, name, secret, address=address_of(request))[1]
 
 
 def _check_nul(request: Request, path: Mapping[str, str], body: bytes) -> None:
