@@ -328,6 +328,29 @@ def test_histories_of_several_runs_come_together(api: Mlflow) -> None:
         assert api.get("metrics/get-history-bulk-interval", 400, **{**asked, **wrong})["error_code"]
 
 
+def test_the_datasets_that_the_runs_of_experiments_read_are_told_once(api: Mlflow) -> None:
+    other = api.post("experiments/create", name="other")["experiment_id"]
+    for run, digest, context in (
+        (api.run(), "d1", "train"),
+        (api.run(), "d1", "train"),
+        (api.run(), "d2", None),
+        (api.run(experiment_id=other), "d1", "test"),
+    ):
+        rows = {"name": "rows", "digest": digest, "source_type": "local", "source": "{}"}
+        tags = [] if context is None else [{"key": "mlflow.data.context", "value": context}]
+        api.post("runs/log-inputs", run_id=run, datasets=[{"dataset": rows, "tags": tags}])
+    told = [
+        {"experiment_id": "0", "name": "rows", "digest": "d1", "context": "train"},
+        {"experiment_id": "0", "name": "rows", "digest": "d2"},
+    ]
+    assert api.post("experiments/search-datasets", experiment_ids=["0"])["dataset_summaries"] == told
+    pages = replace(api, place="/ajax-api/2.0/mlflow")
+    of_both = pages.post("experiments/search-datasets", experiment_ids=["0", other])["dataset_summaries"]
+    assert of_both == [*told, {"experiment_id": other, "name": "rows", "digest": "d1", "context": "test"}]
+    for wrong in ([], ["x"], ["0"] * 21):
+        assert api.post("experiments/search-datasets", 400, experiment_ids=wrong)["error_code"]
+
+
 def test_what_a_run_read_and_made_is_told(api: Mlflow) -> None:
     run = api.run()
     rows = {"name": "rows", "digest": "d1", "source_type": "local", "source": "{}", "profile": "x" * 100_000}

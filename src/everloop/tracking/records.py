@@ -13,6 +13,7 @@ from everloop.errors import Invalid
 RunKind = Literal["run", "pipeline", "step", "rerun"]
 RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 ModelStatus = Literal["pending", "ready", "upload_failed"]
+OwnerKind = Literal["run", "model", "trace"]
 ENDS: frozenset[RunStatus] = frozenset({"finished", "failed", "killed"})
 
 DEFAULT_EXPERIMENT = "Default"
@@ -28,6 +29,9 @@ NAME_TAG = "mlflow.runName"
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 PINNED_TAG = "everloop.pinned"
+# Where MLflow's clients say what a trace is called, and in which run it was made.
+TRACE_NAME_TAG = "mlflow.traceName"
+TRACE_RUN = "mlflow.sourceRun"
 # Of the URIs that tell clients that files are with everloop, behind its artifact proxy.
 PROXY_SCHEME = "mlflow-artifacts"
 
@@ -216,8 +220,44 @@ class Entry(NamedTuple):
     at: datetime
 
 
+class DatasetUse(NamedTuple):
+    """A dataset that runs of an experiment read, and what for."""
+
+    experiment_id: int
+    name: str
+    digest: str
+    context: str | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one call of a program did. `state` is MLflow's word; `request` and `response` are previews of what went in and out.
+
+    `metadata` was said with the trace, `tags` may change; `artifact_uri` is where the client keeps its files, None: with
+    everloop.
+    """
+
+    id: str
+    experiment_id: int
+    state: str
+    started_at: datetime
+    duration_ms: int | None
+    request: str | None
+    response: str | None
+    client_request_id: str | None
+    actor: str = ""
+    artifact_uri: str | None = None
+    deleted_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mlflow_id(self) -> str:
+        return self.id
+
+
 class Keeping(NamedTuple):
-    """Where the files of a run or a logged model are: below its experiment with everloop, or where `artifact_uri` says."""
+    """Where the files of a run, a logged model or a trace are: below its experiment with everloop, or where `artifact_uri` says."""
 
     experiment_id: int
     artifact_uri: str | None
@@ -325,6 +365,6 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
-def is_model(owner: str) -> bool:
-    """Whether an id is a logged model's, and not a run's."""
-    return owner.startswith("m-")
+def owner_kind(owner: str) -> OwnerKind:
+    """What an id of an owner of files is: a logged model's, a trace's or a run's."""
+    return "model" if owner.startswith("m-") else "trace" if owner.startswith("tr-") else "run"

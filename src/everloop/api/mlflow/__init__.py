@@ -28,6 +28,7 @@ MODULES = (
     "metrics",
     "artifacts",
     "logged_models",
+    "traces",
     "registered_models",
     "model_versions",
     "webhooks",

@@ -17,9 +17,11 @@ from everloop.api.mlflow.protocol import (
     named,
 )
 from everloop.api.routes import Call
+from everloop.errors import Invalid
 from everloop.tracking import Experiment, View
 from everloop.workspace import Workspace
 
+_MOST_EXPERIMENTS = 20  # of one search for datasets, as MLflow says
 _VIEWS: dict[str | int, View] = {
     "ACTIVE_ONLY": "active",
     "DELETED_ONLY": "deleted",
@@ -50,6 +52,10 @@ class Search(msgspec.Struct):
     filter: str | None = None
     order_by: list[str] = []
     view_type: str | int | None = None
+
+
+class OfExperiments(msgspec.Struct):
+    experiment_ids: list[str] = []
 
 
 class Update(msgspec.Struct):
@@ -95,6 +101,22 @@ def search(call: Call, asked: Search) -> Any:
     )
     found = {"experiments": [shown(call.ws, one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
+
+
+def search_datasets(call: Call, asked: OfExperiments) -> Any:
+    """Which datasets the runs of some experiments read, as MLflow's pages ask for them."""
+    if not 1 <= len(asked.experiment_ids) <= _MOST_EXPERIMENTS:
+        raise Invalid(
+            f"datasets of {len(asked.experiment_ids)} experiments are asked for; it is 1 to {_MOST_EXPERIMENTS} at once."
+        )
+    numbers = [experiment_number(one) for one in asked.experiment_ids]
+    return {
+        "dataset_summaries": [
+            {"experiment_id": str(one.experiment_id), "name": one.name, "digest": one.digest}
+            | ({} if one.context is None else {"context": one.context})
+            for one in tracking.datasets_read(call.ws, numbers)
+        ]
+    }
 
 
 def update(call: Call, asked: Update) -> None:
@@ -156,6 +178,7 @@ ROUTES = [
     MlflowRoute("POST", "mlflow/experiments/search", "see", search, Search),
     MlflowRoute("GET", "mlflow/experiments/search", "see", search, Search),
     MlflowRoute("GET", "mlflow/experiments/list", "see", search, Search),
+    MlflowRoute("POST", "mlflow/experiments/search-datasets", "see", search_datasets, OfExperiments),
     MlflowRoute("POST", "mlflow/experiments/update", "run", update, Update),
     MlflowRoute("POST", "mlflow/experiments/delete", "run", delete, One),
     MlflowRoute("POST", "mlflow/experiments/restore", "run", restore, One),
