@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from everloop import clock
 from everloop.errors import TooOften
 
-_MOST_BUCKETS = 20_000  # about 5 MB
+_MOST_BUCKETS = 20_000  # up to 10 MB
+_NAME_LENGTH = 120  # no account has a longer name
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Guesses:
 
 
 def _buckets(account: str, address: str) -> list[tuple[tuple[str, ...], Rate]]:
-    address = _network(address)
+    account, address = account[:_NAME_LENGTH], _network(address)
     return [
         (("pair", account, address), PAIR),
         (("address", address), ADDRESS),

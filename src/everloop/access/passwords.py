@@ -101,14 +101,27 @@ def sign_in(ws: Workspace, account: str, secret: str, *, address: str) -> tuple[
     TooOften
         Too many wrong passwords were given.
     """
-    if secret.startswith(TOKEN_PREFIX):
-        token_id, principal = holder(ws, named(secret))
-        if principal.name != account:
-            raise NotRecognised(
-                "the token given as the password is not one of the account that is named. Name the account that the token "
-                "was made for, or send the token alone."
-            )
-        return token_id, principal
+    if not secret.startswith(TOKEN_PREFIX):
+        return _by_password(ws, account, secret, address)
+    token_id, principal = holder(ws, named(secret))
+    if principal.name != account:
+        raise NotRecognised(
+            "the token given as the password is not one of the account that is named. Name the account that the token was "
+            "made for, or send the token alone."
+        )
+    return token_id, principal
+
+
+def password_holder(ws: Workspace, password_id: str) -> Principal:
+    """Whose password it is, as long as it is in force. Raises NotRecognised."""
+    with ws.read() as connection:
+        kept = _kept(connection, table.c.id == password_id)
+    if kept is None:
+        raise NotRecognised("the password was changed or revoked, or its account is disabled. Sign in again.")
+    return kept.principal
+
+
+def _by_password(ws: Workspace, account: str, secret: str, address: str) -> tuple[str, Principal]:
     secret = unicodedata.normalize("NFC", secret[: MOST_CHARACTERS * 4])
     kept = None
     if account.isprintable():
@@ -129,15 +142,6 @@ def sign_in(ws: Workspace, account: str, secret: str, *, address: str) -> tuple[
                 door.guesses.was_right(account, address)
                 door.remember(proof, kept.id)
     return kept.id, kept.principal
-
-
-def password_holder(ws: Workspace, password_id: str) -> Principal:
-    """Whose password it is, as long as it is in force. Raises NotRecognised."""
-    with ws.read() as connection:
-        kept = _kept(connection, table.c.id == password_id)
-    if kept is None:
-        raise NotRecognised("the password was changed or revoked, or its account is disabled. Sign in again.")
-    return kept.principal
 
 
 @dataclass(frozen=True)
