@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from everloop import governance, tracking
 from everloop.errors import Conflict, Invalid, NotFound
-from everloop.tracking import Trace
+from everloop.tracking import Condition, Key, Trace, trace_store
 from everloop.workspace import Workspace
 from tests.conftest import START
 
@@ -185,3 +186,18 @@ def test_a_trace_over_a_limit_is_refused(ws: Workspace, said: dict[str, Any]) ->
     with pytest.raises(Invalid):
         log(ws, 1, **said)
     assert found(ws) == []
+
+
+def test_the_newest_traces_of_an_experiment_are_read_in_the_order_of_an_index(ws: Workspace) -> None:
+    plan: list[str] = []
+    conditions = [Condition(Key("tag", "team"), "=", "a")]
+    with ws.read() as connection:
+
+        @sa.event.listens_for(connection, "before_cursor_execute")
+        def note(_c: object, cursor: object, statement: str, parameters: object, *_rest: object) -> None:
+            steps = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
+            plan.extend(str(step[3]) for step in steps)
+
+        trace_store.found_traces(connection, conditions, [], experiment_ids=[0], offset=0, limit=100)
+    assert plan[0] == "SEARCH trace USING INDEX ix_trace_experiment_started_at (experiment=?)"
+    assert any("USING" in step and "(trace=? AND kind=? AND name=?)" in step for step in plan)
