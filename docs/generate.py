@@ -11,7 +11,7 @@ import click
 
 from everloop import errors
 from everloop.api import MLFLOW_STATUSES as STATUSES
-from everloop.api import PROTOCOL_VERSION, MlflowRoute, mlflow_routes
+from everloop.api import PROTOCOL_VERSION, mlflow_routes
 from everloop.cli.entry import everloop
 from everloop.settings import FILE_NAME, Settings
 
@@ -50,8 +50,7 @@ def errors_page() -> str:
 def mlflow_page() -> str:
     """One line a call of MLflow's protocol, and the limits that its clients meet."""
     rows = [
-        (f"`{one.method} {place_of(one)}`", one.permission or "anybody", one.summary)
-        for one in mlflow_routes()
+        (f"`{one.method} {one.place}`", one.permission or "anybody", one.summary) for one in mlflow_routes()
     ]
     return _page(
         "MLflow's protocol",
@@ -70,11 +69,6 @@ def mlflow_page() -> str:
         + ".",
         _table(("call", "permission", "does"), rows) + _MLFLOW_LIMITS,
     )
-
-
-def place_of(route: MlflowRoute) -> str:
-    """The path at which a route is answered."""
-    return f"/{route.path}" if route.version is None else f"/api/{route.version}/{route.path}"
 
 
 _MLFLOW_LIMITS = """

@@ -9,6 +9,7 @@ STATUSES: dict[type[errors.EverloopError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Denied: 403,
+    errors.NotRecognised: 401,
     errors.GateFailed: 409,
     errors.NotReady: 503,
     errors.MissingExtra: 501,

@@ -27,6 +27,7 @@ from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api")
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -83,8 +84,8 @@ def guarded(
 def error_answer(error: EverloopError) -> Response:
     """The JSON answer for an error: its code and its message, as every client may rely on."""
     body = _encode({"error": {"code": error.code, "message": str(error)}})
-    headers = {"Retry-After": "1"} if status_of(error) == 503 else None
-    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+    status = status_of(error)
+    return Response(body, status_code=status, headers=_HEADERS.get(status), media_type="application/json")
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
@@ -95,13 +96,12 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             ws=ws.acting_as(principal.name),
             principal=principal,
             path=_path_of(request),
-            query=dict(request.query_params),
+            query=_query_of(request),
             body=await _body(request, route.most_bytes) if body is None else body,
             headers=request.headers,
             signature=signature,
         )
-        result = await run_in_threadpool(route.handler, call)
-        return Response(_encode(result), media_type="application/json")
+        return await run_in_threadpool(_deal, route, call)
 
     with_token = guarded(ws, route.permission, answer)
     signer = route.signer
@@ -124,8 +124,21 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
     return signed
 
 
+def _deal(route: Route, call: Call) -> Response:
+    asked = () if route.asked is None else (route.read(call.query, call.body),)
+    return Response(_encode(route.handler(call, *asked)), media_type="application/json")
+
+
 def _path_of(request: Request) -> dict[str, str]:
     return {name: str(value) for name, value in request.path_params.items()}
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    query = dict(request.query_params)
+    given = [name for name, _ in request.query_params.multi_items()]
+    if twice := [name for name in query if given.count(name) > 1]:
+        raise Invalid(f"the query names {twice[0][:60]!r} more than once. Say it once.")
+    return query
 
 
 def _recognise(ws: Workspace, request: Request, permission: Permission | None) -> Principal:

@@ -51,6 +51,7 @@ from everloop.rollout.records import (
     Rollout,
     RolloutEvent,
     Stage,
+    State,
     canary,
 )
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
@@ -87,6 +88,7 @@ __all__ = [
     "SampleRatio",
     "Split",
     "Stage",
+    "State",
     "Stretch",
     "blown_fuse",
     "canary",

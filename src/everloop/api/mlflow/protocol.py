@@ -10,7 +10,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_origin
@@ -26,7 +26,7 @@ from everloop import access, errors
 from everloop.access import Permission, Principal
 from everloop.api.callers import recognise
 from everloop.api.guard import check_origin
-from everloop.api.routes import Call
+from everloop.api.routes import Call, read_query
 from everloop.clock import from_micros, to_micros
 from everloop.errors import EverloopError, Invalid, NotRecognised
 from everloop.workspace import Workspace
@@ -71,9 +71,10 @@ _CODES: dict[type[EverloopError], str] = {
 class MlflowError(EverloopError):
     """A refusal under the MLflow code that its clients look for, where an error of everloop's does not say it."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, allow: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.allow = allow  # the methods of the path, where the method is none of them
 
 
 class Nothing(msgspec.Struct):
@@ -102,6 +103,16 @@ class MlflowRoute:
     version: Version | None = "2.0"
     most_bytes: int = MAX_BODY_BYTES
     stream: Stream | None = None
+
+    @property
+    def place(self) -> str:
+        """The path at which it is answered."""
+        return f"/{self.path}" if self.version is None else f"/api/{self.version}/{self.path}"
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether it answers something else than JSON."""
+        return self.stream is None and self.handler.__annotations__.get("return") == "Response"
 
     @property
     def summary(self) -> str:
@@ -149,7 +160,13 @@ class Protocol:
         for pattern, reader in self._templated:
             if reader.route.method == request.method and (match := pattern.fullmatch(path)):
                 return reader, match.groupdict()
-        raise unsupported(request.method, f"{self._prefix}{path}")
+        raise unsupported(request.method, f"{self._prefix}{path}", allow=self._methods_of(path))
+
+    def _methods_of(self, path: str) -> list[str]:
+        plain = {method for method, known in self._plain if known == path}
+        return sorted(
+            plain | {one.route.method for pattern, one in self._templated if pattern.fullmatch(path)}
+        )
 
     def _deal(self, reader: _Reader, request: Request, path: dict[str, str], body: bytes) -> Response:
         call = self._call(reader.route, request, path, body)
@@ -179,7 +196,7 @@ class _Reader:
         try:
             _check_nul(request, path, body)
             if self.route.method == "GET":
-                given = self._query(request.scope["query_string"])
+                return read_query({**self._query(request.scope["query_string"]), **path}, self.route.request)
             elif not path:
                 return self._decode(body or b"{}")
             else:
@@ -215,17 +232,21 @@ class _Reader:
 def error_answer(error: EverloopError) -> Response:
     """The answer to an error in MLflow's form."""
     if isinstance(error, MlflowError):
-        return _refusal(error.code, str(error))
+        answer = _refusal(error.code, str(error))
+        if error.allow:
+            answer.status_code, answer.headers["Allow"] = 405, ", ".join(error.allow)
+        return answer
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), "INTERNAL_ERROR")
     return _refusal(code, str(error))
 
 
-def unsupported(method: str, path: str) -> MlflowError:
+def unsupported(method: str, path: str, *, allow: Sequence[str] = ()) -> MlflowError:
     """What is said of a call that everloop does not answer."""
     return MlflowError(
         "ENDPOINT_NOT_FOUND",
         f"{method} {path[:200]} is not supported by this server. everloop answers MLflow's calls for experiments, runs, "
         "artifacts and models; the reference page of MLflow's protocol lists them.",
+        allow=allow,
     )
 
 
