@@ -10,6 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from everloop import access, errors
 from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
@@ -17,8 +18,12 @@ from everloop.workspace import Workspace
 
 
 def serve(ws: Workspace) -> Iterator[httpx.Client]:
+    yield from serve_app(create_app(ws))
+
+
+def serve_app(app: Starlette) -> Iterator[httpx.Client]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(ws), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:

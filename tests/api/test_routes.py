@@ -223,7 +223,9 @@ def parquet(ws: Workspace, *columns: str, first: int) -> bytes:
 def test_a_run_is_reproduced_in_the_background(api: Api) -> None:
     where = f"/api/runs/{run_of(api)}/reproduce"
     assert "reason is empty" in api.post(where, status=422, reason=" ")["error"]["message"]
-    assert "`float`, got `str`" in api.post(where, status=422, reason="x", tolerance="much")["error"]["message"]
+    assert (
+        "`float`, got `str`" in api.post(where, status=422, reason="x", tolerance="much")["error"]["message"]
+    )
     job = api.post(where, reason="an auditor asked")
     assert (job["state"], job["max_attempts"]) == ("waiting", 1)
     background.run_jobs(api.shop.ws.acting_as("system:background"))

@@ -44,9 +44,12 @@ def create_app(
     above answers, and `handlers` its answers by status or exception to what no route answers.
     """
     routes = mlflow.mounted(ws)  # first: training loops wait for these
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for route in all_routes():
+        by_path.setdefault(route.path, {})[route.method] = _json_endpoint(ws, route)
     routes += [
-        StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
-        for route in all_routes()
+        StarletteRoute(path, _by_method(endpoints), methods=[*endpoints])
+        for path, endpoints in by_path.items()
     ]
     if predictions_url is not None:
         forwarder = Forwarder(predictions_url)
@@ -86,6 +89,15 @@ def error_answer(error: EverloopError) -> Response:
     body = _encode({"error": {"code": error.code, "message": str(error)}})
     status = status_of(error)
     return Response(body, status_code=status, headers=_HEADERS.get(status), media_type="application/json")
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """One endpoint for all methods of a path, so that a wrong one is told of them all."""
+
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:

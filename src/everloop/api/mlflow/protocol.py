@@ -163,9 +163,10 @@ class Protocol:
         raise unsupported(request.method, f"{self._prefix}{path}", allow=self._methods_of(path))
 
     def _methods_of(self, path: str) -> list[str]:
+        """The methods of a path; where it is one by itself, not those of a template that it would fit too."""
         plain = {method for method, known in self._plain if known == path}
         return sorted(
-            plain | {one.route.method for pattern, one in self._templated if pattern.fullmatch(path)}
+            plain or {one.route.method for pattern, one in self._templated if pattern.fullmatch(path)}
         )
 
     def _deal(self, reader: _Reader, request: Request, path: dict[str, str], body: bytes) -> Response:
