@@ -16,6 +16,7 @@ JSON = "application/json"
 _REF = "#/components/schemas/"
 _NAME = re.compile(r"\{(\w+)(?::\w+)?\}")  # {name}, or {name:path} that goes over slashes
 Schema = dict[str, Any]
+_BYTES: Schema = {"schema": {"type": "string", "format": "binary"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,11 @@ def describe(
     """The description of operations as an OpenAPI 3.1 document. Raises TypeError for a type that JSON has no form for."""
     told = sorted(operations, key=lambda one: (_path(one), one.method))
     types = [one.asked for one in told] + [one.answer for one in told]
-    schemas, components = msgspec.json.schema_components(
+    found, records = msgspec.json.schema_components(
         [*types, *(one.form for one in refusals.values())], ref_template=_REF + "{name}"
     )
+    schemas = [_tidied(one) for one in found]
+    components = {_flat(name): {**_tidied(one), "title": _flat(name)} for name, one in records.items()}
     forms = dict(zip(refusals, schemas[2 * len(told) :], strict=True))
     paths: dict[str, Schema] = {}
     for one, asked, answer in zip(told, schemas, schemas[len(told) :], strict=False):
@@ -92,6 +95,31 @@ def describe(
 def path_names(path: str) -> list[str]:
     """The names in a path, in order."""
     return _NAME.findall(path)
+
+
+def _tidied(value: Any) -> Any:
+    """A schema as generators of clients take it: no dots in names, and no `items: false` beside maxItems."""
+    if isinstance(value, list):
+        return [_tidied(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return {"$ref": _REF + _flat(value["$ref"].removeprefix(_REF))}
+    return {
+        name: _tidied(one)
+        for name, one in value.items()
+        if not (name == "items" and one is False and "maxItems" in value)
+    }
+
+
+def _flat(name: str) -> str:
+    """A record's name, its modules in it where two have the same: package.room.module.Name is RoomModuleName.
+
+    >>> _flat("everloop.checks.plots.Point"), _flat("Run")
+    ('ChecksPlotsPoint', 'Run')
+    """
+    first, dot, rest = name.partition(".")
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"\W|_", rest)) if dot else first
 
 
 def _path(operation: Operation) -> str:
@@ -122,6 +150,7 @@ def _operation(one: Operation, asked: Schema, answer: Schema, components: Mappin
     }
     if one.needs is not None:
         found["description"] = f"Needs the permission `{one.needs}`."
+        found["x-permission"] = one.needs
     if one.asked is not None and one.asked_in == "query":
         required = fields.get("required", ())
         parameters += [
@@ -130,7 +159,7 @@ def _operation(one: Operation, asked: Schema, answer: Schema, components: Mappin
             if name not in in_path
         ]
     if one.body:
-        found["requestBody"] = {"required": True, "content": {media: {} for media in one.body}}
+        found["requestBody"] = {"required": True, "content": dict.fromkeys(one.body, _BYTES)}
     elif one.asked is not None and one.asked_in == "body":
         body = _without(fields, in_path) if in_path and properties.keys() & set(in_path) else asked
         is_required = bool(_resolved(body, components).get("required"))
@@ -161,7 +190,7 @@ def _without(fields: Schema, names: Collection[str]) -> Schema:
 
 
 def _content(media: Sequence[str], schema: Schema) -> Schema:
-    return {one: {} for one in media} if media else {JSON: {"schema": schema}}
+    return dict.fromkeys(media, _BYTES) if media else {JSON: {"schema": schema}}
 
 
 def _resolved(schema: Schema, components: Mapping[str, Schema]) -> Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
@@ -61,18 +62,14 @@ class MlflowError(msgspec.Struct, frozen=True):
     message: str
 
 
-def show(_call: Call) -> msgspec.Raw:
+def show(_call: Call) -> dict[str, Any]:
     """This description of all routes, in OpenAPI 3.1."""
-    return _written()
+    return _described()
 
 
 @cache
-def _written() -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(described()))
-
-
-def described() -> dict[str, Any]:
-    """The description of every JSON route and of every call of MLflow's protocol."""
+def _described() -> dict[str, Any]:
+    """Made when somebody asks for it first, which takes a second."""
     refusals = {_name(status): Refusal(_meaning(status), Error) for status in _statuses()}
     refusals |= {
         f"Mlflow{_name(status)}": Refusal(_meaning(status), MlflowError) for status in _mlflow_statuses()
@@ -122,8 +119,8 @@ def _mlflows(route: MlflowRoute) -> Operation:
     is_open = route.permission is None
     place = route.place
     return Operation(
-        id="_".join(
-            ["mlflow", route.method.lower(), *place.replace("{", "").replace("}", "").strip("/").split("/")]
+        id=re.sub(r"\W+", "_", f"mlflow_{route.method.lower()}_{route.path.removeprefix('mlflow/')}").rstrip(
+            "_"
         ),
         tag="mlflow",
         method=route.method,

@@ -18,7 +18,7 @@ class Before(Limited, frozen=True):
 
 
 class NewLabel(Body, frozen=True):
-    key: Any
+    key: str | int
     value: Any
     annotator: str | None = None
     at: Time | None = None

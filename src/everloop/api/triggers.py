@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from everloop import triggers
 from everloop.access import Principal
 from everloop.api.routes import SIGNATURE, Call, Limited, Reason, Route
+from everloop.errors import NotFound
 from everloop.triggers import Firing, Signed, Standing
 from everloop.workspace import Workspace
 
@@ -32,7 +34,11 @@ def signer(
     name = path["name"]
     given = Signed(headers.get("x-everloop-timestamp", ""), headers[SIGNATURE])
     key = headers.get(KEY, "")
-    signature = triggers.verify(triggers.secret_of(ws, name), given, trigger=name, key=key, body=body)
+    try:
+        secret = triggers.secret_of(ws, name)
+    except NotFound:
+        secret = token_hex()  # nobody has it: whoever holds no secret is not told which triggers there are
+    signature = triggers.verify(secret, given, trigger=name, key=key, body=body)
     return Principal(f"webhook:{name}", frozenset({"run"})), signature
 
 
