@@ -11,10 +11,12 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
 
 from everloop.api.answers import STATUSES
 from everloop.api.callers import SESSION_COOKIE
 from everloop.api.mlflow import MLFLOW_STATUSES, MlflowRoute, mlflow_routes
+from everloop.api.mlflow.protocol import Nothing
 from everloop.api.routes import MODULES, SIGNATURE, Call, File, Route, all_routes
 from everloop.openapi import Operation, Refusal, describe
 
@@ -129,8 +131,8 @@ def _mlflows(route: MlflowRoute) -> Operation:
         asked=route.request if msgspec.structs.fields(route.request) else None,
         asked_in="query" if route.method == "GET" else "body",
         body=() if route.stream is None else (_FILE,),
-        answer=dict[str, Any],
-        answers=(_ANY,) if route.sends_files else (),
+        answer=Nothing if route.answer in (type(None), Response) else route.answer,
+        answers=(_ANY,) if route.answer is Response else (),
         errors={
             status: f"Mlflow{_name(status)}" for status in _mlflow_statuses() if status != 401 or not is_open
         },

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO, NotRequired, TypedDict
 from urllib.parse import quote
 
 import msgspec
@@ -82,6 +82,22 @@ class FolderOfModel(msgspec.Struct):
     artifact_directory_path: str = ""
 
 
+class EntryForm(TypedDict):
+    """A file or a folder in the protocol's form."""
+
+    path: str
+    is_dir: bool
+    file_size: NotRequired[int]
+
+
+class Files(TypedDict):
+    files: list[EntryForm]
+
+
+class FilesBelow(Files):
+    root_uri: str
+
+
 def download(call: Call, asked: Place) -> Response:
     """Send a file of the artifact proxy."""
     if asked.path.startswith(_VERSIONS):
@@ -106,7 +122,7 @@ def remove(call: Call, asked: Place) -> None:
     tracking.remove_artifacts(call.ws, owner, path)
 
 
-def browse(call: Call, asked: PlaceOrNone) -> Any:
+def browse(call: Call, asked: PlaceOrNone) -> Files:
     """What is in a folder of the artifact proxy, by its names there."""
     if asked.path.startswith(_VERSIONS):
         ref, folder = _version_at(asked.path)
@@ -116,12 +132,12 @@ def browse(call: Call, asked: PlaceOrNone) -> Any:
     return {"files": _shown([one._replace(path=one.path.rpartition("/")[2]) for one in entries])}
 
 
-def list_of_run(call: Call, asked: Listed) -> Any:
+def list_of_run(call: Call, asked: Listed) -> FilesBelow:
     """What is in a folder of a run's files, by its paths there."""
     return _listed(call.ws, key_of(asked), asked.path)
 
 
-def list_of_model(call: Call, asked: FolderOfModel) -> Any:
+def list_of_model(call: Call, asked: FolderOfModel) -> FilesBelow:
     """What is in a folder of a logged model's files, by its paths there."""
     return _listed(call.ws, asked.model_id, asked.artifact_directory_path)
 
@@ -257,15 +273,15 @@ def _type_of(name: str) -> str:
     return "text/plain" if is_text else "application/octet-stream"
 
 
-def _listed(ws: Workspace, owner: str, folder: str) -> Any:
+def _listed(ws: Workspace, owner: str, folder: str) -> FilesBelow:
     entries = tracking.artifact_entries(ws, owner, folder)
     return {"root_uri": tracking.artifact_uri(ws, owner), "files": _shown(entries)}
 
 
-def _shown(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _shown(entries: Sequence[Entry]) -> list[EntryForm]:
     return [
         {"path": one.path, "is_dir": True}
-        if one.is_folder
+        if one.size_bytes is None
         else {"path": one.path, "is_dir": False, "file_size": one.size_bytes}
         for one in entries
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 from everloop import tracking
 from everloop.api.mlflow.protocol import (
+    KeyValue,
     MlflowError,
     MlflowRoute,
     Named,
@@ -28,6 +29,27 @@ _VIEWS: dict[str | int, View] = {
     2: "deleted",
     3: "all",
 }
+
+
+class ExperimentForm(TypedDict):
+    """An experiment in the protocol's form."""
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: str
+    tags: list[KeyValue]
+    creation_time: NotRequired[int]
+    last_update_time: NotRequired[int]
+
+
+class Found(TypedDict):
+    experiment: ExperimentForm
+
+
+class Page(TypedDict):
+    experiments: list[ExperimentForm]
+    next_page_token: NotRequired[str]
 
 
 class Create(msgspec.Struct):
@@ -63,7 +85,7 @@ class Tag(msgspec.Struct):
     value: str = ""
 
 
-def create(call: Call, asked: Create) -> Any:
+def create(call: Call, asked: Create) -> dict[str, str]:
     """Make an experiment."""
     made = tracking.create_experiment(
         call.ws, asked.name, artifact_root=asked.artifact_location, tags=named(asked.tags)
@@ -71,19 +93,19 @@ def create(call: Call, asked: Create) -> Any:
     return {"experiment_id": str(made.id)}
 
 
-def get(call: Call, asked: One) -> Any:
+def get(call: Call, asked: One) -> Found:
     """One experiment, deleted or not."""
     return {
         "experiment": shown(call.ws, tracking.experiment(call.ws, experiment_number(asked.experiment_id)))
     }
 
 
-def get_by_name(call: Call, asked: ByName) -> Any:
+def get_by_name(call: Call, asked: ByName) -> Found:
     """The experiment of a name, deleted or not."""
     return {"experiment": shown(call.ws, tracking.experiment_named(call.ws, asked.experiment_name))}
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """Experiments that meet a filter, in pages."""
     page = tracking.search_experiments(
         call.ws,
@@ -93,7 +115,7 @@ def search(call: Call, asked: Search) -> Any:
         limit=1_000 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"experiments": [shown(call.ws, one) for one in page.found]}
+    found: Page = {"experiments": [shown(call.ws, one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
 
 
@@ -133,9 +155,9 @@ def view_of(given: str | int | None) -> View:
     return view
 
 
-def shown(ws: Workspace, experiment: Experiment) -> dict[str, Any]:
+def shown(ws: Workspace, experiment: Experiment) -> ExperimentForm:
     """An experiment in the protocol's form."""
-    told: dict[str, Any] = {
+    told: ExperimentForm = {
         "experiment_id": str(experiment.id),
         "name": experiment.name,
         "artifact_location": tracking.location_of(ws.settings, experiment),

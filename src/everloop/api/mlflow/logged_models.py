@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 from everloop import tracking
 from everloop.api.mlflow.protocol import (
+    KeyValue,
     MlflowRoute,
     Named,
     experiment_number,
@@ -17,6 +18,7 @@ from everloop.api.mlflow.protocol import (
     number,
     run_key,
 )
+from everloop.api.mlflow.runs import MetricForm
 from everloop.api.routes import Call
 from everloop.errors import Invalid
 from everloop.tracking import DatasetOfMetric, FoundMetric, LoggedModel, ModelOrder, ModelStatus
@@ -82,7 +84,48 @@ class Search(msgspec.Struct):
     page_token: str | None = None
 
 
-def create(call: Call, asked: Create) -> Any:
+class ModelInfo(TypedDict):
+    model_id: str
+    experiment_id: str
+    name: str
+    creation_timestamp_ms: int
+    last_updated_timestamp_ms: int
+    artifact_uri: str
+    status: str
+    tags: list[KeyValue]
+    model_type: NotRequired[str]
+    source_run_id: NotRequired[str]
+
+
+class ModelMetricForm(MetricForm):
+    model_id: str
+    run_id: str
+    dataset_name: NotRequired[str]
+    dataset_digest: NotRequired[str]
+
+
+class ModelData(TypedDict):
+    params: list[KeyValue]
+    metrics: list[ModelMetricForm]
+
+
+class LoggedModelForm(TypedDict):
+    """A logged model in the protocol's form."""
+
+    info: ModelInfo
+    data: ModelData
+
+
+class Found(TypedDict):
+    model: LoggedModelForm
+
+
+class Page(TypedDict):
+    models: list[LoggedModelForm]
+    next_page_token: NotRequired[str]
+
+
+def create(call: Call, asked: Create) -> Found:
     """Begin a logged model; its files follow."""
     _check_count(asked.params)
     made = tracking.log_model(
@@ -97,7 +140,7 @@ def create(call: Call, asked: Create) -> Any:
     return {"model": shown(made)}
 
 
-def finalize(call: Call, asked: Finalize) -> Any:
+def finalize(call: Call, asked: Finalize) -> Found:
     """Say that a model's files are there, or could not be written."""
     if asked.status not in _STATUSES:
         raise Invalid(
@@ -106,7 +149,7 @@ def finalize(call: Call, asked: Finalize) -> Any:
     return {"model": shown(tracking.finish_logged_model(call.ws, asked.model_id, _STATUSES[asked.status]))}
 
 
-def get(call: Call, asked: Get) -> Any:
+def get(call: Call, asked: Get) -> Found:
     """One logged model; a deleted one only with `allow_deleted`."""
     return {"model": shown(tracking.logged_model(call.ws, asked.model_id, or_deleted=asked.allow_deleted))}
 
@@ -116,7 +159,7 @@ def delete(call: Call, asked: One) -> None:
     tracking.delete_logged_model(call.ws, asked.model_id)
 
 
-def set_tags(call: Call, asked: Texts) -> Any:
+def set_tags(call: Call, asked: Texts) -> Found:
     """Set tags of a logged model."""
     tracking.tag_logged_model(call.ws, asked.model_id, named(asked.tags))
     return {"model": shown(tracking.logged_model(call.ws, asked.model_id))}
@@ -133,7 +176,7 @@ def log_params(call: Call, asked: Texts) -> None:
     tracking.log_model_params(call.ws, asked.model_id, named(asked.params))
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """Logged models of some experiments that meet a filter, in pages."""
     if len(asked.experiment_ids) > _MOST_AT_ONCE or len(asked.datasets) > _MOST_PARAMS:
         raise Invalid(
@@ -149,13 +192,13 @@ def search(call: Call, asked: Search) -> Any:
         limit=100 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"models": [shown(one) for one in page.found]}
+    found: Page = {"models": [shown(one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
 
 
-def shown(model: LoggedModel) -> dict[str, Any]:
+def shown(model: LoggedModel) -> LoggedModelForm:
     """A logged model in the protocol's form."""
-    info = {
+    info: ModelInfo = {
         "model_id": model.id,
         "experiment_id": str(model.experiment_id),
         "name": model.name,
@@ -175,9 +218,9 @@ def shown(model: LoggedModel) -> dict[str, Any]:
     }
 
 
-def _metric(found: FoundMetric) -> dict[str, Any]:
+def _metric(found: FoundMetric) -> ModelMetricForm:
     of, point = found.of, found.of.point
-    told = {
+    told: ModelMetricForm = {
         "key": point.name,
         "value": number(point.value),
         "timestamp": milliseconds(point.at),
@@ -186,7 +229,8 @@ def _metric(found: FoundMetric) -> dict[str, Any]:
         "run_id": found.run.removeprefix("run_"),
     }
     if of.dataset_name:
-        told |= {"dataset_name": of.dataset_name, "dataset_digest": of.dataset_digest}
+        told["dataset_name"] = of.dataset_name
+        told["dataset_digest"] = of.dataset_digest
     return told
 
 

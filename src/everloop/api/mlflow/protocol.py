@@ -13,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypedDict, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -98,7 +98,7 @@ class MlflowRoute:
     method: Method
     path: str
     permission: Permission | None
-    handler: Handler = lambda _call, _asked: None
+    handler: Handler = lambda _call, _asked: None  # its return type says what is answered
     request: type[msgspec.Struct] = Nothing
     version: Version | None = "2.0"
     most_bytes: int = MAX_BODY_BYTES
@@ -110,9 +110,9 @@ class MlflowRoute:
         return f"/{self.path}" if self.version is None else f"/api/{self.version}/{self.path}"
 
     @property
-    def sends_files(self) -> bool:
-        """Whether it answers something else than JSON."""
-        return self.stream is None and self.handler.__annotations__.get("return") == "Response"
+    def answer(self) -> Any:
+        """The type of what the handler answers; Response for something else than JSON."""
+        return Nothing if self.stream else get_type_hints(self.handler)["return"]
 
     @property
     def summary(self) -> str:
@@ -263,7 +263,14 @@ def named(pairs: list[Named]) -> dict[str, str]:
     return {pair.key: pair.value for pair in pairs}
 
 
-def keyed(values: Mapping[str, str]) -> list[dict[str, str]]:
+class KeyValue(TypedDict):
+    """A tag or a parameter that is told."""
+
+    key: str
+    value: str
+
+
+def keyed(values: Mapping[str, str]) -> list[KeyValue]:
     """Named texts as the protocol writes them."""
     return [{"key": key, "value": value} for key, value in values.items()]
 

@@ -17,7 +17,7 @@ def version(_call: Call, _asked: Nothing) -> Response:
     return PlainTextResponse(PROTOCOL_VERSION)
 
 
-def server_info(_call: Call, _asked: Nothing) -> Any:
+def server_info(_call: Call, _asked: Nothing) -> dict[str, Any]:
     """What the server can do beyond the calls that every MLflow server answers."""
     return {
         "store_type": "SqlStore",
