@@ -18,6 +18,7 @@ from everloop.access.permissions import ROLES
 from everloop.api import SESSION_COOKIE, all_routes, create_app, mlflow_routes
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
+from tests.loop.living import Shop
 
 Place = tuple[str, str]
 
@@ -127,3 +128,62 @@ def test_a_role_may_call_what_its_permissions_say_and_nothing_else(
 def called(client: httpx.Client, method: str, path: str, headers: dict[str, str]) -> int:
     somewhere = re.sub(r"\{\w+\}", "x", path)
     return client.request(method, somewhere, headers=headers, content=b"{}").status_code
+
+
+ODD: dict[str, list[Any]] = {
+    "a\0b": ["string"],
+    "0001-01-01T00:00:00+23:59": ["date-time"],
+    "9999-12-31T23:59:59Z": ["date-time"],
+    -1: ["integer", "number"],
+    1 << 63: ["integer", "number"],
+}
+KNOWN = {
+    "name": "kind", "model": "kind", "ref": "kind@2", "before": "goods@1", "after": "goods@1",
+
+        "reason": "odd",
+        "experiment_id": "0",
+        "key": "7",
+        "value": "Tea",
+        "metric_key": "loss",
+        "timestamp": 1
+    ,
+}
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_what_a_schema_allows_and_a_database_may_not_is_answered(
+    any_shop: Shop, described: dict[str, Any], odd: Any
+) -> None:
+    """Each field of each call in turn is odd, and the others are what there is."""
+    for client in serve(any_shop.ws):
+        made = client.post("/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}).json()
+        known = {**KNOWN, "run_id": made["run"]["info"]["run_id"]}
+        for (method, path), one in operations(described).items():
+            there = re.sub(r"\{(\w+)\}", lambda found: KNOWN.get(found[1], "x"), path)
+            fields = {each["name"]: each["schema"] for each in one["parameters"] if each["in"] == "query"}
+            fields |= of_body(one, described)
+            asked = [
+                (there, {**known, name: odd}) for name, schema in fields.items() if takes(schema, ODD[odd])
+            ]
+            if "\0" in str(odd):
+                asked += [(there.replace(each, "a%00b"), {}) for each in ("kind", "x") if f"/{each}" in there]
+            for place, values in asked:
+                given = {name: value for name, value in values.items() if name in fields}
+                sent = {"params": given} if method == "GET" else {"json": given}
+                answer = client.request(method, place, **sent)
+                told = f"{method} {place} {given} gave {answer.status_code}"
+                assert answer.status_code < 500 or answer.status_code == 501, told
+                assert "\0" not in str(odd) or answer.status_code >= 400, told
+
+
+def of_body(one: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    schema = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    name = schema.get("$ref", "").rpartition("/")[2]
+    fields: dict[str, Any] = (document["components"]["schemas"][name] if name else schema).get(
+        "properties", {}
+    )
+    return fields
+
+
+def takes(schema: dict[str, Any], kinds: list[str]) -> bool:
+    return any(one.get("format", one.get("type")) in kinds for one in (schema, *schema.get("anyOf", ())))

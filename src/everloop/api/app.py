@@ -20,7 +20,7 @@ from everloop.api import mlflow
 from everloop.api.answers import status_of
 from everloop.api.callers import recognise
 from everloop.api.forward import Forwarder
-from everloop.api.guard import check_origin
+from everloop.api.guard import check_origin, check_text
 from everloop.api.routes import SIGNATURE, Call, Route, all_routes
 from everloop.errors import EverloopError, Invalid
 from everloop.workspace import Workspace
@@ -76,6 +76,7 @@ def guarded(
     async def endpoint(request: Request) -> Response:
         try:
             check_origin(request, ws.settings)
+            check_text(request)
             principal = await run_in_threadpool(_recognise, ws, request, permission)
             return await answer(request, principal)
         except EverloopError as error:
@@ -125,6 +126,7 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             return await with_token(request)
         try:
             check_origin(request, ws.settings)
+            check_text(request)
             body = await _body(request, route.most_bytes)
             principal, signature = await run_in_threadpool(
                 signer, ws, _path_of(request), request.headers, body

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from everloop import governance, ledger
 from everloop.api.routes import Call, Limited, Query, Route
@@ -12,7 +14,7 @@ from everloop.ledger import AuditEntry
 
 class Acts(Limited, frozen=True):
     actor: str | None = None
-    before: int | None = None
+    before: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
 
 
 class Noted(Query, frozen=True):

@@ -7,9 +7,11 @@ answered only when its Host is this server's, and one that changes something onl
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
+import msgspec
+from starlette.requests import HTTPConnection, Request
 
 from everloop.errors import Denied, Invalid
 from everloop.settings import Settings
@@ -39,6 +41,27 @@ def check_origin(request: HTTPConnection, settings: Settings) -> None:
     changes = request.scope.get("method") not in ("GET", "HEAD", "OPTIONS")
     if changes and origin is not None and not _is_ours(urlsplit(origin).hostname or origin, settings):
         raise Denied(f"a page from {origin} may not change anything here. Open everloop's own pages instead.")
+
+
+def check_text(request: Request) -> None:
+    """Raises Invalid for a NUL in the path or the query, which no name has and PostgreSQL takes in none."""
+    if any("\0" in str(text) for text in (*request.path_params.values(), *request.query_params.values())):
+        raise Invalid(
+            "the path or the query holds a NUL character, which no name or value may have. Leave it out."
+        )
+
+
+def holds_nul(body: bytes) -> bool:
+    """Whether a text in a JSON body holds a NUL. Raises msgspec's DecodeError."""
+    return b"\\u0000" in body and _holds_nul(msgspec.json.decode(body))
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def check_same_origin(request: HTTPConnection) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from everloop import background, jobs, retraining
 from everloop.api.routes import Body, Call, Limited, Reason, Route, Time, moment
 from everloop.clock import SimulatedClock, parse_time
-from everloop.errors import Conflict
+from everloop.errors import Conflict, Invalid
 from everloop.jobs import Job, Lane, Schedule, State
 from everloop.retraining import Outlook
 
@@ -86,7 +86,7 @@ def list_limits(call: Call) -> Limits:
 def show_agenda(call: Call, asked: Span) -> Agenda:
     """What fired and what will from `since` to `until` (a week from now by default), and how far conditions are."""
     start = moment(asked.since) or call.ws.now()
-    end = moment(asked.until) or start + timedelta(days=7)
+    end = moment(asked.until) or _a_week_from(start)
     begin = max(start, call.ws.now())
     coming = {
         one.name: jobs.instants_of(one, begin, end, limit=asked.limit) for one in jobs.list_schedules(call.ws)
@@ -94,6 +94,15 @@ def show_agenda(call: Call, asked: Span) -> Agenda:
     return Agenda(
         jobs.jobs_between(call.ws, start, end, limit=asked.limit), coming, retraining.outlook(call.ws)
     )
+
+
+def _a_week_from(start: datetime) -> datetime:
+    try:
+        return start + timedelta(days=7)
+    except OverflowError as error:
+        raise Invalid(
+            f"a week from {start:%Y-%m-%d} is after the year 9999. Give an earlier time."
+        ) from error
 
 
 def show_background(call: Call) -> dict[str, bool]:

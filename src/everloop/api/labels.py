@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from everloop import labels
 from everloop.api.routes import Body, Call, File, Limited, Query, Route, Time, moment
@@ -22,7 +24,7 @@ class NewLabel(Body, frozen=True):
     value: Any
     annotator: str | None = None
     at: Time | None = None
-    duration_ms: int | None = None
+    duration_ms: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
 
 
 class NewLabels(Body, frozen=True):

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from everloop.access import Permission, Principal
-from everloop.api.guard import MAX_BODY_BYTES
+from everloop.api.guard import MAX_BODY_BYTES, holds_nul
 from everloop.clock import parse_time
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
@@ -143,6 +143,10 @@ class Route:
         try:
             if self.asks_by_query:
                 return read_query(query, self.asked)
+            if holds_nul(body):
+                raise Invalid(
+                    "the body holds a NUL character, which no name or value may have. Leave it out."
+                )
             return msgspec.json.decode(body or b"{}", type=self.asked)
         except msgspec.ValidationError as error:
             part = "query" if self.asks_by_query else "body"

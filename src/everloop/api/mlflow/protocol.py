@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from everloop import access, errors
 from everloop.access import Permission, Principal
 from everloop.api.callers import recognise
-from everloop.api.guard import check_origin
+from everloop.api.guard import check_origin, holds_nul
 from everloop.api.routes import Call, read_query
 from everloop.clock import from_micros, to_micros
 from everloop.errors import EverloopError, Invalid, NotRecognised
@@ -353,19 +353,11 @@ def _check_nul(request: Request, path: Mapping[str, str], body: bytes) -> None:
     if (
         b"%00" in request.scope["query_string"]
         or any("\0" in text for text in path.values())
-        or (b"\\u0000" in body and _holds_nul(msgspec.json.decode(body)))
+        or holds_nul(body)
     ):
         raise MlflowError(
             "BAD_REQUEST", "the request holds a NUL character, which no name or value may have."
         )
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(one) for pair in value.items() for one in pair)
-    if isinstance(value, list):
-        return any(map(_holds_nul, value))
-    return isinstance(value, str) and "\0" in value
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:
