@@ -138,15 +138,17 @@ ODD: dict[str, list[Any]] = {
     1 << 63: ["integer", "number"],
 }
 KNOWN = {
-    "name": "kind", "model": "kind", "ref": "kind@2", "before": "goods@1", "after": "goods@1",
-
-        "reason": "odd",
-        "experiment_id": "0",
-        "key": "7",
-        "value": "Tea",
-        "metric_key": "loss",
-        "timestamp": 1
-    ,
+    "name": "kind",
+    "model": "kind",
+    "ref": "kind@2",
+    "before": "goods@1",
+    "after": "goods@1",
+    "reason": "odd",
+    "experiment_id": "0",
+    "key": "7",
+    "value": "Tea",
+    "metric_key": "loss",
+    "timestamp": 1,
 }
 
 
