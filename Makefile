@@ -35,7 +35,7 @@ demo: $(FOR_RUNNING)  ## the loop told as a story, on simulated listings, or rea
 test: lint  ## all checks, then all tests but the longest, slow ones and those in the browser included
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not long' $(PYTEST_ARGS)
 
-long: $(FOR_TESTING)  ## the tests that take most of a minute or more each, ten minutes in all
+long: $(FOR_TESTING)  ## the tests that take most of a minute or more each, a quarter of an hour in all
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist worksteal -m long $(PYTEST_ARGS)
 
 check: lint  ## the same without the slow tests, for while you work

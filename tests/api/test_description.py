@@ -171,7 +171,7 @@ def test_what_a_schema_allows_and_a_database_may_not_is_answered(
                 asked += [(there.replace(each, "a%00b"), {}) for each in ("kind", "x") if f"/{each}" in there]
             for place, values in asked:
                 given = {name: value for name, value in values.items() if name in fields}
-                sent = {"params": given} if method == "GET" else {"json": given}
+                sent: dict[str, Any] = {"params": given} if method == "GET" else {"json": given}
                 answer = client.request(method, place, **sent)
                 told = f"{method} {place} {given} gave {answer.status_code}"
                 assert answer.status_code < 500 or answer.status_code == 501, told

@@ -37,7 +37,7 @@ def address(trained_home: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
     "how",
     [
         pytest.param(["--phases", "fuzzing", "-n", "4", "--seed", "1"], marks=pytest.mark.slow, id="quick"),
-        pytest.param(["-n", "100"], marks=pytest.mark.long, id="deep"),
+        pytest.param(["-n", "30"], marks=pytest.mark.long, id="deep"),
     ],
 )
 def test_every_answer_is_one_that_the_description_has(
