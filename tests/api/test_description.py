@@ -130,14 +130,14 @@ def called(client: httpx.Client, method: str, path: str, headers: dict[str, str]
     return client.request(method, somewhere, headers=headers, content=b"{}").status_code
 
 
-ODD: dict[str, list[Any]] = {
+ODD: dict[Any, list[str]] = {
     "a\0b": ["string"],
     "0001-01-01T00:00:00+23:59": ["date-time"],
     "9999-12-31T23:59:59Z": ["date-time"],
     -1: ["integer", "number"],
     1 << 63: ["integer", "number"],
 }
-KNOWN = {
+KNOWN: dict[str, Any] = {
     "name": "kind",
     "model": "kind",
     "ref": "kind@2",
@@ -161,7 +161,7 @@ def test_what_a_schema_allows_and_a_database_may_not_is_answered(
         made = client.post("/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}).json()
         known = {**KNOWN, "run_id": made["run"]["info"]["run_id"]}
         for (method, path), one in operations(described).items():
-            there = re.sub(r"\{(\w+)\}", lambda found: KNOWN.get(found[1], "x"), path)
+            there = re.sub(r"\{(\w+)\}", lambda found: str(KNOWN.get(found[1], "x")), path)
             fields = {each["name"]: each["schema"] for each in one["parameters"] if each["in"] == "query"}
             fields |= of_body(one, described)
             asked = [
