@@ -56,8 +56,8 @@ def mlflow_page() -> str:
         "MLflow's protocol",
         "everloop.api.mlflow",
         f"The calls of MLflow's REST protocol that everloop answers, as MLflow {PROTOCOL_VERSION} makes them, at the port of the "
-        "API. Those below `/api/` are answered below `/ajax-api/` too. Whatever is not in this list gets status 404 and "
-        "`ENDPOINT_NOT_FOUND`, with a message that names the call: gateway, scorers, evaluation datasets, prompt "
+        "API. Those below `/api/` are answered below `/ajax-api/` too. Whatever is not in this list gets status 404, or 405 "
+        "where the path has other methods, and `ENDPOINT_NOT_FOUND`, with a message that names the call: gateway, scorers, evaluation datasets, prompt "
         "optimisation, review queues and workspaces among others. How to use it: "
         "[point your MLflow client here](../how-to/use-mlflow-clients.md).\n\n"
         "Clients: `mlflow` or `mlflow-skinny` from 1.30.1 to 3.17.2, unmodified; both ends are tested.\n\n"
