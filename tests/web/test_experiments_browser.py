@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from everloop import registry, tracking
+from everloop import access, registry, tracking
 from everloop.clock import SimulatedClock
 from everloop.tracking import MetricPoint
 from everloop.workspace import Workspace
@@ -182,3 +182,35 @@ def test_a_phone_never_scrolls_sideways(page: Page, empty: Site, width: int) -> 
     ):
         page.goto(f"{empty.url}{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_links_that_mlflow_clients_print_open_our_pages(quiet: Page, empty: Site) -> None:
+    run = measured(empty.ws, "linked")
+    other = measured(empty.ws, "other")
+    register(empty.ws, b"one")
+    hexes = [one.removeprefix("run_") for one in (run, other)]
+    leads = {
+        f"#/experiments/1/runs/{hexes[0]}": f"/runs/{run}",
+        f"#/experiments/1/runs/{hexes[0]}/artifacts": f"/runs/{run}",
+        "#/experiments/1": "/experiments/1",
+        "#/models/category/versions/1": "/models/category/1",
+        "#/models/category": "/models/category",
+        f'#/compare-runs?runs=["{hexes[0]}","{hexes[1]}"]&experiments=["1"]': f"/compare?runs={run},{other}",
+        "#//elsewhere.example/": "/",
+        "#/experiments/1/../../sign-out": "/experiments/1",
+        "#/models/..%2F..%2Fx": "/models/..%2F..%2Fx",
+    }
+    for link, place in leads.items():
+        quiet.goto("about:blank")
+        quiet.goto(f"{empty.url}/{link}")
+        expect(quiet).to_have_url(f"{empty.url}{place}" if place != "/" else f"{empty.url}/{link}")
+
+
+def test_a_link_of_an_mlflow_client_outlives_the_sign_in(quiet: Page, closed: Site) -> None:
+    run = measured(closed.ws, "linked")
+    access.add_account(closed.ws, "ann", role="owner")
+    token = access.create_token(closed.ws, "ann")[1]
+    quiet.goto(f"{closed.url}/#/experiments/1/runs/{run.removeprefix('run_')}")
+    quiet.get_by_label("Token").fill(token)
+    quiet.get_by_role("button", name="Sign in").click()
+    expect(quiet.locator("h1")).to_have_text("linked")
