@@ -11,6 +11,7 @@ May call access, checks, tracking, serving and below.
 """
 
 from everloop.registry.describe import describe, describe_model, tag, tag_model, untag, untag_model
+from everloop.registry.examine import layout
 from everloop.registry.find import (
     aliases,
     decisions,
@@ -21,6 +22,7 @@ from everloop.registry.find import (
     release_of,
     releases,
     stages,
+    stays,
     version,
     version_before,
     version_in_stage,
@@ -95,6 +97,7 @@ __all__ = [
     "drop_alias",
     "find_release",
     "history",
+    "layout",
     "loadable",
     "may_be_released",
     "model",
@@ -119,6 +122,7 @@ __all__ = [
     "signing_keys",
     "stage",
     "stages",
+    "stays",
     "tag",
     "tag_model",
     "trust",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -107,6 +108,19 @@ def version_in_stage(
         if event is None or event.number is None:
             return None
         return store.version_by_number(connection, name, event.number)
+
+
+def stays(
+    ws: Workspace, ref: str, names: Collection[str]
+) -> dict[str, tuple[datetime, datetime | None]]:
+    """From when to when a version was the last time in each of these stages that it was in; None while it is there.
+
+    Raises NotFound.
+    """
+    with ws.read() as connection:
+        found = need_version(connection, ref)
+        known = {name: store.last_stay(connection, found.model, name, found.number) for name in names}
+    return {name: stay for name, stay in known.items() if stay is not None}
 
 
 def release_of(ws: Workspace, ref: str) -> Release:
