@@ -129,6 +129,36 @@ def test_a_long_history_is_thinned_and_told_whole_where_one_zooms_in(empty: Site
     assert empty.get(f"/runs/{begun.id}?from=x").status_code == 422
 
 
+def test_what_sticks_out_of_a_long_history_is_drawn_and_smoothing_takes_its_means(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    values = [1.0 + (step % 2) for step in range(5_000)]
+    values[3_333] = 70.0
+    points = [MetricPoint("loss", value, step, at) for step, value in enumerate(values)]
+    tracking.log_points(empty.ws, begun.id, points)
+    (curve,) = shown(empty, f"/runs/{begun.id}")["curves"]
+    assert curve["values"][curve["steps"].index(3_333)] == 70.0
+    assert set(curve["values"]) == {1.0, 2.0, 70.0}
+    assert curve["count"] == 5_000
+    assert curve["means"][0] == 1.5
+
+
+def test_what_was_logged_at_one_step_over_time_is_drawn_over_time(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    points = [
+        MetricPoint("queue", 1.0 * second, 0, at + timedelta(seconds=second)) for second in range(5_000)
+    ]
+    points += [MetricPoint("loss", 1.0, step, at) for step in range(3)]
+    tracking.log_points(empty.ws, begun.id, points)
+    loss, queue = shown(empty, f"/runs/{begun.id}")["curves"]
+    assert (loss["over"], queue["over"]) == ("steps", "times_s")
+    assert (queue["times_s"][0], queue["times_s"][-1]) == (0.0, 4_999.0)
+    assert queue["is_thinned"]
+    (near,) = shown(empty, f"/runs/{begun.id}?metric=queue&over=time&from=2.5&to=4")["curves"]
+    assert near["values"] == [3.0, 4.0]
+
+
 def test_a_file_is_shown_as_text_or_not_at_all(empty: Site) -> None:
     begun = tracking.start_run(empty.ws)
     tracking.log_artifact(empty.ws, begun.id, "a.json", b'{"a": 1}')

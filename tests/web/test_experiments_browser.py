@@ -70,13 +70,13 @@ def test_zooming_into_a_long_history_asks_for_its_finer_steps(quiet: Page, empty
     box = plot.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    with quiet.expect_response(lambda one: "metric=loss&from=" in one.url):
+    with quiet.expect_response(lambda one: "metric=loss&over=step&from=" in one.url):
         quiet.mouse.move(x, y)
         quiet.mouse.down()
         quiet.mouse.move(x + box["width"] / 10, y, steps=4)
         quiet.mouse.up()
     until(quiet, lambda: missing_steps(quiet) == 0)
-    with quiet.expect_response(lambda one: one.url.endswith("metric=loss")):
+    with quiet.expect_response(lambda one: one.url.endswith("metric=loss&over=step")):
         plot.dblclick()
     until(quiet, lambda: missing_steps(quiet) > 1_000)
 

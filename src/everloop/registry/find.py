@@ -110,9 +110,7 @@ def version_in_stage(
         return store.version_by_number(connection, name, event.number)
 
 
-def stays(
-    ws: Workspace, ref: str, names: Collection[str]
-) -> dict[str, tuple[datetime, datetime | None]]:
+def stays(ws: Workspace, ref: str, names: Collection[str]) -> dict[str, tuple[datetime, datetime | None]]:
     """From when to when a version was the last time in each of these stages that it was in; None while it is there.
 
     Raises NotFound.

@@ -186,6 +186,31 @@ class RawPoint(NamedTuple):
     at_us: int
 
 
+Axis = Literal["step", "time"]
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """Of each stretch of a history the lowest and the highest point, and its mean at its middle."""
+
+    points: Sequence[RawPoint]
+    means: Sequence[RawPoint]
+
+
+@dataclass(frozen=True)
+class History:
+    """A metric of a run over an axis, in order of it: all its points, or when there are too many some, as `thin` chooses them.
+
+    `over` is `time` also where steps were asked for, of a metric that was always logged at the same one.
+    """
+
+    run: str
+    over: Axis
+    points: Sequence[RawPoint]
+    count: int
+    means: Sequence[RawPoint] | None = None
+
+
 @dataclass(frozen=True)
 class FoundRun:
     """A run as a search hands it out: with the newest point of each metric, and what it read and made."""

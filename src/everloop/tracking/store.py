@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Connection, Dialect
 
 from everloop.storage import Json, Tx, Utc, metadata
 from everloop.tracking.records import (
+    Axis,
     Code,
     Environment,
     Experiment,
@@ -373,6 +375,60 @@ def points_of_runs(
     return [
         (row.run, MetricPoint(row.name, row.value, row.step, row.at)) for row in connection.execute(statement)
     ]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many points a history has, and from where to where it goes."""
+
+    count: int
+    steps: tuple[int, int]
+    times_us: tuple[int, int]
+
+
+_AT_US = sa.type_coerce(metrics.c.at, sa.BigInteger)
+
+
+def extent_of(
+    connection: Connection, run_id: str, name: str, *, over: Axis, between: tuple[int, int] | None
+) -> Extent | None:
+    """How far a metric's history goes, or the part of it `between` two places of an axis; None when there is none."""
+    ends = [end(column) for column in (metrics.c.step, _AT_US) for end in (sa.func.min, sa.func.max)]
+    row = connection.execute(_part(sa.select(sa.func.count(), *ends), run_id, name, over, between)).one()
+    return Extent(row[0], (row[1], row[2]), (row[3], row[4])) if row[0] else None
+
+
+def points_along(
+    connection: Connection, run_id: str, name: str, *, over: Axis, between: tuple[int, int] | None
+) -> Iterator[RawPoint]:
+    """The points of a metric, in order of an axis."""
+    statement = _part(sa.select(metrics.c.value, metrics.c.step, _AT_US), run_id, name, over, between)
+    order = (metrics.c.step, metrics.c.at) if over == "step" else (metrics.c.at, metrics.c.step)
+    for value, step, us in connection.execute(statement.order_by(*order, metrics.c.value)):
+        yield RawPoint(name, value, step, us)
+
+
+def _part(
+    statement: sa.Select[Any], run_id: str, name: str, over: Axis, between: tuple[int, int] | None
+) -> sa.Select[Any]:
+    found = statement.where(metrics.c.run == run_id, metrics.c.name == name)
+    return (
+        found
+        if between is None
+        else found.where((metrics.c.step if over == "step" else _AT_US).between(*between))
+    )
+
+
+def moving_names(connection: Connection, run_ids: Sequence[str]) -> list[str]:
+    """The metrics of which any of the runs has more than one point."""
+    newest, point = latest_metrics.c, metrics.c
+    another = sa.exists().where(
+        point.run == newest.run,
+        point.name == newest.name,
+        sa.or_(point.step != newest.step, point.at != newest.at, point.value != newest.value),
+    )
+    statement = sa.select(newest.name).distinct().where(newest.run.in_(run_ids), another)
+    return list(connection.execute(statement.order_by(newest.name)).scalars())
 
 
 def remove_text(tx: Tx, table: sa.Table, run_id: str, name: str) -> bool:

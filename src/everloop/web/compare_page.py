@@ -7,7 +7,7 @@ from typing import Any
 from everloop import pipelines, registry, tracking
 from everloop.errors import Invalid
 from everloop.tracking import Run
-from everloop.web.curves import asked_names, asked_steps, curves_of
+from everloop.web.curves import asked_names, asked_part, curves_of
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
@@ -22,7 +22,7 @@ _DIFF = 400  # lines of one file
 def view(visit: Visit) -> Shown:
     """The last run that is named against the first; of those between, the numbers, the parameters and the curves.
 
-    `part=curves` tells the curves alone, which zooming asks for.
+    `part=curves` tells the curves alone, which the page asks for when they are seen or zoomed.
     """
     given = visit.query.get("runs", "") or ",".join(
         filter(None, (visit.query.get("before"), visit.query.get("after")))
@@ -40,9 +40,13 @@ def view(visit: Visit) -> Shown:
         raise Invalid(f"{len(names)} runs are named; a page compares {_MOST} at most. Leave some out.")
     placed = [tracking.found_run(visit.ws, _run_of(visit.ws, name)) for name in names]
     runs = [one.run for one in placed]
-    moving = sorted({it.name for one in placed for it in one.latest if it.step})
+    moving = tracking.curved(visit.ws, [one.id for one in runs])
     named = asked_names(visit, moving)
-    curves = curves_of(visit.ws, runs, named[:_CURVES], asked_steps(visit))
+    if visit.query.get("part") == "names":
+        return {"drawn": named[:_CURVES]}
+    part = asked_part(visit)
+    # a page asks for its curves once they are seen
+    curves = curves_of(visit.ws, runs, named[:_CURVES], part) if visit.query.get("as") == "json" else []
     if visit.query.get("part") == "curves":
         return {"curves": curves}
     found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)

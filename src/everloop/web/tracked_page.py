@@ -1,11 +1,14 @@
-"""`/runs/ID`: one run: what it was told, what it measured over its steps, its files, and what it ran on."""
+"""`/runs/ID`: one run: what it was told, what it measured over its steps, its files, and what it ran on.
+
+`part=curves` tells the curves alone, which the page asks for when they are seen, zoomed, or grow.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from everloop import tracking
-from everloop.web.curves import asked_names, asked_steps, curves_of, seconds_between
+from everloop.web.curves import asked_names, asked_part, curves_of, seconds_between
 from everloop.web.experiments_page import NOTE_TAG, PIN_TAG, TONES
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Moved, Shown, Visit
@@ -14,7 +17,7 @@ _CURVES = 24  # drawn at once
 _CHILDREN = 50
 _FILES = 200
 _PREVIEW_BYTES = 200_000
-_SYSTEM = "system/"  # how MLflow's clients name what they measure of the machine
+SYSTEM = "system/"  # how MLflow's clients name what they measure of the machine
 _INTERNAL = "mlflow."
 
 
@@ -24,14 +27,17 @@ def view(visit: Visit) -> Shown | Moved:
     run = found.run
     if run.has_steps and visit.query.get("as") != "json":
         return Moved(f"/pipelines/runs/{run.id}")
-    moving_first = sorted(found.latest, key=lambda one: one.step == 0)
-    names = asked_names(visit, [one.name for one in moving_first])
-    drawn = [name for name in names if not name.startswith(_SYSTEM)][:_CURVES]
-    system = [name for name in names if name.startswith(_SYSTEM)][: _CURVES - len(drawn)]
-    steps = asked_steps(visit)
-    told = curves_of(ws, [run], [*drawn, *system], steps)
-    # one value is no curve, unless somebody looked so near that no more is seen
-    curves = sorted((one for one in told if steps or len(one.steps) > 1), key=lambda one: one.name)
+    moving = tracking.curved(ws, [run.id])
+    names = asked_names(visit, moving)
+    drawn = [name for name in names if not name.startswith(SYSTEM)][:_CURVES]
+    system = [name for name in names if name.startswith(SYSTEM)][:_CURVES]
+    if visit.query.get("part") == "names":
+        return {"drawn": drawn}
+    part = asked_part(visit)
+    # a page asks for its curves once they are seen
+    curves = curves_of(ws, [run], [*drawn, *system], part) if visit.query.get("as") == "json" else []
+    if visit.query.get("part") == "curves":
+        return {"curves": curves}
     children = tracking.runs(ws, parent=run.id, limit=_CHILDREN)
     files = tracking.artifacts(ws, run.id)
     path = visit.query.get("file", "")
@@ -39,10 +45,11 @@ def view(visit: Visit) -> Shown | Moved:
         "run": run,
         "found": found,
         "find": visit.query.get("find", "").strip(),
-        "curves": [one for one in curves if not one.name.startswith(_SYSTEM)],
-        "system": [one for one in curves if one.name.startswith(_SYSTEM)],
-        "single": len(told) - len(curves),
-        "left_out": len(names) - len(told),
+        "curves": curves,
+        "drawn": drawn,
+        "system": system,
+        "single": len(found.latest) - len(moving),
+        "left_out": len(names) - len(drawn) - len(system),
         "tags": {name: text for name, text in run.tags.items() if not name.startswith(_INTERNAL)},
         "note": run.tags.get(NOTE_TAG, ""),
         "is_pinned": PIN_TAG in run.tags,
