@@ -393,9 +393,11 @@ def extent_of(
     connection: Connection, run_id: str, name: str, *, over: Axis, between: tuple[int, int] | None
 ) -> Extent | None:
     """How far a metric's history goes, or the part of it `between` two places of an axis; None when there is none."""
-    ends = [end(column) for column in (metrics.c.step, _AT_US) for end in (sa.func.min, sa.func.max)]
-    row = connection.execute(_part(sa.select(sa.func.count(), *ends), run_id, name, over, between)).one()
-    return Extent(row[0], (row[1], row[2]), (row[3], row[4])) if row[0] else None
+    columns: list[sa.ColumnElement[Any]] = [sa.func.count()]
+    columns += [end(column) for column in (metrics.c.step, _AT_US) for end in (sa.func.min, sa.func.max)]
+    statement = _part(sa.select(*columns), run_id, name, over, between)
+    count, *found = connection.execute(statement).one()
+    return Extent(count, (found[0], found[1]), (found[2], found[3])) if count else None
 
 
 def points_along(

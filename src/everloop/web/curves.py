@@ -92,7 +92,8 @@ def _curve(ws: Workspace, run: Run, name: str, part: Part) -> Curve | None:
     between = None
     if part.between is not None:
         scale, zero = (_MICRO, began_us) if part.over == "time" else (1, 0)
-        between = tuple(max(-_LAST_STEP, min(_LAST_STEP, int(one * scale) + zero)) for one in part.between)
+        first, last = (max(-_LAST_STEP, min(_LAST_STEP, int(one * scale) + zero)) for one in part.between)
+        between = first, last
     found = tracking.curve(ws, run.id, name, over=part.over, between=between, at_most=_POINTS)
     if found is None:
         return None
