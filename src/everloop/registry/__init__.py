@@ -28,6 +28,7 @@ from everloop.registry.find import (
     version_in_stage,
     version_of_run,
     versions,
+    versions_made_by,
     versions_of_runs,
 )
 from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
@@ -136,6 +137,7 @@ __all__ = [
     "version_in_stage",
     "version_of_run",
     "versions",
+    "versions_made_by",
     "versions_of_runs",
     "waiting_for_approval",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -57,6 +57,12 @@ def versions_of_runs(ws: Workspace) -> dict[str, str]:
     """The newest version, as `MODEL@NUMBER`, that each run registered, by the run's id."""
     with ws.read() as connection:
         return store.versions_of_runs(connection)
+
+
+def versions_made_by(ws: Workspace, run: str, logged_models: Sequence[str] = ()) -> list[ModelVersion]:
+    """The versions that a run registered, or that were registered of models that it logged, oldest first."""
+    with ws.read() as connection:
+        return store.versions_made_by(connection, run, logged_models)
 
 
 def version_before(ws: Workspace, ref: str) -> ModelVersion | None:

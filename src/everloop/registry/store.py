@@ -195,6 +195,12 @@ def versions_of_runs(connection: Connection) -> dict[str, str]:
     return {row.run: f"{row.model}@{row.number}" for row in found}
 
 
+def versions_made_by(connection: Connection, run: str, logged_models: Sequence[str]) -> list[ModelVersion]:
+    """The versions that a run registered, or that were registered of models that it logged, oldest first."""
+    made = sa.or_(versions.c.run == run, versions.c.logged_model.in_(logged_models))
+    return list(read_versions(connection, VERSIONS.where(made).order_by(versions.c.created_at)))
+
+
 def newest_versions(
     connection: Connection, model: str, *, below: int | None = None, limit: int | None
 ) -> list[ModelVersion]:
