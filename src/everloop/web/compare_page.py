@@ -16,6 +16,7 @@ _MOST = 5  # runs at once
 _CHOICES = 50  # of pipelines' runs, and as many of others
 _CURVES = 12  # drawn at once
 _ROWS = 50
+_SOURCE = "mlflow.source."  # how MLflow's clients name what they tell of their code
 _DIFF = 400  # lines of one file
 
 
@@ -51,14 +52,17 @@ def view(visit: Visit) -> Shown:
         return {"curves": curves}
     found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)
     told = {name for run in runs for name in run.params}
+    is_code_known = all(one.code is not None for one in (runs[0], runs[-1]))
+    sources = _sources(runs)
     parts = {
-        "code": len(found.code) + bool(found.code_problem),
+        "code": len(found.code) + bool(found.code_problem and is_code_known) + bool(sources),
         "data": len(found.data),
         "labels": len(found.labels),
         "parameters": len(found.parameters),
         "environment": len(found.environment),
         "machine": len(found.hardware),
     }
+    unknown = [*found.unknown, *(() if is_code_known else ("code",))]
     return {
         **shown,
         "runs": runs,
@@ -74,8 +78,9 @@ def view(visit: Visit) -> Shown:
         "params": _params(runs),
         "constants": [one for one in found.parameters if one.name not in told],
         "files": [_lines(one.path, one.diff) for one in found.code],
-        "same": [name for name, number in parts.items() if not number and name not in found.unknown],
-        "unknown": [name for name in found.unknown if not parts[name]],
+        "sources": sources,
+        "same": [name for name, number in parts.items() if not number and name not in unknown],
+        "unknown": [name for name in unknown if not parts[name]],
         "differs": {name: number for name, number in parts.items() if number},
         "dataset": _dataset(visit.ws, runs[-1]),
         "most_rows": _ROWS,
@@ -116,6 +121,17 @@ def _params(runs: list[Run]) -> list[dict[str, Any]]:
         for name in sorted({key for one in runs for key in one.params})
     }
     return [{"name": name, "values": found} for name, found in values.items() if len(set(found)) > 1]
+
+
+def _sources(runs: list[Run]) -> list[dict[str, Any]]:
+    """What clients said of their code, as far as it is not the same in all runs: the file, the commit."""
+    names = sorted({name for one in runs for name in one.tags if name.startswith(_SOURCE)})
+    values = {name: [one.tags.get(name) for one in runs] for name in names}
+    return [
+        {"name": name.removeprefix(_SOURCE), "values": found}
+        for name, found in values.items()
+        if len(set(found)) > 1
+    ]
 
 
 def _lines(path: str, diff: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from everloop import registry, tracking
 from everloop.errors import Denied, NotFound
 from everloop.tracking import Run
 from everloop.web.curves import asked_names, asked_part, curves_of, seconds_between
-from everloop.web.experiments_page import NOTE_TAG, PIN_TAG, TONES
+from everloop.web.experiments_page import NOTE_TAG, PIN_TAG, SYSTEM, TONES
 from everloop.web.previews import File, files_of, preview_of
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Moved, Shown, Visit
@@ -23,7 +23,6 @@ _CURVES = 24  # drawn at once
 _CHILDREN = 50
 _FILES = 200
 _INSIDE = 4  # metrics of the runs inside, and as many parameters
-SYSTEM = "system/"  # how MLflow's clients name what they measure of the machine
 _INTERNAL = "mlflow."
 
 
@@ -57,7 +56,11 @@ def view(visit: Visit) -> Shown | Moved:
         "system": system,
         "single": len(found.latest) - len(moving),
         "left_out": len(names) - len(drawn) - len(system),
-        "tags": {name: text for name, text in run.tags.items() if not name.startswith(_INTERNAL)},
+        "tags": {
+            name: text
+            for name, text in run.tags.items()
+            if not name.startswith(_INTERNAL) and name != PIN_TAG
+        },
         "note": run.tags.get(NOTE_TAG, ""),
         "is_pinned": PIN_TAG in run.tags,
         "note_tag": NOTE_TAG,
