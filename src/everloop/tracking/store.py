@@ -406,8 +406,8 @@ def points_along(
     """The points of a metric, in order of an axis."""
     statement = _part(sa.select(metrics.c.value, metrics.c.step, _AT_US), run_id, name, over, between)
     order = (metrics.c.step, metrics.c.at) if over == "step" else (metrics.c.at, metrics.c.step)
-    for value, step, us in connection.execute(statement.order_by(*order, metrics.c.value)):
-        yield RawPoint(name, value, step, us)
+    for part in connection.execute(statement.order_by(*order, metrics.c.value)).partitions(5_000):
+        yield from [RawPoint(name, value, step, us) for value, step, us in part]
 
 
 def _part(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from statistics import fmean
 
 from everloop.tracking.records import Axis, RawPoint, Thinned
 
@@ -45,7 +44,7 @@ def thin(points: Iterable[RawPoint], *, over: Axis, first: int, last: int, stret
         highest = max(finite, key=lambda one: one.value)
         kept += sorted({lowest, highest}, key=every.index)
         middle = (every[0].step + every[-1].step) // 2, (every[0].at_us + every[-1].at_us) // 2
-        means.append(RawPoint(every[0].name, fmean(one.value for one in finite), *middle))
+        means.append(RawPoint(every[0].name, sum(one.value for one in finite) / len(finite), *middle))
     before = [one for one in ends[:1] if one not in kept[:2]]
     after = [one for one in ends[1:] if one not in kept[-2:]]
     return Thinned([*before, *kept, *after], means)
