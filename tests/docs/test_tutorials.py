@@ -16,6 +16,7 @@ PAGES = [
         DOCS / "how-to" / f"{name}.md"
         for name in (
             "check-a-pull-request",
+            "look-at-experiments",
             "replay-your-history",
             "run-on-airflow",
             "run-pipelines-by-themselves",
