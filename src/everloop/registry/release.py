@@ -10,7 +10,7 @@ from everloop import events, serving, tracking
 from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
-from everloop.registry import seals, signing, store
+from everloop.registry import signing, store
 from everloop.registry.examine import is_from_mlflow, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
@@ -96,8 +96,8 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
     signing.prepare(ws)
     with ws.read() as connection:
         version = need_version(connection, ref)
-        trust = seals.trust_of(connection, version)
         signing.require_intact(ws, connection, version)
+        trust = signing.trust_that_counts(ws, connection, version)
     flavor, signature, trusted_types = version.flavor, version.signature, version.trusted_types
     if flavor == "other":
         raise Invalid(
