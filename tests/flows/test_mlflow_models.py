@@ -268,6 +268,7 @@ def test_mlflow_reads_our_models_and_answers_the_same(tmp_path: Path, client: st
     told = json.loads(done.stdout)
     assert told["pyfunc"] == told["sklearn"] == model.evaluation["predicted"].to_pylist()
     assert told["inputs"] == ["title", "price", "sold", "volume"]
+    assert told["example"][0] in model.signature.classes  # type: ignore[operator]  # a classifier has classes
 
 
 def needs_landlock(*, version: int = 1) -> None:
