@@ -148,8 +148,8 @@ class LoggedModel:
     """A model that a client logged, as MLflow 3 knows them: `models:/ID` is its name for clients.
 
     `kind` is what its client calls its type, `run` the run that made it, if one did. It is `pending` until its client says
-    that all files are there. `artifact_uri` is where the client keeps them, None: with everloop. `metrics` are the newest
-    points, at most 1,000, oldest first.
+    that all files are there. `artifact_uri` is where the client keeps them, None: with everloop. `metrics` are the 1,000
+    newest points, and of each metric on each dataset the newest, oldest first.
     """
 
     id: str
