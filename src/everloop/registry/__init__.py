@@ -26,6 +26,7 @@ from everloop.registry.find import (
     version_in_stage,
     version_of_run,
     versions,
+    versions_of_logged_models,
     versions_of_runs,
 )
 from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
@@ -132,6 +133,7 @@ __all__ = [
     "version_in_stage",
     "version_of_run",
     "versions",
+    "versions_of_logged_models",
     "versions_of_runs",
     "waiting_for_approval",
 ]

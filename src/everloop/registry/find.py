@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -56,6 +57,12 @@ def versions_of_runs(ws: Workspace) -> dict[str, str]:
     """The newest version, as `MODEL@NUMBER`, that each run registered, by the run's id."""
     with ws.read() as connection:
         return store.versions_of_runs(connection)
+
+
+def versions_of_logged_models(ws: Workspace, ids: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Name and number of the versions that were registered from each logged model, oldest first; without such it is left out."""
+    with ws.read() as connection:
+        return store.versions_of_logged_models(connection, ids)
 
 
 def version_before(ws: Workspace, ref: str) -> ModelVersion | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from everloop import tracking
+from everloop import registry, tracking
 from everloop.api.mlflow.protocol import (
     MlflowRoute,
     Named,
@@ -29,6 +30,9 @@ _STATUSES: dict[str | int, ModelStatus] = {
     2: "ready",
     3: "upload_failed",
 }
+_VERSIONS_TAG = (
+    "mlflow.modelVersions"  # by which MLflow's pages find versions; its server and its clients write it there
+)
 _MOST_PARAMS = 100  # of one call, as MLflow's clients send them
 _MOST_AT_ONCE = 1_000
 
@@ -94,7 +98,7 @@ def create(call: Call, asked: Create) -> Any:
         params=named(asked.params),
         tags=named(asked.tags),
     )
-    return {"model": shown(made)}
+    return {"model": shown(call, [made])[0]}
 
 
 def finalize(call: Call, asked: Finalize) -> Any:
@@ -103,12 +107,14 @@ def finalize(call: Call, asked: Finalize) -> Any:
         raise Invalid(
             f"the status is {str(asked.status)[:60]!r}; it is LOGGED_MODEL_READY or LOGGED_MODEL_UPLOAD_FAILED."
         )
-    return {"model": shown(tracking.finish_logged_model(call.ws, asked.model_id, _STATUSES[asked.status]))}
+    done = tracking.finish_logged_model(call.ws, asked.model_id, _STATUSES[asked.status])
+    return {"model": shown(call, [done])[0]}
 
 
 def get(call: Call, asked: Get) -> Any:
     """One logged model; a deleted one only with `allow_deleted`."""
-    return {"model": shown(tracking.logged_model(call.ws, asked.model_id, or_deleted=asked.allow_deleted))}
+    found = tracking.logged_model(call.ws, asked.model_id, or_deleted=asked.allow_deleted)
+    return {"model": shown(call, [found])[0]}
 
 
 def delete(call: Call, asked: One) -> None:
@@ -119,7 +125,7 @@ def delete(call: Call, asked: One) -> None:
 def set_tags(call: Call, asked: Texts) -> Any:
     """Set tags of a logged model."""
     tracking.tag_logged_model(call.ws, asked.model_id, named(asked.tags))
-    return {"model": shown(tracking.logged_model(call.ws, asked.model_id))}
+    return {"model": shown(call, [tracking.logged_model(call.ws, asked.model_id)])[0]}
 
 
 def delete_tag(call: Call, asked: TagName) -> None:
@@ -149,12 +155,21 @@ def search(call: Call, asked: Search) -> Any:
         limit=100 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"models": [shown(one) for one in page.found]}
+    found = {"models": shown(call, page.found)}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
 
 
-def shown(model: LoggedModel) -> dict[str, Any]:
-    """A logged model in the protocol's form."""
+def shown(call: Call, models: Sequence[LoggedModel]) -> list[dict[str, Any]]:
+    """Logged models in the protocol's form, each with a tag of the versions that were registered from it, if any were."""
+    made = registry.versions_of_logged_models(call.ws, [one.id for one in models])
+    return [_model(one, made.get(one.id, [])) for one in models]
+
+
+def _model(model: LoggedModel, versions: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    tags = dict(model.tags)
+    if versions:
+        named = [{"name": name, "version": str(number)} for name, number in versions]
+        tags[_VERSIONS_TAG] = msgspec.json.encode(named).decode()
     info = {
         "model_id": model.id,
         "experiment_id": str(model.experiment_id),
@@ -163,7 +178,7 @@ def shown(model: LoggedModel) -> dict[str, Any]:
         "last_updated_timestamp_ms": milliseconds(model.updated_at),
         "artifact_uri": tracking.uri_at(model.keeping, model.id),
         "status": f"LOGGED_MODEL_{model.status.upper()}",
-        "tags": keyed(model.tags),
+        "tags": keyed(tags),
     }
     if model.kind is not None:
         info["model_type"] = model.kind
