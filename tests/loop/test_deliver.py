@@ -10,6 +10,7 @@ from everloop import background, jobs, loop, pipelines, registry, rollout, servi
 from everloop.errors import GateFailed, NotFound
 from tests.loop import living
 from tests.loop.living import Shop
+from tests.registry.versions import check
 
 
 def live(shop: Shop) -> dict[str, float]:
@@ -48,6 +49,20 @@ def test_a_version_that_was_rolled_back_is_left_to_people(shop: Shop) -> None:
     rollout.roll_back(shop.ws, started, reason="wrong")
     assert not loop.has_approved(shop.ws)
     assert loop.deliver(shop.ws) == []
+
+
+def test_a_version_that_cannot_be_released_keeps_no_other_endpoint_waiting(shop: Shop) -> None:
+    code = shop.ws.blobs.put(b"flavors: {python_function: {loader_module: mine}}")
+    untrusted = registry.register(
+        shop.ws, "aside", run=None, files={"MLmodel": code}, signature=None, metrics={}
+    )
+    check(shop.ws, untrusted)
+    rollout.create_endpoint(shop.ws, "aside", "aside", canary=rollout.canary(100))
+    living.approve(shop.ws, "kind@2")
+    assert len(loop.deliver(shop.ws)) == 1
+    assert live(shop) == {"kind@1": 50, "kind@2": 50}
+    with pytest.raises(GateFailed, match="everloop models trust aside@1"):
+        loop.deliver(shop.ws)
 
 
 def test_one_rollout_at_a_time_the_next_waits(shop: Shop) -> None:

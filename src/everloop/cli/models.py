@@ -63,9 +63,10 @@ def show(out: Output, version: str) -> None:
     with out.workspace() as ws:
         page = version_card(ws, version)
         report, found = page["gate_report"], page["version"]
-        lines = [
-            f"{page['ref']}  made {found.created_at:%Y-%m-%d %H:%M} by {found.author} from {found.data_version}"
-        ]
+        made_from = next(
+            filter(None, (found.data_version, found.run, found.source)), "a folder"
+        )  # registered from one
+        lines = [f"{page['ref']}  made {found.created_at:%Y-%m-%d %H:%M} by {found.author} from {made_from}"]
         lines += [f"  {name} {value:.4f}" for name, value in found.metrics.items()]
         for one in report.results if report else ():
             lines.append(f"{one.verdict:>8}  {one.name}: {one.found}")

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
-from everloop.errors import Conflict, NotReady
+from everloop.errors import Conflict, GateFailed, Invalid, NotReady
 from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.loop")
+_told: dict[str, str] = {}  # why an endpoint waits, as was logged last: each look would say it again
 
 
 def has_approved(ws: Workspace) -> bool:
@@ -30,10 +31,17 @@ def deliver(ws: Workspace) -> list[str]:
     """Release what is approved and start its rollout; the ids of the rollouts started.
 
     On each endpoint the newest version that may go live is taken, if it is newer than what is live; one rollout at
-    a time. A version that was rolled back there is left to people.
+    a time. A version that was rolled back there is left to people. One that cannot be released, such as one whose own code
+    nobody trusts, keeps no other endpoint waiting.
+
+    Raises
+    ------
+    GateFailed, Invalid
+        A version cannot be released, and nothing else was to be started.
     """
     system = ws.acting_as("system:delivery")
     started = []
+    failed: list[GateFailed | Invalid] = []
     for endpoint in rollout.endpoints(ws):
         if step := _next_step(ws, endpoint):
             registry.promote(system, step[0].ref, step[1], reason="it meets what the stage asks for")
@@ -43,7 +51,13 @@ def deliver(ws: Workspace) -> list[str]:
         try:
             started.append(_deliver(system, endpoint, version))
         except (Conflict, NotReady) as reason:  # looked at again at the next turn
-            _log.info("%s waits: %s", version.ref, reason)
+            if _told.get(endpoint.name) != (told := f"{version.ref} waits: {reason}"):
+                _log.info(told)
+                _told[endpoint.name] = told
+        except (GateFailed, Invalid) as error:
+            failed.append(error)
+    if failed and not started:
+        raise failed[0]
     return started
 
 

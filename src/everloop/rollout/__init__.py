@@ -9,6 +9,7 @@ writes the route table that serving processes read. May call monitoring, feedbac
 """
 
 from everloop.rollout.endpoints import (
+    create_endpoint,
     define_endpoint,
     endpoint,
     endpoints,
@@ -93,6 +94,7 @@ __all__ = [
     "check_start",
     "count_keys",
     "count_requests",
+    "create_endpoint",
     "define_endpoint",
     "endpoint",
     "endpoints",

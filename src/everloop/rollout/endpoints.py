@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from everloop import serving
-from everloop.errors import Conflict, NotFound
+from everloop import registry, serving
+from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.rollout import store
@@ -16,6 +17,8 @@ from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, LiveVer
 from everloop.serving import Route, RouteTable, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")  # as in loop files
 
 
 def define_endpoint(
@@ -41,13 +44,45 @@ def define_endpoint(
     audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
 
 
+def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> Endpoint:
+    """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged. Audited.
+
+    Raises
+    ------
+    AlreadyExists
+        There is an endpoint of this name.
+    Invalid
+        It cannot be a name.
+    NotFound
+        There is no such model.
+    """
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f"{name[:60]!r} cannot name an endpoint: it begins with a small letter and goes on with small letters, digits, _ or "
+            "-, 60 at most. Choose another."
+        )
+    registry.model(ws, model)
+
+    def change(tx: Tx) -> None:
+        tx.lock(f"endpoint:{name}")
+        if store.endpoint_by_name(tx.connection, name) is not None:
+            raise AlreadyExists(
+                f"there is an endpoint {name!r} already. 'everloop endpoints list' says what it serves; a loop file changes it."
+            )
+        define_endpoint(ws, tx, name, model=model, canary=canary)
+
+    ws.write(change)
+    return endpoint(ws, name)
+
+
 def endpoint(ws: Workspace, name: str) -> Endpoint:
     """One endpoint. Raises NotFound."""
     with ws.read() as connection:
         found = store.endpoint_by_name(connection, name)
     if found is None:
         raise NotFound(
-            f"there is no endpoint {name!r}. Declare it in the loop file with el.endpoint(...) and apply it."
+            f"there is no endpoint {name!r}. Declare it in the loop file with el.endpoint(...) and apply it, or without a loop "
+            f"file: everloop endpoints create {name} MODEL"
         )
     return found
 
