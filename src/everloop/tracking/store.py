@@ -108,8 +108,9 @@ run_table = sa.Table(
     sa.Column("deleted_at", Utc),
     sa.Index("ix_run_experiment_id", "experiment", "id"),
     sa.Index("ix_run_experiment_started_at", "experiment", "started_at", "id"),
-    sa.Index("ix_run_parent_id", "parent", "id"),
-    sa.Index("ix_run_kind_id", "kind", "id"),
+    sa.Index("ix_run_parent_started_at", "parent", "started_at", "id"),
+    sa.Index("ix_run_kind_started_at", "kind", "started_at", "id"),
+    sa.Index("ix_run_started_at", "started_at", "id"),
 )
 
 
@@ -207,9 +208,13 @@ def newest_runs(
     before: str | None,
     limit: int,
 ) -> list[Run]:
-    """The runs after `before` in the order newest first, which is the order of their ids."""
+    """The runs after `before` in the order newest first: by their start, as imported ones come late with ids of their own."""
+    place = (run_table.c.started_at, run_table.c.id)
     statement = (
-        _select_runs().where(run_table.c.deleted_at.is_(None)).order_by(run_table.c.id.desc()).limit(limit)
+        _select_runs()
+        .where(run_table.c.deleted_at.is_(None))
+        .order_by(*(one.desc() for one in place))
+        .limit(limit)
     )
     if experiment is not None:
         number = sa.select(experiments.c.id).where(experiments.c.name == experiment).scalar_subquery()
@@ -221,7 +226,8 @@ def newest_runs(
     if tag is not None:
         statement = statement.where(sa.exists().where(tags.c.run == run_table.c.id, tags.c.name == tag))
     if before is not None:
-        statement = statement.where(run_table.c.id < before)
+        last = sa.select(run_table.c.started_at).where(run_table.c.id == before).scalar_subquery()
+        statement = statement.where(sa.tuple_(*place) < sa.tuple_(last, sa.literal(before)))
     return _runs(connection, statement)
 
 
