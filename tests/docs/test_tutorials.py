@@ -22,6 +22,7 @@ PAGES = [
             "search-for-parameters",
             "stages-and-approvals",
             "use-one-room",
+            "verify-a-model",
         )
     ),
 ]
