@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,22 @@ class LiveEndpoint:
     epoch: int
     releases: dict[str, LiveRelease]
     histories: tuple[LiveHistory, ...]
+
+    @cached_property
+    def main(self) -> LiveRelease:
+        """The release that gets most of the traffic: what is described to clients."""
+        return self.releases[max(self.route.variants, key=lambda variant: variant.weight).release]
+
+    @property
+    def signature(self) -> Signature:
+        return self.main.manifest.signature
+
+    @property
+    def versions(self) -> list[int]:
+        """Those that answer, each once, from the oldest."""
+        variants = self.route.variants
+        live = {one.release for one in variants if one.weight > 0 or len(variants) == 1}
+        return sorted({self.releases[release].manifest.version for release in live})
 
 
 @dataclass(frozen=True)
