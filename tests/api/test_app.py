@@ -16,9 +16,11 @@ from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
 from everloop.workspace import Workspace
 
 
-def serve(ws: Workspace) -> Iterator[httpx.Client]:
+def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[httpx.Client]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(ws), log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(ws, predictions_url=predictions_url), log_level="warning")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -19,10 +20,11 @@ from everloop.access import Permission, Principal
 from everloop.api import mlflow
 from everloop.api.answers import status_of
 from everloop.api.callers import recognise
-from everloop.api.forward import Forwarder
-from everloop.api.guard import check_origin
+from everloop.api.forward import FORWARDED, Forwarder
+from everloop.api.guard import check_origin, read_body
+from everloop.api.mlflow.protocol import error_answer as mlflow_error_answer
 from everloop.api.routes import SIGNATURE, Call, Route, all_routes
-from everloop.errors import EverloopError, Invalid
+from everloop.errors import EverloopError
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api")
@@ -47,14 +49,24 @@ def create_app(
         StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
         for route in all_routes()
     ]
-    if predictions_url is not None:
-        forwarder = Forwarder(predictions_url)
-        routes.append(
+    forwarder = None if predictions_url is None else Forwarder(predictions_url)
+    if forwarder is not None:
+        routes += [
             StarletteRoute(
-                "/endpoints/{name}/predict", guarded(ws, "predict", forwarder.forward), methods=["POST"]
+                path,
+                guarded(ws, permission, forwarder.forward, refuse=refused_as_asked),
+                methods=[method],
             )
-        )
-    return Starlette(routes=[*routes, *pages], exception_handlers=handlers)
+            for method, path, permission in FORWARDED
+        ]
+
+    @asynccontextmanager
+    async def living(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        if forwarder is not None:
+            await forwarder.close()
+
+    return Starlette(routes=[*routes, *pages], exception_handlers=handlers, lifespan=living)
 
 
 def guarded(
@@ -82,9 +94,25 @@ def guarded(
 
 def error_answer(error: EverloopError) -> Response:
     """The JSON answer for an error: its code and its message, as every client may rely on."""
-    body = _encode({"error": {"code": error.code, "message": str(error)}})
+    return _error_answer(error, {"error": {"code": error.code, "message": str(error)}})
+
+
+def refused_as_asked(request: Request, error: EverloopError) -> Response:
+    """The answer for an error in the form of the protocol in which a prediction was asked for."""
+    path = request.url.path
+    if path.endswith("/invocations"):
+        answer = mlflow_error_answer(error)
+        return _error_answer(error, msgspec.json.decode(answer.body))
+    if path.startswith(("/v1/", "/v2/")):
+        return _error_answer(error, {"error": str(error), "code": error.code})
+    return error_answer(error)
+
+
+def _error_answer(error: EverloopError, content: Any) -> Response:
     headers = {"Retry-After": "1"} if status_of(error) == 503 else None
-    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+    return Response(
+        _encode(content), status_code=status_of(error), headers=headers, media_type="application/json"
+    )
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
@@ -96,7 +124,7 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             principal=principal,
             path=_path_of(request),
             query=dict(request.query_params),
-            body=await _body(request, route.most_bytes) if body is None else body,
+            body=await read_body(request, route.most_bytes) if body is None else body,
             headers=request.headers,
             signature=signature,
         )
@@ -113,7 +141,7 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             return await with_token(request)
         try:
             check_origin(request, ws.settings)
-            body = await _body(request, route.most_bytes)
+            body = await read_body(request, route.most_bytes)
             principal, signature = await run_in_threadpool(
                 signer, ws, _path_of(request), request.headers, body
             )
@@ -135,15 +163,3 @@ def _recognise(ws: Workspace, request: Request, permission: Permission | None) -
     principal = recognise(ws, request)
     access.require(principal, permission)
     return principal
-
-
-async def _body(request: Request, most_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
-            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
-        chunks.append(chunk)
-    return b"".join(chunks)

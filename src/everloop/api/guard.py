@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from everloop.errors import Denied, Invalid
 from everloop.settings import Settings
@@ -54,6 +54,19 @@ def check_same_origin(request: HTTPConnection) -> None:
             f"a page from {origin or 'nowhere'} may not change anything with a browser's session. "
             "Use everloop's own pages, or send a token."
         )
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """The whole body. Raises Invalid as soon as it is known to be too large."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most_bytes:
+            most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
+            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _is_ours(host: str, settings: Settings) -> bool:

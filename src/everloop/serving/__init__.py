@@ -35,6 +35,8 @@ from everloop.serving.loaded import (
     untrusted_types,
 )
 from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.paths import MLFLOW_VERSION
+from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
     Approval,
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_STARTS",
+    "MLFLOW_VERSION",
+    "PREDICTION_ROUTES",
     "SIGNERS",
     "Approval",
     "Failure",
