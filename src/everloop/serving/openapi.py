@@ -31,6 +31,7 @@ _ERRORS = {
     403: "The Host is not this server's, or a page of another origin asks.",
     404: "There is no such endpoint.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     422: "The inputs are not what the model takes; `fields` says what is wrong with each.",
     500: "The model or a feature raised on this row.",
     503: "Too many requests wait, or nothing is live; try again after Retry-After.",
