@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -39,16 +38,14 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The record, and what the HTTP answer says beside it when it is no prediction."""
 
     record: PredictionRecord
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A question on its way to one variant."""
 
     id: str

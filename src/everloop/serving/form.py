@@ -26,8 +26,7 @@ Body = TypeVar("Body")
 MOST_INSTANCES = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(msgspec.Struct, frozen=True):
     """What a request asks, one question a row, and how the answers to them are written."""
 
     questions: Sequence[Question]
@@ -159,14 +158,13 @@ def _with_zone(text: str) -> str:
 def about(answers: Sequence[Answer]) -> tuple[tuple[bytes, bytes], ...]:
     """The headers that say what answered: the prediction's id, or that of the request for several, and the version."""
     first = answers[0].record
-    found = (
-        (b"x-everloop-prediction-id", first.id.encode())
-        if first.request is None
-        else (b"x-everloop-request", first.request.encode())
-    )
+    version = (b"x-everloop-version", b"%d" % first.version)
+    if first.request is None:
+        return (b"x-everloop-prediction-id", first.id.encode()), version
+    request = (b"x-everloop-request", first.request.encode())
     if any(answer.record.version != first.version for answer in answers):
-        return (found,)  # keys that stay on their variant
-    return found, (b"x-everloop-version", b"%d" % first.version)
+        return (request,)  # keys that stay on their variant
+    return request, version
 
 
 def one_refusal(answers: Sequence[Answer]) -> Refusal | None:
