@@ -1,13 +1,19 @@
 """What unmodified clients of three protocols get from a serving process: prints it as one line of JSON.
 
-python serving_calls.py HOST PORT
+python serving_calls.py HOST PORT PAGE
+
+The Python blocks of PAGE are run as well, against this port.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,8 +141,19 @@ async def kserve_client(host: str, port: int) -> dict[str, Any]:
     return found
 
 
-def main(host: str, port: int) -> None:
+def page_of(page: str, port: int) -> list[str]:
+    """What each Python block of the page prints."""
+    printed = []
+    for block in re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            exec(compile(block.replace("8400", str(port)), "page", "exec"), {})  # noqa: S102  (ours)
+        printed.append(said.getvalue())
+    return printed
+
+
+def main(host: str, port: int, page: str) -> None:
     found = {
+        "page": page_of(Path(page).read_text(), port),
         "mlflow": mlflow_client(host, port),
         "triton": triton_client(host, port),
         "kserve": asyncio.run(kserve_client(host, port)),
@@ -145,4 +162,4 @@ def main(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

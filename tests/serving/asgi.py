@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
 from everloop.settings import load_settings
 from everloop.storage import open_blobs
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,17 @@ class InProcess:
     def request(
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Got:
-        return self._runner.run(self._request(method, path, content, headers or {}))
+        return self.run(self.ask(method, path, content, headers or {}))
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self._runner.run(work)
 
     def record(self, got: Got) -> PredictionRecord:
         found = log.find(self.folder, got.headers["x-everloop-prediction-id"])
         assert found is not None
         return found
 
-    async def _request(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Got:
+    async def ask(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Got:
         given = {"host": "localhost", **headers}
         scope = {
             "type": "http",

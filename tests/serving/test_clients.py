@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.serving.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+PAGE = REPOSITORY / "docs" / "how-to" / "call-an-endpoint-from-other-clients.md"
 INPUTS = (TITLE, Field("size", "number", nullable=True), Field("count", "integer"))
 ROWS = [{"title": "a fridge", "size": 1.5, "count": 1}, {"title": "a freezer", "size": 2.5, "count": 2}]
 WITH_GAP = [ROWS[0], {**ROWS[1], "size": None}]
@@ -53,7 +55,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     address = [str(server.client.base_url.host), str(server.client.base_url.port)]
     try:
         done = subprocess.run(
-            [str(peer("serving_clients") / "python"), str(script), *address],
+            [str(peer("serving_clients") / "python"), str(script), *address, str(PAGE)],
             capture_output=True,
             text=True,
             check=False,
@@ -138,3 +140,12 @@ def test_kserves_client_speaks_the_open_inference_protocol(clients: Clients, bin
     records = clients.records(answer["outputs"]["prediction_id"])
     assert [one.inputs for one in records] == ROWS
     assert {one.request for one in records} == {answer["request"]}
+
+
+def test_the_page_for_users_shows_what_its_clients_print(clients: Clients) -> None:
+    shown = re.findall(
+        r"^```python\n.*?^```\n\n```text\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL
+    )
+    assert len(shown) == 4
+    ids = re.compile(r"(pred|req)_[0-9a-f]{32}")
+    assert [ids.sub(r"\1_...", each) for each in clients.got["page"]] == shown

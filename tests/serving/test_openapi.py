@@ -79,7 +79,8 @@ def test_the_examples_are_answered_as_the_document_says(app: InProcess, describe
 def test_each_error_is_in_the_document_in_its_form(app: InProcess, described: Any) -> None:
     responses = described["paths"]["/endpoints/category/predict"]["post"]["responses"]
     error = schema(described, "Error")["properties"]["error"]
-    for body in (b"{", b"[]", {"inputs": {}}):
+    bodies: tuple[Any, ...] = (b"{", b"[]", {"inputs": {}})
+    for body in bodies:
         got = app.post("/endpoints/category/predict", body)
         assert str(got.status) in responses
         assert set(got.json()["error"]) <= set(error["properties"])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from everloop.serving import Field, RouteTable, log, write_routes
+from everloop.serving.tensors import DATATYPES
 from tests.serving.asgi import Got, InProcess
 from tests.serving.home import COLOUR, TITLE, go_live, object_array, picky_model, title_model, write_release
 from tests.serving.records import route
@@ -412,20 +413,6 @@ def test_all_rows_of_a_request_go_to_one_variant(home: Path, in_process: Opening
         assert len({each["version"] for each in got.json()["everloop"]}) == 1
 
 
-BINARY_TYPES = {
-    "BOOL": "|b1",
-    "UINT8": "|u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "|i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
-}
 BODIES = st.one_of(
     st.binary(max_size=200),
     st.recursive(
@@ -475,6 +462,35 @@ def test_no_body_is_a_fault_of_ours(
     got = app.post(path, body, **headers)
     assert 400 <= got.status < 500
     assert got.json()
+
+
+TENSORS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["title", "colour", "input-0"]),
+        "datatype": st.sampled_from([*DATATYPES, "FP8"]),
+        "shape": st.lists(st.integers(0, 3) | st.integers(), max_size=3),
+    },
+    optional={
+        "data": st.lists(st.none() | st.booleans() | st.integers() | st.text(max_size=3), max_size=4),
+        "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-1, 30) | st.floats()}),
+    },
+)
+OUTPUTS = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["output", "top_scores", "other"])},
+        optional={"parameters": st.dictionaries(st.just("binary_data"), st.booleans() | st.integers())},
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(inputs=st.lists(TENSORS, max_size=3), content=st.binary(max_size=40), outputs=OUTPUTS)
+def test_no_tensor_is_a_fault_of_ours(
+    app: InProcess, inputs: list[dict[str, Any]], content: bytes, outputs: list[dict[str, Any]]
+) -> None:
+    got = binary(app, "/v2/models/category/infer", inputs, content, outputs=outputs)
+    assert got.status in (200, 400, 422) or got.json()["code"] == "model_failed"
 
 
 AT = datetime(2026, 10, 1, 12, tzinfo=UTC)
