@@ -87,7 +87,9 @@ class InProcess:
             "type": "http",
             "method": method,
             "path": path,
-            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
+            "headers": [
+                (name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in given.items()
+            ],
         }
         sent: list[dict[str, Any]] = []
 

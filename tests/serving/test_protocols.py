@@ -202,21 +202,54 @@ def test_tensors_by_name_are_answered_by_tensors(app: InProcess) -> None:
 
 
 def test_one_tensor_holds_a_column_for_each_input(numbers: InProcess) -> None:
-    content = np.array([[1, 2], [np.nan, 0]], dtype="<f4").tobytes()
-    inputs = [
-        {
-            "name": "input-0",
-            "datatype": "FP32",
-            "shape": [2, 2],
-            "parameters": {"binary_data_size": len(content)},
-        }
-    ]
-    got = binary(numbers, "/v2/models/category/versions/1/infer", inputs, content)
-    assert got.status in (200, 500)
-    first = numbers.post("/v2/models/category/infer", {"inputs": [tensor("x", "FP32", [1.0, 2.0], [1, 2])]})
-    assert outputs(first)["output"] == pytest.approx([21.0])
-    assert numbers.record(first).inputs == {"size": 1.0, "count": 2}
-    assert "top_scores" not in outputs(first)
+    values = np.array([[1, 2], [3, 0]], dtype="<f4")
+    sent = {"name": "input-0", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}}
+    got = binary(numbers, "/v2/models/category/versions/1/infer", [sent], values.tobytes())
+    assert outputs(got)["output"] == pytest.approx([21.0, 3.0])
+    in_json = {"inputs": [tensor("input-0", "FP32", values.flatten().tolist(), [2, 2])]}
+    assert outputs(numbers.post("/v2/models/category/infer", in_json))["output"] == outputs(got)["output"]
+    found = [log.find(numbers.folder, each) for each in outputs(got)["prediction_id"]]
+    assert [one.inputs for one in found if one] == [{"size": 1.0, "count": 2}, {"size": 3.0, "count": 0}]
+
+
+def test_not_a_number_is_null_in_binary_too(numbers: InProcess) -> None:
+    values = np.array([[np.nan, 2]])
+    sent = {"name": "x", "datatype": "FP64", "shape": [1, 2], "parameters": {"binary_data_size": 16}}
+    got = binary(numbers, "/v2/models/category/infer", [sent], values.tobytes())
+    assert numbers.record(got).inputs == {"size": None, "count": 2}
+
+
+def test_scores_are_left_out_where_there_are_none(numbers: InProcess) -> None:
+    got = numbers.post("/v2/models/category/infer", {"inputs": [tensor("x", "INT8", [1, 2], [1, 2])]})
+    assert list(outputs(got)) == ["output", "prediction_id", "version"]
+
+
+@pytest.mark.parametrize(
+    ("size", "content", "length", "status"),
+    [
+        (16, b"", None, 422),
+        (16, b"\0" * 17, None, 422),
+        (15, b"\0" * 15, None, 422),
+        (-1, b"", None, 422),
+        (16.0, b"\0" * 16, None, 422),
+        (True, b"\0", None, 422),
+        (16, b"\0" * 16, "9999", 400),
+        (16, b"\0" * 16, "-1", 400),
+        (16, b"\0" * 16, "7", 400),
+        (16, b"\0" * 16, "9" * 5_000, 400),
+        (16, b"\0" * 16, "\u00b2", 400),
+    ],
+)
+def test_lengths_that_lie_are_refused(
+    numbers: InProcess, size: Any, content: bytes, length: str | None, status: int
+) -> None:
+    sent = {"name": "x", "datatype": "FP64", "shape": [1, 2], "parameters": {"binary_data_size": size}}
+    head = msgspec.json.encode({"inputs": [sent]})
+    got = numbers.post(
+        "/v2/models/category/infer", head + content, inference_header_content_length=length or str(len(head))
+    )
+    assert got.status == status, got.content
+    assert got.json()["error"]
 
 
 def test_what_is_asked_for_comes_in_the_form_that_is_asked_for(app: InProcess) -> None:
@@ -303,6 +336,9 @@ def test_servers_say_what_they_speak(app: InProcess) -> None:
     assert app.get("/version").content == b"3.17.2"
 
 
+GOOD = [tensor("title", "BYTES", ["a fridge"]), tensor("colour", "BYTES", ["red"])]
+BOTH = {**GOOD[0], "parameters": {"binary_data_size": 0}}
+CLASSIFIED = {"name": "output", "parameters": {"classification": 2}}
 BAD: list[tuple[str, Any, int]] = [
     ("/invocations", b"{", 400),
     ("/invocations", {}, 422),
@@ -327,6 +363,13 @@ BAD: list[tuple[str, Any, int]] = [
     ("/v2/models/category/infer", {"inputs": [tensor("title", "INT8", [128])]}, 422),
     ("/v2/models/category/infer", {"inputs": [tensor("title", "INT8", [True])]}, 422),
     ("/v2/models/category/infer", {"inputs": [{"name": "title", "datatype": "BYTES", "shape": [1]}]}, 422),
+    ("/v2/models/category/infer", {"inputs": [BOTH, GOOD[1]]}, 422),
+    ("/v2/models/category/infer", {"inputs": GOOD, "outputs": [{"name": "other"}]}, 422),
+    ("/v2/models/category/infer", {"inputs": GOOD, "outputs": [CLASSIFIED]}, 422),
+    ("/v2/models/category/infer", {"inputs": GOOD, "parameters": {"binary_data_output": 1}}, 422),
+    ("/v2/models/category/infer", {"inputs": GOOD, "parameters": {"key": 1.5}}, 422),
+    ("/v2/models/category/infer", {"inputs": [*GOOD, GOOD[0]]}, 422),
+    ("/v2/models/category/infer", {"inputs": [GOOD[0], tensor("colour", "BYTES", ["red", "red"])]}, 422),
     ("/v2/models/category/versions/2/infer", {"inputs": []}, 404),
 ]
 
@@ -369,7 +412,8 @@ def test_a_row_without_a_prediction_leaves_all_unanswered_where_rows_have_no_err
     assert got.json()["fields"] == [{"field": "colour", "problem": "is 3; it must be a text"}]
     assert "2 of 3 rows have no prediction" in got.json()["error"]
     table = log.read(app.folder, columns=["status", "request"]).to_pylist()
-    statuses = [one["status"] for one in table if one["request"] == got.headers["x-everloop-request"]]
+    assert got.json()["request"] == got.headers["x-everloop-request"]
+    statuses = [one["status"] for one in table if one["request"] == got.json()["request"]]
     assert statuses == ["ok", "failed", "refused"]
 
 
@@ -451,14 +495,17 @@ BODIES = st.one_of(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    path=st.sampled_from(PREDICTING), body=BODIES, length=st.none() | st.text(max_size=4), csv=st.booleans()
+    path=st.sampled_from(PREDICTING),
+    body=BODIES,
+    length=st.none() | st.text(st.characters(max_codepoint=255), max_size=4),
+    csv=st.booleans(),
 )
 def test_no_body_is_a_fault_of_ours(
     app: InProcess, path: str, body: Any, length: str | None, csv: bool
 ) -> None:
     headers = {"content_type": "text/csv"} if csv else {}
     if length is not None:
-        headers["inference_header_content_length"] = length.encode(errors="ignore").decode()
+        headers["inference_header_content_length"] = length
     got = app.post(path, body, **headers)
     assert 400 <= got.status < 500
     assert got.json()

@@ -104,25 +104,25 @@ class App:
         asked = self._asked_otherwise(parts)
         if asked is not None:
             _expect("POST", method)
-            return await self._predict(*asked, scope, receive)
+            name, form, version = asked
+            return await self._predict(name, form, scope, receive, version=version)
         found = self._looked_at(path, parts)
         _expect("GET", method)
         return found
 
-    def _asked_otherwise(self, parts: list[str]) -> tuple[str, Form] | None:
-        """Which endpoint is asked for predictions, in which protocol but our own."""
+    def _asked_otherwise(self, parts: list[str]) -> tuple[str, Form, str | None] | None:
+        """Which endpoint is asked for predictions, in which protocol but our own, and which version if one is named."""
         match parts:
             case ["", "invocations"]:
-                return self._only_endpoint(), MLFLOW_SCORING
+                return self._only_endpoint(), MLFLOW_SCORING, None
             case ["", "endpoints", name, "invocations"]:
-                return name, MLFLOW_SCORING
+                return name, MLFLOW_SCORING, None
             case ["", "v2", "models", name, "infer"]:
-                return name, OPEN_INFERENCE
+                return name, OPEN_INFERENCE, None
             case ["", "v2", "models", name, "versions", version, "infer"]:
-                self._check_version(name, version)
-                return name, OPEN_INFERENCE
+                return name, OPEN_INFERENCE, version
             case ["", "v1", "models", asked] if asked.endswith(":predict"):
-                return asked.removesuffix(":predict"), KSERVE_V1
+                return asked.removesuffix(":predict"), KSERVE_V1, None
         return None
 
     def _looked_at(self, path: str, parts: list[str]) -> Reply:
@@ -152,7 +152,7 @@ class App:
     def _model(self, name: str, what: list[str]) -> Reply:
         endpoint = self._endpoint(name)
         if len(what) > 1 and what[0] == "versions":
-            self._check_version(name, what[1])
+            _check_version(endpoint, what[1])
             what = what[2:]
         if not what:
             return json_reply(200, metadata(endpoint))
@@ -172,25 +172,6 @@ class App:
             f"there are {len(names)} endpoints: {', '.join(names)}. Name one: POST /endpoints/NAME/invocations.",
         )
 
-    def _check_version(self, name: str, version: str) -> None:
-        """Raises Refusal unless that version alone answers: which of several answers is the rollout's to choose."""
-        endpoint = self._endpoint(name)
-        live = [str(one) for one in endpoint.versions]
-        if live == [version]:
-            return
-        if version in live:
-            raise Refusal(
-                409,
-                "conflict",
-                f"versions {' and '.join(live)} share the traffic of endpoint {name!r} during a rollout, and a request cannot "
-                "choose. Ask without /versions/; the answer says which version gave it.",
-            )
-        raise Refusal(
-            404,
-            "not_found",
-            f"version {version} does not answer on endpoint {name!r}; {', '.join(live)} does. Ask without /versions/.",
-        )
-
     def _ready(self) -> Reply:
         reason = self._watcher.not_ready
         if reason is None:
@@ -201,7 +182,9 @@ class App:
         endpoints = sorted(self._watcher.table.endpoints)
         return json_reply(200, {"name": "everloop", "status": "alive", "endpoints": endpoints})
 
-    async def _predict(self, name: str, form: Form, scope: Scope, receive: Receive) -> Reply:
+    async def _predict(
+        self, name: str, form: Form, scope: Scope, receive: Receive, *, version: str | None = None
+    ) -> Reply:
         self._endpoint(name)
         headers = scope["headers"]
         try:
@@ -212,6 +195,7 @@ class App:
             return await self._unread(name, form, Refusal(413, "too_large", message))
         started_ns = time.perf_counter_ns()
         endpoint = self._endpoint(name)  # again: a slow body may outlast a change of routes
+        _check_version(endpoint, version)
         try:
             check_encoding(headers)
             asking = form.read(endpoint, headers, body)
@@ -352,6 +336,26 @@ def form_of(path: str) -> Form:
     if path == "/v2" or path.startswith("/v2/"):
         return OPEN_INFERENCE
     return KSERVE_V1 if path.startswith("/v1/") else OWN_JSON
+
+
+def _check_version(endpoint: LiveEndpoint, version: str | None) -> None:
+    """Raises Refusal unless that version alone answers: which of several answers is the rollout's to choose."""
+    if version is None:
+        return
+    name, live = endpoint.route.endpoint, [str(one) for one in endpoint.versions]
+    if version not in live:
+        raise Refusal(
+            404,
+            "not_found",
+            f"version {version} does not answer on endpoint {name!r}; {' and '.join(live)} does. Ask without /versions/.",
+        )
+    if len(live) > 1:
+        raise Refusal(
+            409,
+            "conflict",
+            f"versions {' and '.join(live)} share the traffic of endpoint {name!r} during a rollout, and a request cannot "
+            "choose. Ask without /versions/; the answer says which version gave it.",
+        )
 
 
 def _nothing_there(place: str) -> Refusal:

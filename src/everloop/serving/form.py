@@ -35,7 +35,7 @@ class Asking(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A protocol. Both raise or take Refusal, and `read` nothing else."""
+    """A protocol; `read` raises Refusal for what is none of its requests, and nothing else."""
 
     read: Callable[[LiveEndpoint, Headers, bytes], Asking]
     refuse: Callable[[Refusal], Reply]
@@ -183,6 +183,7 @@ def one_refusal(answers: Sequence[Answer]) -> Refusal | None:
         worst.code,
         f"{len(refused)} of {len(answers)} rows have no prediction, so none is answered; the first is row {number}: {worst}",
         row=number,
+        request=answers[0].record.request,
         **{name: value for name, value in worst.more.items() if name == "fields"},
     )
 
