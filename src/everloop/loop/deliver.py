@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
 from everloop.errors import Conflict, NotReady
+from everloop.loop.train import held_out_rows
 from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
 from everloop.workspace import Workspace
@@ -61,7 +62,7 @@ def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
     if version.code is not None and version.features:
         tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
     _materialise(ws, version)
-    return registry.release(ws, version.ref)
+    return registry.release(ws, version.ref, real_rows=lambda: held_out_rows(ws, version))
 
 
 def restore(ws: Workspace) -> list[str]:

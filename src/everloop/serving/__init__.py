@@ -38,6 +38,7 @@ from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
     Approval,
+    Compiled,
     Field,
     FieldType,
     Manifest,
@@ -63,7 +64,7 @@ from everloop.serving.signed import (
     write_signed,
     write_signers,
 )
-from everloop.serving.tryout import Findings, try_out, try_out_trusted
+from everloop.serving.tryout import Findings, compare_plan, try_out, try_out_trusted
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -73,6 +74,7 @@ __all__ = [
     "IMAGE_STARTS",
     "SIGNERS",
     "Approval",
+    "Compiled",
     "Failure",
     "Field",
     "FieldProblem",
@@ -98,6 +100,7 @@ __all__ = [
     "choose",
     "class_names",
     "code_folder",
+    "compare_plan",
     "layout_of",
     "load_files",
     "load_skops",

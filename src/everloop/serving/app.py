@@ -250,7 +250,14 @@ def run(
     writer = LogWriter.claim(folder, segment_s=settings.log_segment_s, is_durable=settings.log_fsync)
     remove_dead_workers(folder)
     answerer = Answerer(writer, clock, is_simulation=simulated.exists(), is_durable=settings.log_fsync)
-    loader = Loader(folder, open_blobs(settings, only_reads=True), clock, queue_limit, settings.model_python)
+    loader = Loader(
+        folder,
+        open_blobs(settings, only_reads=True),
+        clock,
+        queue_limit,
+        settings.model_python,
+        settings.compiled_models,
+    )
     now = wall()
     worker = Worker(writer.writer, os.getpid(), None, now, now, host, listener.getsockname()[1])
     watcher = Watcher(loader, answerer, worker)

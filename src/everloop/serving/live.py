@@ -167,6 +167,7 @@ class Loader:
     clock: Clock
     queue_limit: int
     model_python: str = ""
+    is_compiled: bool = True
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -233,8 +234,14 @@ class _Loading:
             self._loader.blobs,
             model_python=self._loader.model_python,
             hidden=self._loader.folder.parent.absolute(),
+            is_compiled=self._loader.is_compiled,
         )
-        batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
+        batcher = Batcher(
+            predictor.answer,
+            limit=self._loader.queue_limit,
+            name=manifest.id,
+            at_once=predictor.predict_at_once,
+        )
         return LiveRelease(manifest, reader, features, batcher, predictor)
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
