@@ -84,7 +84,7 @@ TABLE[:, 4] = rng.normal(5, 20, size=ROWS)
 TABLE[rng.random(ROWS) < 0.1, 0] = None
 SUMS = np.array([(row[0] or 0) + row[1] + (row[2] == "red") - (row[3] == "no") for row in TABLE])
 CLASSES = np.array(["low", "mid", "high"])[np.digitize(SUMS, [-1, 1])]
-STRANGE = [
+STRANGE: list[list[Any]] = [
     [None, 2, "red", "yes", 0.5],
     [0.0, -3, "unseen", "no", -1e6],
     [1.5, 100, "blue", "yes", 1e300],

@@ -74,6 +74,7 @@ def show(out: Output, version: str) -> None:
         lines += [f"{one.verdict} by {one.by}: {one.reason}" for one in page["decisions"]]
         lines += [found.description] if found.description else []
         lines += [f"{name} = {value}" for name, value in found.tags.items()]
+        lines += [page["path"]] if page["path"] else []
         obstacles = page["readiness"].obstacles
         lines += [f"in the way: {one.message}" for one in obstacles] or ["may be released"]
         out.answer(page, "\n".join(lines))

@@ -109,11 +109,12 @@ def library() -> str:
 
 
 def compare(plan: Plan, model: Loaded, rows: Sequence[list[Any]]) -> Compared:
-    """What asking both says; the rows alone and together, since a plan may do several rows otherwise than one."""
+    """What asking both says; the plan for rows alone and together, since it may do several rows otherwise than one."""
     found = Compared()
-    for number, row in enumerate(rows, start=1):
+    theirs = _ways(model, model)
+    for number, (row, expected) in enumerate(zip(rows, _each(theirs, rows), strict=True), start=1):
         found.rows = number
-        expected, got = _ask(*_ways(model, model), _array([row])), _ask(*_ways(plan, model), _array([row]))
+        got = _ask(*_ways(plan, model), _array([row]))
         if got is None:
             found.left += expected is not None
             continue
@@ -130,7 +131,7 @@ def compare(plan: Plan, model: Loaded, rows: Sequence[list[Any]]) -> Compared:
         )
         return found
     many = _array(found.answered)
-    expected, got = _ask(*_ways(model, model), many), _ask(*_ways(plan, model), many)
+    expected, got = _ask(*theirs, many), _ask(*_ways(plan, model), many)
     together = np.inf if expected is None or got is None else _difference(expected, got)
     found.saw(together, "on several rows at once")
     return found
@@ -146,21 +147,39 @@ def _plan(manifest: Manifest, model: Loaded) -> Plan:
 
 
 Ask = Callable[[Rows], Rows]
+Answers = tuple[Rows, Rows | None]
 
 
 def _ways(one: Plan | Loaded, model: Loaded) -> tuple[Ask, Ask | None]:
     return one.predict, None if model.probabilities is None else one.probabilities
 
 
-def _ask(predict: Ask, probabilities: Ask | None, rows: Rows) -> tuple[Rows, Rows | None] | None:
-    """Both answers; None when one raises."""
+def _each(ways: tuple[Ask, Ask | None], rows: Sequence[list[Any]]) -> list[Answers | None]:
+    """A model's answer to each row, None where it raises; asked of many rows together as long as none of them is refused."""
+    if not rows:
+        return []
+    found = _ask(*ways, _array(rows))
+    if found is not None:
+        outputs, shares = found
+        return [
+            (outputs[place : place + 1], None if shares is None else shares[place : place + 1])
+            for place in range(len(rows))
+        ]
+    if len(rows) == 1:
+        return [None]
+    half = len(rows) // 2
+    return _each(ways, rows[:half]) + _each(ways, rows[half:])
+
+
+def _ask(predict: Ask, probabilities: Ask | None, rows: Rows) -> Answers | None:
+    """Outputs and probabilities; None when one raises."""
     try:
         return np.asarray(predict(rows)), None if probabilities is None else np.asarray(probabilities(rows))
     except Exception:  # noqa: BLE001  (a model may raise anything; then it has no answer)
         return None
 
 
-def _difference(expected: tuple[Rows, Rows | None], got: tuple[Rows, Rows | None]) -> float:
+def _difference(expected: Answers, got: Answers) -> float:
     """The largest one, of a probability or relative to a number over 1; inf for another class or shape."""
     if expected[0].shape != got[0].shape:
         return np.inf

@@ -60,6 +60,16 @@ class Compiled(msgspec.Struct, frozen=True):
     left: int = 0
     difference: float = 0.0
 
+    @property
+    def in_words(self) -> str:
+        if not self.is_used:
+            return f"answered by the model's own library: {self.reason}"
+        left = f", {self.left} left to the model" if self.left else ""
+        return (
+            f"answered by its compiled plan: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
+            f"to within {self.difference:.1g}"
+        )
+
 
 class Manifest(msgspec.Struct, frozen=True):
     """A released model version: all that is needed to serve it and to say where it comes from.
