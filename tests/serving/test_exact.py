@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, write_manifest
+from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, read_manifest, write_manifest
 from everloop.serving import exact as room
 from everloop.serving.exact import Quick, compare
 from everloop.serving.made_up import made_up
@@ -104,6 +104,17 @@ def test_a_plan_that_differs_is_found_and_not_used(tmp_path: Path, monkeypatch: 
     assert compiled is not None
     assert (compiled.is_used, compiled.rows) == (False, 1)
     assert compiled.reason == "the plan differs from the model in row 1, by 2e-09"
+
+
+def test_a_plan_that_gives_another_class_is_found_and_the_manifest_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = plan_of(title_model(reverse=True), columns=1)
+    monkeypatch.setattr(room, "plan_of", lambda model, *, columns: other)
+    released(tmp_path, title_model(), [[title] for title in TITLES])
+    compiled = read_manifest(tmp_path / "serving", "rel_1").compiled
+    assert compiled is not None
+    assert compiled.reason == "the plan gives another answer than the model in row 1"
 
 
 def test_a_plan_that_differs_only_here_is_found_when_it_is_loaded(

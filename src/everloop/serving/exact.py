@@ -49,8 +49,11 @@ class Compared:
     answered: list[list[Any]] = field(default_factory=list)
 
     def saw(self, difference: float, where: str) -> None:
+        if difference == np.inf:  # which JSON, and so the manifest, has no word for
+            self.problem = f"the plan gives another answer than the model {where}"
+            return
         self.difference = max(self.difference, difference)
-        if not difference <= TOLERANCE:
+        if difference > TOLERANCE:
             self.problem = f"the plan differs from the model {where}, by {difference:.2g}"
 
 
