@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, read_manifest, write_manifest
 from everloop.serving import exact as room
@@ -20,7 +23,7 @@ from everloop.serving.exact import Quick, compare
 from everloop.serving.made_up import made_up
 from everloop.serving.plan import Plan, plan_of
 from everloop.storage import FileBlobs
-from tests.serving.home import TITLES, go_live, picky_model, title_model, write_release
+from tests.serving.home import TITLES, go_live, object_array, picky_model, title_model, write_release
 from tests.serving.server import Server
 
 NUMBERS = (Field("a", "number"), Field("b", "number", nullable=True))
@@ -175,6 +178,16 @@ def test_a_row_that_the_plan_leaves_is_answered_or_refused_by_the_model(tmp_path
     assert isinstance(answers[0], tuple)
     assert isinstance(answers[1], Failure)
     assert "Found unknown categories" in answers[1].text
+
+
+def test_a_model_that_refuses_unknown_categories_is_compared_on_known_ones(tmp_path: Path) -> None:
+    columns = [OneHotEncoder(), OneHotEncoder(), OneHotEncoder()]
+    table = object_array([[a, b, c] for a in "uvw" for b in "xy" for c in (1, 2, 3)])
+    encoders = ColumnTransformer([(str(place), one, [place]) for place, one in enumerate(columns)])
+    model = make_pipeline(encoders, LogisticRegression()).fit(table, ["x", "y", "y"] * 6)
+    inputs = (Field("a", "string"), Field("b", "string"), Field("c", "integer"))
+    manifest = released(tmp_path, model, inputs=inputs, classes=("x", "y"))
+    assert load(tmp_path, manifest).path == "compiled"
 
 
 def test_batches_in_which_the_model_is_quicker_are_the_models(tmp_path: Path) -> None:

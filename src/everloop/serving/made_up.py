@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,6 +12,7 @@ from everloop.serving.records import Field, Manifest
 from everloop.serving.signature import example_of
 
 _MOST_WORDS = 5_000
+_WORDS = ["one", "two", "three", "red", "blue"]
 _ODD = (
     "", " ", "\t\n", "\x00", "a", "A a A a", "\u0130stanbul STRASSE stra\u00dfe", "e\u0301te\u0301 \u00c9t\u00e9 na\u00efve",
     "\ufb01ve \u2460 \u00bd", "\u65e5\u672c\u8a9e \u30c6\u30b9\u30c8", "\U0001f600 \U0001f1e9\U0001f1ea", "1 22 3.5 -7e3", "x" * 300,
@@ -21,60 +21,61 @@ _ODD = (
 
 
 def made_up(manifest: Manifest, model: Loaded, count: int) -> list[list[Any]]:
-    """So many rows, the same each time, of the signature's inputs in order, then the features."""
+    """So many rows, the same each time, of the signature's inputs in order, then the features.
+
+    Every other one is plain: all of it is known to the model, for those that refuse what they have not seen.
+    """
     rng = np.random.default_rng(7)
-    known = _texts(model.estimator)
-    features = [Field(one.name, one.dtype, nullable=True) for one in manifest.features]
-    makers = [_maker(field, known, rng) for field in (*manifest.signature.inputs, *features)]
-    return [[make() for make in makers] for _ in range(count)]
-
-
-def _texts(estimator: Any) -> list[str]:
-    """Terms and categories that a model knows; or some words, if it knows none."""
-    found = [
-        str(text)
-        for step in inner_steps(estimator)
-        for text in (
-            *islice(getattr(step, "vocabulary_", ()), _MOST_WORDS),
-            *(one for each in getattr(step, "categories_", ()) for one in each[:_MOST_WORDS]),
-        )
+    fields = [
+        *manifest.signature.inputs,
+        *(Field(one.name, one.dtype, nullable=True) for one in manifest.features),
     ]
-    return found or ["one", "two", "three", "red", "blue"]
+    known = _known(model.estimator)
+    return [
+        [
+            _value(field, known.get(position, []), rng, is_plain=number % 2 == 0)
+            for position, field in enumerate(fields)
+        ]
+        for number in range(count)
+    ]
 
 
-def _maker(field: Field, known: list[str], rng: np.random.Generator) -> Callable[[], Any]:
-    values = _values(field, known, rng)
-
-    def make() -> Any:
-        if field.nullable and rng.random() < 0.15:
-            return None
-        return next(values)
-
-    return make
-
-
-def _values(field: Field, known: list[str], rng: np.random.Generator) -> Iterator[Any]:
-    while True:
-        if field.allowed:
-            yield field.allowed[rng.integers(len(field.allowed))]
-        elif field.type == "string":
-            yield _text(known, rng)
-        elif field.type in ("number", "integer"):
-            value = _within(field, rng)
-            yield round(value) if field.type == "integer" else value
-        elif field.type == "boolean":
-            yield bool(rng.integers(2))
-        else:
-            yield example_of(field)
+def _known(estimator: Any) -> dict[int, list[Any]]:
+    """What a model has seen in each column: the words of a text, the categories of others."""
+    found: dict[int, list[Any]] = {}
+    for step in inner_steps(estimator):
+        for _, one, columns in getattr(step, "transformers_", ()):
+            positions = np.atleast_1d(columns).tolist() if not isinstance(columns, slice) else []
+            for inner in inner_steps(one):
+                for position, categories in zip(positions, getattr(inner, "categories_", ()), strict=False):
+                    found[position] = categories[:_MOST_WORDS].tolist()
+                for position in positions[:1] if hasattr(inner, "vocabulary_") else ():
+                    found[position] = list(islice(inner.vocabulary_, _MOST_WORDS))
+    return found
 
 
-def _text(known: list[str], rng: np.random.Generator) -> str:
-    dice = rng.random()
-    if dice < 0.2:
+def _value(field: Field, known: list[Any], rng: np.random.Generator, *, is_plain: bool) -> Any:
+    if field.nullable and not is_plain and rng.random() < 0.15:
+        return None
+    if field.allowed:
+        return field.allowed[rng.integers(len(field.allowed))]
+    if field.type == "string":
+        return _text(known or _WORDS, rng, is_plain=is_plain)
+    if field.type not in ("number", "integer"):
+        return bool(rng.integers(2)) if field.type == "boolean" else example_of(field)
+    if known and is_plain:
         return known[rng.integers(len(known))]
-    if dice < 0.4:
+    value = _within(field, rng)
+    return round(value) if field.type == "integer" else value
+
+
+def _text(known: list[Any], rng: np.random.Generator, *, is_plain: bool) -> str:
+    word = known[rng.integers(len(known))]
+    if is_plain or rng.random() < 0.2:
+        return word  # type: ignore[no-any-return]  # a category or a term
+    if rng.random() < 0.3:
         return _ODD[rng.integers(len(_ODD))]
-    words = [known[place] for place in rng.integers(len(known), size=rng.integers(1, 12))]
+    words = [str(known[place]) for place in rng.integers(len(known), size=rng.integers(1, 12))]
     return " ".join(word.upper() if rng.random() < 0.1 else word for word in [*words, "unheard-of"])
 
 

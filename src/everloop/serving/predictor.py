@@ -186,7 +186,10 @@ def _quick(manifest: Manifest, model: Loaded, *, is_compiled: bool) -> Quick | s
     """The plan that answers in place of the model, or why none does."""
     if not is_compiled:
         return "the setting compiled_models is off"
-    found = quick(manifest, model)
+    try:
+        found = quick(manifest, model)
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
+        found = f"comparing its plan raised {type(error).__name__}: {error}"
     if isinstance(found, str) and manifest.compiled is not None and manifest.compiled.is_used:
         logger.warning(
             "release %s is answered by its model, not by its compiled plan: %s", manifest.id, found

@@ -114,8 +114,10 @@ def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[S
         )
     try:
         return verified(manifest, Predictor.load(manifest, blobs).model, real())
-    except EverloopError as error:
-        return msgspec.structs.replace(told, reason=f"it could not be compared: {error}")
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
+        return msgspec.structs.replace(
+            told, reason=f"it could not be compared: {type(error).__name__}: {error}"
+        )
 
 
 def main(hidden: str) -> None:
