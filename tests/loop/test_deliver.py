@@ -34,6 +34,15 @@ def test_what_was_approved_is_rolled_out_once(any_shop: Shop) -> None:
     assert rollout.rollout_of(shop.ws, started).reason == "kind@2 passed its gates and was approved"
 
 
+def test_the_compiled_plan_is_compared_on_the_test_rows_of_the_run(shop: Shop) -> None:
+    living.approve(shop.ws, "kind@2")
+    made = loop.prepare_release(shop.ws, registry.version(shop.ws, "kind@2"))
+    compiled = made.manifest.compiled
+    assert compiled is not None
+    assert compiled.is_used, compiled.reason
+    assert compiled.real_rows > 10
+
+
 def test_a_death_between_release_and_rollout_is_made_good_by_the_next_look(shop: Shop) -> None:
     living.release(shop.ws, "kind@2")  # and then the process died
     assert loop.has_approved(shop.ws)
