@@ -108,7 +108,12 @@ def main() -> None:
                 bodies,
             ) as peer,
         ):
-            _show(options, _measure([compiled, original, safe, peer], bodies, options))
+            servers = [compiled, original, safe, peer]
+            _show(options, _measure(servers, bodies, options))
+            print(
+                "resident MB: "
+                + ", ".join(f"{one.name} {_resident_mb(one.process.pid):.0f}" for one in servers)
+            )
 
 
 def _options() -> argparse.Namespace:
@@ -252,6 +257,10 @@ def _one(server: Server, bodies: bytes, connections: int, seconds: float) -> Mea
     assert result["failed"] == 0, f"{server.name}: {result['failed']} answers were not 200"
     cpu_us = (_cpu_s(server.process.pid) - before) * 1e6 / result["requests"]
     return Measured(result["requests"] / result["seconds"], cpu_us, result["p50_ms"], result["p99_ms"])
+
+
+def _resident_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _cpu_s(pid: int) -> float:
