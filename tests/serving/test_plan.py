@@ -254,6 +254,13 @@ def test_columns_are_made_as_by_scikit_learn(kind: str) -> None:
     assert same(model, np.vstack((TABLE, object_array(STRANGE)))) >= ROWS
 
 
+def test_each_of_many_categories_is_known() -> None:
+    table = object_array([[f"c{number:04d}"] for number in range(700)])
+    columns = ColumnTransformer([("c", OneHotEncoder(handle_unknown="ignore"), [0])])
+    model = make_pipeline(columns, Ridge(alpha=0.1)).fit(table, np.arange(700.0))
+    assert same(model, table) == 700
+
+
 def test_a_row_that_the_model_refuses_is_not_answered() -> None:
     model = of_table(LogisticRegression(), ("c", OneHotEncoder(), [2, 3]))
     plan = plan_of(model, columns=5)

@@ -27,6 +27,7 @@ from everloop.serving.plan_parts import (
 )
 
 _MOST_CATEGORIES = 200_000
+_ASKED_AT_ONCE = 256  # one-hot answers to all of 10,000 categories together would be a square of 800 MB
 _UNKNOWN_TEXT = "\x00 nobody's category"
 Weigh = Callable[[list[int], list[float]], list[float]]
 
@@ -282,7 +283,11 @@ def _asked(step: Any, read: Callable[[Any, int], list[Any]]) -> list[dict[Any, A
 
     tables: list[dict[Any, Any]] = []
     for column, categories in enumerate(known):
-        answers = ask(column, categories)
+        answers = [
+            answer
+            for first in range(0, len(categories), _ASKED_AT_ONCE)
+            for answer in ask(column, categories[first : first + _ASKED_AT_ONCE])
+        ]
         table = {_NAN if one != one else one: answer for one, answer in zip(categories, answers, strict=True)}
         for key, cell in ((None, None), (_NAN, np.nan), (_OTHER, _stranger(categories))):
             if key not in table:

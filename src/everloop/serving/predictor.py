@@ -151,9 +151,8 @@ class Predictor:
             return [str(value) for value in asked.predict(rows).tolist()], [{} for _ in rows]
         probabilities = np.asarray(asked.probabilities(rows), dtype=np.float64)  # (n_rows, n_classes)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]  # (n_rows, 3)
-        shares = probabilities[
-            np.arange(len(rows))[:, None], best
-        ]  # take_along_axis takes four times as long for a row
+        # np.take_along_axis would take four times as long for a row
+        shares = probabilities[np.arange(len(rows))[:, None], best]
         scores = [
             {names[index]: share for index, share in zip(*each, strict=True)}
             for each in zip(best.tolist(), shares.tolist(), strict=True)
