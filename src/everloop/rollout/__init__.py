@@ -53,6 +53,7 @@ from everloop.rollout.records import (
     Stage,
     canary,
 )
+from everloop.rollout.requests import evidence_of
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.start import (
     check_start,
@@ -64,7 +65,7 @@ from everloop.rollout.start import (
     start,
     was_rolled_back,
 )
-from everloop.rollout.tick import evidence_of, is_running, pause, promote_now, resume, roll_back, tick
+from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_back, tick
 
 __all__ = [
     "Action",
