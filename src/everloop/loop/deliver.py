@@ -71,7 +71,11 @@ def restore(ws: Workspace) -> list[str]:
     release's file is there with other content than was released.
     """
     written = registry.rewrite_manifests(ws)
-    live = {variant.version for endpoint in rollout.endpoints(ws) for variant in endpoint.variants}
+    live = {
+        variant.version
+        for endpoint in rollout.endpoints(ws)
+        for variant in (*endpoint.variants, *endpoint.standby)
+    }
     for ref in sorted(live):
         _materialise(ws, registry.version(ws, ref), only_missing=True)
     rollout.publish(ws)

@@ -12,7 +12,15 @@ from everloop.errors import Conflict, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.rollout import store
-from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, LiveVersion, RolloutEvent
+from everloop.rollout.records import (
+    Act,
+    Canary,
+    Endpoint,
+    LiveVariant,
+    LiveVersion,
+    RolloutEvent,
+    answering_and_standby,
+)
 from everloop.serving import Route, RouteTable, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -84,8 +92,14 @@ def live_of_model(ws: Workspace, model: str, *, at: datetime | None = None) -> l
 
 
 def require_not_live(ws: Workspace, ref: str) -> None:
-    """Raise Conflict when a version, or any version of a model, answers on an endpoint."""
+    """Raise Conflict when a version, or any version of a model, answers on an endpoint or is kept warm there."""
     for one in endpoints(ws):
+        for variant in one.standby:
+            if ref == variant.version:
+                raise Conflict(
+                    f"{variant.version} is kept warm on the endpoint {one.name}, to be gone back to; what is loaded is not "
+                    f"deleted. Wait until its watch is over: everloop rollouts list --endpoint {one.name}"
+                )
         for variant in one.variants:
             if ref in (variant.version, one.model):
                 raise Conflict(
@@ -107,7 +121,7 @@ def change_traffic(
     salt: str,
     decision: dict[str, object] | None = None,
 ) -> int:
-    """Record who answers from now on, in the transaction of what decided it, and return the new epoch.
+    """Record who answers from now on, and who is kept warm, in the transaction of what decided it, and return the new epoch.
 
     The route table is written after the commit; when that is cut off, the next `publish` writes it.
     """
@@ -115,6 +129,7 @@ def change_traffic(
     epoch = store.newest_epoch(tx.connection) + 1
     before = store.endpoint_by_name(tx.connection, name)
     store.set_variants(tx, name, variants, epoch=epoch, salt=salt)
+    answering, standby = answering_and_standby(variants)
     event = RolloutEvent(
         id=new_id("re"),
         endpoint=name,
@@ -125,8 +140,9 @@ def change_traffic(
         stage=stage,
         reason=reason,
         decision=decision,
-        variants=tuple(variants),
+        variants=answering,
         epoch=epoch,
+        standby=standby,
     )
     store.insert_event(tx, event)
     audit(
@@ -134,7 +150,7 @@ def change_traffic(
         tx,
         f"rollout.{act}",
         Node("endpoint", name),
-        before=None if before is None else [str(one) for one in before.variants],
+        before=None if before is None else [str(one) for one in (*before.variants, *before.standby)],
         after=[str(one) for one in variants],
         reason=reason,
         rollout=rollout,
@@ -178,4 +194,6 @@ def _publish_later(ws: Workspace) -> None:
 
 def _route(known: Endpoint) -> Route:
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
-    return Route(known.name, known.salt, variants, stickiness=known.stickiness)
+    # a shadow that gets 0 % is what serving loads and warms and never asks
+    standby = tuple(Variant(one.name, one.release, 0.0) for one in known.standby)
+    return Route(known.name, known.salt, variants, stickiness=known.stickiness, shadow=standby)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from everloop import events
@@ -50,11 +51,15 @@ def advance(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> Roll
 def finish(
     ws: Workspace, tx: Tx, rollout: Rollout, *, reason: str, decision: dict[str, Any] | None
 ) -> RolloutEvent:
+    """Give all traffic to the new version, and begin to watch it where the plan says so."""
     stage = len(rollout.stages) - 1
-    _hold_on(tx, rollout, {"state": "done", "stage": stage, "outcome": reason, "ended_at": ws.now()})
-    _move(
+    now = ws.now()
+    _hold_on(tx, rollout, {"state": "done", "stage": stage, "outcome": reason, "ended_at": now})
+    epoch = _move(
         ws, tx, rollout, shares(rollout, stage), act="finished", stage=stage, reason=reason, decision=decision
     )
+    until = now + timedelta(hours=rollout.canary.watch_h) if rollout.canary.watch_h else None
+    store.begin_watch(tx, rollout.id, epochs=[*rollout.epochs, epoch], until=until)
     message = f"{rollout.version} answers all of {rollout.endpoint}: {reason}"
     events.emit(
         ws,
@@ -74,7 +79,8 @@ def take_back(
         raise Conflict(
             f"rollout {rollout.id} was the endpoint's first; there is no earlier version to go back to."
         )
-    _hold_on(tx, rollout, {"state": "rolled_back", "outcome": reason, "ended_at": ws.now()})
+    ended = {"state": "rolled_back", "outcome": reason, "ended_at": ws.now(), "watch_until": None}
+    _hold_on(tx, rollout, ended)
     earlier = (LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),)
     _move(ws, tx, rollout, earlier, act="rolled_back", stage=rollout.stage, reason=reason, decision=decision)
     message = f"Rolled back {rollout.version} on {rollout.endpoint} to {rollout.from_version}: {reason}"
@@ -92,6 +98,17 @@ def take_back(
     return store.newest_events(tx.connection, rollout=rollout.id, limit=1)[0]
 
 
+def end_watch(ws: Workspace, tx: Tx, rollout: Rollout) -> RolloutEvent:
+    """Let the version before go: what answers stays as it is."""
+    _hold_on(tx, rollout, {"watch_until": None})
+    answering = [one for one in shares(rollout, rollout.stage) if one.weight > 0]
+    reason = (
+        f"{rollout.canary.watch_h:g} h passed without harm; {rollout.from_version} is not kept warm any more"
+    )
+    _move(ws, tx, rollout, tuple(answering), act="watched", stage=rollout.stage, reason=reason, decision=None)
+    return store.newest_events(tx.connection, rollout=rollout.id, limit=1)[0]
+
+
 def turn(ws: Workspace, rollout: Rollout, before: State, after: State, *, act: Act, reason: str) -> None:
     def change(tx: Tx) -> None:
         if rollout.state != before:
@@ -106,7 +123,9 @@ def turn(ws: Workspace, rollout: Rollout, before: State, after: State, *, act: A
 
 def _hold_on(tx: Tx, rollout: Rollout, values: dict[str, Any]) -> None:
     """Change the rollout as it was read. Raises Conflict when it moved on or ended meanwhile."""
-    if rollout.state not in ("running", "paused") or not store.update_rollout(
+    tx.lock(f"endpoint:{rollout.endpoint}")
+    is_open = rollout.state in ("running", "paused") or rollout.watch_until is not None
+    if not is_open or not store.update_rollout(
         tx, rollout.id, state=rollout.state, stage=rollout.stage, values=values
     ):
         raise Conflict(

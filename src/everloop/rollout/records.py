@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, Literal
 
 from everloop.errors import Invalid
@@ -12,7 +13,9 @@ from everloop.rollout.judge import MetricRule, Rules
 
 METRICS = ("errors", "slow", "contradicted")
 State = Literal["running", "paused", "done", "rolled_back"]
-Act = Literal["first", "started", "look", "advanced", "finished", "rolled_back", "paused", "resumed"]
+Act = Literal[
+    "first", "started", "look", "advanced", "finished", "rolled_back", "paused", "resumed", "watched"
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Canary:
         The test never takes back a version that is bad at most this many times as often.
     slow_above_ms
         What slow means; left out, the 95th percentile of what the endpoint took before the rollout.
+    watch_h
+        For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
+        one turns out to do harm; 0 lets it go at once.
     """
 
     steps: tuple[float, ...]
@@ -37,6 +43,7 @@ class Canary:
     tolerated_ratio: float = 1.0
     false_rollback_at_most: float = 0.05
     slow_above_ms: float | None = None
+    watch_h: float = 0.0
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -46,6 +53,8 @@ class Canary:
             )
         if unknown := sorted(set(self.excess_at_most) - set(METRICS)):
             raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
+        if not 0 <= self.watch_h < inf:
+            raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
         _ = self.rules  # its own checks
 
     @property
@@ -73,20 +82,31 @@ def canary(
     tolerated_ratio: float = 1.0,
     false_rollback_at_most: float = 0.05,
     slow_above_ms: float | None = None,
+    watch_h: float = 24.0,
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
-    return Canary(tuple(map(float, steps)), margins, tolerated_ratio, false_rollback_at_most, slow_above_ms)
+    return Canary(
+        tuple(map(float, steps)), margins, tolerated_ratio, false_rollback_at_most, slow_above_ms, watch_h
+    )
 
 
 @dataclass(frozen=True)
 class LiveVariant:
-    """A version that answers on an endpoint, with its share of the traffic in percent."""
+    """A version on an endpoint, with its share of the traffic in percent; 0: it is loaded and warm, and answers nothing."""
 
-    name: Literal["control", "canary"]
+    name: Literal["control", "canary", "previous"]
     version: str
     release: str
     weight: float
+
+
+def answering_and_standby(
+    variants: Iterable[LiveVariant],
+) -> tuple[tuple[LiveVariant, ...], tuple[LiveVariant, ...]]:
+    """Part variants into those that answer and those that are only kept warm."""
+    every = tuple(variants)
+    return tuple(one for one in every if one.weight > 0), tuple(one for one in every if one.weight == 0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,10 @@ class LiveVersion:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release."""
+    """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release.
+
+    `standby` are the versions that are kept warm beside those that answer.
+    """
 
     name: str
     model: str
@@ -113,6 +136,7 @@ class Endpoint:
     canary: Canary
     salt: str
     variants: tuple[LiveVariant, ...]
+    standby: tuple[LiveVariant, ...]
     epoch: int
     created_at: datetime
 
@@ -140,7 +164,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A plan under way or ended. `epochs` are the route table's epochs at which its stages began."""
+    """A plan under way or ended. `epochs` are the route table's epochs at which its stages began.
+
+    A rollout that is done may be watched until `watch_until`; `watched_at` is when that was last looked at.
+    """
 
     id: str
     endpoint: str
@@ -159,6 +186,8 @@ class Rollout:
     outcome: str | None
     started_at: datetime
     ended_at: datetime | None
+    watch_until: datetime | None = None
+    watched_at: datetime | None = None
 
     @property
     def weight(self) -> float:
@@ -168,7 +197,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class RolloutEvent:
-    """Something that a rollout did, with the numbers that decided it; `variants` where traffic changed."""
+    """Something that a rollout did, with the numbers that decided it; `variants` where traffic changed.
+
+    `standby` are the versions that are kept warm from then on.
+    """
 
     id: str
     endpoint: str
@@ -181,3 +213,4 @@ class RolloutEvent:
     decision: dict[str, Any] | None
     variants: tuple[LiveVariant, ...] | None
     epoch: int | None
+    standby: tuple[LiveVariant, ...] = ()

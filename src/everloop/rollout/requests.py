@@ -25,6 +25,8 @@ from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
+_LATELY = timedelta(hours=1)
+_TO_SWITCH = timedelta(minutes=1)  # so long a serving process may go on with the split before
 _COLUMNS = ["id", "epoch", "release", "status", "at", "latency_us", "key", "replay", "shadow_of", "request"]
 
 
@@ -45,11 +47,17 @@ class _Requests:
 
 
 def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], CanaryHealth]:
-    """What was counted since the rollout began, by metric, and what the fuse looks at."""
+    """What was counted while both versions answered, by metric, and what the fuse looks at.
+
+    Of a rollout that is done these are the same requests as before, with what has been said of them since; the fuse looks
+    at what the new version alone has answered lately.
+    """
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     rows = _rows(ws, rollout)
     requests = rows if sticky else _together(rows)
-    splits = [Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(rollout.epochs))]
+    splits = [
+        Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(_judged_epochs(rollout)))
+    ]
 
     def count(metric: str, bad: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MetricEvidence:
         arms, stretch = requests.in_canary[counted], requests.stretch[counted]
@@ -75,8 +83,37 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
         "contradicted": (requests.contradicted, ~requests.is_replay & _is_old(ws, rollout, requests.at)),
     }
     found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
+    if rollout.state == "done":
+        return found, _alone(ws, rollout)
     in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
     return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
+
+
+def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
+    """When the stages began in which both versions answered."""
+    return rollout.epochs[:-1] if rollout.state == "done" else rollout.epochs
+
+
+def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
+    """How the new version does since all traffic is its own, by the requests of the newest hour."""
+    since = max(rollout.ended_at or rollout.started_at, ws.now() - _LATELY)
+    columns = ["id", "epoch", "release", "status", "shadow_of", "request"]
+    table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
+    table = table.sort_by("id")
+    status = np.asarray(table["status"], dtype=object)
+    counted = (
+        (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
+        & (np.asarray(table["release"], dtype=object) == rollout.release)
+        & np.asarray(table["shadow_of"].is_null())
+        & (status != "refused")
+    )
+    table, failed = table.filter(pa.array(counted)), status[counted] == "failed"
+    first, request = first_of_each_request(
+        [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
+    )
+    has_failed = np.bincount(request, weights=failed, minlength=len(first)) > 0
+    in_a_row, _ = recent_failures(has_failed, np.ones(len(first), dtype=bool))
+    return CanaryHealth(failures_in_a_row=in_a_row)
 
 
 def _is_old(ws: Workspace, rollout: Rollout, at: NDArray[np.datetime64]) -> NDArray[np.bool_]:
@@ -112,8 +149,10 @@ def _together(rows: _Requests) -> _Requests:
 
 
 def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
+    epochs = _judged_epochs(rollout)
+    end = rollout.ended_at + _TO_SWITCH if rollout.state == "done" and rollout.ended_at else None
     table = serving.log.read(
-        folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
+        folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, end=end, columns=_COLUMNS
     )
     table = table.sort_by("id")
     epoch = np.asarray(table["epoch"], dtype=np.int64)
@@ -121,6 +160,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     in_canary = release == rollout.release
     judged = (
         (epoch >= rollout.epochs[0])
+        & (np.full(len(epoch), end is None) | (epoch < rollout.epochs[-1]))
         & (in_canary | (release == rollout.from_release))
         & np.asarray(table["shadow_of"].is_null())
         & (np.asarray(table["status"], dtype=object) != "refused")
@@ -130,7 +170,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     contradicted = {report.prediction_id for report in reports if report.contradicts}
     return _Requests(
         in_canary=in_canary[judged],
-        stretch=np.searchsorted(np.asarray(rollout.epochs), epoch[judged], side="right") - 1,
+        stretch=np.searchsorted(np.asarray(epochs), epoch[judged], side="right") - 1,
         failed=np.asarray(table["status"], dtype=object) == "failed",
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,
         contradicted=np.asarray([one in contradicted for one in table["id"].to_pylist()], dtype=bool),

@@ -150,10 +150,14 @@ def event_of(ws: Workspace, event_id: str) -> RolloutEvent:
 
 
 def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
-    """Who answers in a stage of a rollout."""
+    """Who answers in a stage of a rollout, and who is kept warm."""
     weight = rollout.stages[stage].weight
-    if weight >= 100 or rollout.from_version is None or rollout.from_release is None:
-        return (LiveVariant("control", rollout.version, rollout.release, 100.0),)
+    alone = (LiveVariant("control", rollout.version, rollout.release, 100.0),)
+    if rollout.from_version is None or rollout.from_release is None:
+        return alone
+    if weight >= 100:
+        previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
+        return (*alone, previous) if rollout.canary.watch_h else alone
     return (
         LiveVariant("control", rollout.from_version, rollout.from_release, 100.0 - weight),
         LiveVariant("canary", rollout.version, rollout.release, weight),
@@ -166,11 +170,12 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         for metric, margin in canary.excess_at_most.items()
         if margin is not None
     )
+    watch = f"; the version before stays warm for {canary.watch_h:g} h" if canary.watch_h else ""
     return tuple(
         Stage(
             number,
             step,
-            "the rollout is done" if step == 100 else f"when {margins or 'no metric shows harm'}",
+            f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
         )
         for number, step in enumerate(canary.steps)
     )
@@ -231,6 +236,14 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     tx.lock(f"endpoint:{rollout.endpoint}")
     if store.newest_rollouts(tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1):
         raise Conflict(f"another rollout was started on {rollout.endpoint!r} just now; one at a time.")
+    current = store.endpoint_by_name(tx.connection, rollout.endpoint)
+    if (
+        current.variants[0].version if current is not None and current.variants else None
+    ) != rollout.from_version:
+        raise Conflict(
+            f"what answers on {rollout.endpoint!r} changed just now; the plan was made for {rollout.from_version}. Start again."
+        )
+    store.end_watches(tx, rollout.endpoint)
     salt = new_id("ro")
     epoch = change_traffic(
         ws,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from everloop import serving
 from everloop.errors import Conflict
 from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
 from everloop.rollout.judge import Decision, judge
-from everloop.rollout.moves import advance, finish, note, take_back, turn
+from everloop.rollout.moves import advance, end_watch, finish, note, take_back, turn
 from everloop.rollout.records import Rollout, RolloutEvent
 from everloop.rollout.requests import evidence_of
 from everloop.rollout.start import rollout_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
+_WATCH_EVERY = timedelta(seconds=15)
+
 
 def tick(ws: Workspace) -> list[RolloutEvent]:
-    """Look at every running rollout once and do what the judge says; what was done, in order.
+    """Look once at every rollout that runs or is watched and do what the judge says; what was done, in order.
 
     A stage counts only requests that were answered under its route table or a later one, and nothing is judged
     before every serving process has acknowledged it.
@@ -25,14 +29,15 @@ def tick(ws: Workspace) -> list[RolloutEvent]:
     with ws.read() as connection:
         running = store.newest_rollouts(connection, states=("running",))
     done = [_look(ws, rollout) for rollout in running]
+    done += [_watch(ws, rollout) for rollout in _due_watches(ws)]
     return [event for event in done if event is not None]
 
 
 def is_running(ws: Workspace) -> bool:
-    """Whether a rollout waits for the judge, or the route table is not the one in force."""
+    """Whether a rollout waits for the judge, a watch is due, or the route table is not the one in force."""
     with ws.read() as connection:
         running = bool(store.newest_rollouts(connection, states=("running",), limit=1))
-    return running or is_behind(ws)
+    return running or bool(_due_watches(ws)) or is_behind(ws)
 
 
 def pause(ws: Workspace, rollout_id: str, *, reason: str) -> None:
@@ -52,7 +57,7 @@ def promote_now(ws: Workspace, rollout_id: str, *, reason: str) -> None:
 
 
 def roll_back(ws: Workspace, rollout_id: str, *, reason: str) -> None:
-    """A person takes the new version off the endpoint. Raises Conflict when the rollout has ended."""
+    """A person takes the new version off the endpoint, also while it is watched. Raises Conflict when that is over."""
     rollout = rollout_of(ws, rollout_id)
     ws.write(lambda tx: take_back(ws, tx, rollout, reason=f"{ws.actor} decided: {reason}", decision=None))
 
@@ -77,3 +82,29 @@ def _do(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> RolloutE
     if rollout.stages[rollout.stage + 1].weight >= 100:
         return finish(ws, tx, rollout, reason=decision.reason, decision=decision.as_dict())
     return advance(ws, tx, rollout, decision)
+
+
+def _due_watches(ws: Workspace) -> list[Rollout]:
+    now = ws.now()
+    with ws.read() as connection:
+        return store.watched_rollouts(connection, not_since=now - _WATCH_EVERY, ends_by=now)
+
+
+def _watch(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
+    """Look at what answers alone: gone back from if harm shows after all, left alone when its time is over."""
+    evidence, health = evidence_of(ws, rollout)
+    decision = judge(evidence, rollout.canary.rules, health=health)
+    reason = f"while watched at 100 %: {decision.reason}"
+
+    def do(tx: Tx) -> RolloutEvent | None:
+        if decision.action == "roll_back":
+            return take_back(ws, tx, rollout, reason=reason, decision=decision.as_dict())
+        if rollout.watch_until is not None and rollout.watch_until <= ws.now():
+            return end_watch(ws, tx, rollout)
+        store.mark_watched(tx, rollout.id, at=ws.now())
+        return None
+
+    try:
+        return ws.write(do)
+    except Conflict:
+        return None  # another rollout began, or a person went back

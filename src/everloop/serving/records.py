@@ -71,7 +71,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """A release under a name on an endpoint. `weight` is in percent: of the traffic, or mirrored (shadow)."""
+    """A release under a name on an endpoint. `weight` is in percent: of the traffic, or mirrored (shadow).
+
+    One of 0 % answers nothing and is loaded and warm all the same.
+    """
 
     name: str
     release: str

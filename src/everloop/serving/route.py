@@ -41,11 +41,11 @@ def choose(route: Route, *, key: str | None, request: str) -> Variant:
 
 
 def shadows(route: Route, *, prediction_id: str) -> list[Variant]:
-    """The shadow variants that get a copy of this request: each its weight in percent, independently."""
+    """The shadow variants that get a copy of this request: each its weight in percent, independently; 0 gets none."""
     return [
         variant
         for variant in route.shadow
-        if _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
+        if variant.weight > 0 and _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
     ]
 
 
