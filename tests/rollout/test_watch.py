@@ -17,7 +17,7 @@ def standby(shop: Shop) -> list[str]:
 
 def watched(shop: Shop, **given: object) -> Rollout:
     """A rollout of kind@2 that has finished, and is watched for 24 hours."""
-    made = started(shop, **{"watch_h": 24.0, **given})  # type: ignore[arg-type]  # per test
+    made = started(shop, **{"watch_h": 24.0, **given})
     shop.ask(400)
     rollout.tick(shop.ws)
     shop.acknowledge()
