@@ -95,6 +95,8 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
             f"  stage {stage.number}: {stage.weight:g} % of the traffic, {'and' if stage.weight == 100 else 'left'} {stage.leaves}"
             for stage in plan.stages
         ]
+        if plan.deadline:
+            lines.append(f"  {plan.deadline}")
         if dry_run:
             out.answer(plan, "\n".join([*lines, "Nothing was changed (--dry-run)."]))
             return

@@ -51,6 +51,8 @@ from everloop.rollout.records import (
     Rollout,
     RolloutEvent,
     Stage,
+    all_at_once,
+    blue_green,
     canary,
 )
 from everloop.rollout.requests import evidence_of
@@ -89,7 +91,9 @@ __all__ = [
     "Split",
     "Stage",
     "Stretch",
+    "all_at_once",
     "blown_fuse",
+    "blue_green",
     "canary",
     "check_start",
     "count_keys",

@@ -98,6 +98,27 @@ def take_back(
     return store.newest_events(tx.connection, rollout=rollout.id, limit=1)[0]
 
 
+def alert_overdue(
+    ws: Workspace, tx: Tx, rollout: Rollout, *, reason: str, decision: dict[str, Any] | None
+) -> RolloutEvent:
+    """Tell once that a rollout has passed its deadline; it waits on."""
+    _hold_on(tx, rollout, {"state": rollout.state})
+    event = _event(ws, rollout, act="overdue", reason=reason, decision=decision)
+    store.insert_event(tx, event)
+    message = f"The rollout of {rollout.version} on {rollout.endpoint} waits: {reason}"
+    events.emit(
+        ws,
+        tx,
+        "rollout.overdue",
+        Node("endpoint", rollout.endpoint),
+        message=message,
+        level="attention",
+        payload={"rollout": rollout.id},
+        topic=rollout.endpoint,
+    )
+    return event
+
+
 def end_watch(ws: Workspace, tx: Tx, rollout: Rollout) -> RolloutEvent:
     """Let the version before go: what answers stays as it is."""
     _hold_on(tx, rollout, {"watch_until": None})

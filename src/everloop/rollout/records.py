@@ -14,7 +14,16 @@ from everloop.rollout.judge import MetricRule, Rules
 METRICS = ("errors", "slow", "contradicted")
 State = Literal["running", "paused", "done", "rolled_back"]
 Act = Literal[
-    "first", "started", "look", "advanced", "finished", "rolled_back", "paused", "resumed", "watched"
+    "first",
+    "started",
+    "look",
+    "advanced",
+    "finished",
+    "rolled_back",
+    "paused",
+    "resumed",
+    "watched",
+    "overdue",
 ]
 
 
@@ -33,6 +42,11 @@ class Canary:
         The test never takes back a version that is bad at most this many times as often.
     slow_above_ms
         What slow means; left out, the 95th percentile of what the endpoint took before the rollout.
+    deadline_h, at_deadline
+        What becomes of a rollout that is not decided so many hours after it began: `hold` alerts once and waits on,
+        `roll_back` takes it back. None waits without an alert; little traffic never passes and never fails by itself.
+    loads_first
+        Nothing is switched before every serving process has loaded and warmed the new version.
     watch_h
         For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
         one turns out to do harm; 0 lets it go at once.
@@ -44,6 +58,9 @@ class Canary:
     false_rollback_at_most: float = 0.05
     slow_above_ms: float | None = None
     watch_h: float = 0.0
+    deadline_h: float | None = None
+    at_deadline: Literal["hold", "roll_back"] = "hold"
+    loads_first: bool = False
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -55,6 +72,12 @@ class Canary:
             raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
         if not 0 <= self.watch_h < inf:
             raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
+        if self.deadline_h is not None and not 0 < self.deadline_h < inf:
+            raise Invalid(
+                f"deadline_h is {self.deadline_h}; it is a number of hours above 0. Leave it out to wait without an end."
+            )
+        if self.at_deadline not in ("hold", "roll_back"):
+            raise Invalid(f"at_deadline is {self.at_deadline!r}; it is 'hold' or 'roll_back'.")
         _ = self.rules  # its own checks
 
     @property
@@ -83,11 +106,45 @@ def canary(
     false_rollback_at_most: float = 0.05,
     slow_above_ms: float | None = None,
     watch_h: float = 24.0,
+    deadline_h: float | None = None,
+    at_deadline: Literal["hold", "roll_back"] = "hold",
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
     return Canary(
-        tuple(map(float, steps)), margins, tolerated_ratio, false_rollback_at_most, slow_above_ms, watch_h
+        tuple(map(float, steps)),
+        margins,
+        tolerated_ratio,
+        false_rollback_at_most,
+        slow_above_ms,
+        watch_h,
+        deadline_h,
+        at_deadline,
+    )
+
+
+def all_at_once(*, watch_h: float = 24.0) -> Canary:
+    """A plan that gives a new version all traffic the moment it is released: nothing is compared, only watched after."""
+    return Canary((100.0,), {"errors": None}, watch_h=watch_h)
+
+
+def blue_green(
+    *,
+    watch_h: float = 24.0,
+    deadline_h: float | None = None,
+    at_deadline: Literal["hold", "roll_back"] = "hold",
+) -> Canary:
+    """A plan that switches all traffic once every serving process has the new version loaded and warm beside the old one.
+
+    The old one stays warm for `watch_h` hours, so that going back is as quick as the switch.
+    """
+    return Canary(
+        (100.0,),
+        {"errors": None},
+        watch_h=watch_h,
+        deadline_h=deadline_h,
+        at_deadline=at_deadline,
+        loads_first=True,
     )
 
 
@@ -152,7 +209,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rollout will do, before it does it."""
+    """What a rollout will do, before it does it; `deadline` says what happens when nothing decides it."""
 
     endpoint: str
     version: str
@@ -160,6 +217,7 @@ class Plan:
     from_version: str | None
     from_release: str | None
     stages: tuple[Stage, ...]
+    deadline: str | None = None
 
 
 @dataclass(frozen=True)

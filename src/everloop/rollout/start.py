@@ -15,7 +15,17 @@ from everloop.ledger import Node, link
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
-from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
+from everloop.rollout.records import (
+    Act,
+    Canary,
+    Endpoint,
+    LiveVariant,
+    Plan,
+    Rollout,
+    RolloutEvent,
+    Stage,
+    State,
+)
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -53,6 +63,7 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
         stages=_stages(target.canary)
         if live is not None
         else (Stage(0, 100.0, "nothing is live yet: all at once"),),
+        deadline=None if live is None else _deadline(target.canary),
     )
 
 
@@ -68,7 +79,11 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
     """
     made = plan(ws, endpoint_name, version, again=again)
     target = endpoint(ws, endpoint_name)
-    before, slow_ms = ({}, None) if made.from_release is None else _habits(ws, target)
+    is_first = made.from_release is None
+    before, slow_ms = ({}, None) if is_first else _habits(ws, target)
+    at_once = "all at once, as the plan says" if len(made.stages) == 1 else None
+    watch_h = 0.0 if is_first or at_once is None else target.canary.watch_h
+    now = ws.now()
     rollout = Rollout(
         id=new_id("ro"),
         endpoint=made.endpoint,
@@ -80,13 +95,14 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
         canary=target.canary,
         slow_above_ms=slow_ms,
         before=before,
-        state="running" if made.from_release is not None else "done",
+        state="running" if at_once is None else "done",
         stage=0,
         epochs=(),
         reason=reason,
-        outcome=None if made.from_release is not None else "the endpoint's first version: live at once",
-        started_at=ws.now(),
-        ended_at=None if made.from_release is not None else ws.now(),
+        outcome="the endpoint's first version: live at once" if is_first else at_once,
+        started_at=now,
+        ended_at=None if at_once is None else now,
+        watch_until=now + timedelta(hours=watch_h) if watch_h else None,
     )
     ws.write(lambda tx: _begin(ws, tx, rollout))
     return rollout_of(ws, rollout.id)
@@ -155,6 +171,11 @@ def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
     alone = (LiveVariant("control", rollout.version, rollout.release, 100.0),)
     if rollout.from_version is None or rollout.from_release is None:
         return alone
+    if weight == 0:
+        return (
+            LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),
+            LiveVariant("canary", rollout.version, rollout.release, 0.0),
+        )
     if weight >= 100:
         previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
         return (*alone, previous) if rollout.canary.watch_h else alone
@@ -171,14 +192,24 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         if margin is not None
     )
     watch = f"; the version before stays warm for {canary.watch_h:g} h" if canary.watch_h else ""
-    return tuple(
+    first = (
+        (Stage(0, 0.0, "when every serving process has loaded and warmed it"),) if canary.loads_first else ()
+    )
+    return first + tuple(
         Stage(
             number,
             step,
             f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
         )
-        for number, step in enumerate(canary.steps)
+        for number, step in enumerate(canary.steps, start=len(first))
     )
+
+
+def _deadline(canary: Canary) -> str | None:
+    if canary.deadline_h is None:
+        return None
+    then = "it is rolled back" if canary.at_deadline == "roll_back" else "there is an alert, and it waits on"
+    return f"not decided after {canary.deadline_h:g} h: {then}"
 
 
 def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
@@ -250,7 +281,7 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
         tx,
         rollout.endpoint,
         shares(rollout, 0),
-        act="started" if rollout.from_release else "first",
+        act=_first_act(rollout),
         reason=rollout.reason,
         rollout=rollout.id,
         stage=0,
@@ -261,12 +292,23 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     node = Node("rollout", rollout.id)
     link(tx, Node("release", rollout.release), node, role="rolled out", at=ws.now())
     link(tx, node, Node("endpoint", rollout.endpoint), role="changed", at=ws.now())
-    message = f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    is_over = rollout.state == "done" and rollout.from_release is not None
+    message = (
+        f"{rollout.version} answers all of {rollout.endpoint}: {rollout.outcome}"
+        if is_over
+        else f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    )
     events.emit(
         ws,
         tx,
-        "rollout.started",
+        "rollout.finished" if is_over else "rollout.started",
         Node("endpoint", rollout.endpoint),
         message=message,
         payload={"rollout": rollout.id},
     )
+
+
+def _first_act(rollout: Rollout) -> Act:
+    if rollout.from_release is None:
+        return "first"
+    return "finished" if rollout.state == "done" else "started"

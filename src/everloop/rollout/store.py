@@ -199,6 +199,12 @@ def newest_events(
     return [_event(row) for row in connection.execute(statement)]
 
 
+def has_event(connection: Connection, rollout: str, act: str) -> bool:
+    """Whether a rollout has done this before."""
+    statement = sa.select(events.c.id).where(events.c.rollout == rollout, events.c.act == act).limit(1)
+    return connection.execute(statement).first() is not None
+
+
 def event_by_id(connection: Connection, event_id: str) -> RolloutEvent | None:
     row = connection.execute(sa.select(events).where(events.c.id == event_id)).first()
     return None if row is None else _event(row)

@@ -9,7 +9,7 @@ from everloop.errors import Conflict
 from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
 from everloop.rollout.judge import Decision, judge
-from everloop.rollout.moves import advance, end_watch, finish, note, take_back, turn
+from everloop.rollout.moves import advance, alert_overdue, end_watch, finish, note, take_back, turn
 from everloop.rollout.records import Rollout, RolloutEvent
 from everloop.rollout.requests import evidence_of
 from everloop.rollout.start import rollout_of
@@ -64,11 +64,18 @@ def roll_back(ws: Workspace, rollout_id: str, *, reason: str) -> None:
 
 def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     acknowledged = serving.acknowledged(folder(ws))
-    if acknowledged is None or acknowledged < rollout.epochs[-1]:
-        return None
-    evidence, health = evidence_of(ws, rollout)
-    decision = judge(evidence, rollout.canary.rules, health=health)
+    is_served = acknowledged is not None and acknowledged >= rollout.epochs[-1]
     try:
+        if not is_served:
+            if not _is_late(ws, rollout):
+                return None
+            waits = "not every serving process has loaded what this stage asks for"
+            return ws.write(lambda tx: _wait(ws, tx, rollout, reason=waits, decision=None))
+        if rollout.weight == 0:
+            loaded = "every serving process has loaded and warmed it"
+            return ws.write(lambda tx: finish(ws, tx, rollout, reason=loaded, decision=None))
+        evidence, health = evidence_of(ws, rollout)
+        decision = judge(evidence, rollout.canary.rules, health=health)
         return ws.write(lambda tx: _do(ws, tx, rollout, decision))
     except Conflict:
         return None  # another process went on with it, or a person ended it
@@ -78,10 +85,29 @@ def _do(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> RolloutE
     if decision.action == "roll_back":
         return take_back(ws, tx, rollout, reason=decision.reason, decision=decision.as_dict())
     if decision.action == "hold":
-        return note(ws, tx, rollout, decision)
+        return _wait(ws, tx, rollout, reason=decision.reason, decision=decision)
     if rollout.stages[rollout.stage + 1].weight >= 100:
         return finish(ws, tx, rollout, reason=decision.reason, decision=decision.as_dict())
     return advance(ws, tx, rollout, decision)
+
+
+def _wait(
+    ws: Workspace, tx: Tx, rollout: Rollout, *, reason: str, decision: Decision | None
+) -> RolloutEvent | None:
+    """Nothing is decided: keep the look, and see to the deadline."""
+    if _is_late(ws, rollout):
+        late = f"not decided after {rollout.canary.deadline_h:g} h: {reason}"
+        numbers = None if decision is None else decision.as_dict()
+        if rollout.canary.at_deadline == "roll_back":
+            return take_back(ws, tx, rollout, reason=late, decision=numbers)
+        if not store.has_event(tx.connection, rollout.id, "overdue"):
+            return alert_overdue(ws, tx, rollout, reason=late, decision=numbers)
+    return None if decision is None else note(ws, tx, rollout, decision)
+
+
+def _is_late(ws: Workspace, rollout: Rollout) -> bool:
+    hours = rollout.canary.deadline_h
+    return hours is not None and ws.now() >= rollout.started_at + timedelta(hours=hours)
 
 
 def _due_watches(ws: Workspace) -> list[Rollout]:
