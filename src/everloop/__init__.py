@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         released,
         rolled_back,
     )
-    from everloop.rollout import all_at_once, blue_green, canary
+    from everloop.rollout import all_at_once, blue_green, canary, shadow
     from everloop.searches import choice, halving, median
     from everloop.workspace import open_workspace
 
@@ -99,6 +99,7 @@ _HOMES = {
     "all_at_once": "everloop.rollout",
     "blue_green": "everloop.rollout",
     "canary": "everloop.rollout",
+    "shadow": "everloop.rollout",
     "check": "everloop.checks",
     "choice": "everloop.searches",
     "contradicted": "everloop.retraining",
@@ -209,6 +210,7 @@ __all__ = [
     "search",
     "secret",
     "serializer",
+    "shadow",
     "split",
     "sql",
     "stage",

@@ -11,6 +11,8 @@ from everloop.cli.output import Output, pass_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from everloop.rollout import Stage
+
 
 @click.group()
 def rollouts() -> None:
@@ -92,7 +94,7 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
         plan = rollout.plan(ws, endpoint, version, again=again)
         lines = [f"{plan.from_version or 'nothing'} -> {plan.version} on {plan.endpoint}"]
         lines += [
-            f"  stage {stage.number}: {stage.weight:g} % of the traffic, {'and' if stage.weight == 100 else 'left'} {stage.leaves}"
+            f"  stage {stage.number}: {_traffic(stage)}, {'and' if stage is plan.stages[-1] else 'left'} {stage.leaves}"
             for stage in plan.stages
         ]
         if plan.deadline:
@@ -102,6 +104,12 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
             return
         started = rollout.start(ws, endpoint, version, reason=reason, again=again)
         out.answer(started, "\n".join([*lines, f"Started {started.id}."]))
+
+
+def _traffic(stage: Stage) -> str:
+    if stage.mirrored:
+        return f"{stage.mirrored:g} % of the requests mirrored, 0 % of the traffic"
+    return f"{stage.weight:g} % of the traffic"
 
 
 def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None]) -> None:

@@ -111,10 +111,10 @@ def _next_step(ws: Workspace, endpoint: Endpoint) -> tuple[ModelVersion, str] | 
 
 
 def _candidates(ws: Workspace, endpoint: Endpoint) -> Iterator[ModelVersion]:
-    """The versions newer than what is live on an endpoint that were not rolled back there, newest first."""
+    """The versions newer than what is live on an endpoint that were not tried there, newest first."""
     live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
     for version in registry.versions(ws, endpoint.model):
         if version.number <= live:
             return
-        if not rollout.was_rolled_back(ws, endpoint.name, version.ref):
+        if not rollout.was_tried(ws, endpoint.name, version.ref):
             yield version

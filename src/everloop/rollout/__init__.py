@@ -54,6 +54,7 @@ from everloop.rollout.records import (
     all_at_once,
     blue_green,
     canary,
+    shadow,
 )
 from everloop.rollout.requests import evidence_of
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
@@ -66,6 +67,7 @@ from everloop.rollout.start import (
     rollouts,
     start,
     was_rolled_back,
+    was_tried,
 )
 from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_back, tick
 
@@ -122,10 +124,12 @@ __all__ = [
     "roll_back",
     "rollout_of",
     "rollouts",
+    "shadow",
     "simulate",
     "slow_above_ms",
     "start",
     "steady",
     "tick",
     "was_rolled_back",
+    "was_tried",
 ]

@@ -195,5 +195,5 @@ def _publish_later(ws: Workspace) -> None:
 def _route(known: Endpoint) -> Route:
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
-    standby = tuple(Variant(one.name, one.release, 0.0) for one in known.standby)
+    standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
     return Route(known.name, known.salt, variants, stickiness=known.stickiness, shadow=standby)

@@ -51,7 +51,7 @@ def advance(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> Roll
 def finish(
     ws: Workspace, tx: Tx, rollout: Rollout, *, reason: str, decision: dict[str, Any] | None
 ) -> RolloutEvent:
-    """Give all traffic to the new version, and begin to watch it where the plan says so."""
+    """Give all traffic to the new version if it is to have any, and begin to watch it where the plan says so."""
     stage = len(rollout.stages) - 1
     now = ws.now()
     _hold_on(tx, rollout, {"state": "done", "stage": stage, "outcome": reason, "ended_at": now})
@@ -60,7 +60,11 @@ def finish(
     )
     until = now + timedelta(hours=rollout.canary.watch_h) if rollout.canary.watch_h else None
     store.begin_watch(tx, rollout.id, epochs=[*rollout.epochs, epoch], until=until)
-    message = f"{rollout.version} answers all of {rollout.endpoint}: {reason}"
+    message = (
+        f"{rollout.version} answers all of {rollout.endpoint}: {reason}"
+        if rollout.stages[stage].weight
+        else f"{rollout.version} was mirrored on {rollout.endpoint} and answers nothing: {reason}"
+    )
     events.emit(
         ws,
         tx,

@@ -12,6 +12,7 @@ from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
 
 METRICS = ("errors", "slow", "contradicted")
+PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
 State = Literal["running", "paused", "done", "rolled_back"]
 Act = Literal[
     "first",
@@ -34,7 +35,7 @@ class Canary:
     Parameters
     ----------
     steps
-        Percentages, rising, the last one 100.
+        Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
         By metric (`errors`, `slow`, `contradicted`): how much more often than the version before the canary may be
         bad, absolute; None lets a metric roll back without having to prove itself before the next step.
@@ -47,6 +48,10 @@ class Canary:
         `roll_back` takes it back. None waits without an alert; little traffic never passes and never fails by itself.
     loads_first
         Nothing is switched before every serving process has loaded and warmed the new version.
+    shadow, differs_at_most
+        Before the first step, so many percent of the requests are answered by the new version, too, and nobody gets these
+        answers: a pair for each, judged by the same margins. `differs_at_most` is the share of the pairs whose answers
+        may differ; None only counts them.
     watch_h
         For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
         one turns out to do harm; 0 lets it go at once.
@@ -61,15 +66,24 @@ class Canary:
     deadline_h: float | None = None
     at_deadline: Literal["hold", "roll_back"] = "hold"
     loads_first: bool = False
+    shadow: float = 0.0
+    differs_at_most: float | None = None
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
-        if not self.steps or not rising or self.steps[-1] != 100:
+        if (self.steps and (not rising or self.steps[-1] != 100)) or not (self.steps or self.shadow):
             raise Invalid(
                 f"the canary's steps are {list(self.steps)}; they are percentages that rise to 100, such as 10, 25, 50, 100."
             )
         if unknown := sorted(set(self.excess_at_most) - set(METRICS)):
             raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
+        if not 0 <= self.shadow <= 100:
+            raise Invalid(f"shadow is {self.shadow}; it is a percentage of the requests, 0 to 100.")
+        if self.differs_at_most is not None and not (0 < self.differs_at_most < 1 and self.shadow):
+            raise Invalid(
+                f"differs_at_most is {self.differs_at_most} with shadow={self.shadow:g}; it is a share between 0 and 1 of the "
+                "mirrored requests, such as 0.05. Say with shadow= how many percent are mirrored."
+            )
         if not 0 <= self.watch_h < inf:
             raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
         if self.deadline_h is not None and not 0 < self.deadline_h < inf:
@@ -89,7 +103,26 @@ class Canary:
                 for metric, margin in self.excess_at_most.items()
             ),
             false_rollback_at_most=self.false_rollback_at_most,
+            further_tests=len(self._paired) if self.shadow and self.steps else 0,
         )
+
+    @property
+    def paired_rules(self) -> Rules:
+        """What the judge is told while the new version is mirrored; the budget is shared with the steps."""
+        return Rules(
+            self._paired,
+            false_rollback_at_most=self.false_rollback_at_most,
+            further_tests=len(self.excess_at_most) if self.steps else 0,
+        )
+
+    @property
+    def _paired(self) -> tuple[MetricRule, ...]:
+        known = tuple(
+            MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
+            for metric, margin in self.excess_at_most.items()
+            if metric in PAIRED_METRICS
+        )
+        return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
 
     def to_value(self) -> dict[str, Any]:
         return {**asdict(self), "steps": list(self.steps), "excess_at_most": dict(self.excess_at_most)}
@@ -108,6 +141,8 @@ def canary(
     watch_h: float = 24.0,
     deadline_h: float | None = None,
     at_deadline: Literal["hold", "roll_back"] = "hold",
+    shadow: float = 0.0,
+    differs_at_most: float | None = None,
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
@@ -120,6 +155,36 @@ def canary(
         watch_h,
         deadline_h,
         at_deadline,
+        shadow=float(shadow),
+        differs_at_most=differs_at_most,
+    )
+
+
+def shadow(
+    percent: float,
+    *,
+    excess_at_most: Mapping[str, float | None] | None = None,
+    differs_at_most: float | None = None,
+    tolerated_ratio: float = 1.0,
+    false_rollback_at_most: float = 0.05,
+    slow_above_ms: float | None = None,
+    deadline_h: float | None = None,
+    at_deadline: Literal["hold", "roll_back"] = "hold",
+) -> Canary:
+    """A plan in which a new version answers a part of the requests too, nobody gets its answers, and that is all.
+
+    It ends when every margin is shown on pairs of answers, or harm is. An endpoint's first version goes live all the same.
+    """
+    return canary(
+        excess_at_most=excess_at_most,
+        tolerated_ratio=tolerated_ratio,
+        false_rollback_at_most=false_rollback_at_most,
+        slow_above_ms=slow_above_ms,
+        watch_h=0.0,
+        deadline_h=deadline_h,
+        at_deadline=at_deadline,
+        shadow=percent,
+        differs_at_most=differs_at_most,
     )
 
 
@@ -150,12 +215,16 @@ def blue_green(
 
 @dataclass(frozen=True)
 class LiveVariant:
-    """A version on an endpoint, with its share of the traffic in percent; 0: it is loaded and warm, and answers nothing."""
+    """A version on an endpoint, with its share of the traffic in percent; 0: it is loaded and warm, and answers nothing.
 
-    name: Literal["control", "canary", "previous"]
+    Of the requests that others answer it gets `mirrored` percent, too.
+    """
+
+    name: Literal["control", "canary", "previous", "shadow"]
     version: str
     release: str
     weight: float
+    mirrored: float = 0.0
 
 
 def answering_and_standby(
@@ -200,11 +269,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a plan: the canary's share of the traffic in percent, and how it is left."""
+    """One step of a plan: the canary's share of the traffic in percent, what is mirrored to it, and how it is left."""
 
     number: int
     weight: float
     leaves: str
+    mirrored: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
+    PAIRED_METRICS,
     Act,
     Canary,
     Endpoint,
@@ -114,6 +116,15 @@ def was_rolled_back(ws: Workspace, endpoint_name: str, version: str) -> bool:
         return store.was_rolled_back(connection, endpoint_name, version) is not None
 
 
+def was_tried(ws: Workspace, endpoint_name: str, version: str) -> bool:
+    """Whether this version was taken off this endpoint, or was mirrored there to the end: only a person starts it again."""
+    with ws.read() as connection:
+        known = store.rollouts_of_version(connection, endpoint_name, version)
+    return any(
+        one.state == "rolled_back" or (one.state == "done" and one.stages[-1].weight == 0) for one in known
+    )
+
+
 def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
     """Raises Conflict or NotReady when a rollout of the version could not be started now."""
     target = endpoint(ws, endpoint_name)
@@ -172,10 +183,12 @@ def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
     if rollout.from_version is None or rollout.from_release is None:
         return alone
     if weight == 0:
-        return (
-            LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),
-            LiveVariant("canary", rollout.version, rollout.release, 0.0),
-        )
+        mirrored = rollout.stages[stage].mirrored
+        before = (LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),)
+        if stage == len(rollout.stages) - 1:
+            return before
+        name: Literal["shadow", "canary"] = "shadow" if mirrored else "canary"
+        return (*before, LiveVariant(name, rollout.version, rollout.release, 0.0, mirrored))
     if weight >= 100:
         previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
         return (*alone, previous) if rollout.canary.watch_h else alone
@@ -195,6 +208,10 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
     first = (
         (Stage(0, 0.0, "when every serving process has loaded and warmed it"),) if canary.loads_first else ()
     )
+    if canary.shadow:
+        first = (Stage(0, 0.0, f"when {_paired_in_words(canary)}", canary.shadow),)
+    if not canary.steps:
+        return (*first, Stage(1, 0.0, "the rollout is done: it takes no traffic"))
     return first + tuple(
         Stage(
             number,
@@ -203,6 +220,17 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         )
         for number, step in enumerate(canary.steps, start=len(first))
     )
+
+
+def _paired_in_words(canary: Canary) -> str:
+    shown = [
+        f"{metric} on the same requests exceed the live version's by less than {100 * margin:g} points"
+        for metric, margin in canary.excess_at_most.items()
+        if margin is not None and metric in PAIRED_METRICS
+    ]
+    if canary.differs_at_most is not None:
+        shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")
+    return ", ".join(shown) or "no metric shows harm"
 
 
 def _deadline(canary: Canary) -> str | None:

@@ -173,6 +173,12 @@ def was_rolled_back(connection: Connection, endpoint: str, version: str) -> Roll
     return None if row is None else _rollout(row)
 
 
+def rollouts_of_version(connection: Connection, endpoint: str, version: str) -> list[Rollout]:
+    """The newest rollouts of a version on an endpoint, newest first."""
+    statement = sa.select(rollouts).where(rollouts.c.endpoint == endpoint, rollouts.c.version == version)
+    return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id.desc()).limit(50))]
+
+
 def insert_event(tx: Tx, event: RolloutEvent) -> None:
     values = asdict(event)
     standby = values.pop("standby")

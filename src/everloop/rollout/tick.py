@@ -9,7 +9,9 @@ from everloop.errors import Conflict
 from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
 from everloop.rollout.judge import Decision, judge
+from everloop.rollout.mirrored import pairs_of
 from everloop.rollout.moves import advance, alert_overdue, end_watch, finish, note, take_back, turn
+from everloop.rollout.paired import judge_pairs
 from everloop.rollout.records import Rollout, RolloutEvent
 from everloop.rollout.requests import evidence_of
 from everloop.rollout.start import rollout_of
@@ -53,6 +55,12 @@ def resume(ws: Workspace, rollout_id: str, *, reason: str) -> None:
 def promote_now(ws: Workspace, rollout_id: str, *, reason: str) -> None:
     """A person gives all traffic to the new version without waiting for the judge. Raises Conflict."""
     rollout = rollout_of(ws, rollout_id)
+    if rollout.stages[-1].weight == 0:
+        raise Conflict(
+            f"the plan of rollout {rollout.id} mirrors {rollout.version} and gives it no traffic. Declare another plan for "
+            f"{rollout.endpoint}, such as el.canary(10, 100), and start it: everloop rollouts start {rollout.endpoint} "
+            f"{rollout.version} --reason WHY"
+        )
     ws.write(lambda tx: finish(ws, tx, rollout, reason=f"{ws.actor} decided: {reason}", decision=None))
 
 
@@ -71,6 +79,9 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
                 return None
             waits = "not every serving process has loaded what this stage asks for"
             return ws.write(lambda tx: _wait(ws, tx, rollout, reason=waits, decision=None))
+        if rollout.stages[rollout.stage].mirrored:
+            decision = judge_pairs(*pairs_of(ws, rollout), rollout.canary.paired_rules)
+            return ws.write(lambda tx: _do(ws, tx, rollout, decision))
         if rollout.weight == 0:
             loaded = "every serving process has loaded and warmed it"
             return ws.write(lambda tx: finish(ws, tx, rollout, reason=loaded, decision=None))
@@ -86,7 +97,7 @@ def _do(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> RolloutE
         return take_back(ws, tx, rollout, reason=decision.reason, decision=decision.as_dict())
     if decision.action == "hold":
         return _wait(ws, tx, rollout, reason=decision.reason, decision=decision)
-    if rollout.stages[rollout.stage + 1].weight >= 100:
+    if rollout.stage + 1 == len(rollout.stages) - 1:
         return finish(ws, tx, rollout, reason=decision.reason, decision=decision.as_dict())
     return advance(ws, tx, rollout, decision)
 
