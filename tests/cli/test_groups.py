@@ -76,6 +76,12 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
     ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
+    (
+        "rollouts simulate kind --steps 50,100 --control errors=0 --control contradicted=0 "
+        "--new errors=0.9 --rollouts 20 --requests 1000",
+        lambda one: [case["forecast"]["rolled_back"] for case in one],
+        [0.0, 1.0],
+    ),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
     ("monitors findings", list, []),
@@ -139,6 +145,9 @@ MISTAKES = [
     ("endpoints live none", 2, "no endpoint 'none'"),
     ("endpoints live kind --at yesterday", 2, "not a time"),
     ("rollouts start kind kind@2 --reason x", 2, "not released"),
+    ("rollouts simulate kind", 2, "--control errors=0.01"),
+    ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
+    ("rollouts simulate kind --new errors", 2, "METRIC=SHARE"),
     ("rollouts show ro_none", 2, "everloop rollouts list"),
     ("rollouts pause ro_none --reason x", 2, "ro_none"),
     ("feedback correct kind none Tea --reporter ann", 2, "pred_"),

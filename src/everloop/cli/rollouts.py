@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -104,6 +105,92 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
             return
         started = rollout.start(ws, endpoint, version, reason=reason, again=again)
         out.answer(started, "\n".join([*lines, f"Started {started.id}."]))
+
+
+@rollouts.command()
+@click.argument("endpoint")
+@click.option("--steps", help="Percentages to try in the place of the endpoint's own: 10,50,100.")
+@click.option("--excess", multiple=True, metavar="METRIC=SHARE", help="A margin to try: errors=0.01.")
+@click.option("--control", multiple=True, metavar="METRIC=SHARE", help="How often the live version is bad.")
+@click.option("--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad.")
+@click.option("--per-hour", type=click.FloatRange(min=0, min_open=True), help="Requests an hour.")
+@click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
+@click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
+@pass_output
+def simulate(
+    out: Output,
+    endpoint: str,
+    steps: str | None,
+    excess: tuple[str, ...],
+    control: tuple[str, ...],
+    new: tuple[str, ...],
+    per_hour: float | None,
+    requests: int,
+    n_rollouts: int,
+) -> None:
+    """Tell how a plan would go before it is used: made-up rollouts at the endpoint's own rates and traffic.
+
+    Rates that are not given are those of the last 28 days. Only the steps are simulated, not what is mirrored before.
+
+    \b
+    Example: everloop rollouts simulate category --steps 10,50,100 --new errors=0.03
+    """
+    from dataclasses import replace
+
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        plan = rollout.endpoint(ws, endpoint).canary
+        if steps:
+            plan = replace(plan, steps=_steps(steps))
+        if excess:
+            plan = replace(plan, excess_at_most={**plan.excess_at_most, **_shares(excess)})
+        with click.progressbar(length=1_000, label="Simulating", file=sys.stderr) as bar:
+            found = rollout.prospects(
+                ws,
+                endpoint,
+                canary=plan,
+                control=_shares(control),
+                new=_shares(new),
+                per_hour=per_hour,
+                requests_at_most=requests,
+                n_rollouts=n_rollouts,
+                progress=lambda done: bar.update(int(1_000 * done) - bar.pos),
+            )
+        columns = {
+            "new version": lambda one: one.name,
+            "passes": lambda one: f"{100 * one.forecast.passed:.3g} %",
+            "passes after": lambda one: _after(one.forecast.requests_to_pass, one.hours_to_pass),
+            "rolled back": lambda one: f"{100 * one.forecast.rolled_back:.3g} %",
+            "back after": lambda one: _after(one.forecast.requests_to_roll_back, one.hours_to_roll_back),
+            f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
+        }
+        out.table(found, columns, empty="")
+
+
+def _after(
+    requests: tuple[float | None, float | None], hours: tuple[float | None, float | None]
+) -> str | None:
+    """The median over all rollouts, so that a half that never ends so has none."""
+    if requests[0] is None:
+        return None
+    return f"{requests[0]:,.0f} requests" + ("" if hours[0] is None else f", {hours[0]:.3g} h")
+
+
+def _steps(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{text!r} are no steps; write percentages: --steps 10,50,100") from None
+
+
+def _shares(given: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+    except ValueError:
+        raise click.UsageError(
+            f"{' '.join(given)} cannot be read; write METRIC=SHARE, such as errors=0.01."
+        ) from None
 
 
 def _traffic(stage: Stage) -> str:

@@ -42,6 +42,7 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
+from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
     Canary,
     Endpoint,
@@ -85,6 +86,7 @@ __all__ = [
     "MetricRule",
     "MetricVerdict",
     "Plan",
+    "Prospect",
     "RatesAt",
     "Rollout",
     "RolloutEvent",
@@ -117,6 +119,7 @@ __all__ = [
     "pause",
     "plan",
     "promote_now",
+    "prospects",
     "publish",
     "recent_failures",
     "require_not_live",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from everloop import events, registry, serving
 from everloop.errors import Conflict, Invalid, NotFound, NotReady
@@ -31,8 +34,17 @@ from everloop.rollout.records import (
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
-_BEFORE = timedelta(days=28)  # how far back the control's habits are read
+BEFORE = timedelta(days=28)  # how far back the control's habits are read
 _ENOUGH = 100  # requests of the control from which slow can be told
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an endpoint did lately, request by request; `per_hour` is None when that was less than an hour."""
+
+    failed: NDArray[np.bool_]  # (n_requests,)
+    latencies_ms: NDArray[np.float64]  # of those that did not fail
+    per_hour: float | None
 
 
 def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
@@ -262,11 +274,27 @@ def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> No
 
 def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]], float | None]:
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
+    seen = past(ws, target)
+    before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
+    if "slow" not in target.canary.excess_at_most:
+        return before, None
+    if target.canary.slow_above_ms is not None:
+        return before, target.canary.slow_above_ms
+    if seen.latencies_ms.size < _ENOUGH:
+        raise NotReady(
+            f"endpoint {target.name!r} has answered {seen.latencies_ms.size} requests; what slow means is learned from "
+            f"{_ENOUGH}. Send it traffic first, or state el.canary(..., slow_above_ms=...)."
+        )
+    return before, slow_above_ms(seen.latencies_ms)
+
+
+def past(ws: Workspace, target: Endpoint) -> Past:
+    """What the endpoint answered in the last 28 days."""
     table = serving.log.read(
         folder(ws),
         endpoint=target.name,
-        start=ws.now() - _BEFORE,
-        columns=["id", "status", "latency_us", "shadow_of", "request"],
+        start=ws.now() - BEFORE,
+        columns=["id", "at", "status", "latency_us", "shadow_of", "request"],
     )
     answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
     table = table.filter(pa.array(answered))
@@ -277,18 +305,9 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     failed = np.bincount(request, weights=row_failed, minlength=len(first)) > 0
     latencies_ms = np.zeros(len(first))
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
-    latencies_ms = latencies_ms[~failed]
-    before = {"errors": (int(failed.sum()), int(failed.size))}
-    if "slow" not in target.canary.excess_at_most:
-        return before, None
-    if target.canary.slow_above_ms is not None:
-        return before, target.canary.slow_above_ms
-    if latencies_ms.size < _ENOUGH:
-        raise NotReady(
-            f"endpoint {target.name!r} has answered {latencies_ms.size} requests; what slow means is learned from {_ENOUGH}. "
-            "Send it traffic first, or state el.canary(..., slow_above_ms=...)."
-        )
-    return before, slow_above_ms(latencies_ms)
+    earliest = pc.min(table["at"]).as_py()
+    hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
+    return Past(failed, latencies_ms[~failed], len(first) / hours if hours >= 1 else None)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
