@@ -31,6 +31,7 @@ Prefix = Literal[
     "rel",  # release
     "ro",  # rollout
     "re",  # rollout event
+    "split",  # split of traffic
     "pred",  # prediction
     "req",  # request for several predictions
     "out",  # outcome

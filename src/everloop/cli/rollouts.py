@@ -189,8 +189,107 @@ def _shares(given: tuple[str, ...]) -> dict[str, float]:
         return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
     except ValueError:
         raise click.UsageError(
-            f"{' '.join(given)} cannot be read; write METRIC=SHARE, such as errors=0.01."
+            f"{' '.join(given)} cannot be read; write a name, = and a number, such as errors=0.01 or category@3=25."
         ) from None
+
+
+@rollouts.command()
+@click.argument("endpoint")
+@click.argument("shares", metavar="VERSION=PERCENT...", nargs=-1, required=True)
+@click.option("--sticky", is_flag=True, help="Keep each key on one version, and count keys.")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@click.option("--again", is_flag=True, help="Although a version was rolled back here before.")
+@click.option("--dry-run", is_flag=True, help="Show the split and change nothing.")
+@pass_output
+def split(
+    out: Output,
+    endpoint: str,
+    shares: tuple[str, ...],
+    sticky: bool,
+    reason: str,
+    again: bool,
+    dry_run: bool,
+) -> None:
+    """Share an endpoint's traffic between versions (A/B, A/B/n) until you end it; nothing moves by itself.
+
+    The version that answers now is one of them: the others are compared with it, and its share is the holdback.
+
+    \b
+    Example: everloop rollouts split category category@2=50 category@3=25 category@4=25 --sticky --reason "which sells"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        begin = rollout.plan_split if dry_run else rollout.split_traffic
+        made = begin(ws, endpoint, _shares(shares), sticky=sticky, reason=reason, again=again)
+        lines = [
+            f"{made.endpoint}, by {made.stickiness}:",
+            *(f"  {one.name:<8} {one.version}  {one.weight:g} %" for one in made.arms),
+            "Nothing was changed (--dry-run)." if dry_run else f"Started {made.id}.",
+        ]
+        out.answer(made, "\n".join(lines))
+
+
+@rollouts.command()
+@click.argument("split", metavar="ENDPOINT|SPLIT")
+@pass_output
+def results(out: Output, split: str) -> None:
+    """Show what the arms of a split did so far: shares and differences to the control, bounds that hold at every look.
+
+    \b
+    Example: everloop rollouts results category
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        found = rollout.split_results(ws, rollout.split_of(ws, split))
+        if out.as_json:
+            out.answer(found)
+            return
+        columns = {
+            "measure": lambda one: one[1].measure,
+            "version": lambda one: one[0].version,
+            f"{found.unit}s": lambda one: one[1].bounds.n,
+            "share": lambda one: _percent(one[1].bounds.mean),
+            "between": lambda one: f"{_percent(one[1].bounds.lower)} and {_percent(one[1].bounds.upper)}",
+            "says": lambda one: one[1].says,
+        }
+        names = [one.measure for one in found.arms[0].measures]
+        rows = [
+            (arm, measure)
+            for name in names
+            for arm in found.arms
+            for measure in arm.measures
+            if measure.measure == name
+        ]
+        out.table(rows, columns, empty="")
+        if found.is_off:
+            out.say(
+                f"The traffic was not split as asked ({', '.join(f'{one.version}: {one.n:,}' for one in found.arms)}; "
+                f"e = {found.ratio_e_value:.3g}): nothing here can be trusted. See whether some requests are not logged."
+            )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+@rollouts.command("end-split")
+@click.argument("endpoint")
+@click.option("--keep", metavar="VERSION", help="The arm that gets all traffic; the control when not said.")
+@click.option("--reason", required=True)
+@pass_output
+def end_split(out: Output, endpoint: str, keep: str | None, reason: str) -> None:
+    """End a split: all traffic to one of its versions.
+
+    \b
+    Example: everloop rollouts end-split category --keep category@3 --reason "sells more"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        ended = rollout.end_split(ws, endpoint, keep=keep, reason=reason)
+        out.answer(ended, f"{ended.id}: {ended.outcome}.")
 
 
 def _traffic(stage: Stage) -> str:

@@ -4,10 +4,11 @@ The judge answers one question: does the canary go on, wait or go back? It is a 
 decision can be stored with its numbers, drawn, and asked again. It may be asked as often as one likes: its test keeps
 its error rate at every look, and its bound is valid at every look of a stage.
 
-Answers also: what is live where, and what was at any time. Owns the tables `endpoint`, `rollout` and `rollout_event`;
+Answers also: what is live where, and what was at any time. Owns the tables `endpoint`, `rollout`, `rollout_event` and `traffic_split`;
 writes the route table that serving processes read. May call monitoring, feedback, registry, serving and below.
 """
 
+from everloop.rollout.arms import ArmMeasure, ArmResult, SplitResults, split_results
 from everloop.rollout.endpoints import (
     define_endpoint,
     endpoint,
@@ -52,6 +53,7 @@ from everloop.rollout.records import (
     Rollout,
     RolloutEvent,
     Stage,
+    TrafficSplit,
     all_at_once,
     blue_green,
     canary,
@@ -59,6 +61,7 @@ from everloop.rollout.records import (
 )
 from everloop.rollout.requests import evidence_of
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
+from everloop.rollout.split import end_split, plan_split, split_of, split_traffic
 from everloop.rollout.start import (
     check_start,
     event_of,
@@ -74,6 +77,8 @@ from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_b
 
 __all__ = [
     "Action",
+    "ArmMeasure",
+    "ArmResult",
     "Canary",
     "CanaryHealth",
     "Counts",
@@ -93,8 +98,10 @@ __all__ = [
     "Rules",
     "SampleRatio",
     "Split",
+    "SplitResults",
     "Stage",
     "Stretch",
+    "TrafficSplit",
     "all_at_once",
     "blown_fuse",
     "blue_green",
@@ -103,6 +110,7 @@ __all__ = [
     "count_keys",
     "count_requests",
     "define_endpoint",
+    "end_split",
     "endpoint",
     "endpoints",
     "event_of",
@@ -118,6 +126,7 @@ __all__ = [
     "live_of_model",
     "pause",
     "plan",
+    "plan_split",
     "promote_now",
     "prospects",
     "publish",
@@ -130,6 +139,9 @@ __all__ = [
     "shadow",
     "simulate",
     "slow_above_ms",
+    "split_of",
+    "split_results",
+    "split_traffic",
     "start",
     "steady",
     "tick",

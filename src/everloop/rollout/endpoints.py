@@ -165,10 +165,12 @@ def publish(ws: Workspace) -> int:
     with ws.read() as connection:
         known = [one for one in store.all_endpoints(connection) if one.variants]
         epoch = store.newest_epoch(connection)
+        stickiness = {one.endpoint: one.stickiness for one in store.open_splits(connection)}
     current = serving.read_routes(folder(ws))
+    routes = {one.name: _route(one, stickiness.get(one.name, one.stickiness)) for one in known}
     if known and (current is None or current.epoch < epoch):
         try:
-            serving.write_routes(folder(ws), RouteTable(epoch, {one.name: _route(one) for one in known}))
+            serving.write_routes(folder(ws), RouteTable(epoch, routes))
         except Conflict:
             return epoch  # another process was quicker
     return epoch
@@ -192,8 +194,8 @@ def _publish_later(ws: Workspace) -> None:
     publish(ws)
 
 
-def _route(known: Endpoint) -> Route:
+def _route(known: Endpoint, stickiness: Literal["request", "key"]) -> Route:
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
-    return Route(known.name, known.salt, variants, stickiness=known.stickiness, shadow=standby)
+    return Route(known.name, known.salt, variants, stickiness=stickiness, shadow=standby)

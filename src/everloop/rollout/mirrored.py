@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from everloop import serving
 from everloop.rollout.endpoints import endpoint, folder
-from everloop.rollout.evidence import is_slow
+from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
@@ -31,23 +31,19 @@ def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth
     """
     shadow, live = _rows(ws, rollout)
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
-    ids = live["id"].to_pylist()
-    requests, keys = live["request"].to_pylist(), live["key"].to_pylist()
-    unit = np.asarray(
-        [
-            f"key {key}" if sticky and key is not None else request or one
-            for one, request, key in zip(ids, requests, keys, strict=True)
-        ],
-        dtype=str,
-    )
+    ids = [str(one) for one in live["id"].to_pylist()]
+    unit = units_of(ids, live["request"].to_pylist(), live["key"].to_pylist(), sticky=sticky)
     failed = _failed(shadow), _failed(live)
     both = ~failed[0] & ~failed[1]
     slow = [_slow(table, rollout) for table in (shadow, live)]
     differs = _differs(shadow, live)
     pairs = [
-        Pairs("errors", *_by_unit(unit, *failed, sticky=sticky)),
-        Pairs("slow", *_by_unit(unit[both], slow[0][both], slow[1][both], sticky=sticky)),
-        Pairs("differs", *_by_unit(unit[both], differs[both], np.zeros(both.sum()), sticky=sticky)),
+        Pairs("errors", *(of_units(unit, one, sticky=sticky) for one in failed)),
+        Pairs("slow", *(of_units(unit[both], one, sticky=sticky) for one in (slow[0][both], slow[1][both]))),
+        Pairs(
+            "differs",
+            *(of_units(unit[both], one, sticky=sticky) for one in (differs[both], np.zeros(both.sum()))),
+        ),
     ]
     return pairs, _health(pairs[0])
 
@@ -95,20 +91,6 @@ def _differs(shadow: pa.Table, live: pa.Table) -> NDArray[np.bool_]:
 
 def _texts(table: pa.Table) -> NDArray[Any]:
     return np.asarray([one or "" for one in table["output"].to_pylist()], dtype=str)
-
-
-def _by_unit(
-    unit: NDArray[Any], shadow: NDArray[Any], live: NDArray[Any], *, sticky: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One pair for each request: the share of its rows; or for each key, its first."""
-    _, first, of = np.unique(unit, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    if sticky:
-        rows = first[order]
-        return shadow[rows].astype(np.float64), live[rows].astype(np.float64)
-    size = np.bincount(of, minlength=len(first))
-    shares = [np.bincount(of, weights=one, minlength=len(first)) / size for one in (shadow, live)]
-    return shares[0][order], shares[1][order]
 
 
 def _health(errors: Pairs) -> CanaryHealth:

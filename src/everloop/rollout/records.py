@@ -25,6 +25,8 @@ Act = Literal[
     "resumed",
     "watched",
     "overdue",
+    "split",
+    "split_ended",
 ]
 
 
@@ -220,7 +222,7 @@ class LiveVariant:
     Of the requests that others answer it gets `mirrored` percent, too.
     """
 
-    name: Literal["control", "canary", "previous", "shadow"]
+    name: str  # control, canary, previous, shadow; the arms of a split after the first are b, c, ...
     version: str
     release: str
     weight: float
@@ -342,3 +344,20 @@ class RolloutEvent:
     variants: tuple[LiveVariant, ...] | None
     epoch: int | None
     standby: tuple[LiveVariant, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrafficSplit:
+    """Traffic shared between versions until a person ends it; the first arm is what answered before, the control."""
+
+    id: str
+    endpoint: str
+    arms: tuple[LiveVariant, ...]
+    stickiness: Literal["request", "key"]
+    slow_above_ms: float | None
+    state: Literal["running", "ended"]
+    epoch: int
+    reason: str
+    outcome: str | None
+    started_at: datetime
+    ended_at: datetime | None

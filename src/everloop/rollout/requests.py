@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +80,10 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
         "errors": (requests.failed, every),
         "slow": (is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf), ~requests.failed),
         # nobody corrects a replayed request, and nobody has yet corrected a young one: neither says anything
-        "contradicted": (requests.contradicted, ~requests.is_replay & _is_old(ws, rollout, requests.at)),
+        "contradicted": (
+            requests.contradicted,
+            ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
+        ),
     }
     found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
     if rollout.state == "done":
@@ -116,9 +119,11 @@ def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     return CanaryHealth(failures_in_a_row=in_a_row)
 
 
-def _is_old(ws: Workspace, rollout: Rollout, at: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+def is_old(
+    ws: Workspace, endpoint_name: str, started_at: datetime, at: NDArray[np.datetime64]
+) -> NDArray[np.bool_]:
     """Which requests are old enough that nine reports in ten would have come by now; all when none came before."""
-    known = feedback.corrections(ws, rollout.endpoint, end=rollout.started_at, limit=_KNOWN_REPORTS)
+    known = feedback.corrections(ws, endpoint_name, end=started_at, limit=_KNOWN_REPORTS)
     delays_s = [(report.at - report.predicted_at).total_seconds() for report in known]
     delay_s = float(np.quantile(delays_s, 0.9)) if delays_s else 0.0
     newest = ws.now().replace(tzinfo=None) - timedelta(seconds=delay_s)

@@ -35,7 +35,7 @@ from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 BEFORE = timedelta(days=28)  # how far back the control's habits are read
-_ENOUGH = 100  # requests of the control from which slow can be told
+ENOUGH = 100  # requests of the control from which slow can be told
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
         raise Invalid(
             f"{version} is not a version of {target.model!r}, the model that endpoint {target.name!r} serves."
         )
-    _refuse(ws, target, version, again=again)
+    refuse(ws, target, version, again=again)
     live = target.variants[0] if target.variants else None
     return Plan(
         endpoint=target.name,
@@ -140,7 +140,7 @@ def was_tried(ws: Workspace, endpoint_name: str, version: str) -> bool:
 def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
     """Raises Conflict or NotReady when a rollout of the version could not be started now."""
     target = endpoint(ws, endpoint_name)
-    _refuse(ws, target, version, again=False)
+    refuse(ws, target, version, again=False)
     if target.variants:
         _habits(ws, target)
 
@@ -252,12 +252,19 @@ def _deadline(canary: Canary) -> str | None:
     return f"not decided after {canary.deadline_h:g} h: {then}"
 
 
-def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+    """Raise Conflict when a version may not begin to answer on an endpoint now."""
     with ws.read() as connection:
         open_ones = store.newest_rollouts(
             connection, endpoint=target.name, states=("running", "paused"), limit=1
         )
         earlier = store.was_rolled_back(connection, target.name, version)
+        split = store.open_split(connection, target.name)
+    if split is not None:
+        raise Conflict(
+            f"the traffic of {target.name!r} is split since {split.started_at:%Y-%m-%d %H:%M} ({split.reason}); a rollout has "
+            f"no control meanwhile. End it first: everloop rollouts end-split {target.name} --reason WHY"
+        )
     if open_ones:
         raise Conflict(
             f"rollout {open_ones[0].id} of {open_ones[0].version} is under way on {target.name!r}; one at a time. "
@@ -280,10 +287,10 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
         return before, None
     if target.canary.slow_above_ms is not None:
         return before, target.canary.slow_above_ms
-    if seen.latencies_ms.size < _ENOUGH:
+    if seen.latencies_ms.size < ENOUGH:
         raise NotReady(
             f"endpoint {target.name!r} has answered {seen.latencies_ms.size} requests; what slow means is learned from "
-            f"{_ENOUGH}. Send it traffic first, or state el.canary(..., slow_above_ms=...)."
+            f"{ENOUGH}. Send it traffic first, or state el.canary(..., slow_above_ms=...)."
         )
     return before, slow_above_ms(seen.latencies_ms)
 
@@ -312,8 +319,12 @@ def past(ws: Workspace, target: Endpoint) -> Past:
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     tx.lock(f"endpoint:{rollout.endpoint}")
-    if store.newest_rollouts(tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1):
-        raise Conflict(f"another rollout was started on {rollout.endpoint!r} just now; one at a time.")
+    if store.newest_rollouts(
+        tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1
+    ) or store.open_split(tx.connection, rollout.endpoint):
+        raise Conflict(
+            f"another rollout or split was started on {rollout.endpoint!r} just now; one at a time."
+        )
     current = store.endpoint_by_name(tx.connection, rollout.endpoint)
     if (
         current.variants[0].version if current is not None and current.variants else None

@@ -17,6 +17,7 @@ from everloop.rollout.records import (
     Rollout,
     RolloutEvent,
     Stage,
+    TrafficSplit,
     answering_and_standby,
 )
 from everloop.storage import Json, Tx, Utc, metadata
@@ -78,6 +79,24 @@ events = sa.Table(
     sa.Column("epoch", sa.BigInteger),
     sa.Index("ix_rollout_event_endpoint", "endpoint", "id"),
     sa.Index("ix_rollout_event_rollout", "rollout", "id"),
+)
+
+splits = sa.Table(
+    "traffic_split",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(60), nullable=False),
+    sa.Column("arms", Json, nullable=False),
+    sa.Column("stickiness", sa.String(12), nullable=False),
+    sa.Column("slow_above_ms", sa.Float),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Index("ix_traffic_split_endpoint_id", "endpoint", "id"),
+    sa.Index("ix_traffic_split_state", "state"),
 )
 
 
@@ -179,6 +198,37 @@ def rollouts_of_version(connection: Connection, endpoint: str, version: str) -> 
     return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id.desc()).limit(50))]
 
 
+def insert_split(tx: Tx, split: TrafficSplit) -> None:
+    tx.execute(sa.insert(splits).values(**asdict(split)))
+
+
+def set_split_epoch(tx: Tx, split_id: str, epoch: int) -> None:
+    tx.execute(sa.update(splits).where(splits.c.id == split_id).values(epoch=epoch))
+
+
+def end_split(tx: Tx, split_id: str, *, outcome: str, at: datetime) -> bool:
+    """End a split that runs; whether it did."""
+    running = sa.update(splits).where(splits.c.id == split_id, splits.c.state == "running")
+    return tx.execute(running.values(state="ended", outcome=outcome, ended_at=at)).rowcount == 1
+
+
+def newest_split(connection: Connection, name: str) -> TrafficSplit | None:
+    """The split of this id, or the newest on the endpoint of this name."""
+    statement = sa.select(splits).where(sa.or_(splits.c.id == name, splits.c.endpoint == name))
+    row = connection.execute(statement.order_by(splits.c.id.desc()).limit(1)).first()
+    return None if row is None else _split(row)
+
+
+def open_splits(connection: Connection) -> list[TrafficSplit]:
+    """The splits that run, one an endpoint at most."""
+    return [_split(row) for row in connection.execute(sa.select(splits).where(splits.c.state == "running"))]
+
+
+def open_split(connection: Connection, endpoint: str) -> TrafficSplit | None:
+    """The split that runs on an endpoint."""
+    return next((one for one in open_splits(connection) if one.endpoint == endpoint), None)
+
+
 def insert_event(tx: Tx, event: RolloutEvent) -> None:
     values = asdict(event)
     standby = values.pop("standby")
@@ -257,3 +307,7 @@ def _event(row: sa.Row[Any]) -> RolloutEvent:
 def _variants(values: Sequence[dict[str, Any]]) -> tuple[tuple[LiveVariant, ...], tuple[LiveVariant, ...]]:
     """Those that answer, and those that are only kept warm."""
     return answering_and_standby([LiveVariant(**value) for value in values])
+
+
+def _split(row: sa.Row[Any]) -> TrafficSplit:
+    return TrafficSplit(**{**row._mapping, "arms": tuple(LiveVariant(**arm) for arm in row.arms)})
