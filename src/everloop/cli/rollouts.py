@@ -98,6 +98,10 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
             f"  stage {stage.number}: {_traffic(stage)}, {'and' if stage is plan.stages[-1] else 'left'} {stage.leaves}"
             for stage in plan.stages
         ]
+        if plan.segment:
+            lines.append(
+                f"  until the last stage only requests whose {plan.segment}: the shares are of these"
+            )
         if plan.deadline:
             lines.append(f"  {plan.deadline}")
         if dry_run:

@@ -18,12 +18,16 @@ from everloop.rollout.records import (
     Endpoint,
     LiveVariant,
     LiveVersion,
+    Rollout,
     RolloutEvent,
+    TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Route, RouteTable, Variant
+from everloop.serving import Route, RouteTable, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
+
+REST = "rest"  # the variant of requests that a rollout of a segment leaves alone
 
 
 def define_endpoint(
@@ -165,9 +169,11 @@ def publish(ws: Workspace) -> int:
     with ws.read() as connection:
         known = [one for one in store.all_endpoints(connection) if one.variants]
         epoch = store.newest_epoch(connection)
-        stickiness = {one.endpoint: one.stickiness for one in store.open_splits(connection)}
+        splits = {one.endpoint: one for one in store.open_splits(connection)}
+        open_ones = store.newest_rollouts(connection, states=("running", "paused"))
     current = serving.read_routes(folder(ws))
-    routes = {one.name: _route(one, stickiness.get(one.name, one.stickiness)) for one in known}
+    limited = {one.endpoint: one for one in open_ones if one.canary.only and one.weight > 0}
+    routes = {one.name: _route(one, splits.get(one.name), limited.get(one.name)) for one in known}
     if known and (current is None or current.epoch < epoch):
         try:
             serving.write_routes(folder(ws), RouteTable(epoch, routes))
@@ -194,8 +200,22 @@ def _publish_later(ws: Workspace) -> None:
     publish(ws)
 
 
-def _route(known: Endpoint, stickiness: Literal["request", "key"]) -> Route:
+def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None) -> Route:
+    """`limited` is the rollout under way that only a segment of the requests meets."""
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
-    return Route(known.name, known.salt, variants, stickiness=stickiness, shadow=standby)
+    is_limited = limited is not None and limited.from_release is not None
+    return Route(
+        known.name,
+        known.salt,
+        variants,
+        stickiness=known.stickiness if split is None else split.stickiness,
+        shadow=standby,
+        segments=tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
+        if limited is not None and is_limited
+        else (),
+        rest=Variant(REST, limited.from_release, 0.0)
+        if limited is not None and limited.from_release
+        else None,
+    )

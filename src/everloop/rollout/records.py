@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from math import inf
@@ -54,6 +54,9 @@ class Canary:
         Before the first step, so many percent of the requests are answered by the new version, too, and nobody gets these
         answers: a pair for each, judged by the same margins. `differs_at_most` is the share of the pairs whose answers
         may differ; None only counts them.
+    only
+        By input: the values of the requests that meet the new version before the last step, such as
+        `{"country": ["NO", "SE"]}`. The steps are shares of these requests, and these alone are compared.
     watch_h
         For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
         one turns out to do harm; 0 lets it go at once.
@@ -70,6 +73,7 @@ class Canary:
     loads_first: bool = False
     shadow: float = 0.0
     differs_at_most: float | None = None
+    only: Mapping[str, Sequence[str | int | float | bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -85,6 +89,11 @@ class Canary:
             raise Invalid(
                 f"differs_at_most is {self.differs_at_most} with shadow={self.shadow:g}; it is a share between 0 and 1 of the "
                 "mirrored requests, such as 0.05. Say with shadow= how many percent are mirrored."
+            )
+        if any(isinstance(values, str) or not values for values in self.only.values()):
+            raise Invalid(
+                f"only is {dict(self.only)}; it names by input the values of the requests that meet the new version first, "
+                'such as only={"country": ["NO", "SE"]}.'
             )
         if not 0 <= self.watch_h < inf:
             raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
@@ -127,7 +136,12 @@ class Canary:
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
 
     def to_value(self) -> dict[str, Any]:
-        return {**asdict(self), "steps": list(self.steps), "excess_at_most": dict(self.excess_at_most)}
+        return {
+            **asdict(self),
+            "steps": list(self.steps),
+            "excess_at_most": dict(self.excess_at_most),
+            "only": {name: list(values) for name, values in self.only.items()},
+        }
 
     @classmethod
     def from_value(cls, value: Mapping[str, Any]) -> Canary:
@@ -145,6 +159,7 @@ def canary(
     at_deadline: Literal["hold", "roll_back"] = "hold",
     shadow: float = 0.0,
     differs_at_most: float | None = None,
+    only: Mapping[str, Sequence[str | int | float | bool]] | None = None,
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
@@ -159,6 +174,10 @@ def canary(
         at_deadline,
         shadow=float(shadow),
         differs_at_most=differs_at_most,
+        only={
+            name: list(values) if not isinstance(values, str) else values
+            for name, values in (only or {}).items()
+        },
     )
 
 
@@ -281,7 +300,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rollout will do, before it does it; `deadline` says what happens when nothing decides it."""
+    """What a rollout will do, before it does it; `deadline` says what happens when nothing decides it.
+
+    `segment` says which requests meet the new version before the last step, when not all do.
+    """
 
     endpoint: str
     version: str
@@ -290,6 +312,7 @@ class Plan:
     from_release: str | None
     stages: tuple[Stage, ...]
     deadline: str | None = None
+    segment: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
-from everloop.rollout.endpoints import endpoint, folder
+from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
     MetricEvidence,
     Split,
@@ -27,7 +27,19 @@ _MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
 _LATELY = timedelta(hours=1)
 _TO_SWITCH = timedelta(minutes=1)  # so long a serving process may go on with the split before
-_COLUMNS = ["id", "epoch", "release", "status", "at", "latency_us", "key", "replay", "shadow_of", "request"]
+_COLUMNS = [
+    "id",
+    "epoch",
+    "release",
+    "status",
+    "at",
+    "latency_us",
+    "key",
+    "replay",
+    "shadow_of",
+    "request",
+    "variant",
+]
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & (in_canary | (release == rollout.from_release))
         & np.asarray(table["shadow_of"].is_null())
         & (np.asarray(table["status"], dtype=object) != "refused")
+        & (np.asarray(table["variant"], dtype=object) != REST)
     )
     table = table.filter(pa.array(judged))
     reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)

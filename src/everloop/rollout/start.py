@@ -78,6 +78,7 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
         if live is not None
         else (Stage(0, 100.0, "nothing is live yet: all at once"),),
         deadline=None if live is None else _deadline(target.canary),
+        segment=None if live is None else _segment(ws, target.canary, release.id),
     )
 
 
@@ -243,6 +244,21 @@ def _paired_in_words(canary: Canary) -> str:
     if canary.differs_at_most is not None:
         shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")
     return ", ".join(shown) or "no metric shows harm"
+
+
+def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
+    """Which requests meet the new version first. Raises Invalid when the model has no such input."""
+    if not canary.only:
+        return None
+    inputs = [one.name for one in serving.read_manifest(folder(ws), release).signature.inputs]
+    if unknown := sorted(set(canary.only) - set(inputs)):
+        raise Invalid(
+            f"the plan limits the rollout by {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}. Name one of these "
+            "in el.canary(..., only=...)."
+        )
+    return " and ".join(
+        f"{name} is {' or '.join(str(one) for one in values)}" for name, values in canary.only.items()
+    )
 
 
 def _deadline(canary: Canary) -> str | None:

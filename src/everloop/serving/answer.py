@@ -112,7 +112,7 @@ class Answerer:
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
-        variant = choose(endpoint.route, key=key, request=request or prediction_id)
+        variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
         asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
         for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
             copy = Asked(

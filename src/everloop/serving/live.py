@@ -213,7 +213,10 @@ class _Loading:
         return live
 
     def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
-        named = dict.fromkeys(variant.release for variant in (*route.variants, *route.shadow))
+        named = dict.fromkeys(
+            variant.release
+            for variant in (*route.variants, *route.shadow, *((route.rest,) if route.rest else ()))
+        )
         for name in named:
             if name not in self._releases:
                 self._releases[name] = self._release(verified_manifest(self._loader.folder, name))

@@ -81,14 +81,27 @@ class Variant(msgspec.Struct, frozen=True):
     weight: float
 
 
+class Segment(msgspec.Struct, frozen=True):
+    """The requests whose input `field` has one of these values."""
+
+    field: str
+    values: tuple[str | int | float | bool, ...]
+
+
 class Route(msgspec.Struct, frozen=True):
-    """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew."""
+    """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew.
+
+    Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
+    in the log says why.
+    """
 
     endpoint: str
     salt: str
     variants: tuple[Variant, ...]
     stickiness: Literal["request", "key"] = "request"
     shadow: tuple[Variant, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    rest: Variant | None = None
 
 
 class RouteTable(msgspec.Struct, frozen=True):
