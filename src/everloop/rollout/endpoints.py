@@ -205,17 +205,12 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None)
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
-    is_limited = limited is not None and limited.from_release is not None
+    segments: tuple[Segment, ...] = ()
+    rest = None
+    if limited is not None and limited.from_release is not None:
+        segments = tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
+        rest = Variant(REST, limited.from_release, 0.0)
+    stickiness = known.stickiness if split is None else split.stickiness
     return Route(
-        known.name,
-        known.salt,
-        variants,
-        stickiness=known.stickiness if split is None else split.stickiness,
-        shadow=standby,
-        segments=tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
-        if limited is not None and is_limited
-        else (),
-        rest=Variant(REST, limited.from_release, 0.0)
-        if limited is not None and limited.from_release
-        else None,
+        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
     )

@@ -155,7 +155,9 @@ def _begin(ws: Workspace, tx: Tx, made: TrafficSplit) -> None:
     is_as_planned = current is not None and [one.version for one in current.variants] == [
         made.arms[0].version
     ]
-    if not is_as_planned or store.open_split(tx.connection, made.endpoint):
+    states = ("running", "paused")
+    is_taken = store.newest_rollouts(tx.connection, endpoint=made.endpoint, states=states, limit=1)
+    if is_taken or not is_as_planned or store.open_split(tx.connection, made.endpoint):
         raise Conflict(f"what answers on {made.endpoint!r} changed just now. Look at it, and split it again.")
     store.end_watches(tx, made.endpoint)
     store.insert_split(tx, made)
