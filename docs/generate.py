@@ -11,7 +11,7 @@ import click
 
 from everloop import errors
 from everloop.api import MLFLOW_STATUSES as STATUSES
-from everloop.api import PROTOCOL_VERSION, MlflowRoute, mlflow_routes
+from everloop.api import PROTOCOL_VERSION, mlflow_routes
 from everloop.cli.entry import everloop
 from everloop.settings import FILE_NAME, Settings
 
@@ -50,31 +50,27 @@ def errors_page() -> str:
 def mlflow_page() -> str:
     """One line a call of MLflow's protocol, and the limits that its clients meet."""
     rows = [
-        (f"`{one.method} {place_of(one)}`", one.permission or "anybody", one.summary)
-        for one in mlflow_routes()
+        (f"`{one.method} {one.place}`", one.permission or "anybody", one.summary) for one in mlflow_routes()
     ]
     return _page(
         "MLflow's protocol",
         "everloop.api.mlflow",
         f"The calls of MLflow's REST protocol that everloop answers, as MLflow {PROTOCOL_VERSION} makes them, at the port of the "
-        "API. Those below `/api/` are answered below `/ajax-api/` too. Whatever is not in this list gets status 404 and "
-        "`ENDPOINT_NOT_FOUND`, with a message that names the call: gateway, scorers, evaluation datasets, prompt "
-        "optimisation, review queues and workspaces among others. How to use it: "
+        "API. Those below `/api/` are answered below `/ajax-api/` too. Whatever is not in this list gets status 404, or 405 "
+        "where the path has other methods, and `ENDPOINT_NOT_FOUND`, with a message that names the call: gateway, scorers, "
+        "evaluation datasets, prompt optimisation, assessments of traces, review queues and workspaces among others. How to "
+        "use it: "
         "[point your MLflow client here](../how-to/use-mlflow-clients.md).\n\n"
         "Clients: `mlflow` or `mlflow-skinny` from 1.30.1 to 3.17.2, unmodified; both ends are tested.\n\n"
         "With authentication on, a client signs in with `MLFLOW_TRACKING_TOKEN`, a token of everloop's, or with "
-        "`MLFLOW_TRACKING_USERNAME`, an account, and `MLFLOW_TRACKING_PASSWORD`, a token of that account. The "
-        "permission in the table is what the account's role must give.\n\n"
+        "`MLFLOW_TRACKING_USERNAME`, an account, and `MLFLOW_TRACKING_PASSWORD`, its password or a token of its own. The "
+        "permission in the table is what the account's role must give. Who gives too many wrong passwords gets status 429 "
+        "with `Retry-After`, which MLflow's clients heed.\n\n"
         'Errors are `{"error_code": ..., "message": ...}` under these codes: '
         + ", ".join(f"`{code}` ({status})" for code, status in STATUSES.items())
         + ".",
         _table(("call", "permission", "does"), rows) + _MLFLOW_LIMITS,
     )
-
-
-def place_of(route: MlflowRoute) -> str:
-    """The path at which a route is answered."""
-    return f"/{route.path}" if route.version is None else f"/api/{route.version}/{route.path}"
 
 
 _MLFLOW_LIMITS = """
@@ -91,7 +87,8 @@ _MLFLOW_LIMITS = """
 | any other body | 2,000,000 bytes; `log-inputs` 20,000,000 |
 | steps | whole numbers of 64 bits; negative ones too |
 | times | milliseconds since 1970, up to the year 9999, by the client's clock |
-| one page of a search | 50,000 |
+| one page of a search | 50,000; of traces 500, however many are asked for |
+| one trace | 200 tags and metadata, values up to 8,000 characters; previews up to 10,000; its spans are one file |
 | one page of a history | 25,000 points; without `max_results` the whole history, up to 1,000,000 points |
 | a filter | 40 conditions joined by `AND`, 200,000 characters; 20 things to order by |
 
@@ -104,7 +101,14 @@ _MLFLOW_LIMITS = """
   cannot be removed, the second names a run that exists.
 - A run of a pipeline takes metrics, parameters and tags, and says itself how it stands.
 - Files go up in one piece; of a `file:` root only the folder that the settings name is read by the server.
-- Traces are not kept: their calls are refused as any unknown call, and a client goes on with a warning.
+- A trace is kept whole when it has ended, its spans as the file `traces.json` beside it; spans sent one by one (`POST /v1/traces`),
+  feedback, links to runs and sums over many traces are refused by name, and a client goes on. The calls are those of version 3.0;
+  clients that know only those of 2.0 go on with a warning. A search looks at attributes, tags and metadata, not into spans. Deleted traces are removed
+  with their files by `everloop runs clean`, and with their experiment.
+- `/health` answers 200 with `{"live": true}` where MLflow's server answers `OK`: its tracking client never asks, and probes look at
+  the status. `/version` answers plain text as MLflow's does, the version of the protocol.
+- Files are sent with an `ETag` and in ranges (206, `If-Range`), so that a download that was cut off goes on; several ranges in one
+  request get the whole file.
 - Of a logged model's metrics the newest 1,000 points are told.
 - Experiment 0 cannot be deleted. A deleted run is removed for good by `everloop runs clean`.
 """

@@ -1,6 +1,8 @@
 """The same prediction server as one writes it by hand: FastAPI, pydantic, scikit-learn, a log line each.
 
-python fastapi_peer.py MODEL.skops LOG PORT
+python fastapi_peer.py MODEL.skops LOG PORT FIELDS
+
+FIELDS is JSON: for each input in order its type, string or integer, and whether it may be null.
 """
 
 from __future__ import annotations
@@ -16,21 +18,23 @@ import numpy as np
 import skops.io  # noqa: TID253  (this is not ours: it is written as one would)
 import uvicorn
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
-model = skops.io.load(sys.argv[1])
+model = skops.io.load(sys.argv[1], trusted=skops.io.get_untrusted_types(file=sys.argv[1]))
 classes = [str(name) for name in model.classes_]
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 app = FastAPI()
 
 
-class Inputs(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    title: str
+fields: dict[str, Any] = {}
+for name, (kind, may_be_null) in json.loads(sys.argv[4]).items():
+    type_ = str if kind == "string" else int
+    fields[name] = (type_ | None if may_be_null else type_, ...)
+Inputs = create_model("Inputs", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
 
 
 class Request(BaseModel):
-    inputs: Inputs
+    inputs: Inputs  # type: ignore[valid-type]  # made above
     key: str | None = None
 
 
@@ -46,8 +50,8 @@ class Answer(BaseModel):
 @app.post("/endpoints/category/predict")
 async def predict(request: Request, response: Response) -> Answer:
     started = time.perf_counter_ns()
-    rows = np.empty((1, 1), dtype=object)
-    rows[0, 0] = request.inputs.title
+    rows = np.empty((1, len(fields)), dtype=object)
+    rows[0] = [getattr(request.inputs, name) for name in fields]
     shares = model.predict_proba(rows)[0]
     best = np.argsort(-shares)[:3]
     scores = {classes[index]: float(shares[index]) for index in best}

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         released,
         rolled_back,
     )
-    from everloop.rollout import canary
+    from everloop.rollout import all_at_once, blue_green, canary, shadow
     from everloop.searches import choice, halving, median
     from everloop.workspace import open_workspace
 
@@ -96,7 +96,10 @@ _HOMES = {
     "best": "everloop.pipelines",
     "called": "everloop.retraining",
     "between": "everloop.pipelines",
+    "all_at_once": "everloop.rollout",
+    "blue_green": "everloop.rollout",
     "canary": "everloop.rollout",
+    "shadow": "everloop.rollout",
     "check": "everloop.checks",
     "choice": "everloop.searches",
     "contradicted": "everloop.retraining",
@@ -159,10 +162,12 @@ __all__ = [
     "Table",
     "accuracy",
     "alarmed",
+    "all_at_once",
     "all_missed",
     "arrived",
     "best",
     "between",
+    "blue_green",
     "called",
     "canary",
     "check",
@@ -205,6 +210,7 @@ __all__ = [
     "search",
     "secret",
     "serializer",
+    "shadow",
     "split",
     "sql",
     "stage",

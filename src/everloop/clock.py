@@ -97,11 +97,11 @@ def parse_time(text: str) -> datetime:
     """
     try:
         at = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # in UTC it may be before year 1 or after year 9999
         raise Invalid(f"{text!r} is not a time; write it as 2026-09-01T12:00:00Z.") from error
-    if at.tzinfo is None:
-        raise Invalid(f"{text!r} has no time zone; add one, such as Z for UTC: 2026-09-01T12:00:00Z.")
-    return at.astimezone(UTC)
+    raise Invalid(f"{text!r} has no time zone; add one, such as Z for UTC: 2026-09-01T12:00:00Z.")
 
 
 def parse_moment(text: str, *, is_end: bool = True) -> datetime:

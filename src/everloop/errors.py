@@ -11,6 +11,7 @@
     ├── GateFailed      the answer is no: a gate, a check or a verification said so
     ├── StepFailed      a step of a pipeline failed; what was finished before it is kept
     ├── NotReady        not now; the same call may succeed later
+    │   └── TooOften    it was tried too often; `retry_after_s` says when it may be tried again
     ├── MissingExtra    an optional package is not installed
     └── StorageFailed   the disk or the database refused; nothing was half-written
 
@@ -68,6 +69,14 @@ class StepFailed(EverloopError):
 
 class NotReady(EverloopError):
     code = "not_ready"
+
+
+class TooOften(NotReady):
+    code = "too_often"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class MissingExtra(EverloopError):

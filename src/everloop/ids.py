@@ -31,6 +31,7 @@ Prefix = Literal[
     "rel",  # release
     "ro",  # rollout
     "re",  # rollout event
+    "split",  # split of traffic
     "pred",  # prediction
     "req",  # request for several predictions
     "out",  # outcome
@@ -46,6 +47,7 @@ Prefix = Literal[
     "whd",  # delivery to a webhook
     "sec",  # secret kept for somebody
     "tok",  # access token
+    "pwd",  # password
     "rev",  # review item
     "aud",  # audit sample
 ]

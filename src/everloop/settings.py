@@ -100,6 +100,10 @@ class Settings:
         "",
         "Python of the environment that runs trusted pickles and pyfunc models, with mlflow in it; empty means everloop's own.",
     )
+    compiled_models: bool = _setting(
+        True,
+        "Answer by a model's compiled plan where it was verified row by row at the release; false: always by the model's own library.",
+    )
     job_workers: int = _setting(
         1,
         "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",

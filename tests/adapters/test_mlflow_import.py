@@ -68,6 +68,20 @@ def test_a_run_comes_over_as_it_was(any_ws: Workspace, tmp_path: Path) -> None:
     assert tracking.read_artifact(any_ws, run.id, "notes/hello.txt") == b"hello 0"
 
 
+def test_what_was_deleted_there_comes_only_when_asked_for_and_stays_deleted(
+    any_ws: Workspace, tmp_path: Path
+) -> None:
+    source = mlflow_folder(tmp_path, 2)
+    about = source / "1" / f"{0:032x}" / "meta.yaml"
+    about.write_text(about.read_text().replace("lifecycle_stage: active", "lifecycle_stage: deleted"))
+    assert import_mlflow(any_ws, str(source)).new_runs == 1
+    assert import_mlflow(any_ws, str(source), with_deleted=True).new_runs == 1
+    assert [one.mlflow_id for one in tracking.runs(any_ws)] == [f"{1:032x}"]
+    gone = tracking.run(any_ws, f"run_{0:032x}")
+    assert (gone.deleted_at is not None, gone.params) == (True, {"lr": "0.0"})
+    assert import_mlflow(any_ws, str(source), with_deleted=True).new_runs == 0
+
+
 def test_a_second_import_changes_nothing(any_ws: Workspace, tmp_path: Path) -> None:
     source = str(mlflow_folder(tmp_path, 3))
     import_mlflow(any_ws, source)

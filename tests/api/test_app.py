@@ -10,15 +10,20 @@ from dataclasses import replace
 import httpx
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from everloop import access, errors
 from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
 from everloop.workspace import Workspace
 
 
-def serve(ws: Workspace) -> Iterator[httpx.Client]:
+def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[httpx.Client]:
+    yield from serve_app(create_app(ws, predictions_url=predictions_url))
+
+
+def serve_app(app: Starlette) -> Iterator[httpx.Client]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(ws), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:
@@ -63,11 +68,12 @@ def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
 
 def test_a_token_is_needed_where_authentication_is_on(closed: httpx.Client, ws: Workspace) -> None:
     assert closed.get("/health").status_code == 200
-    assert closed.get("/api/about").status_code == 403
+    nobody = closed.get("/api/about")
+    assert (nobody.status_code, nobody.headers["WWW-Authenticate"]) == (401, "Bearer")
     access.add_account(ws, "alice", role="viewer")
     _, secret = access.create_token(ws, "alice")
     assert closed.get("/api/about", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
-    assert closed.get("/api/about", headers={"Authorization": "Bearer wrong"}).status_code == 403
+    assert closed.get("/api/about", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
 
 def test_a_role_without_the_permission_is_refused(closed: httpx.Client, ws: Workspace) -> None:
@@ -80,7 +86,7 @@ def test_a_role_without_the_permission_is_refused(closed: httpx.Client, ws: Work
 
 @pytest.mark.parametrize("route", all_routes(), ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_names_a_permission_and_says_what_it_does(route: Route) -> None:
-    assert route.permission is not None or route.path in ("/health", "/ready")
+    assert route.permission is not None or route.path in ("/health", "/ready", "/openapi.json")
     assert route.summary
 
 

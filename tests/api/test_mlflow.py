@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, get_args
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -18,8 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from everloop import access, tracking
-from everloop.access import Role
-from everloop.access.permissions import ROLES
 from everloop.api import mlflow_routes
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
@@ -326,6 +326,29 @@ def test_histories_of_several_runs_come_together(api: Mlflow) -> None:
         assert api.get("metrics/get-history-bulk-interval", 400, **{**asked, **wrong})["error_code"]
 
 
+def test_the_datasets_that_the_runs_of_experiments_read_are_told_once(api: Mlflow) -> None:
+    other = api.post("experiments/create", name="other")["experiment_id"]
+    for run, digest, context in (
+        (api.run(), "d1", "train"),
+        (api.run(), "d1", "train"),
+        (api.run(), "d2", None),
+        (api.run(experiment_id=other), "d1", "test"),
+    ):
+        rows = {"name": "rows", "digest": digest, "source_type": "local", "source": "{}"}
+        tags = [] if context is None else [{"key": "mlflow.data.context", "value": context}]
+        api.post("runs/log-inputs", run_id=run, datasets=[{"dataset": rows, "tags": tags}])
+    told = [
+        {"experiment_id": "0", "name": "rows", "digest": "d1", "context": "train"},
+        {"experiment_id": "0", "name": "rows", "digest": "d2"},
+    ]
+    assert api.post("experiments/search-datasets", experiment_ids=["0"])["dataset_summaries"] == told
+    pages = replace(api, place="/ajax-api/2.0/mlflow")
+    of_both = pages.post("experiments/search-datasets", experiment_ids=["0", other])["dataset_summaries"]
+    assert of_both == [*told, {"experiment_id": other, "name": "rows", "digest": "d1", "context": "test"}]
+    for wrong in ([], ["x"], ["0"] * 21):
+        assert api.post("experiments/search-datasets", 400, experiment_ids=wrong)["error_code"]
+
+
 def test_what_a_run_read_and_made_is_told(api: Mlflow) -> None:
     run = api.run()
     rows = {"name": "rows", "digest": "d1", "source_type": "local", "source": "{}", "profile": "x" * 100_000}
@@ -469,25 +492,30 @@ def test_clients_sign_in_with_a_token_or_with_a_name_and_a_token(closed: httpx.C
         assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHENTICATED")
 
 
-@pytest.mark.parametrize("role", get_args(Role))
-def test_a_role_may_call_what_its_permissions_say_and_nothing_else(ws: Workspace, role: Role) -> None:
-    access.add_account(ws, "somebody", role=role)
-    _, secret = access.create_token(ws, "somebody")
-    headers = {"Authorization": f"Bearer {secret}"}
-    for client in serve(replace(ws, settings=replace(ws.settings, auth="token"))):
-        for route in mlflow_routes():
-            path = re.sub(r"\{[^}]+\}", "x", route.path)
-            place = path if route.version is None else f"api/{route.version}/{path}"
-            status = client.request(route.method, f"/{place}", headers=headers, content=b"{}").status_code
-            is_allowed = route.permission is None or route.permission in ROLES[role]
-            assert (status != 403) == is_allowed, f"{route.method} {place} gave {role} {status}"
-            assert status < 500 or status == 501, f"{route.method} {place}"  # 501: not supported
+def test_clients_sign_in_with_a_name_and_a_password_until_another_process_changes_it(
+    closed: httpx.Client, ws: Workspace
+) -> None:
+    access.set_password(ws, "ann", "four words, one lake")
+    create, headers = "/api/2.0/mlflow/runs/create", basic("ann", "four words, one lake")
+    made = closed.post(create, json={"experiment_id": "0"}, headers=headers).json()
+    assert tracking.run(ws, f"run_{made['run']['info']['run_id']}").actor == "ann"
+    change = [sys.executable, "-m", "everloop", "access", "password", "ann", "--home", str(ws.home)]
+    done = subprocess.run(
+        change, input="another lake, four words\n", text=True, capture_output=True, check=True
+    )
+    assert "another lake" not in done.stdout + done.stderr
+    assert closed.post(create, json={"experiment_id": "0"}, headers=headers).status_code == 401
 
 
-def test_each_call_says_what_it_does_and_those_open_to_anybody_change_nothing() -> None:
-    for route in mlflow_routes():
-        assert route.summary, route.path
-        assert route.permission is not None or route.method == "GET", route.path
+def test_who_guesses_passwords_is_told_when_to_try_again(closed: httpx.Client, ws: Workspace) -> None:
+    access.set_password(ws, "ann", "four words, one lake")
+    answers = [
+        closed.get("/api/2.0/mlflow/experiments/get?experiment_id=0", headers=basic("ann", f"guess {number}"))
+        for number in range(7)
+    ]
+    assert [one.status_code for one in answers] == [401] * 5 + [429] * 2
+    assert answers[-1].json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 30
 
 
 JSON = st.recursive(
@@ -513,3 +541,40 @@ def test_whatever_is_sent_is_answered(api: Mlflow, route: Any, body: dict[str, A
     sent = {"params": query} if route.method == "GET" else {"content": json.dumps(body).encode()}
     answer = api.client.request(route.method, f"/api/{route.version}/{route.path}", **sent)
     assert answer.status_code < 500 or answer.status_code == 501, answer.text
+
+
+SEARCHES = [
+    (method, f"{noun}/search")
+    for noun in ("experiments", "runs", "logged-models", "registered-models", "model-versions")
+    for method in ("GET", "POST")
+    if (noun, method)
+    not in {
+        ("runs", "GET"),
+        ("logged-models", "GET"),
+        ("registered-models", "POST"),
+        ("model-versions", "POST"),
+    }
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(
+    st.sampled_from(SEARCHES),
+    st.sampled_from(["filter", "page_token", "order_by"]),
+    st.binary(max_size=60) | st.text(max_size=40).map(str.encode),
+    st.booleans(),
+)
+def test_random_bytes_for_a_filter_an_order_or_a_token_get_an_answer(
+    api: Mlflow, search: tuple[str, str], field: str, sent: bytes, is_escaped: bool
+) -> None:
+    method, path = search
+    if method == "GET":
+        answer = api.client.get(f"{api.place}/{path}?{field}={quote(sent, safe='' if is_escaped else '=&+')}")
+    else:
+        # as they are, which may be no JSON at all, or each as the character of its number
+        text = json.dumps(sent.decode("latin-1")).encode() if is_escaped else b'"%b"' % sent
+        value = b"[%b]" % text if field == "order_by" else text
+        answer = api.client.post(f"{api.place}/{path}", content=b'{"%b": %b}' % (field.encode(), value))
+    assert answer.status_code in (200, 400), answer.text
+    told = answer.json()
+    assert ("error_code" in told) == (answer.status_code == 400), told

@@ -492,15 +492,77 @@ def test_a_deleted_run_takes_no_files(server: Server) -> None:
     assert server.files() == {"a": b"x"}
 
 
-def test_traces_and_other_ways_to_write_files_are_refused_by_name(server: Server) -> None:
-    trace = {"trace": {"trace_info": {"trace_id": "../../../planted", "trace_location": {}}}}
+def test_other_ways_to_write_files_are_refused_by_name(server: Server) -> None:
     for method, target, given in (
-        ("POST", "/api/3.0/mlflow/traces", trace),
         ("POST", "/api/2.0/mlflow/traces", {"experiment_id": "0", "timestamp_ms": 1}),
-        ("POST", "/api/3.0/mlflow/traces/search", {}),
         ("GET", "/api/2.0/mlflow/traces?experiment_ids=0", None),
         ("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={server.run.mlflow_id}&path=a", {}),
     ):
         answer = server.json(method, target, given, status=404)
         assert answer["error_code"] == "ENDPOINT_NOT_FOUND"
         assert "is not supported by this server" in answer["message"]
+
+
+LARGE = bytes(range(256)) * 9_000  # more than is held at once
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-", slice(0, None)),
+        ("bytes=100-199", slice(100, 200)),
+        ("bytes=2000000-", slice(2_000_000, None)),
+        ("bytes=200-99999999999", slice(200, None)),
+        ("bytes=-7", slice(-7, None)),
+        ("Bytes=-99999999999", slice(0, None)),
+    ],
+)
+def test_a_download_goes_on_from_where_it_was_cut_off(
+    untouched: Server, asked: str, part: slice[int, int | None, None]
+) -> None:
+    untouched.ask("PUT", f"{untouched.place}/large", LARGE)
+    status, headers, body = untouched.ask("GET", f"{untouched.place}/large", headers={"Range": asked})
+    first, last, _ = part.indices(len(LARGE))
+    assert (status, body) == (206, LARGE[part])
+    assert headers["Content-Range"] == f"bytes {first}-{last - 1}/{len(LARGE)}"
+    assert headers["Content-Length"] == str(len(body))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,5-6", "bytes=", "bytes=-", "bytes=9-3", "lines=1-2", "bytes=a-b", "bytes=1-2;", "0-5"],
+)
+def test_what_is_no_single_range_is_answered_with_the_whole_file(untouched: Server, asked: str) -> None:
+    untouched.ask("PUT", f"{untouched.place}/small", b"0123456789")
+    status, headers, body = untouched.ask("GET", f"{untouched.place}/small", headers={"Range": asked})
+    assert (status, body, headers["Accept-Ranges"]) == (200, b"0123456789", "bytes")
+    assert "Content-Range" not in headers
+
+
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=999999999999999999-"])
+def test_a_range_beyond_the_end_is_told_the_size(untouched: Server, asked: str) -> None:
+    untouched.ask("PUT", f"{untouched.place}/small", b"0123456789")
+    status, headers, body = untouched.ask("GET", f"{untouched.place}/small", headers={"Range": asked})
+    assert (status, headers["Content-Range"], body) == (416, "bytes */10", b"")
+
+
+def test_a_file_that_was_replaced_meanwhile_is_sent_whole(server: Server) -> None:
+    place = f"{server.place}/model"
+    server.ask("PUT", place, b"0123456789")
+    tag = str(server.ask("GET", place)[1]["ETag"])
+    again = {"Range": "bytes=4-", "If-Range": tag}
+    assert server.ask("GET", place, headers=again)[::2] == (206, b"456789")
+    server.ask("PUT", place, b"abcdefghij")
+    assert server.ask("GET", place, headers=again)[::2] == (200, b"abcdefghij")
+    dated = {"Range": "bytes=4-", "If-Range": "Thu, 26 Nov 2026 00:00:00 GMT"}
+    assert server.ask("GET", place, headers=dated)[::2] == (200, b"abcdefghij")
+
+
+def test_a_part_of_a_file_below_the_root_is_sent_too(rooted: Server, root: Path) -> None:
+    folder = root / "0" / rooted.run.mlflow_id / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"0123456789")
+    place = f"/get-artifact?run_id={rooted.run.mlflow_id}&path=weights"
+    status, headers, body = rooted.ask("GET", place, headers={"Range": "bytes=3-5"})
+    assert (status, body, headers["Content-Range"]) == (206, b"345", "bytes 3-5/10")
+    assert headers["Content-Security-Policy"] == "sandbox; default-src 'none'"

@@ -143,6 +143,21 @@ def test_datasets_are_told_and_searched_for(newest: Client) -> None:
     }
 
 
+def test_traces_are_written_found_tagged_and_deleted(newest: Client) -> None:
+    assert newest.answers["traces"] == {
+        "spans": ["answer", "look up"],
+        "inputs": {"question": "first"},
+        "outputs": "FIRST",
+        "tagged": [True],
+        "untagged": True,
+        "of the run": [True],
+        "failed": [True],
+        "deleted": 1,
+        "left": 2,
+        "gone": "RESOURCE_DOES_NOT_EXIST",
+    }
+
+
 def test_a_search_comes_as_a_data_frame(newest: Client) -> None:
     assert newest.answers["frames"] == {"rows": True, "lr": "0.1", "loss": 0.2}
 

@@ -125,10 +125,11 @@ def test_logged_models_are_told_searched_and_deleted(client: Client) -> None:
     }
 
 
-def test_traced_code_runs_and_the_client_says_that_traces_are_not_kept(client: Client) -> None:
+def test_a_trace_has_its_spans_behind_the_proxy_and_below_the_root_and_takes_no_feedback(
+    client: Client,
+) -> None:
     _newest(client)
-    assert client.answers["traces"] == {"answer": 8, "search": "ENDPOINT_NOT_FOUND"}
-    assert "mlflow/traces is not supported by this server" in client.log
+    assert client.answers["traces"] == {"answer": 8, "outputs": [8], "feedback": "ENDPOINT_NOT_FOUND"}
 
 
 def _newest(client: Client) -> None:

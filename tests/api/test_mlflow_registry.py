@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -72,6 +73,28 @@ def test_a_model_from_its_making_to_its_deletion(client: Client) -> None:
     assert (found["description"], found["tags"]) == ("other", [{"key": "a", "value": "b"}])
     client("DELETE", "registered-models/delete", name="kind")
     assert client.refused("GET", "registered-models/get", name="kind")[0] == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_a_logged_model_says_which_versions_were_registered_from_it(client: Client, source: str) -> None:
+    model = client("POST", "logged-models", experiment_id="0", name="tree")["model"]["info"]["model_id"]
+
+    def told() -> list[list[dict[str, str]]]:
+        found = client("POST", "logged-models/search", experiment_ids=["0"])["models"]
+        found.append(client("GET", f"logged-models/{model}")["model"])
+        return [
+            json.loads(tag["value"])
+            for one in found
+            for tag in one["info"]["tags"]
+            if tag["key"] == "mlflow.modelVersions"
+        ]
+
+    assert told() == []
+    for _ in range(2):
+        client("POST", "model-versions/create", name="category", source=source, model_id=model)
+    assert told() == [[{"name": "category", "version": "1"}, {"name": "category", "version": "2"}]] * 2
+    client("POST", "registered-models/rename", name="category", new_name="kind")
+    client("DELETE", "model-versions/delete", name="kind", version="1")
+    assert told() == [[{"name": "kind", "version": "2"}]] * 2
 
 
 def test_a_version_from_its_making_to_its_deletion(client: Client, source: str) -> None:

@@ -154,6 +154,20 @@ def test_a_first_version_that_fails_its_gates_ends_it(tmp_path: Path) -> None:
             backtest.run(history, found, tmp_path / "replay", start=BEGIN)
 
 
+@pytest.mark.slow
+def test_the_first_version_spends_its_time_in_the_stages_before_anybody_asks_it(
+    ws: Workspace, place: Path, tmp_path: Path
+) -> None:
+    stages = 'stages=[el.stage("staging", approve=el.people(2)), el.stage("production", approve=el.people(0), soak_h=20)], '
+    found = set_up(ws, tmp_path, past(), text=LOOP.replace("gates=", f"{stages}gates="))
+    history = backtest.read_history(ws, found, labels_after=DELAY)
+    shown = backtest.run(history, found, tmp_path / "replay", start=BEGIN, end=BEGIN + timedelta(days=2))
+    assert shown.start == BEGIN + timedelta(hours=24)  # looked at every six hours
+    assert (shown.whole.rows, shown.whole.versions) == (A_DAY, ("kind@1",))
+    with pytest.raises(GateFailed, match=r"in staging for 12 h; production asks for 20 h"):
+        backtest.run(history, found, tmp_path / "short", start=BEGIN, end=BEGIN + timedelta(hours=12))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

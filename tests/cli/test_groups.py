@@ -13,7 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import checks, data, feedback, jobs, loop, registry, rollout
+from everloop import access, checks, data, feedback, jobs, loop, registry, rollout
 from everloop.cli import main
 from everloop.errors import Invalid
 from tests.checks import tables
@@ -65,7 +65,7 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("runs compare kind@1 kind@2", lambda one: one["answers"]["shared"] > 0, True),
     ("models list kind", lambda one: names(one, "number"), [2, 1]),
     ("models show kind@2", lambda one: one["gate_report"]["verdict"], "passed"),
-    ("models verify kind@2", lambda one: (one["problems"], one["files"]), ([], 5)),
+    ("models verify kind@2", lambda one: (one["problems"], one["files"]), ([], 7)),
     ("models keys list", lambda one: [key["is_current"] for key in one], [True]),
     ("models history kind", lambda one: set(names(one)), {"production"}),
     ("models list kind --filter version_number>1", lambda one: names(one, "number"), [2]),
@@ -76,6 +76,12 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
     ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
+    (
+        "rollouts simulate kind --steps 50,100 --control errors=0 --control contradicted=0 "
+        "--new errors=0.9 --rollouts 20 --requests 1000",
+        lambda one: [case["forecast"]["rolled_back"] for case in one],
+        [0.0, 1.0],
+    ),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
     ("monitors findings", list, []),
@@ -138,7 +144,19 @@ MISTAKES = [
     ("models waive gr_none drift --reason x --until tomorrow", 2, "not a time"),
     ("endpoints live none", 2, "no endpoint 'none'"),
     ("endpoints live kind --at yesterday", 2, "not a time"),
+    ("endpoints create kind kind", 2, "is an endpoint 'kind' already"),
+    ("endpoints create Kind kind", 2, "cannot name an endpoint"),
+    ("endpoints create other kinds", 2, "no model 'kinds'"),
+    ("endpoints create other kind --steps 10,ten", 2, "no list of percentages"),
+    ("endpoints create other kind --steps 10,50", 2, "100"),
     ("rollouts start kind kind@2 --reason x", 2, "not released"),
+    ("rollouts simulate kind", 2, "--control errors=0.01"),
+    ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
+    ("rollouts simulate kind --new errors", 2, "errors=0.01"),
+    ("rollouts split kind kind@1=100 --reason x", 2, "two versions or more"),
+    ("rollouts split kind kind@1=90 kind@2=10 --reason x", 2, "not released"),
+    ("rollouts results kind", 2, "no split 'kind'"),
+    ("rollouts end-split kind --reason x", 2, "no split 'kind'"),
     ("rollouts show ro_none", 2, "everloop rollouts list"),
     ("rollouts pause ro_none --reason x", 2, "ro_none"),
     ("feedback correct kind none Tea --reporter ann", 2, "pred_"),
@@ -322,6 +340,13 @@ def test_background_work_is_done_on_request(everloop: Shell) -> None:
     assert everloop("work")["done"] > 0
     assert [one["version"] for one in everloop("endpoints", "live", "kind")] == ["kind@1", "kind@2"]
     assert everloop("work")["done"] == 0
+
+
+def test_the_password_of_an_account_can_be_revoked(everloop: Shell) -> None:
+    everloop("access", "add", "bob", "--role", "viewer")
+    access.set_password(everloop.shop.ws, "bob", "four words, one lake")
+    assert everloop("access", "password", "bob", "--revoke") == {"revoked": "bob"}
+    assert "has no password" in everloop("access", "password", "bob", "--revoke", code=2)
 
 
 def test_an_account_gets_a_token_that_can_be_revoked(everloop: Shell) -> None:

@@ -43,6 +43,7 @@ def test_a_table_says_what_it_is(ws: Workspace) -> None:
         "key": "id",
         "time": "at",
         "inputs": ["title"],
+        "personal": [],
     }
 
 

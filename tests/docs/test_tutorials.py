@@ -16,12 +16,14 @@ PAGES = [
         DOCS / "how-to" / f"{name}.md"
         for name in (
             "check-a-pull-request",
+            "look-at-experiments",
             "replay-your-history",
             "run-on-airflow",
             "run-pipelines-by-themselves",
             "search-for-parameters",
             "stages-and-approvals",
             "use-one-room",
+            "verify-a-model",
         )
     ),
 ]
@@ -47,6 +49,14 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
 def test_the_page_for_mlflows_clients_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "mlflow-env").symlink_to(peer("mlflow").parent)
     run_page(DOCS / "how-to" / "use-mlflow-clients.md", tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_on_serving_mlflows_models_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "mlflow-env").symlink_to(peer("mlflow_models").parent)
+    run_page(DOCS / "how-to" / "serve-a-model-from-mlflow.md", tmp_path)
 
 
 @pytest.mark.parametrize(

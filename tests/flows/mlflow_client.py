@@ -156,10 +156,12 @@ def log(folder: Path) -> None:
 def read(folder: Path, rows: Path) -> None:
     """What both ways of loading answer; a column of bytes or times is not among the rows."""
     table = pd.read_json(rows, orient="split", dtype=False)
+    loaded = mlflow.pyfunc.load_model(str(folder))
     answers = {
-        "pyfunc": np.asarray(mlflow.pyfunc.load_model(str(folder)).predict(table)).tolist(),
+        "example": np.asarray(loaded.predict(loaded.input_example)).tolist(),
+        "pyfunc": np.asarray(loaded.predict(table)).tolist(),
         "sklearn": np.asarray(mlflow.sklearn.load_model(str(folder)).predict(table)).tolist(),
-        "inputs": mlflow.pyfunc.load_model(str(folder)).metadata.get_input_schema().input_names(),
+        "inputs": loaded.metadata.get_input_schema().input_names(),
     }
     sys.stdout.write(json.dumps(answers))
 

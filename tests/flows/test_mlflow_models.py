@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from everloop import registry, serving
+from everloop import registry, rollout, serving
 from everloop.errors import Denied, GateFailed, Invalid
 from everloop.ledger import Node, entries
 from everloop.pipelines.model_files import write_model
@@ -24,6 +25,7 @@ from everloop.serving import Predictor
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START
+from tests.flows.running import running
 from tests.peer import peer
 from tests.pipelines.test_model_files import a_split, known
 from tests.registry.versions import check
@@ -153,6 +155,22 @@ def test_a_trusted_pickle_writes_nothing_outside_its_scratch_folder(ws: Workspac
     assert not (logged / "went-off").exists()
 
 
+def test_a_trusted_pyfunc_answers_over_http_as_in_mlflow(
+    ws: Workspace, logged: Path, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(ws, logged / "own_pyfunc").close()
+    rollout.create_endpoint(ws, "category", "category", canary=rollout.canary(100))
+    rollout.start(ws, "category", "category@1", reason="a test")
+    monkeypatch.setenv("EVERLOOP_MODEL_PYTHON", client)
+    rows, expected = rows_of(logged, "own_pyfunc")
+    with running(ws.home) as up:
+        up.wait_until_ready()
+        question = {"inputs": dict(zip(("title", "price", "kind"), rows[3].tolist(), strict=True))}
+        address = f"http://127.0.0.1:{up.port}/endpoints/category/predict"
+        answer = httpx.post(address, json=question, timeout=60, trust_env=False).json()
+    assert (answer["output"], answer["version"]) == (expected[3], 1)
+
+
 def test_who_trusts_is_kept_signed_and_audited(ws: Workspace, logged: Path) -> None:
     predictor = released(ws, logged / "own_pyfunc")
     predictor.close()
@@ -268,6 +286,7 @@ def test_mlflow_reads_our_models_and_answers_the_same(tmp_path: Path, client: st
     told = json.loads(done.stdout)
     assert told["pyfunc"] == told["sklearn"] == model.evaluation["predicted"].to_pylist()
     assert told["inputs"] == ["title", "price", "sold", "volume"]
+    assert told["example"][0] in model.signature.classes  # type: ignore[operator]  # a classifier has classes
 
 
 def needs_landlock(*, version: int = 1) -> None:

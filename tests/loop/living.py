@@ -85,7 +85,8 @@ class Shop:
         self, table: serving.RouteTable, key: str | None, fails: Mapping[str, float], given: Mapping[str, Any]
     ) -> PredictionRecord:
         prediction_id = new_prediction_id(self.log.writer)
-        variant = serving.choose(table.endpoints["kind"], key=key, request=prediction_id)
+        inputs = {"title": "red leaf", "seller": self.chance.randrange(7), **given.get("inputs", {})}
+        variant = serving.choose(table.endpoints["kind"], key=key, request=prediction_id, inputs=inputs)
         manifest = serving.read_manifest(self.folder, variant.release)
         version = f"{manifest.model}@{manifest.version}"
         failed = self.chance.random() < fails.get(version, 0.0)
@@ -99,7 +100,7 @@ class Shop:
             "epoch": table.epoch,
             "at": to_micros(given.get("at", self.ws.now())),
             "key": key,
-            "inputs": {"title": "red leaf", "seller": self.chance.randrange(7)},
+            "inputs": inputs,
             "features": {"seller_volume": (3, None)},
             "output": None if failed else "Tea",
             "scores": {} if failed else {"Tea": 0.9},

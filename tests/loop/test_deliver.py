@@ -10,6 +10,7 @@ from everloop import background, jobs, loop, pipelines, registry, rollout, servi
 from everloop.errors import GateFailed, NotFound
 from tests.loop import living
 from tests.loop.living import Shop
+from tests.registry.versions import check
 
 
 def live(shop: Shop) -> dict[str, float]:
@@ -34,6 +35,15 @@ def test_what_was_approved_is_rolled_out_once(any_shop: Shop) -> None:
     assert rollout.rollout_of(shop.ws, started).reason == "kind@2 passed its gates and was approved"
 
 
+def test_the_compiled_plan_is_compared_on_the_test_rows_of_the_run(shop: Shop) -> None:
+    living.approve(shop.ws, "kind@2")
+    made = loop.prepare_release(shop.ws, registry.version(shop.ws, "kind@2"))
+    compiled = made.manifest.compiled
+    assert compiled is not None
+    assert compiled.is_used, compiled.reason
+    assert compiled.real_rows > 10
+
+
 def test_a_death_between_release_and_rollout_is_made_good_by_the_next_look(shop: Shop) -> None:
     living.release(shop.ws, "kind@2")  # and then the process died
     assert loop.has_approved(shop.ws)
@@ -48,6 +58,20 @@ def test_a_version_that_was_rolled_back_is_left_to_people(shop: Shop) -> None:
     rollout.roll_back(shop.ws, started, reason="wrong")
     assert not loop.has_approved(shop.ws)
     assert loop.deliver(shop.ws) == []
+
+
+def test_a_version_that_cannot_be_released_keeps_no_other_endpoint_waiting(shop: Shop) -> None:
+    code = shop.ws.blobs.put(b"flavors: {python_function: {loader_module: mine}}")
+    untrusted = registry.register(
+        shop.ws, "aside", run=None, files={"MLmodel": code}, signature=None, metrics={}
+    )
+    check(shop.ws, untrusted)
+    rollout.create_endpoint(shop.ws, "aside", "aside", canary=rollout.canary(100))
+    living.approve(shop.ws, "kind@2")
+    assert len(loop.deliver(shop.ws)) == 1
+    assert live(shop) == {"kind@1": 50, "kind@2": 50}
+    with pytest.raises(GateFailed, match="everloop models trust aside@1"):
+        loop.deliver(shop.ws)
 
 
 def test_one_rollout_at_a_time_the_next_waits(shop: Shop) -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import mlflow
@@ -263,6 +264,55 @@ def autolog_lightgbm() -> Any:
             valid_sets=[data], valid_names=["train"],
         )  # fmt: skip
     return _curve(run, "train-multi_logloss")
+
+
+@later
+def traces() -> Any:
+    experiment = mlflow.set_experiment("traces").experiment_id
+
+    @mlflow.trace(name="answer", attributes={"kind": "test"})
+    def answer(question: str) -> str:
+        with mlflow.start_span(name="look up") as span:
+            span.set_inputs({"question": question})
+        if not question:
+            raise ValueError("on purpose")
+        return question.upper()
+
+    answer("first")
+    with mlflow.start_run() as run:
+        answer("second")
+    with suppress(ValueError):
+        answer("")
+    mlflow.flush_trace_async_logging()
+    client = MlflowClient()
+    first, second, failed = mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
+    trace_id = first.info.trace_id
+    client.set_trace_tag(trace_id, "quality", "good")
+    tagged = mlflow.search_traces(filter_string="tags.quality = 'good'", return_type="list")
+    client.delete_trace_tag(trace_id, "quality")
+    whole = mlflow.get_trace(trace_id)
+    told = {
+        "spans": [span.name for span in whole.data.spans],
+        "inputs": whole.data.spans[1].inputs,
+        "outputs": whole.data.spans[0].outputs,
+        "tagged": [one.info.trace_id == trace_id for one in tagged],
+        "untagged": "quality" not in whole.info.tags,
+        "of the run": [
+            one.info.trace_id == second.info.trace_id
+            for one in mlflow.search_traces(run_id=run.info.run_id, return_type="list")
+        ],
+        "failed": [
+            one.info.trace_id == failed.info.trace_id
+            for one in mlflow.search_traces(filter_string="trace.status = 'ERROR'", return_type="list")
+        ],
+        "deleted": client.delete_traces(experiment, trace_ids=[trace_id]),
+        "left": len(mlflow.search_traces()),
+    }
+    try:
+        client.get_trace(trace_id)
+    except mlflow.exceptions.MlflowException as error:
+        told["gone"] = error.error_code
+    return told
 
 
 def _curve(run: Any, name: str) -> Any:

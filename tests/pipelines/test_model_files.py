@@ -22,10 +22,11 @@ from everloop.errors import GateFailed, Invalid
 from everloop.features import FeatureView
 from everloop.features.images import ImageFeatures
 from everloop.ids import new_id
+from everloop.pipelines.example import example_of
 from everloop.pipelines.fitting import fit
 from everloop.pipelines.model_files import estimator_bytes, read_model, write_model
 from everloop.pipelines.value_files import load, save
-from everloop.pipelines.values import Model, Split, with_features
+from everloop.pipelines.values import Model, Split, field_of, with_facts, with_features
 from everloop.serving import Field, Manifest, Predictor, untrusted_types
 from everloop.storage import FileBlobs
 from tests.conftest import START
@@ -209,7 +210,8 @@ def test_the_folder_has_mlflow_s_layout(tmp_path: Path) -> None:
     described = yaml.safe_load((tmp_path / "MLmodel").read_text())
     assert "everloop" not in (tmp_path / "requirements.txt").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml"
+        "MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml",
+        "input_example.json", "serving_input_example.json",
     }  # fmt: skip
     assert described["flavors"]["python_function"]["loader_module"] == "mlflow.sklearn"
     assert described["flavors"]["sklearn"]["serialization_format"] == "skops"
@@ -227,6 +229,36 @@ def test_the_folder_has_mlflow_s_layout(tmp_path: Path) -> None:
     assert json.loads(described["signature"]["outputs"]) == [
         {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}
     ]
+
+
+def test_the_example_is_nobody_s_row(tmp_path: Path) -> None:
+    model = known("forest")
+    assert model.example == {"title": "text", "price": 2.0, "sold": 1, "volume": 3}
+    write_model(model, tmp_path)
+    assert read_model(tmp_path).example == model.example
+    assert json.loads((tmp_path / "input_example.json").read_text())["data"] == [["text", 2.0, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "personal", "shown"),
+    [
+        (["tea"] * 5 + ["pen"] * 4, [], "tea"),
+        (["tea"] * 4 + ["pen"] * 4, [], "text"),
+        (["jo@example.org"] * 9, [], "text"),
+        ([None, *["Jo"] * 9], ["title"], None),
+        (["Jo"] * 9, ["title"], "no example"),
+    ],
+)
+def test_an_example_tells_no_text_of_a_few_people_and_nothing_personal(
+    texts: list[str | None], personal: list[str], shown: str | None
+) -> None:
+    table = pa.table(
+        {"_row_id": range(12), "title": [*texts, *["pen"] * (12 - len(texts))], "label": range(12)}
+    )
+    table = with_facts(table, personal=personal)
+    data = Split(table.slice(0, len(texts)), table.slice(len(texts)), ("title",))
+    found = example_of(data, (field_of(data, "title"),))
+    assert ("no example" if found is None else found["title"]) == shown
 
 
 def test_a_whole_number_that_may_be_missing_is_a_float_to_mlflow(tmp_path: Path) -> None:
@@ -318,3 +350,4 @@ def test_a_model_of_photos_is_kept_with_its_audited_type(tmp_path: Path) -> None
     assert "everloop.features.images.ImageFeatures" in (tmp_path / "MLmodel").read_text()
     assert f"everloop=={metadata.version('everloop')}" in (tmp_path / "requirements.txt").read_text()
     assert read_model(tmp_path).load().predict(data.x_test).tolist() == colours[8:]
+    assert not (tmp_path / "input_example.json").exists()

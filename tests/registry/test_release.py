@@ -8,6 +8,7 @@ import pytest
 
 from everloop import registry, serving, tracking
 from everloop.errors import Conflict, GateFailed, Invalid, NotFound
+from everloop.governance import version_card
 from everloop.ledger import Node, downstream, entries
 from everloop.registry import ModelVersion
 from everloop.workspace import Workspace
@@ -46,6 +47,22 @@ def test_a_released_model_answers(ws: Workspace, skops_model: bytes, folder: Pat
     manifest = serving.read_manifest(folder, released.id)
     predictor = serving.Predictor.load(manifest, ws.blobs)
     assert predictor.predict(np.array([["black tea"]], dtype=object))[0] == ["drink"]
+
+
+def test_a_release_says_how_its_compiled_plan_compared(
+    ws: Workspace, skops_model: bytes, folder: Path
+) -> None:
+    version = ready(ws, skops_model)
+    made = registry.release(ws, version.ref, real_rows=lambda: [["black tea"], ["red brick"]])
+    compiled = serving.read_manifest(folder, made.id).compiled
+    assert compiled is not None
+    assert (compiled.is_used, compiled.digest, compiled.real_rows) == (True, version.digest, 2)
+    assert compiled.rows > 200
+    assert serving.Predictor.load(made.manifest, ws.blobs).path == "compiled"
+    shown = version_card(ws, version.ref)["path"]
+    assert shown == (
+        f"answered by its compiled plan: the same on {compiled.rows} rows, 2 of them real, to within {compiled.difference:.1g}"
+    )
 
 
 def test_a_version_that_is_not_ready_is_not_released(ws: Workspace, skops_model: bytes, folder: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -256,6 +257,59 @@ def test_every_change_of_keys_is_audited(ws: Workspace) -> None:
     told = [one.detail for one in entries(ws, subject=Node("workspace", ws.id))]
     assert [one["did"] for one in told] == ["rotated", "distrusted", "trusted", "made"]
     assert [one.get("reason") for one in told[:3]] == ["yearly", "sold", "our second machine"]
+
+
+PYFUNC = b"flavors: {python_function: {loader_module: mine}}"
+
+
+def trusted(ws: Workspace) -> ModelVersion:
+    version = register(ws, files={"MLmodel": ws.blobs.put(PYFUNC)}, signature=None)
+    check(ws, version)
+    registry.trust(ws.acting_as("alice"), version.ref, reason="I read it")
+    return version
+
+
+def test_a_mark_of_trust_is_signed(any_ws: Workspace) -> None:
+    assert registry.verify(any_ws, trusted(any_ws).ref).is_intact
+
+
+@pytest.mark.parametrize(
+    ("attack", "found"),
+    [
+        ("UPDATE version_trust SET key = NULL, signature = NULL", "is not signed"),  # or one of before
+        ("UPDATE version_trust SET reason = 'I read it twice'", "was changed after"),
+        ("UPDATE version_trust SET number = 2", "was changed after"),
+    ],
+)
+def test_a_mark_that_somebody_wrote_into_the_database_lets_nothing_run(
+    ws: Workspace, attack: str, found: str
+) -> None:
+    trusted(ws)
+    other = register(ws, files={"MLmodel": ws.blobs.put(PYFUNC)}, signature=None)
+    ref = other.ref if "number" in attack else "category@1"
+    ws.write(lambda tx: tx.execute(sa.text(attack)))
+    with pytest.raises(GateFailed, match=rf"alice's mark of trust in it {found}.*models trust {ref}"):
+        registry.candidate(ws, ref)
+    assert found in registry.verify(ws, ref).problems[0]
+    registry.trust(ws, ref, reason="I read it again")
+    assert registry.verify(ws, ref).is_intact
+
+
+@pytest.mark.parametrize(
+    "change", [{"trust": {"by": "alice", "at": "2026-01-01T00:00:00Z", "reason": ""}}, {"files": {}}]
+)
+def test_a_release_that_somebody_wrote_into_the_database_is_not_signed(
+    ws: Workspace, skops_model: bytes, folder: Path, change: dict[str, object]
+) -> None:
+    _, release = released(ws, skops_model)
+    table = sa.table("release", sa.column("manifest", sa.Text))
+    told = {**msgspec.json.decode(serving.release_path(folder, release).read_bytes()), **change}
+    ws.write(lambda tx: tx.execute(sa.update(table).values(manifest=msgspec.json.encode(told).decode())))
+    serving.release_path(folder, release).unlink()
+    removed_signature(folder, release)
+    registry.rewrite_manifests(ws)
+    with pytest.raises(GateFailed, match="is not signed"):
+        serving.verified_manifest(folder, release)
 
 
 def test_what_is_no_key_is_refused(ws: Workspace) -> None:

@@ -168,7 +168,7 @@ def test_the_files_of_a_logged_model_become_a_version(any_ws: Workspace, run: st
     tracking.log_artifact(any_ws, logged.id, "data/model.bin", b"weights")
     version = registry.register_source(any_ws, "category", f"models:/{logged.id}")
     assert sorted(version.files) == ["MLmodel", "data/model.bin"]
-    assert version.logged_model == logged.id
+    assert (version.logged_model, version.run, version.metrics) == (logged.id, run, {"f1": 0.5})
 
 
 def test_each_call_of_a_client_makes_a_version(any_ws: Workspace, run: str) -> None:

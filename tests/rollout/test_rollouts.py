@@ -16,7 +16,7 @@ CLEAN = {"errors": 0.2}
 
 
 def with_canary(shop: Shop, *steps: float, key: bool = False, **given: object) -> None:
-    plan = rollout.canary(*steps, **{"excess_at_most": CLEAN, **given})  # type: ignore[arg-type]  # per test
+    plan = rollout.canary(*steps, **{"excess_at_most": CLEAN, "watch_h": 0.0, **given})  # type: ignore[arg-type]  # per test
     shop.ws.write(
         lambda tx: rollout.define_endpoint(
             shop.ws, tx, "kind", model="kind", canary=plan, stickiness="key" if key else "request"

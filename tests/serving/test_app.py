@@ -89,6 +89,14 @@ def test_wrong_fields_are_named_and_the_refusal_is_logged(server: Server) -> Non
     assert "colour is missing" in record.error
 
 
+def test_a_number_of_any_size_is_refused_and_logged(server: Server) -> None:
+    reply = server.client.post(
+        "/endpoints/category/predict", content=b'{"inputs": {"title": 1%s, "colour": "red"}}' % (b"0" * 40)
+    )
+    assert reply.status_code == 422
+    assert server.record(reply).inputs == {"title": f"1{'0' * 40}", "colour": '"red"'}
+
+
 def test_a_model_that_raises_is_a_500_and_logged_as_failed(server: Server) -> None:
     reply = ask(server, "green")
     error = reply.json()["error"]
@@ -134,6 +142,7 @@ def test_instances_are_answered_in_order_each_for_itself(server: Server) -> None
         (b"", 400, "malformed"),
         (b"{", 400, "malformed"),
         (b'{"inputs": {"title": "\xff"}}', 400, "malformed"),
+        (b'{"inputs": {"title": ' + b"[" * 5_000, 400, "malformed"),
         (b"[]", 422, "invalid"),
         (b"{}", 422, "invalid"),
         (b'{"inputs": []}', 422, "invalid"),
@@ -189,7 +198,11 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
 def test_health_and_readiness_are_what_probes_of_others_look_for(server: Server) -> None:
     assert server.client.get("/health").json() == {"live": True}
     assert server.client.get("/ready").json() == {"ready": True, "epoch": 1}
-    assert server.client.get("/").json() == {"name": "everloop", "endpoints": ["category"]}
+    assert server.client.get("/").json() == {
+        "name": "everloop",
+        "status": "alive",
+        "endpoints": ["category"],
+    }
 
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example.org"}, {"origin": "https://evil.example.org"}])

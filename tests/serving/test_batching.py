@@ -105,3 +105,46 @@ def test_a_batch_has_at_most_256_items() -> None:
         await batcher.close()
 
     asyncio.run(story())
+
+
+def test_a_batch_that_is_quick_is_answered_without_the_thread() -> None:
+    async def story() -> None:
+        work = Work()
+        asked: list[list[int]] = []
+
+        def at_once(items: list[int]) -> list[int] | None:
+            asked.append(items)
+            return [2 * item for item in items] if len(items) < 3 else None
+
+        batcher = Batcher(work, limit=100, name="test", at_once=at_once)
+        assert await asyncio.gather(*[batcher.submit(number) for number in (1, 2)]) == [2, 4]
+        assert work.batches == []
+        together = [batcher.submit(number) for number in (3, 4, 5)]
+        work.go.release()
+        assert await asyncio.gather(*together) == [6, 8, 10]
+        assert asked == [[1, 2], [3, 4, 5]]
+        assert work.batches == [[3, 4, 5]]
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_quick_batches_leave_the_loop_to_others_in_between() -> None:
+    async def story() -> None:
+        turns: list[int] = []
+
+        def at_once(items: list[int]) -> list[int]:
+            turns.append(len(items))
+            return items
+
+        batcher = Batcher(Work(), limit=1000, name="test", at_once=at_once)
+        waiting = [batcher.submit(number) for number in range(600)]
+        asyncio.get_running_loop().call_soon(turns.append, 0)
+        waiting += [batcher.submit(600) for _ in range(400)]
+        with pytest.raises(NotReady, match="1000 requests wait"):
+            batcher.submit(0)
+        assert await asyncio.gather(*waiting) == [*range(600), *[600] * 400]
+        await batcher.close()
+        assert turns == [256, 0, 256, 256, 232]
+
+    asyncio.run(story())

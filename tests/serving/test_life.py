@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 
-from everloop.serving import acknowledged, log, read_routes, workers
+from everloop.serving import Segment, Variant, acknowledged, log, read_routes, workers
 from everloop.serving.records import Worker
 from tests.serving.home import go_live, picky_model, title_model, write_release
 from tests.serving.records import route
@@ -158,6 +158,29 @@ def test_a_shadow_answers_into_the_log_only(home: Path, serve: Serve) -> None:
         answered.id,
         "7",
     )
+
+
+def test_a_version_that_is_kept_warm_is_loaded_before_the_epoch_counts_and_answers_nobody(
+    home: Path, serve: Serve
+) -> None:
+    write_release(home, "rel_broken", picky_model(), classes=("Freezers", "Fridges"))
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("canary", 0)).variants))
+    for _ in range(5):
+        server.predict()
+    assert {(one.variant, one.shadow_of) for one in server.records()} == {("control", None)}
+    go_live(home, ("control", 100), shadow=route(("broken", 0)).variants)
+    wait_for(lambda: server.worker().error is not None)
+    assert acknowledged(server.folder) == server.worker().epoch == 2
+
+
+def test_requests_outside_a_segment_are_answered_by_the_rest(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    segment = {"segments": (Segment("title", ("a fridge",)),), "rest": Variant("rest", "rel_control", 0)}
+    server.wait_for_epoch(go_live(home, ("canary", 100), **segment))
+    titles = ("a fridge", "a kettle", "a fridge")
+    said = [server.predict(title).json()["variant"] for title in titles]
+    assert said == ["canary", "rest", "canary"]
 
 
 def test_a_shadow_that_fails_harms_nobody(home: Path, serve: Serve) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everloop.serving import Route, choose
+from everloop.serving import Route, Segment, Variant, choose
 from everloop.serving.route import shadows
 from tests.serving.records import route
 
@@ -81,3 +81,22 @@ def test_shadows_get_their_percentage_of_requests() -> None:
     found = Counter(variant.name for n in range(N) for variant in shadows(given, prediction_id=f"pred_{n}"))
     assert found["other"] == N
     assert abs(found["next"] - N / 4) < 4 * math.sqrt(N * 3 / 16)
+
+
+def test_a_shadow_of_nothing_gets_nothing() -> None:
+    warm = Variant("previous", "rel_0", 0.0)
+    given = Route("kind", "salt", (Variant("control", "rel_1", 100.0),), shadow=(warm,))
+    assert shadows(given, prediction_id="pred_1") == []
+
+
+def test_requests_outside_the_segments_are_answered_by_the_rest() -> None:
+    rest = Variant("rest", "rel_1", 0.0)
+    both = (Variant("control", "rel_1", 50.0), Variant("canary", "rel_2", 50.0))
+    segments = (Segment("country", ("NO", "SE")), Segment("age", (3,)))
+    given = Route("kind", "salt", both, segments=segments, rest=rest)
+
+    def dealt(**inputs: object) -> set[str]:
+        return {choose(given, key=None, request=str(n), inputs=inputs).name for n in range(40)}
+
+    assert dealt(country="SE", age=3) == {"control", "canary"}
+    assert dealt(country="SE", age=4) == dealt(country="SE") == dealt() == {"rest"}

@@ -146,12 +146,17 @@ def test_who_writes_alone_writes_in_its_own_thread(tmp_path: Path) -> None:
     assert threads == {threading.get_ident()}
 
 
-def test_a_change_that_is_interrupted_is_undone_and_the_next_one_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside_a_statement", [False, True])
+def test_a_change_that_is_interrupted_is_undone_and_the_next_one_goes_on(
+    tmp_path: Path, inside_a_statement: bool
+) -> None:
     database = open_database(f"sqlite:///{tmp_path}/x.db")
     database.write(lambda tx: counter.create(tx.connection))
 
     def interrupted(tx: Tx) -> None:
         tx.execute(sa.insert(counter).values(name="a", n=1))
+        if inside_a_statement:
+            tx.connection.invalidate()  # as SQLAlchemy does then
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -194,6 +194,18 @@ def test_a_page_of_runs_is_a_range_of_an_index(ws: Workspace, filters: dict[str,
     assert "TEMP B-TREE" not in plan
 
 
+def test_runs_are_listed_by_their_start_though_imported_ones_come_later(any_ws: Workspace) -> None:
+    days = {
+        days: tracking.start_client_run(any_ws, 0, started_at=any_ws.now() - timedelta(days=days)).id
+        for days in (3, 9, 0, 5, 5)
+    }
+    pages: list[str] = []
+    while page := tracking.runs(any_ws, before=pages[-1] if pages else None, limit=2):
+        pages += [one.id for one in page]
+    assert len(set(pages)) == 5
+    assert (pages[0], pages[1], pages[4]) == (days[0], days[3], days[9])
+
+
 def _advance(ws: Workspace, *, hours: int) -> None:
     assert isinstance(ws.clock, SimulatedClock)
     ws.clock.advance(timedelta(hours=hours))

@@ -204,3 +204,23 @@ def test_searches_read_ranges_of_indexes(ws: Workspace) -> None:
     )
     assert any("ix_logged_model_experiment_created_at" in plan for plan in plans)
     assert any("ix_logged_model_run_id" in plan for plan in plans)
+
+
+def test_of_many_points_the_newest_are_told_and_the_last_of_every_metric(
+    any_ws: Workspace, run_id: str
+) -> None:
+    model = log(any_ws, run_id, "a", acc=0.9, on="test")
+    later = any_ws.now() + timedelta(hours=1)
+    points = [MetricPoint("loss", float(step), step, later) for step in range(1_200)]
+    for start in (0, 600):
+        tracking.log_batch(
+            any_ws,
+            run_id,
+            points=[],
+            of_models=[ModelMetric(model.id, one) for one in points[start : start + 600]],
+        )
+    told = [one.of.point for one in tracking.logged_model(any_ws, model.id).metrics]
+    assert [(one.name, one.step) for one in told] == [
+        ("acc", 0),
+        *(("loss", step) for step in range(200, 1_200)),
+    ]

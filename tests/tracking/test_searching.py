@@ -294,6 +294,28 @@ def test_histories_of_runs_are_thinned_evenly_and_keep_their_ends(any_ws: Worksp
     assert len(tracking.metric_histories(any_ws, [long, short], "loss", limit=7)) == 7
 
 
+def test_a_curve_is_whole_or_thinned_over_steps_or_time(any_ws: Workspace) -> None:
+    run = begin(any_ws, "a")
+    seconds = [START + timedelta(seconds=second) for second in range(100)]
+    points = [MetricPoint("loss", 1.0 * step, step, at) for step, at in enumerate(seconds)]
+    points += [MetricPoint("queue", math.nan if i == 5 else 1.0, 0, at) for i, at in enumerate(seconds[:10])]
+    points += [MetricPoint("single", 1.0, 3, START)]
+    tracking.log_points(any_ws, run, points)
+    assert tracking.curved(any_ws, [run]) == ["loss", "queue"]
+    whole = tracking.curve(any_ws, run, "queue", at_most=20)
+    assert whole is not None
+    assert (whole.over, whole.count, whole.means) == ("time", 10, None)
+    assert math.isnan(whole.points[5].value)
+    thinned = tracking.curve(any_ws, run, "loss", at_most=10)
+    assert thinned is not None
+    assert [point.step for point in thinned.points][:4] == [0, 19, 20, 39]
+    assert thinned.means is not None
+    zoomed = tracking.curve(any_ws, run, "loss", between=(3, 5), at_most=10)
+    assert zoomed is not None
+    assert [point.value for point in zoomed.points] == [3.0, 4.0, 5.0]
+    assert tracking.curve(any_ws, run, "loss", between=(200, 300), at_most=10) is None
+
+
 def test_an_unknown_run_is_not_found(ws: Workspace) -> None:
     with pytest.raises(NotFound, match="there is no run"):
         tracking.found_run(ws, f"run_{'0' * 32}")

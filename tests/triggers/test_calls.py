@@ -225,7 +225,7 @@ def test_a_forged_or_stale_call_is_refused(
     hook: tuple[httpx.Client, str], ws: Workspace, given: dict[str, Any], told: str
 ) -> None:
     answer = post(hook, **given)
-    assert answer.status_code == 403
+    assert answer.status_code == 401
     assert told in answer.json()["error"]["message"]
     assert jobs.jobs_of(ws) == []
 
@@ -237,17 +237,17 @@ def test_a_signature_counts_for_its_body_and_its_trigger_alone(
     timestamp = str(int(time.time()))
     signature = triggers.sign(secret, trigger="report", timestamp=timestamp, body=b"{}")
     headers = {"X-Everloop-Timestamp": timestamp, "X-Everloop-Signature": signature}
-    assert client.post("/api/triggers/report", content=b'{"rows": 1}', headers=headers).status_code == 403
-    assert client.post("/api/triggers/other", content=b"{}", headers=headers).status_code == 404
-    assert client.post("/api/triggers/report/pause", json={"reason": "x"}, headers=headers).status_code == 403
-    assert client.get("/api/triggers", headers=headers).status_code == 403
+    assert client.post("/api/triggers/report", content=b'{"rows": 1}', headers=headers).status_code == 401
+    assert client.post("/api/triggers/other", content=b"{}", headers=headers).status_code == 401
+    assert client.post("/api/triggers/report/pause", json={"reason": "x"}, headers=headers).status_code == 401
+    assert client.get("/api/triggers", headers=headers).status_code == 401
 
 
 def test_without_signature_a_token_that_may_run_is_needed(
     hook: tuple[httpx.Client, str], ws: Workspace
 ) -> None:
     client, _ = hook
-    assert client.post("/api/triggers/report", json={}).status_code == 403
+    assert client.post("/api/triggers/report", json={}).status_code == 401
     for role, status in (("viewer", 403), ("engineer", 200)):
         access.add_account(ws, role, role=role)
         _, token = access.create_token(ws, role)
@@ -268,7 +268,7 @@ def test_a_renewed_secret_ends_the_old_one_and_is_recorded(
 ) -> None:
     client, old = hook
     new = triggers.secret_of(ws.acting_as("alice"), "report", renew=True)
-    assert post((client, old)).status_code == 403
+    assert post((client, old)).status_code == 401
     assert post((client, new)).status_code == 200
     assert ("alice", "trigger.renew_secret") in {(one.actor, one.act) for one in ledger.entries(ws)}
     assert standing(ws, "report").told == "fires when it is called"

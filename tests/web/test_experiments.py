@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from everloop import tracking
+from everloop import registry, tracking
 from everloop.tracking import MetricPoint
 from everloop.workspace import Workspace
-from tests.web.conftest import Site
+from tests.web.conftest import Site, serve
 
 NASTY = "<script>document.title='owned'</script>"
 
@@ -129,6 +131,36 @@ def test_a_long_history_is_thinned_and_told_whole_where_one_zooms_in(empty: Site
     assert empty.get(f"/runs/{begun.id}?from=x").status_code == 422
 
 
+def test_what_sticks_out_of_a_long_history_is_drawn_and_smoothing_takes_its_means(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    values = [1.0 + (step % 2) for step in range(5_000)]
+    values[3_333] = 70.0
+    points = [MetricPoint("loss", value, step, at) for step, value in enumerate(values)]
+    tracking.log_points(empty.ws, begun.id, points)
+    (curve,) = shown(empty, f"/runs/{begun.id}")["curves"]
+    assert curve["values"][curve["steps"].index(3_333)] == 70.0
+    assert set(curve["values"]) == {1.0, 2.0, 70.0}
+    assert curve["count"] == 5_000
+    assert curve["means"][0] == 1.5
+
+
+def test_what_was_logged_at_one_step_over_time_is_drawn_over_time(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    at = empty.ws.now()
+    points = [
+        MetricPoint("queue", 1.0 * second, 0, at + timedelta(seconds=second)) for second in range(5_000)
+    ]
+    points += [MetricPoint("loss", 1.0, step, at) for step in range(3)]
+    tracking.log_points(empty.ws, begun.id, points)
+    loss, queue = shown(empty, f"/runs/{begun.id}")["curves"]
+    assert (loss["over"], queue["over"]) == ("steps", "times_s")
+    assert (queue["times_s"][0], queue["times_s"][-1]) == (0.0, 4_999.0)
+    assert queue["is_thinned"]
+    (near,) = shown(empty, f"/runs/{begun.id}?metric=queue&over=time&from=2.5&to=4")["curves"]
+    assert near["values"] == [3.0, 4.0]
+
+
 def test_a_file_is_shown_as_text_or_not_at_all(empty: Site) -> None:
     begun = tracking.start_run(empty.ws)
     tracking.log_artifact(empty.ws, begun.id, "a.json", b'{"a": 1}')
@@ -136,6 +168,74 @@ def test_a_file_is_shown_as_text_or_not_at_all(empty: Site) -> None:
     assert "&#34;a&#34;: 1" in empty.get(f"/runs/{begun.id}?file=a.json").text
     assert "that are no text" in empty.get(f"/runs/{begun.id}?file=a.bin").text
     assert empty.get(f"/runs/{begun.id}?file=b").status_code == 404
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+
+
+def test_a_file_is_shown_as_the_table_or_the_picture_that_it_is_and_nothing_in_it_runs(empty: Site) -> None:
+    begun = tracking.start_run(empty.ws)
+    files = {
+        "a.csv": b'name,said\nann,"<b>1, 2</b>"\n',
+        "log.json": b'{"columns": ["x", "y"], "data": [[1, null], [2, "<i>"]]}',
+        "deep.json": b"[" * 100_000,
+        "a.png": PNG,
+        "a.svg": SVG,
+        "a.html": b"<script>alert(1)</script>",
+    }
+    for path, content in files.items():
+        tracking.log_artifact(empty.ws, begun.id, path, content)
+    tables = {path: shown(empty, f"/runs/{begun.id}?file={path}")["preview"]["table"] for path in files}
+    assert tables["a.csv"] == [["name", "said"], ["ann", "<b>1, 2</b>"]]
+    assert tables["log.json"] == [["x", "y"], ["1", "null"], ["2", "<i>"]]
+    for path in ("a.png", "a.svg"):
+        page = empty.get(f"/runs/{begun.id}?file={path}")
+        assert f'<img src="data:image/{"png" if path == "a.png" else "svg+xml"};base64,' in page.text
+        assert "alert(1)" not in page.text
+    assert "<script>alert(1)" not in empty.get(f"/runs/{begun.id}?file=a.html").text
+    assert "[[[[[" in empty.get(f"/runs/{begun.id}?file=deep.json").text
+    download = empty.get(f"/get-artifact?run_id={begun.mlflow_id}&path=a.html")
+    assert download.headers["content-disposition"].startswith("attachment")
+
+
+def test_files_that_a_client_keeps_below_the_artifact_root_are_listed_and_shown(
+    empty: Site, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    site_ws = replace(empty.ws, settings=replace(empty.ws.settings, artifact_root=root.as_uri()))
+    begun = tracking.start_client_run(site_ws, tracking.create_experiment(site_ws, "rooted").id)
+    place = Path(unquote(urlsplit(tracking.artifact_uri(site_ws, begun.id)).path))
+    (place / "deep").mkdir(parents=True)
+    (place / "deep" / "a.csv").write_text("x\n1\n")
+    with serve(site_ws) as site:
+        told = shown(site, f"/runs/{begun.id}?file=deep/a.csv")
+    assert [one["path"] for one in told["files"]] == ["deep/a.csv"]
+    assert told["preview"]["table"] == [["x"], ["1"]]
+
+
+def test_a_run_shows_the_models_that_it_logged_and_what_differs_in_the_runs_inside_it(empty: Site) -> None:
+    outer = tracking.start_run(empty.ws, name="search")
+    for depth in (2, 3):
+        inner = tracking.start_run(
+            empty.ws, name=f"depth-{depth}", parent=outer.id, params={"depth": depth, "model": "tree"}
+        )
+        tracking.log_metrics(empty.ws, inner.id, {"loss": 1 / depth})
+    made = tracking.log_model(empty.ws, 0, name="tree", run=outer.id)
+    registry.create(empty.ws, "trees")
+    registry.register(
+        empty.ws,
+        "trees",
+        run=None,
+        files={},
+        signature=None,
+        metrics={},
+        said=registry.Said(logged_model=made.id),
+    )
+    told = shown(empty, f"/runs/{outer.id}")
+    assert told["inside"] == {"metrics": ["loss"], "params": ["depth"]}
+    assert [(one["model"]["name"], one["versions"]) for one in told["models"]] == [("tree", ["trees@1"])]
+    assert 'href="/models/trees/1"' in empty.get(f"/runs/{outer.id}").text
 
 
 def curve(ws: Workspace, name: str, *losses: float, **params: str) -> str:

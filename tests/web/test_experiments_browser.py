@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from everloop import registry, tracking
+from everloop import access, registry, tracking
 from everloop.clock import SimulatedClock
 from everloop.tracking import MetricPoint
 from everloop.workspace import Workspace
@@ -70,13 +70,13 @@ def test_zooming_into_a_long_history_asks_for_its_finer_steps(quiet: Page, empty
     box = plot.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    with quiet.expect_response(lambda one: "metric=loss&from=" in one.url):
+    with quiet.expect_response(lambda one: "metric=loss&over=step&from=" in one.url):
         quiet.mouse.move(x, y)
         quiet.mouse.down()
         quiet.mouse.move(x + box["width"] / 10, y, steps=4)
         quiet.mouse.up()
     until(quiet, lambda: missing_steps(quiet) == 0)
-    with quiet.expect_response(lambda one: one.url.endswith("metric=loss")):
+    with quiet.expect_response(lambda one: one.url.endswith("metric=loss&over=step")):
         plot.dblclick()
     until(quiet, lambda: missing_steps(quiet) > 1_000)
 
@@ -115,6 +115,13 @@ def test_a_run_is_pinned_noted_deleted_and_restored_from_its_page(quiet: Page, e
     quiet.get_by_role("button", name="Change the note").click()
     expect(quiet.get_by_role("textbox", name="Note")).to_have_value(f"Keep it.\n{NASTY}")
     quiet.locator("#confirm [data-cancel]").click()
+    quiet.get_by_role("button", name="Tag", exact=True).click()
+    quiet.get_by_role("textbox", name="Tags").fill("team=vision\nlr = 1e-3")
+    quiet.locator("#confirm [data-do]").click()
+    expect(quiet.get_by_role("region", name="Tags").locator("tbody tr")).to_contain_text(["1e-3", "vision"])
+    quiet.get_by_role("button", name="Remove").first.click()
+    quiet.locator("#confirm [data-do]").click()
+    expect(quiet.get_by_role("region", name="Tags").locator("tbody tr")).to_have_count(1)
     do("Delete")
     expect(quiet.locator("main .sub")).to_contain_text("deleted")
     do("Restore")
@@ -182,3 +189,35 @@ def test_a_phone_never_scrolls_sideways(page: Page, empty: Site, width: int) -> 
     ):
         page.goto(f"{empty.url}{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_links_that_mlflow_clients_print_open_our_pages(quiet: Page, empty: Site) -> None:
+    run = measured(empty.ws, "linked")
+    other = measured(empty.ws, "other")
+    register(empty.ws, b"one")
+    hexes = [one.removeprefix("run_") for one in (run, other)]
+    leads = {
+        f"#/experiments/1/runs/{hexes[0]}": f"/runs/{run}",
+        f"#/experiments/1/runs/{hexes[0]}/artifacts": f"/runs/{run}",
+        "#/experiments/1": "/experiments/1",
+        "#/models/category/versions/1": "/models/category/1",
+        "#/models/category": "/models/category",
+        f'#/compare-runs?runs=["{hexes[0]}","{hexes[1]}"]&experiments=["1"]': f"/compare?runs={run},{other}",
+        "#//elsewhere.example/": "/",
+        "#/experiments/1/../../sign-out": "/experiments/1",
+        "#/models/..%2F..%2Fx": "/models/..%2F..%2Fx",
+    }
+    for link, place in leads.items():
+        quiet.goto("about:blank")
+        quiet.goto(f"{empty.url}/{link}")
+        expect(quiet).to_have_url(f"{empty.url}{place}" if place != "/" else f"{empty.url}/{link}")
+
+
+def test_a_link_of_an_mlflow_client_outlives_the_sign_in(quiet: Page, closed: Site) -> None:
+    run = measured(closed.ws, "linked")
+    access.add_account(closed.ws, "ann", role="owner")
+    token = access.create_token(closed.ws, "ann")[1]
+    quiet.goto(f"{closed.url}/#/experiments/1/runs/{run.removeprefix('run_')}")
+    quiet.get_by_label("Token").fill(token)
+    quiet.get_by_role("button", name="Sign in").click()
+    expect(quiet.locator("h1")).to_have_text("linked")

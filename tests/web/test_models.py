@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from everloop import registry
+from everloop import registry, rollout
+from everloop.clock import parse_time
 from everloop.registry import StageEvent
 from everloop.rollout import LiveVariant, RolloutEvent
 from everloop.web.lanes import TimeLine, time_line
@@ -96,3 +97,72 @@ def test_a_version_shows_what_it_takes_its_files_and_its_aliases(empty: Site) ->
     assert "one of 2 classes: drink, other" in page
     assert all(digest in page for digest in found.files.values())
     assert "champion <b>1</b>" in empty.get("/models").text
+
+
+LOGGED = """
+flavors:
+  python_function: {{loader_module: mlflow.sklearn}}
+  sklearn: {{pickled_model: model.skops}}
+{signature}
+"""
+SIGNED = """
+signature:
+  inputs: '[{"type": "double", "name": "alcohol", "required": true}, {"type": "string", "name": "cellar", "required": false}]'
+  outputs: '[{"type": "string", "required": true}]'
+"""
+
+
+def logged(site: Site, signature: str) -> str:
+    """A version as an mlflow client registers it."""
+    text = LOGGED.format(signature=signature)
+    files = {"MLmodel": site.ws.blobs.put(text.encode()), "model.skops": site.ws.blobs.put(b"model")}
+    return register(site.ws, files=files, signature=None, run=None).ref
+
+
+def test_a_version_of_an_mlflow_client_shows_the_signature_that_its_release_would_use(empty: Site) -> None:
+    logged(empty, SIGNED)
+    takes = empty.get("/models/category/1?as=json").json()["takes"]
+    inputs = [(one["name"], one["type"], one["nullable"]) for one in takes["inputs"]]
+    assert inputs == [("alcohol", "number", False), ("cellar", "string", True)]
+    assert "text" in takes["gives"]
+    assert "alcohol" in empty.get("/models/category/1").text
+
+
+def test_a_version_without_a_signature_says_what_to_do(empty: Site) -> None:
+    logged(empty, "")
+    page = empty.get("/models/category/1").text
+    assert "logged without a signature" in page
+    assert "infer_signature" in page
+
+
+def test_a_version_shows_which_terms_of_each_stage_it_meets_and_since_when_it_soaks(empty: Site) -> None:
+    ws = empty.ws
+    ref = register(ws).ref
+    check(ws, registry.version(ws, ref))
+    four_eyes = registry.people(2, not_author=True)
+    terms = [registry.stage("staging"), registry.stage("production", approve=four_eyes, soak_h=24)]
+    registry.define(ws, "category", stages=terms)
+    registry.promote(ws, ref, "staging")
+    registry.approve(ws.acting_as("ann"), ref, reason="it reads well")
+    staging, production = empty.get("/models/category/1?as=json").json()["stages"]
+    assert staging["since"] is not None
+    assert staging["until"] is None
+    assert [one["is_met"] for one in production["terms"]] == [True, False, False]
+    _, approvals, soak = (one["said"] for one in production["terms"])
+    assert approvals.startswith("1 of 2 approvals, not the author: ann on ")
+    assert "0 h of 24 h, enough at 2026-" in soak
+    page = empty.get("/models/category").text
+    assert "2 approvals, not the author" in page
+    assert "24 h in staging" in page
+
+
+def test_a_time_is_answered_with_what_was_live_then(story: Site) -> None:
+    for at in ("", "2020-01-01T00:00", story.ws.now().strftime("%Y-%m-%dT%H:%M")):
+        shown = story.get(f"/models/kind?at={at}&as=json").json()["live"]
+        moment = parse_time(f"{at}Z") if at else None
+        expected = rollout.live_of_model(story.ws, "kind", at=moment)
+        assert [(one["version"], one["weight"]) for one in shown] == [
+            (one.version, one.weight) for one in expected
+        ]
+        assert bool(shown) == (not at.startswith("2020"))
+    assert story.get("/models/kind?at=yesterday").status_code == 422

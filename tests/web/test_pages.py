@@ -85,7 +85,7 @@ def test_every_page_sends_an_unknown_person_to_sign_in(closed: Site, page: Page)
         303,
         f"/sign-in?next={path.replace('/', '%2F')}%3Fq%3Dx",
     )
-    assert closed.get(f"{path}?as=json").status_code == 403
+    assert closed.get(f"{path}?as=json").status_code == 401
 
 
 @pytest.mark.parametrize("page", all_pages(), ids=lambda page: page.path)

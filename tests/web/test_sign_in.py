@@ -48,7 +48,7 @@ def test_a_token_opens_a_session_that_scripts_cannot_read(
 
 def test_a_wrong_token_is_told_and_opens_nothing(browser_like: httpx.Client, secret: str) -> None:
     answer = sign_in(browser_like, f"{secret}x")
-    assert answer.status_code == 403
+    assert answer.status_code == 401
     assert "unknown, revoked" in answer.text
     assert "set-cookie" not in answer.headers
 
@@ -91,6 +91,21 @@ def test_a_session_ends_with_its_token(closed: Site, browser_like: httpx.Client,
     access.revoke_token(closed.ws, token)
     assert browser_like.get("/").status_code == 303
     assert sign_in(browser_like, secret).status_code == 303, "the other token is still in force"
+
+
+def test_an_account_and_its_password_open_a_session(closed: Site, browser_like: httpx.Client) -> None:
+    access.add_account(closed.ws, "bob", role="viewer")
+    access.set_password(closed.ws, "bob", "four words, one lake")
+    given = {"account": "bob", "token": "four words, one lake", "next": "/"}
+    ours = {"Origin": str(browser_like.base_url).rstrip("/")}
+    wrong = browser_like.post("/sign-in", data={**given, "token": "a wrong password"}, headers=ours)
+    assert wrong.status_code == 401
+    assert "a wrong password" not in wrong.text
+    assert 'value="bob"' in wrong.text
+    assert browser_like.post("/sign-in", data=given, headers=ours).status_code == 303
+    assert "bob" in browser_like.get("/").text
+    access.revoke_password(closed.ws, "bob")
+    assert browser_like.get("/").status_code == 303
 
 
 @pytest.mark.parametrize("session", ["", "x", "tok_1.9999999999.ab", "..", "tok.-1.ab"])

@@ -16,6 +16,8 @@ from everloop.ledger import Node, audit
 from everloop.storage import Tx, Utc, metadata
 from everloop.workspace import Workspace
 
+TOKEN_PREFIX = "el_"  # noqa: S105  (the beginning of all of them)
+
 table = sa.Table(
     "access_token",
     metadata,
@@ -42,7 +44,7 @@ def local_principal(ws: Workspace) -> Principal:
 
 def create_token(ws: Workspace, account: str) -> tuple[str, str]:
     """A new token for an account: its id, and the secret, which is not kept. Audited. Raises NotFound."""
-    token_id, secret = new_id("tok"), f"el_{secrets.token_urlsafe(32)}"
+    token_id, secret = new_id("tok"), f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
 
     def change(tx: Tx) -> None:
         if accounts.account_by_name(tx.connection, account) is None:

@@ -7,7 +7,7 @@ statuses in `answers`. One module per room holds its routes; `app` puts them tog
 
 from everloop.api.answers import EXIT_CODES, STATUSES, exit_code_of, status_of
 from everloop.api.app import create_app, error_answer, guarded
-from everloop.api.callers import SESSION_COOKIE, recognise
+from everloop.api.callers import SESSION_COOKIE, address_of, recognise
 from everloop.api.guard import check_address
 from everloop.api.mlflow import MLFLOW_STATUSES, PROTOCOL_VERSION, MlflowRoute, mlflow_routes
 from everloop.api.routes import Call, Route, all_routes
@@ -21,6 +21,7 @@ __all__ = [
     "Call",
     "MlflowRoute",
     "Route",
+    "address_of",
     "all_routes",
     "check_address",
     "create_app",

@@ -9,8 +9,10 @@ STATUSES: dict[type[errors.EverloopError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Denied: 403,
+    errors.NotRecognised: 401,
     errors.GateFailed: 409,
     errors.NotReady: 503,
+    errors.TooOften: 429,
     errors.MissingExtra: 501,
     errors.StorageFailed: 507,
 }
@@ -30,6 +32,13 @@ EXIT_CODES: dict[type[errors.EverloopError], int] = {
 def status_of(error: errors.EverloopError) -> int:
     """The HTTP status of an error: its own class's, or its nearest ancestor's."""
     return _nearest(STATUSES, error, 500)
+
+
+def retry_headers(error: errors.EverloopError) -> dict[str, str]:
+    """When a client may try again, where that helps."""
+    if isinstance(error, errors.TooOften):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"Retry-After": "1"} if status_of(error) == 503 else {}
 
 
 def exit_code_of(error: errors.EverloopError) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -17,16 +18,18 @@ from starlette.routing import Route as StarletteRoute
 from everloop import access
 from everloop.access import Permission, Principal
 from everloop.api import mlflow
-from everloop.api.answers import status_of
+from everloop.api.answers import retry_headers, status_of
 from everloop.api.callers import recognise
-from everloop.api.forward import Forwarder
-from everloop.api.guard import check_origin
+from everloop.api.forward import FORWARDED, Forwarder
+from everloop.api.guard import check_origin, check_text, read_body
+from everloop.api.mlflow.protocol import error_answer as mlflow_error_answer
 from everloop.api.routes import SIGNATURE, Call, Route, all_routes
 from everloop.errors import EverloopError, Invalid
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api")
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -43,18 +46,31 @@ def create_app(
     above answers, and `handlers` its answers by status or exception to what no route answers.
     """
     routes = mlflow.mounted(ws)  # first: training loops wait for these
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for route in all_routes():
+        by_path.setdefault(route.path, {})[route.method] = _json_endpoint(ws, route)
     routes += [
-        StarletteRoute(route.path, _json_endpoint(ws, route), methods=[route.method])
-        for route in all_routes()
+        StarletteRoute(path, _by_method(endpoints), methods=[*endpoints])
+        for path, endpoints in by_path.items()
     ]
-    if predictions_url is not None:
-        forwarder = Forwarder(predictions_url)
-        routes.append(
+    forwarder = None if predictions_url is None else Forwarder(predictions_url)
+    if forwarder is not None:
+        routes += [
             StarletteRoute(
-                "/endpoints/{name}/predict", guarded(ws, "predict", forwarder.forward), methods=["POST"]
+                path,
+                guarded(ws, permission, forwarder.forward, refuse=refused_as_asked),
+                methods=[method],
             )
-        )
-    return Starlette(routes=[*routes, *pages], exception_handlers=handlers)
+            for method, path, permission in FORWARDED
+        ]
+
+    @asynccontextmanager
+    async def living(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        if forwarder is not None:
+            await forwarder.close()
+
+    return Starlette(routes=[*routes, *pages], exception_handlers=handlers, lifespan=living)
 
 
 def guarded(
@@ -72,6 +88,7 @@ def guarded(
     async def endpoint(request: Request) -> Response:
         try:
             check_origin(request, ws.settings)
+            check_text(request)
             principal = await run_in_threadpool(_recognise, ws, request, permission)
             return await answer(request, principal)
         except EverloopError as error:
@@ -82,9 +99,33 @@ def guarded(
 
 def error_answer(error: EverloopError) -> Response:
     """The JSON answer for an error: its code and its message, as every client may rely on."""
-    body = _encode({"error": {"code": error.code, "message": str(error)}})
-    headers = {"Retry-After": "1"} if status_of(error) == 503 else None
-    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+    return _error_answer(error, {"error": {"code": error.code, "message": str(error)}})
+
+
+def refused_as_asked(request: Request, error: EverloopError) -> Response:
+    """The answer for an error in the form of the protocol in which a prediction was asked for."""
+    path = request.url.path
+    if path.endswith("/invocations"):
+        answer = mlflow_error_answer(error)
+        return _error_answer(error, msgspec.json.decode(answer.body))
+    if path.startswith(("/v1/", "/v2/")):
+        return _error_answer(error, {"error": str(error), "code": error.code})
+    return error_answer(error)
+
+
+def _error_answer(error: EverloopError, content: Any) -> Response:
+    status = status_of(error)
+    headers = {**retry_headers(error), **(_CHALLENGE if status == 401 else {})}
+    return Response(_encode(content), status_code=status, headers=headers, media_type="application/json")
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """One endpoint for all methods of a path, so that a wrong one is told of them all."""
+
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
@@ -95,13 +136,12 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             ws=ws.acting_as(principal.name),
             principal=principal,
             path=_path_of(request),
-            query=dict(request.query_params),
-            body=await _body(request, route.most_bytes) if body is None else body,
+            query=_query_of(request),
+            body=await read_body(request, route.most_bytes) if body is None else body,
             headers=request.headers,
             signature=signature,
         )
-        result = await run_in_threadpool(route.handler, call)
-        return Response(_encode(result), media_type="application/json")
+        return await run_in_threadpool(_deal, route, call)
 
     with_token = guarded(ws, route.permission, answer)
     signer = route.signer
@@ -113,7 +153,8 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
             return await with_token(request)
         try:
             check_origin(request, ws.settings)
-            body = await _body(request, route.most_bytes)
+            check_text(request)
+            body = await read_body(request, route.most_bytes)
             principal, signature = await run_in_threadpool(
                 signer, ws, _path_of(request), request.headers, body
             )
@@ -124,8 +165,21 @@ def _json_endpoint(ws: Workspace, route: Route) -> Endpoint:
     return signed
 
 
+def _deal(route: Route, call: Call) -> Response:
+    asked = () if route.asked is None else (route.read(call.query, call.body),)
+    return Response(_encode(route.handler(call, *asked)), media_type="application/json")
+
+
 def _path_of(request: Request) -> dict[str, str]:
     return {name: str(value) for name, value in request.path_params.items()}
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    query = dict(request.query_params)
+    given = [name for name, _ in request.query_params.multi_items()]
+    if twice := [name for name in query if given.count(name) > 1]:
+        raise Invalid(f"the query names {twice[0][:60]!r} more than once. Say it once.")
+    return query
 
 
 def _recognise(ws: Workspace, request: Request, permission: Permission | None) -> Principal:
@@ -135,15 +189,3 @@ def _recognise(ws: Workspace, request: Request, permission: Permission | None) -
     principal = recognise(ws, request)
     access.require(principal, permission)
     return principal
-
-
-async def _body(request: Request, most_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
-            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -28,3 +28,8 @@ def recognise(ws: Workspace, request: HTTPConnection) -> Principal:
         )
     check_same_origin(request)
     return access.resume_session(ws, session)
+
+
+def address_of(request: HTTPConnection) -> str:
+    """The address that a request came from: of the nearest proxy, if there is one."""
+    return request.client.host if request.client else ""

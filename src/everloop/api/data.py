@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from everloop import data
-from everloop.api.routes import Call, Route
-from everloop.errors import Invalid
+from everloop.api.routes import Call, File, Limited, Route
+from everloop.data import Dataset, DatasetVersion, Profile
 
 
-def list_datasets(call: Call) -> Any:
+class Ingest(File, frozen=True, kw_only=True):
+    mode: Literal["merge", "append", "replace"] = "merge"
+
+
+class Rows(msgspec.Struct, frozen=True):
+    count: int
+    first: list[dict[str, Any]]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    before: str
+    after: str
+    added: Rows
+    removed: Rows
+    changed: Rows
+
+
+def list_datasets(call: Call) -> list[Dataset]:
     """All datasets with their schema."""
     return data.datasets(call.ws)
 
 
-def list_versions(call: Call) -> Any:
+def list_versions(call: Call, asked: Limited) -> list[DatasetVersion]:
     """The versions of a dataset, newest first."""
-    return data.versions(call.ws, call.path["name"], limit=call.limit())
+    return data.versions(call.ws, call.path["name"], limit=asked.limit)
 
 
-def show_version(call: Call) -> Any:
+def show_version(call: Call) -> DatasetVersion:
     """One version: `listings@3`, or `listings` for the newest."""
     return data.version(call.ws, call.path["ref"])
 
 
-def show_profile(call: Call) -> Any:
+def show_profile(call: Call) -> Profile:
     """What each column of a version looks like."""
     return data.profile(call.ws, call.path["ref"])
 
 
-def ingest(call: Call) -> Any:
+def ingest(call: Call, asked: Ingest) -> DatasetVersion:
     """Add the file in the body to a dataset: `format` csv, jsonl or parquet, `mode` merge, append or replace."""
-    mode = call.query.get("mode", "merge")
-    if mode not in ("merge", "append", "replace"):
-        raise Invalid(f"mode is {mode!r}; it is merge, append or replace.")
-    with call.file() as path:
-        return data.ingest(call.ws, call.path["name"], path, mode=mode)  # type: ignore[arg-type]  # checked above
+    with call.file(asked.format) as path:
+        return data.ingest(call.ws, call.path["name"], path, mode=asked.mode)
 
 
-def diff(call: Call) -> Any:
+def diff(call: Call, asked: Limited) -> Difference:
     """What changed from one version to another: row ids and keys."""
     found = data.diff(call.ws, call.path["before"], call.path["after"])
-    parts = {"added": found.added, "removed": found.removed, "changed": found.changed}
-    return {
-        "before": found.before,
-        "after": found.after,
-        **{
-            name: {"count": rows.num_rows, "first": rows.slice(0, call.limit()).to_pylist()}
-            for name, rows in parts.items()
-        },
-    }
+    added, removed, changed = (
+        Rows(rows.num_rows, rows.slice(0, asked.limit).to_pylist())
+        for rows in (found.added, found.removed, found.changed)
+    )
+    return Difference(found.before, found.after, added, removed, changed)
 
 
 ROUTES = [

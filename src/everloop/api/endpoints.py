@@ -2,90 +2,108 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
 
 from everloop import rollout
-from everloop.api.routes import Call, Route
-from everloop.clock import parse_time
+from everloop.api.routes import Body, Call, Limited, Query, Reason, Route, Time, moment
+from everloop.rollout import Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, State
 
 
-def list_endpoints(call: Call) -> Any:
+class At(Query, frozen=True):
+    at: Time | None = None
+
+
+class Listed(Limited, frozen=True):
+    endpoint: str | None = None
+    state: State | None = None
+
+
+class Events(Limited, frozen=True):
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 200
+
+
+class Planned(Body, frozen=True):
+    version: str
+    again: bool = False
+
+
+class Started(Reason, frozen=True, kw_only=True):
+    version: str
+    again: bool = False
+
+
+class Shown(msgspec.Struct, frozen=True):
+    rollout: Rollout
+    events: list[RolloutEvent]
+
+
+def list_endpoints(call: Call) -> list[Endpoint]:
     """All endpoints and what answers on them."""
     return rollout.endpoints(call.ws)
 
 
-def show_endpoint(call: Call) -> Any:
+def show_endpoint(call: Call) -> Endpoint:
     """One endpoint."""
     return rollout.endpoint(call.ws, call.path["name"])
 
 
-def show_live(call: Call) -> Any:
+def show_live(call: Call, asked: At) -> tuple[LiveVariant, ...]:
     """What answers now, or answered at `at`."""
-    at = call.query.get("at")
-    return rollout.live(call.ws, call.path["name"], at=parse_time(at) if at else None)
+    return rollout.live(call.ws, call.path["name"], at=moment(asked.at))
 
 
-def list_rollouts(call: Call) -> Any:
+def list_rollouts(call: Call, asked: Listed) -> list[Rollout]:
     """Rollouts, newest first; `endpoint` and `state` narrow the list."""
-    state = call.query.get("state")
     return rollout.rollouts(
         call.ws,
-        endpoint_name=call.query.get("endpoint"),
-        states=(state,) if state else (),  # type: ignore[arg-type]  # an unknown state matches none
-        limit=call.limit(),
+        endpoint_name=asked.endpoint,
+        states=(asked.state,) if asked.state else (),
+        limit=asked.limit,
     )
 
 
-def show_rollout(call: Call) -> Any:
+def show_rollout(call: Call, asked: Events) -> Shown:
     """One rollout and everything it did, each look of the judge included."""
     found = rollout.rollout_of(call.ws, call.path["id"])
-    return {
-        "rollout": found,
-        "events": rollout.history(call.ws, rollout=found.id, limit=call.limit(default=200)),
-    }
+    return Shown(found, rollout.history(call.ws, rollout=found.id, limit=asked.limit))
 
 
-def plan(call: Call) -> Any:
+def plan(call: Call, asked: Planned) -> Plan:
     """What a rollout of a version would do."""
-    given = call.fields("version", optional=("again",))
-    return rollout.plan(call.ws, call.path["name"], str(given["version"]), again=bool(given.get("again")))
+    return rollout.plan(call.ws, call.path["name"], asked.version, again=asked.again)
 
 
-def start(call: Call) -> Any:
+def start(call: Call, asked: Started) -> Rollout:
     """Start a rollout: {version, reason, again?}."""
-    given = call.fields("version", "reason", optional=("again",))
-    return rollout.start(
-        call.ws,
-        call.path["name"],
-        str(given["version"]),
-        reason=str(given["reason"]),
-        again=bool(given.get("again")),
-    )
+    return rollout.start(call.ws, call.path["name"], asked.version, reason=asked.reason, again=asked.again)
 
 
-def _turned(call: Call, verb: Any) -> Any:
-    verb(call.ws, call.path["id"], reason=str(call.fields("reason")["reason"]))
+def _turned(call: Call, asked: Reason, verb: Callable[..., None]) -> Rollout:
+    verb(call.ws, call.path["id"], reason=asked.reason)
     return rollout.rollout_of(call.ws, call.path["id"])
 
 
-def pause(call: Call) -> Any:
+def pause(call: Call, asked: Reason) -> Rollout:
     """Stop judging and moving: {reason}."""
-    return _turned(call, rollout.pause)
+    return _turned(call, asked, rollout.pause)
 
 
-def resume(call: Call) -> Any:
+def resume(call: Call, asked: Reason) -> Rollout:
     """Go on with a paused rollout: {reason}."""
-    return _turned(call, rollout.resume)
+    return _turned(call, asked, rollout.resume)
 
 
-def promote_now(call: Call) -> Any:
+def promote_now(call: Call, asked: Reason) -> Rollout:
     """Give all traffic to the new version now: {reason}."""
-    return _turned(call, rollout.promote_now)
+    return _turned(call, asked, rollout.promote_now)
 
 
-def roll_back(call: Call) -> Any:
+def roll_back(call: Call, asked: Reason) -> Rollout:
     """Take the new version off now: {reason}."""
-    return _turned(call, rollout.roll_back)
+    return _turned(call, asked, rollout.roll_back)
 
 
 ROUTES = [

@@ -6,15 +6,42 @@ own port and save the hop.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
-from everloop.access import Principal
+from everloop.access import Permission, Principal
+from everloop.api.guard import MAX_BODY_BYTES, read_body
 from everloop.errors import NotReady
+from everloop.serving import PREDICTION_ROUTES
 
 _TIMEOUT_S = 30.0
-_PASSED_ON = ("content-type", "x-everloop-prediction-id", "x-everloop-version", "retry-after")
+_ASKED_WITH = (
+    "content-type",
+    "content-encoding",
+    "inference-header-content-length",
+    "x-everloop-key",
+    "x-everloop-replay",
+    "x-everloop-at",
+)
+_PASSED_ON = (
+    "content-type",
+    "inference-header-content-length",
+    "x-everloop-prediction-id",
+    "x-everloop-request",
+    "x-everloop-version",
+    "retry-after",
+)
+_OWN = ("/", "/health", "/ready", "/version")
+
+FORWARDED: list[tuple[str, str, Permission | None]] = [
+    (method, path, None if permission == "public" else permission)
+    for method, path, permission in PREDICTION_ROUTES
+    if path not in _OWN
+]
+"""Method, path and permission of what the data plane answers and the control plane does not."""
 
 
 class Forwarder:
@@ -23,11 +50,17 @@ class Forwarder:
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
 
+    async def close(self) -> None:
+        await self._client.aclose()
+
     async def forward(self, request: Request, _principal: Principal) -> Response:
         """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
-        headers = {"Content-Type": request.headers.get("content-type", "application/json")}
+        headers = {name: request.headers[name] for name in _ASKED_WITH if name in request.headers}
+        body = await read_body(request, MAX_BODY_BYTES)
         try:
-            answer = await self._client.post(request.url.path, content=await request.body(), headers=headers)
+            answer = await self._client.request(
+                request.method, quote(request.scope["path"], safe="/:"), content=body, headers=headers
+            )
         except httpx.HTTPError as error:
             raise NotReady(
                 f"the data plane does not answer ({type(error).__name__}). It is being started or restarted; try again."

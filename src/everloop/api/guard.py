@@ -7,9 +7,11 @@ answered only when its Host is this server's, and one that changes something onl
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
+import msgspec
+from starlette.requests import HTTPConnection, Request
 
 from everloop.errors import Denied, Invalid
 from everloop.settings import Settings
@@ -41,6 +43,27 @@ def check_origin(request: HTTPConnection, settings: Settings) -> None:
         raise Denied(f"a page from {origin} may not change anything here. Open everloop's own pages instead.")
 
 
+def check_text(request: Request) -> None:
+    """Raises Invalid for a NUL in the path or the query, which no name has and PostgreSQL takes in none."""
+    if any("\0" in str(text) for text in (*request.path_params.values(), *request.query_params.values())):
+        raise Invalid(
+            "the path or the query holds a NUL character, which no name or value may have. Leave it out."
+        )
+
+
+def holds_nul(body: bytes) -> bool:
+    """Whether a text in a JSON body holds a NUL. Raises msgspec's DecodeError."""
+    return b"\\u0000" in body and _holds_nul(msgspec.json.decode(body))
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
+
+
 def check_same_origin(request: HTTPConnection) -> None:
     """Raises Denied for a change that a browser's cookie asks for, unless a page of this very server asks.
 
@@ -54,6 +77,19 @@ def check_same_origin(request: HTTPConnection) -> None:
             f"a page from {origin or 'nowhere'} may not change anything with a browser's session. "
             "Use everloop's own pages, or send a token."
         )
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """The whole body. Raises Invalid as soon as it is known to be too large."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most_bytes:
+            most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
+            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _is_ours(host: str, settings: Settings) -> bool:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+
+import msgspec
 
 from everloop.api.routes import Call, Route
 
 
-def health(_call: Call) -> dict[str, Any]:
+class About(msgspec.Struct, frozen=True):
+    version: str
+    workspace: str
+    simulation: bool
+    now: datetime
+
+
+def health(_call: Call) -> dict[str, bool]:
     """Whether the process answers."""
     return {"live": True}
 
 
-def ready(call: Call) -> dict[str, Any]:
+def ready(call: Call) -> dict[str, bool]:
     """Whether the database answers; 507 otherwise."""
     with call.ws.read():
         return {"ready": True}
 
 
-def about(call: Call) -> dict[str, Any]:
+def about(call: Call) -> About:
     """The version, the workspace, and whether it is a simulation."""
-    return {
-        "version": version("everloop"),
-        "workspace": call.ws.id,
-        "simulation": call.ws.is_simulation,
-        "now": call.ws.now(),
-    }
+    return About(version("everloop"), call.ws.id, call.ws.is_simulation, call.ws.now())
 
 
 ROUTES = [

@@ -2,74 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from everloop import labels
-from everloop.api.routes import Call, Route
-from everloop.clock import parse_time
-from everloop.errors import Invalid
+from everloop.api.routes import Body, Call, File, Limited, Query, Route, Time, moment
+from everloop.labels import ImportReport, LabelEvent, LabelSchema, LabelSnapshot, QualityReport
 
 
-def list_label_sets(call: Call) -> Any:
+class Content(Query, frozen=True):
+    content: str | None = None
+
+
+class Before(Limited, frozen=True):
+    before: str | None = None
+
+
+class NewLabel(Body, frozen=True):
+    key: str | int
+    value: Any
+    annotator: str | None = None
+    at: Time | None = None
+    duration_ms: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
+
+
+class NewLabels(Body, frozen=True):
+    labels: list[NewLabel]
+
+
+class Columns(File, frozen=True, kw_only=True):
+    key: str
+    value: str
+    annotator: str
+
+
+def list_label_sets(call: Call) -> list[LabelSchema]:
     """All label sets with their newest schema."""
     return labels.label_sets(call.ws)
 
 
-def show_quality(call: Call) -> Any:
+def show_quality(call: Call, asked: Content) -> QualityReport:
     """Coverage, conflicts, duplicates, thin classes and agreement; `content` names the columns that make two rows equal."""
-    content = call.query.get("content")
-    return labels.quality(call.ws, call.path["name"], content=content.split(",") if content else None)
+    columns = asked.content.split(",") if asked.content else None
+    return labels.quality(call.ws, call.path["name"], content=columns)
 
 
-def list_snapshots(call: Call) -> Any:
+def list_snapshots(call: Call, asked: Limited) -> list[LabelSnapshot]:
     """The snapshots of a label set, newest first."""
-    return labels.snapshots(call.ws, call.path["name"], limit=call.limit())
+    return labels.snapshots(call.ws, call.path["name"], limit=asked.limit)
 
 
-def list_events(call: Call) -> Any:
+def list_events(call: Call, asked: Before) -> list[LabelEvent]:
     """The newest label events of a label set."""
-    return labels.history(call.ws, call.path["name"], before=call.query.get("before"), limit=call.limit())
+    return labels.history(call.ws, call.path["name"], before=asked.before, limit=asked.limit)
 
 
-def record(call: Call) -> Any:
+def record(call: Call, asked: NewLabels) -> dict[str, list[str]]:
     """Give labels: a list of {key, value, annotator?, at?, duration_ms?}; all or none is kept."""
-    given = call.fields("labels")["labels"]
-    if not isinstance(given, list):
-        raise Invalid('labels is not a list; give [{"key": ..., "value": ...}, ...].')
-    return {"events": labels.record(call.ws, call.path["name"], [_label(call, one) for one in given])}
+    return {"events": labels.record(call.ws, call.path["name"], [_label(call, one) for one in asked.labels])}
 
 
-def import_labels(call: Call) -> Any:
+def import_labels(call: Call, asked: Columns) -> ImportReport:
     """Import labels from a Parquet or CSV file in the body; the query names the columns: key, value, annotator."""
-    wanted = {name: call.query.get(name, "") for name in ("key", "value", "annotator")}
-    if empty := [name for name, value in wanted.items() if not value]:
-        raise Invalid(
-            f"the query lacks {', '.join(empty)}; it names the key and value columns and the annotator."
-        )
-    with call.file() as path:
+    with call.file(asked.format) as path:
         return labels.import_labels(
             call.ws,
             call.path["name"],
             path,
-            key=wanted["key"],
-            value=wanted["value"],
-            annotator=wanted["annotator"],
+            key=asked.key,
+            value=asked.value,
+            annotator=asked.annotator,
         )
 
 
-def _label(call: Call, one: Any) -> labels.NewLabel:
-    known = ("key", "value", "annotator", "at", "duration_ms")
-    if not isinstance(one, dict) or "key" not in one or "value" not in one or set(one) - set(known):
-        raise Invalid(
-            f"{str(one)[:80]!r} is not a label; it is an object with key, value and perhaps annotator, at, duration_ms."
-        )
-    at = None if one.get("at") is None else parse_time(str(one["at"]))
+def _label(call: Call, one: NewLabel) -> labels.NewLabel:
     return labels.NewLabel(
-        key=one["key"],
-        value=one["value"],
-        annotator=str(one.get("annotator", call.principal.name)),
-        at=at,
-        duration_ms=one.get("duration_ms"),
+        key=one.key,
+        value=one.value,
+        annotator=call.principal.name if one.annotator is None else one.annotator,
+        at=moment(one.at),
+        duration_ms=one.duration_ms,
     )
 
 

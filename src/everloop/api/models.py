@@ -4,139 +4,180 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from everloop import checks, governance, registry, rollout
-from everloop.api.routes import Call, Route
+from everloop.api.routes import Body, Call, Limited, Query, Reason, Route, Time, moment
+from everloop.checks import GateReport, Waiver
 from everloop.clock import parse_time
+from everloop.registry import (
+    Decision,
+    ModelVersion,
+    RegisteredModel,
+    StageEvent,
+    Trust,
+    Verification,
+)
+from everloop.rollout import LiveVersion
+from everloop.serving import Signer
 
 
-def list_models(call: Call) -> Any:
+class Promoted(Body, frozen=True):
+    stage: str
+    reason: str = ""
+
+
+class Demoted(Reason, frozen=True):
+    stage: str
+
+
+class Archived(Body, frozen=True):
+    reason: str = ""
+
+
+class Described(Body, frozen=True):
+    description: str
+
+
+class Tagged(Body, frozen=True):
+    value: str
+
+
+class NewKey(Reason, frozen=True):
+    key: str
+    name: str
+
+
+class NewWaiver(Reason, frozen=True):
+    check: str
+    until: Time
+
+
+class Report(msgspec.Struct, frozen=True):
+    report: GateReport
+    is_clear: bool
+    blocking: list[str]
+    waivers: list[Waiver]
+
+
+class At(Query, frozen=True):
+    at: Time | None = None
+
+
+def list_models(call: Call) -> list[RegisteredModel]:
     """All models and what their versions must meet."""
     return registry.models(call.ws)
 
 
-def list_versions(call: Call) -> Any:
+def list_versions(call: Call, asked: Limited) -> list[ModelVersion]:
     """The versions of a model, newest first."""
-    return registry.versions(call.ws, call.path["model"], limit=call.limit())
+    return registry.versions(call.ws, call.path["model"], limit=asked.limit)
 
 
-def show_version(call: Call) -> Any:
+def show_version(call: Call) -> dict[str, Any]:
     """One version with its gate report, where that stands, its approvals, and whether it may be released."""
     return governance.version_card(call.ws, call.path["ref"])
 
 
-def approve(call: Call) -> Any:
+def approve(call: Call, asked: Reason) -> Decision:
     """Approve a version: {reason}."""
-    return registry.approve(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+    return registry.approve(call.ws, call.path["ref"], reason=asked.reason)
 
 
-def reject(call: Call) -> Any:
+def reject(call: Call, asked: Reason) -> Decision:
     """Reject a version: {reason}."""
-    return registry.reject(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+    return registry.reject(call.ws, call.path["ref"], reason=asked.reason)
 
 
-def promote(call: Call) -> Any:
+def promote(call: Call, asked: Promoted) -> StageEvent:
     """Put a version into a stage: {stage, reason?}."""
-    given = call.fields("stage", optional=("reason",))
-    return registry.promote(
-        call.ws, call.path["ref"], str(given["stage"]), reason=str(given.get("reason", ""))
-    )
+    return registry.promote(call.ws, call.path["ref"], asked.stage, reason=asked.reason)
 
 
-def verify(call: Call) -> Any:
+def verify(call: Call) -> Verification:
     """Whether a version, its files and its release are what a trusted key signed, and all that is not."""
     return registry.verify(call.ws, call.path["ref"])
 
 
-def trust(call: Call) -> Any:
+def trust(call: Call, asked: Reason) -> Trust:
     """Allow a pickle or a pyfunc to run its own code, in a process without credentials: {reason}."""
-    return registry.trust(call.ws, call.path["ref"], reason=str(call.fields("reason")["reason"]))
+    return registry.trust(call.ws, call.path["ref"], reason=asked.reason)
 
 
-def list_keys(call: Call) -> Any:
+def list_keys(call: Call) -> list[Signer]:
     """The keys whose signatures on versions count, and who added or distrusts them."""
     return registry.signing_keys(call.ws)
 
 
-def add_key(call: Call) -> Any:
+def add_key(call: Call, asked: NewKey) -> Signer:
     """Trust a public key: {key, name, reason}."""
-    given = call.fields("key", "name", "reason")
-    return registry.add_key(call.ws, str(given["key"]), name=str(given["name"]), reason=str(given["reason"]))
+    return registry.add_key(call.ws, asked.key, name=asked.name, reason=asked.reason)
 
 
-def distrust_key(call: Call) -> Any:
+def distrust_key(call: Call, asked: Reason) -> Signer:
     """Let a key's signatures count no more: {reason}."""
-    return registry.distrust_key(call.ws, call.path["key"], reason=str(call.fields("reason")["reason"]))
+    return registry.distrust_key(call.ws, call.path["key"], reason=asked.reason)
 
 
-def waive(call: Call) -> Any:
+def waive(call: Call, asked: NewWaiver) -> Waiver:
     """Let a failed check pass until a time: {check, reason, until}."""
-    given = call.fields("check", "reason", "until")
     return checks.waive(
         call.ws,
         call.path["report"],
-        str(given["check"]),
-        reason=str(given["reason"]),
-        until=parse_time(str(given["until"])),
+        asked.check,
+        reason=asked.reason,
+        until=parse_time(asked.until),
     )
 
 
-def show_report(call: Call) -> Any:
+def show_report(call: Call) -> Report:
     """One gate report with its waivers and where it stands now."""
     found = checks.standing(call.ws, call.path["report"])
-    return {
-        "report": found.report,
-        "is_clear": found.is_clear,
-        "blocking": [one.name for one in found.blocking],
-        "waivers": checks.waivers_of(call.ws, found.report.id),
-    }
+    blocking = [one.name for one in found.blocking]
+    return Report(found.report, found.is_clear, blocking, checks.waivers_of(call.ws, found.report.id))
 
 
-def demote(call: Call) -> Any:
+def demote(call: Call, asked: Demoted) -> StageEvent:
     """Take a version out of a stage: {stage, reason}."""
-    given = call.fields("stage", "reason")
-    return registry.demote(call.ws, call.path["ref"], str(given["stage"]), reason=str(given["reason"]))
+    return registry.demote(call.ws, call.path["ref"], asked.stage, reason=asked.reason)
 
 
-def archive(call: Call) -> Any:
+def archive(call: Call, asked: Archived) -> ModelVersion:
     """Put a version aside: {reason?}."""
-    return registry.archive(
-        call.ws, call.path["ref"], reason=str(call.fields(optional=("reason",)).get("reason", ""))
-    )
+    return registry.archive(call.ws, call.path["ref"], reason=asked.reason)
 
 
-def describe(call: Call) -> Any:
+def describe(call: Call, asked: Described) -> ModelVersion:
     """Say what a version is: {description}."""
-    return registry.describe(call.ws, call.path["ref"], str(call.fields("description")["description"]))
+    return registry.describe(call.ws, call.path["ref"], asked.description)
 
 
-def tag(call: Call) -> Any:
+def tag(call: Call, asked: Tagged) -> dict[str, str]:
     """Set a tag of a version: {value}."""
-    value = str(call.fields("value")["value"])
-    registry.tag(call.ws, call.path["ref"], call.path["tag"], value)
-    return {call.path["tag"]: value}
+    registry.tag(call.ws, call.path["ref"], call.path["tag"], asked.value)
+    return {call.path["tag"]: asked.value}
 
 
-def untag(call: Call) -> Any:
+def untag(call: Call) -> dict[str, None]:
     """Remove a tag of a version."""
     registry.untag(call.ws, call.path["ref"], call.path["tag"])
     return {call.path["tag"]: None}
 
 
-def delete_version(call: Call) -> Any:
+def delete_version(call: Call) -> ModelVersion:
     """Delete a version that is not in use."""
     rollout.require_not_live(call.ws, call.path["ref"])
     return registry.delete_version(call.ws, call.path["ref"])
 
 
-def live(call: Call) -> Any:
+def live(call: Call, asked: At) -> list[LiveVersion]:
     """Which versions of a model answer where, or answered at a time: ?at=2026-05-01T00:00:00Z."""
-    at = call.query.get("at")
-    return rollout.live_of_model(call.ws, call.path["model"], at=None if at is None else parse_time(at))
+    return rollout.live_of_model(call.ws, call.path["model"], at=moment(asked.at))
 
 
-def history(call: Call) -> Any:
+def history(call: Call, asked: Limited) -> list[StageEvent]:
     """Which version entered which stage when, newest first."""
-    return registry.history(call.ws, call.path["model"], limit=call.limit())
+    return registry.history(call.ws, call.path["model"], limit=asked.limit)
 
 
 ROUTES = [

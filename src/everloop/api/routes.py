@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import json
 import tempfile
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
 
 from everloop.access import Permission, Principal
-from everloop.api.guard import MAX_BODY_BYTES
+from everloop.api.guard import MAX_BODY_BYTES, holds_nul
+from everloop.clock import parse_time
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
 
-FILE_FORMATS = ("csv", "jsonl", "parquet")
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 # The modules that hold routes, one per room; the order is that of the reference page.
 MODULES = (
@@ -33,7 +37,37 @@ MODULES = (
     "searches",
     "governance",
     "access",
+    "description",
 )
+Time = Annotated[  # read by `moment`
+    str, msgspec.Meta(description="ISO 8601 with its zone.", extra_json_schema={"format": "date-time"})
+]
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What a route takes from the query of its URL; other parameters are left alone."""
+
+
+class File(Query, frozen=True, kw_only=True):
+    """What a route takes from the query while its body is a file."""
+
+    format: Literal["csv", "jsonl", "parquet"]
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fields that a route takes from its body, which is a JSON object of these and no others."""
+
+
+class Reason(Body, frozen=True):
+    """Why it is done."""
+
+    reason: str
+
+
+class Limited(Query, frozen=True, kw_only=True):
+    """How many are shown at most."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 50
 
 
 @dataclass(frozen=True)
@@ -48,52 +82,17 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     signature: str | None = None
 
-    def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises Invalid for anything else."""
-        try:
-            value = json.loads(self.body or b"{}")
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise Invalid(f"the body is not JSON: {error}. Send an object, for example {{}}.") from error
-        except RecursionError as error:
-            raise Invalid("the body is nested too deeply to read. Send a flat object.") from error
-        if not isinstance(value, dict):
-            raise Invalid(f"the body is a JSON {type(value).__name__}; it must be an object such as {{}}.")
-        return value
-
-    def fields(self, *names: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-        """The body's fields, all of `names` present and nothing beyond `optional`."""
-        value = self.json()
-        missing = [name for name in names if name not in value]
-        extra = [name for name in value if name not in names and name not in optional]
-        if missing or extra:
-            found = [f"{name} is missing" for name in missing] + [f"{name} is not known" for name in extra]
-            raise Invalid(
-                f"the body's fields are wrong: {', '.join(found)}. "
-                f"It takes {', '.join(names)}{' and optionally ' + ', '.join(optional) if optional else ''}."
-            )
-        return value
-
     @contextmanager
-    def file(self) -> Iterator[Path]:
-        """The body as a file of the query's `format`, until the block ends. Raises Invalid for another format."""
-        form = self.query.get("format", "")
-        if form not in FILE_FORMATS:
-            raise Invalid(
-                f"format is {form!r}; it is one of {', '.join(FILE_FORMATS)}. Name it in the query: ?format=parquet"
-            )
+    def file(self, form: str) -> Iterator[Path]:
+        """The body as a file of this format, until the block ends."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload.{form}"
             path.write_bytes(self.body)
             yield path
 
-    def limit(self, *, default: int = 50, most: int = 1_000) -> int:
-        text = self.query.get("limit", str(default))
-        if not text.isdigit() or not 1 <= int(text) <= most:
-            raise Invalid(f"limit is {text!r}; it is a whole number from 1 to {most}.")
-        return int(text)
 
-
-Handler = Callable[[Call], Any]
+Handler = Callable[..., Any]
+"""Takes a Call, and after it what the route asks for, of the type that the signature says."""
 Signer = Callable[[Workspace, Mapping[str, str], Mapping[str, str], bytes], tuple[Principal, str]]
 """Who signed a request, and its signature, by workspace, path, headers and body. Raises NotRecognised."""
 SIGNATURE = "x-everloop-signature"
@@ -101,9 +100,11 @@ SIGNATURE = "x-everloop-signature"
 
 @dataclass(frozen=True)
 class Route:
-    """`permission` None means that anybody may call it: health checks alone.
+    """`permission` None means that anybody may call it: health checks and the description alone.
 
-    A request that carries a signature is recognised by `signer` instead of by a token, where there is one.
+    The handler's signature says the rest: a second argument is what is asked for, a record of the query (`Query`,
+    `File`) or of a JSON body; what it returns is what is answered. A request that carries a signature is recognised
+    by `signer` instead of by a token, where there is one. `headers` says what it reads in which header besides.
     """
 
     method: Method
@@ -112,10 +113,82 @@ class Route:
     handler: Handler
     most_bytes: int = MAX_BODY_BYTES
     signer: Signer | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
         return (self.handler.__doc__ or "").partition("\n")[0]
+
+    @cached_property
+    def asked(self) -> Any:
+        """The type of the handler's second argument; None where it has none."""
+        types = list(self._types.items())[1:]
+        return next((kind for name, kind in types if name != "return"), None)
+
+    @cached_property
+    def answer(self) -> Any:
+        """The type of what the handler returns."""
+        return self._types["return"]
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        return typing.get_type_hints(self.handler, include_extras=True)
+
+    @property
+    def asks_by_query(self) -> bool:
+        return isinstance(self.asked, type) and issubclass(self.asked, Query)
+
+    def read(self, query: Mapping[str, str], body: bytes) -> Any:
+        """What is asked for, of the type `asked`. Raises Invalid."""
+        try:
+            if self.asks_by_query:
+                return read_query(query, self.asked)
+            if holds_nul(body):
+                raise Invalid(
+                    "the body holds a NUL character, which no name or value may have. Leave it out."
+                )
+            return msgspec.json.decode(body or b"{}", type=self.asked)
+        except msgspec.ValidationError as error:
+            part = "query" if self.asks_by_query else "body"
+            raise Invalid(f"the {part} is wrong: {error}. {self._takes()}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Invalid(f"the body is not JSON: {error}. Send an object, for example {{}}.") from error
+        except RecursionError as error:
+            raise Invalid("the body is nested too deeply to read. Send a flat object.") from error
+
+    def _takes(self) -> str:
+        if not issubclass(self.asked, msgspec.Struct):
+            return "It is a JSON object."
+        fields = msgspec.structs.fields(self.asked)
+        needed = [_shown(one) for one in fields if one.required]
+        others = [_shown(one) for one in fields if not one.required]
+        parts = [", ".join(needed), "optionally " + ", ".join(others) if others else ""]
+        return f"It takes {' and '.join(filter(None, parts)) or 'nothing'}."
+
+
+def read_query(query: Mapping[str, Any], kind: Any) -> Any:
+    """A record of texts. Raises Invalid, and msgspec's ValidationError."""
+    asked = msgspec.convert(query, kind, strict=False)
+    for name, text in query.items():
+        if getattr(asked, name, text) is None:  # msgspec reads the text null as nothing
+            raise Invalid(f"{name} is {text!r} in the query. Leave it out where nothing is meant.")
+    return asked
+
+
+def _shown(one: msgspec.structs.FieldInfo) -> str:
+    """A field's name, and its words where it takes no others."""
+    words = [
+        word
+        for part in (one.type, *get_args(one.type))
+        if get_origin(part) is Literal
+        for word in get_args(part)
+    ]
+    return f"{one.encode_name} ({', '.join(words)})" if words else one.encode_name
+
+
+def moment(text: str | None) -> datetime | None:
+    """The time that a field says, if it says one. Raises Invalid."""
+    return None if text is None else parse_time(text)
 
 
 def all_routes() -> list[Route]:

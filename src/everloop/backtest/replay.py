@@ -49,7 +49,8 @@ def run(
     What is known at `start` trains the first version. From then on each row is asked about at its own time, in a
     request of its own, labels come in when they became known, as corrections where they are of a row that was asked
     about, and reviews are answered as soon as the answer is known. A version that passes its gates is approved at
-    once; canary, judge, watches and triggers are those of the loop file.
+    once; canary, judge, watches and triggers are those of the loop file. Where its stages ask for a time in them, nobody
+    is there to be asked until the first version has spent it: rows and labels come in, and the replay begins after it.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def run(
     Invalid
         No label, or no row, is known before `start`, or no row comes after it.
     GateFailed
-        The version that is trained at the start does not pass its gates.
+        The version that is trained at the start does not pass its gates, or is not live before the end.
     """
     start = history.middle if start is None else start
     end = history.end if end is None else min(end, history.end)
@@ -73,8 +74,8 @@ def run(
         LocalServer(ws.home, ws.blobs, ws.clock, model_python=ws.settings.model_python) as server,
     ):
         replay = _Replay(ws, server, history)
-        replay.begin(found, start)
-        day = start
+        replay.begin(found, start, latest=end)
+        start = day = ws.now()
         while day < end:
             day = min(day + timedelta(days=1), end)
             before = len(replay.records)
@@ -138,30 +139,41 @@ class _Replay:
         """The version that answers, the canary's last."""
         return ", ".join(one.version for one in self._endpoint().variants)
 
-    def begin(self, found: Loop, start: datetime) -> None:
-        """Learn what is known at the start, and put the first version live."""
+    def begin(self, found: Loop, start: datetime, *, latest: datetime) -> None:
+        """Learn what is known at the start, and put the first version live, which takes as long as its stages ask for."""
         loop.apply(self.ws, found)
         self._ingest(self._history.rows_between(None, start))
-        self._asked_from = self._arrived
         self._take_labels(start)
         model = self._history.endpoint.model
         trained = loop.train(self.ws, found, model.pipeline.name, reason="the backtest begins")
         if trained.version is None or not trained.passed:
             raise GateFailed(_not_live(self.ws, trained, start))
-        self.first_version = trained.version
         self._settle()
+        last = min(start + sum((one.soak + _STEP for one in model.stages), timedelta(0)), latest)
+        while not self._endpoint().variants:
+            if self.ws.now() >= last:
+                raise GateFailed(_not_live(self.ws, trained, start))
+            self._go_on(last)
+        self._asked_from = self._arrived
+        self.first_version = self._endpoint().variants[0].version
 
     def go_to(self, end: datetime) -> None:
         """Replay what happened from now to `end`."""
-        while (now := self.ws.now()) < end:
-            then = min(now + _STEP, end)
-            rows = self._history.rows_between(now, then)
+        while self.ws.now() < end:
+            self._go_on(end)
+
+    def _go_on(self, end: datetime) -> None:
+        """Replay the next hours. Nobody is asked before a version is live."""
+        now = self.ws.now()
+        then = min(now + _STEP, end)
+        rows = self._history.rows_between(now, then)
+        if self.first_version:
             self._ask(rows)
-            self._ingest(rows)
-            self._set_clock(then)
-            self._take_labels(then)
-            self._review()
-            self._settle()
+        self._ingest(rows)
+        self._set_clock(then)
+        self._take_labels(then)
+        self._review()
+        self._settle()
 
     def judged(self) -> list[Asked]:
         """Every row that was asked about, beside what the first version says and what its label is in the end."""
@@ -269,7 +281,9 @@ class _Replay:
     def _approve(self) -> int:
         waiting = registry.waiting_for_approval(self.ws)
         for version in waiting:
-            for number in range(registry.model(self.ws, version.model).approval.people):
+            model = registry.model(self.ws, version.model)
+            rules = [model.approval, *(one.approval for one in model.stages if one.approval is not None)]
+            for number in range(max(rule.people for rule in rules)):
                 who = self.ws.acting_as(f"backtest-{number + 1}")
                 registry.approve(who, version.ref, reason="it passed its gates; a backtest approves at once")
         return len(waiting)

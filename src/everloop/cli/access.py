@@ -1,6 +1,8 @@
-"""`everloop access`: accounts and tokens."""
+"""`everloop access`: accounts, tokens and passwords."""
 
 from __future__ import annotations
+
+import sys
 
 import click
 
@@ -9,7 +11,7 @@ from everloop.cli.output import Output, pass_output
 
 @click.group()
 def access() -> None:
-    """Accounts and tokens: who may do what.
+    """Accounts, tokens and passwords: who may do what.
 
     \b
     Example: everloop access add alice --role reviewer
@@ -75,6 +77,34 @@ def token(out: Output, name: str) -> None:
 
 
 @access.command()
+@click.argument("name")
+@click.option("--revoke", is_flag=True, help="Make the account's password worthless.")
+@pass_output
+def password(out: Output, name: str, *, revoke: bool) -> None:
+    """Give an account a password, or another one: asked for, or read as one line from stdin.
+
+    \b
+    Example: everloop access password alice
+    """
+    from everloop import access as room
+
+    with out.workspace() as ws:
+        if revoke:
+            room.revoke_password(ws, name)
+            out.answer({"revoked": name}, f"The password of {name} is worthless now.")
+        else:
+            room.set_password(ws, name, _password())
+            out.answer({"set": name}, f"{name} has a password now. The one before it is worthless.")
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return given
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@access.command()
 @click.argument("token_id")
 @pass_output
 def revoke(out: Output, token_id: str) -> None:
@@ -94,7 +124,7 @@ def revoke(out: Output, token_id: str) -> None:
 @click.argument("name")
 @pass_output
 def disable(out: Output, name: str) -> None:
-    """Disable an account: none of its tokens is accepted any more.
+    """Disable an account: neither its tokens nor its password are accepted any more.
 
     \b
     Example: everloop access disable alice

@@ -35,7 +35,44 @@ def list_(out: Output) -> None:
         out.table(
             rollout.endpoints(ws),
             columns,
-            empty="No endpoints yet. A loop file declares them: el.endpoint(...)",
+            empty="No endpoints yet. A loop file declares them: el.endpoint(...), or: everloop endpoints create NAME MODEL",
+        )
+
+
+@endpoints.command()
+@click.argument("name")
+@click.argument("model")
+@click.option(
+    "--steps",
+    default="10,25,50,100",
+    show_default=True,
+    help="Percent of the traffic that a new version gets, step by step.",
+)
+@click.option(
+    "--slow-above-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What slow means to the judge; learned from 100 requests when left out.",
+)
+@pass_output
+def create(out: Output, name: str, model: str, steps: str, slow_above_ms: float | None) -> None:
+    """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged.
+
+    \b
+    Example: everloop endpoints create category category --steps 50,100
+    """
+    from everloop import rollout
+
+    try:
+        canary = rollout.canary(*(float(one) for one in steps.split(",")), slow_above_ms=slow_above_ms)
+    except ValueError as error:
+        raise click.UsageError(
+            f"--steps {steps} is no list of percentages; for example --steps 50,100."
+        ) from error
+    with out.workspace() as ws:
+        made = rollout.create_endpoint(ws, name, model, canary=canary)
+        out.answer(
+            made,
+            f"{made.name} serves {made.model}: the newest version that may be released goes live by itself.",
         )
 
 

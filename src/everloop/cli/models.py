@@ -63,9 +63,10 @@ def show(out: Output, version: str) -> None:
     with out.workspace() as ws:
         page = version_card(ws, version)
         report, found = page["gate_report"], page["version"]
-        lines = [
-            f"{page['ref']}  made {found.created_at:%Y-%m-%d %H:%M} by {found.author} from {found.data_version}"
-        ]
+        made_from = next(
+            filter(None, (found.data_version, found.run, found.source)), "a folder"
+        )  # registered from one
+        lines = [f"{page['ref']}  made {found.created_at:%Y-%m-%d %H:%M} by {found.author} from {made_from}"]
         lines += [f"  {name} {value:.4f}" for name, value in found.metrics.items()]
         for one in report.results if report else ():
             lines.append(f"{one.verdict:>8}  {one.name}: {one.found}")
@@ -74,6 +75,7 @@ def show(out: Output, version: str) -> None:
         lines += [f"{one.verdict} by {one.by}: {one.reason}" for one in page["decisions"]]
         lines += [found.description] if found.description else []
         lines += [f"{name} = {value}" for name, value in found.tags.items()]
+        lines += [page["path"]] if page["path"] else []
         obstacles = page["readiness"].obstacles
         lines += [f"in the way: {one.message}" for one in obstacles] or ["may be released"]
         out.answer(page, "\n".join(lines))

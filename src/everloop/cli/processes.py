@@ -60,6 +60,7 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
         gc.collect()
         gc.freeze()
         children = _Children(ws)
+        listening.listen()  # who reads that it is there and asks at once waits, and is not turned away
         say(
             f"everloop is at http://{settings.host}:{settings.port}/  (predictions also at port {settings.port + 1}; "
             "stop with Ctrl-C)"

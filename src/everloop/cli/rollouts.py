@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,8 @@ from everloop.cli.output import Output, pass_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from everloop.rollout import Stage
 
 
 @click.group()
@@ -92,14 +95,211 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
         plan = rollout.plan(ws, endpoint, version, again=again)
         lines = [f"{plan.from_version or 'nothing'} -> {plan.version} on {plan.endpoint}"]
         lines += [
-            f"  stage {stage.number}: {stage.weight:g} % of the traffic, {'and' if stage.weight == 100 else 'left'} {stage.leaves}"
+            f"  stage {stage.number}: {_traffic(stage)}, {'and' if stage is plan.stages[-1] else 'left'} {stage.leaves}"
             for stage in plan.stages
         ]
+        if plan.segment:
+            lines.append(
+                f"  until the last stage only requests whose {plan.segment}: the shares are of these"
+            )
+        if plan.deadline:
+            lines.append(f"  {plan.deadline}")
         if dry_run:
             out.answer(plan, "\n".join([*lines, "Nothing was changed (--dry-run)."]))
             return
         started = rollout.start(ws, endpoint, version, reason=reason, again=again)
         out.answer(started, "\n".join([*lines, f"Started {started.id}."]))
+
+
+@rollouts.command()
+@click.argument("endpoint")
+@click.option("--steps", help="Percentages to try in the place of the endpoint's own: 10,50,100.")
+@click.option("--excess", multiple=True, metavar="METRIC=SHARE", help="A margin to try: errors=0.01.")
+@click.option("--control", multiple=True, metavar="METRIC=SHARE", help="How often the live version is bad.")
+@click.option("--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad.")
+@click.option("--per-hour", type=click.FloatRange(min=0, min_open=True), help="Requests an hour.")
+@click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
+@click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
+@pass_output
+def simulate(
+    out: Output,
+    endpoint: str,
+    steps: str | None,
+    excess: tuple[str, ...],
+    control: tuple[str, ...],
+    new: tuple[str, ...],
+    per_hour: float | None,
+    requests: int,
+    n_rollouts: int,
+) -> None:
+    """Tell how a plan would go before it is used: made-up rollouts at the endpoint's own rates and traffic.
+
+    Rates that are not given are those of the last 28 days. Only the steps are simulated, not what is mirrored before.
+
+    \b
+    Example: everloop rollouts simulate category --steps 10,50,100 --new errors=0.03
+    """
+    from dataclasses import replace
+
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        plan = rollout.endpoint(ws, endpoint).canary
+        if steps:
+            plan = replace(plan, steps=_steps(steps))
+        if excess:
+            plan = replace(plan, excess_at_most={**plan.excess_at_most, **_shares(excess)})
+        with click.progressbar(length=1_000, label="Simulating", file=sys.stderr) as bar:
+            found = rollout.prospects(
+                ws,
+                endpoint,
+                canary=plan,
+                control=_shares(control),
+                new=_shares(new),
+                per_hour=per_hour,
+                requests_at_most=requests,
+                n_rollouts=n_rollouts,
+                progress=lambda done: bar.update(int(1_000 * done) - bar.pos),
+            )
+        columns = {
+            "new version": lambda one: one.name,
+            "passes": lambda one: f"{100 * one.forecast.passed:.3g} %",
+            "passes after": lambda one: _after(one.forecast.requests_to_pass, one.hours_to_pass),
+            "rolled back": lambda one: f"{100 * one.forecast.rolled_back:.3g} %",
+            "back after": lambda one: _after(one.forecast.requests_to_roll_back, one.hours_to_roll_back),
+            f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
+        }
+        out.table(found, columns, empty="")
+
+
+def _after(
+    requests: tuple[float | None, float | None], hours: tuple[float | None, float | None]
+) -> str | None:
+    """The median over all rollouts, so that a half that never ends so has none."""
+    if requests[0] is None:
+        return None
+    return f"{requests[0]:,.0f} requests" + ("" if hours[0] is None else f", {hours[0]:.3g} h")
+
+
+def _steps(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{text!r} are no steps; write percentages: --steps 10,50,100") from None
+
+
+def _shares(given: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+    except ValueError:
+        raise click.UsageError(
+            f"{' '.join(given)} cannot be read; write a name, = and a number, such as errors=0.01 or category@3=25."
+        ) from None
+
+
+@rollouts.command()
+@click.argument("endpoint")
+@click.argument("shares", metavar="VERSION=PERCENT...", nargs=-1, required=True)
+@click.option("--sticky", is_flag=True, help="Keep each key on one version, and count keys.")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@click.option("--again", is_flag=True, help="Although a version was rolled back here before.")
+@click.option("--dry-run", is_flag=True, help="Show the split and change nothing.")
+@pass_output
+def split(
+    out: Output,
+    endpoint: str,
+    shares: tuple[str, ...],
+    sticky: bool,
+    reason: str,
+    again: bool,
+    dry_run: bool,
+) -> None:
+    """Share an endpoint's traffic between versions (A/B, A/B/n) until you end it; nothing moves by itself.
+
+    The version that answers now is one of them: the others are compared with it, and its share is the holdback.
+
+    \b
+    Example: everloop rollouts split category category@2=50 category@3=25 category@4=25 --sticky --reason "which sells"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        begin = rollout.plan_split if dry_run else rollout.split_traffic
+        made = begin(ws, endpoint, _shares(shares), sticky=sticky, reason=reason, again=again)
+        lines = [
+            f"{made.endpoint}, by {made.stickiness}:",
+            *(f"  {one.name:<8} {one.version}  {one.weight:g} %" for one in made.arms),
+            "Nothing was changed (--dry-run)." if dry_run else f"Started {made.id}.",
+        ]
+        out.answer(made, "\n".join(lines))
+
+
+@rollouts.command()
+@click.argument("split", metavar="ENDPOINT|SPLIT")
+@pass_output
+def results(out: Output, split: str) -> None:
+    """Show what the arms of a split did so far: shares and differences to the control, bounds that hold at every look.
+
+    \b
+    Example: everloop rollouts results category
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        found = rollout.split_results(ws, rollout.split_of(ws, split))
+        if out.as_json:
+            out.answer(found)
+            return
+        columns = {
+            "measure": lambda one: one[1].measure,
+            "version": lambda one: one[0].version,
+            f"{found.unit}s": lambda one: one[1].bounds.n,
+            "share": lambda one: _percent(one[1].bounds.mean),
+            "between": lambda one: f"{_percent(one[1].bounds.lower)} and {_percent(one[1].bounds.upper)}",
+            "says": lambda one: one[1].says,
+        }
+        names = [one.measure for one in found.arms[0].measures]
+        rows = [
+            (arm, measure)
+            for name in names
+            for arm in found.arms
+            for measure in arm.measures
+            if measure.measure == name
+        ]
+        out.table(rows, columns, empty="")
+        if found.is_off:
+            out.say(
+                f"The traffic was not split as asked ({', '.join(f'{one.version}: {one.n:,}' for one in found.arms)}; "
+                f"e = {found.ratio_e_value:.3g}): nothing here can be trusted. See whether some requests are not logged."
+            )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+@rollouts.command("end-split")
+@click.argument("endpoint")
+@click.option("--keep", metavar="VERSION", help="The arm that gets all traffic; the control when not said.")
+@click.option("--reason", required=True)
+@pass_output
+def end_split(out: Output, endpoint: str, keep: str | None, reason: str) -> None:
+    """End a split: all traffic to one of its versions.
+
+    \b
+    Example: everloop rollouts end-split category --keep category@3 --reason "sells more"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        ended = rollout.end_split(ws, endpoint, keep=keep, reason=reason)
+        out.answer(ended, f"{ended.id}: {ended.outcome}.")
+
+
+def _traffic(stage: Stage) -> str:
+    if stage.mirrored:
+        return f"{stage.mirrored:g} % of the requests mirrored, 0 % of the traffic"
+    return f"{stage.weight:g} % of the traffic"
 
 
 def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None]) -> None:

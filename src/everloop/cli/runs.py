@@ -481,7 +481,7 @@ def restore(out: Output, run_ids: tuple[str, ...]) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @pass_output
 def clean(out: Output, dry_run: bool) -> None:
-    """Remove deleted runs for good, with the files that they alone have, and say how much space that frees.
+    """Remove deleted runs, logged models and traces for good, with the files that they alone have, and say how much space that frees.
 
     A run stays that a model version was registered from, or that is a pipeline's. Let nothing be logged meanwhile.
 
@@ -494,7 +494,7 @@ def clean(out: Output, dry_run: bool) -> None:
         cleaned = governance.clean_runs(ws, dry_run=dry_run)
     does = "would remove" if dry_run else "removed"
     lines = [
-        f"{does} {cleaned.runs} runs, {cleaned.models} logged models and {cleaned.files} files: {cleaned.freed_bytes / 1e6:,.1f} MB",
+        f"{does} {cleaned.runs} runs, {cleaned.models} logged models, {cleaned.traces} traces and {cleaned.files} files: {cleaned.freed_bytes / 1e6:,.1f} MB",
         *(f"{run} stays: {why}" for run, why in cleaned.refused.items()),
         *(f"not everloop's to remove: {place}" for place in cleaned.elsewhere),
     ]

@@ -35,7 +35,8 @@ def read(
     -------
     pa.Table
         Strings are large_string, images and binaries large_binary, times timestamp[us, UTC]. The schema's metadata
-        has under b"everloop" a JSON object with dataset, version (the ref), digest, key, time and inputs.
+        has under b"everloop" a JSON object with dataset, version (the ref), digest, key, time, inputs
+        and the columns marked personal.
     """
     found = version_named(ws, ref)
     manifest = read_manifest(ws, found.manifest)
@@ -125,5 +126,6 @@ def as_version(version: DatasetVersion, rows: pa.Table) -> pa.Table:
         "key": version.schema.key,
         "time": version.schema.time,
         "inputs": list(version.schema.inputs),
+        "personal": [one.name for one in version.schema.columns if one.personal],
     }
     return rows.replace_schema_metadata({b"everloop": json.dumps(about).encode()})

@@ -9,8 +9,10 @@ from everloop.workspace import Workspace
 
 
 def version_card(ws: Workspace, ref: str) -> dict[str, Any]:
-    """A model version with its gate report, what stands in its way, what was said of it, and its release."""
+    """A model version with its gate report, what stands in its way, what was said of it, its release and what answers it."""
     found = registry.version(ws, ref)
+    released = [one for one in registry.releases(ws, found.model) if one.number == found.number]
+    compiled = released[0].manifest.compiled if released else None
     reports = checks.reports_of(ws, found.ref, limit=1)
     return {
         "version": found,
@@ -18,5 +20,6 @@ def version_card(ws: Workspace, ref: str) -> dict[str, Any]:
         "gate_report": reports[0] if reports else None,
         "decisions": registry.decisions(ws, found.ref),
         "readiness": registry.readiness(ws, found.ref),
-        "releases": [one.id for one in registry.releases(ws, found.model) if one.number == found.number],
+        "releases": [one.id for one in released],
+        "path": None if compiled is None else compiled.in_words,
     }

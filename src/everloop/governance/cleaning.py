@@ -1,4 +1,4 @@
-"""Removing deleted runs and logged models for good, with the files that nothing else has: what a registered model needs stays."""
+"""Removing deleted runs, logged models and traces for good, with the files that nothing else has: what a registered model needs stays."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from sqlalchemy.engine import Connection
 from everloop import registry, tracking
 from everloop.ledger import Node, audit
 from everloop.storage import Tx
-from everloop.tracking import LoggedModel, Run
+from everloop.tracking import LoggedModel, Run, Trace
 from everloop.workspace import Workspace
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OWNERS = {"run_artifact": "run", "logged_model_artifact": "model", "trace_artifact": "trace"}
 _MANIFEST_BYTES = 64 << 20  # blobs that name other blobs are JSON, and smaller than this
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was removed, or would be: runs, logged models, files that nothing else had, and their bytes.
+    """What was removed, or would be: runs, logged models, traces, files that nothing else had, and their bytes.
 
     `refused` says of each deleted run that stays why it does; `elsewhere` are the places of files that everloop does not
     keep and has left.
@@ -31,6 +32,7 @@ class Cleaned:
 
     runs: int
     models: int
+    traces: int
     files: int
     freed_bytes: int
     refused: Mapping[str, str]
@@ -38,7 +40,8 @@ class Cleaned:
 
 
 def clean_runs(ws: Workspace, *, dry_run: bool = False) -> Cleaned:
-    """Remove the deleted runs and logged models and the files that they alone have; audited. A dry run removes nothing.
+    """Remove the deleted runs, logged models and traces, and the files that they alone have; audited. A dry run removes
+    nothing.
 
     A logged model that is not deleted outlives its run. A run stays that a model version was registered from, or that is a pipeline's. A file stays whose content anything else in the
     workspace names; which is looked for in all tables and in all blobs that name others, so this takes a while.
@@ -48,14 +51,15 @@ def clean_runs(ws: Workspace, *, dry_run: bool = False) -> Cleaned:
     refused = _refused(deleted, registry.versions_of_runs(ws))
     going = [run for run in deleted if run.id not in refused]
     models = tracking.deleted_models(ws)
-    owners: list[Run | LoggedModel] = [*going, *models]
+    traces = tracking.deleted_traces(ws)
+    owners: list[Run | LoggedModel | Trace] = [*going, *models, *traces]
     if dry_run:
         gone = {one.id for one in owners}
-        digests = {file.digest: file.size_bytes for one in gone for file in tracking.artifacts(ws, one)}
+        digests = {file.digest: file.size_bytes for file in tracking.files_of(ws, sorted(gone))}
         with ws.read() as connection:
             digests = _unnamed(ws, connection, digests, but_for=gone)
     else:
-        digests = _purged(ws, [run.id for run in going], [model.id for model in models])
+        digests = _purged(ws, *([one.id for one in some] for some in (going, models, traces)))
     folders = {one.id: tracking.files_below_root(ws.settings, one) for one in owners}
     outside = [_size_of(folder) for folder in folders.values() if folder is not None]
     if not dry_run:
@@ -68,6 +72,7 @@ def clean_runs(ws: Workspace, *, dry_run: bool = False) -> Cleaned:
     return Cleaned(
         runs=len(going),
         models=len(models),
+        traces=len(traces),
         files=len(digests) + sum(count for count, _ in outside),
         freed_bytes=sum(digests.values()) + sum(size for _, size in outside),
         refused=refused,
@@ -85,18 +90,20 @@ def _refused(deleted: Iterable[Run], versions: Mapping[str, str]) -> dict[str, s
     return refused
 
 
-def _purged(ws: Workspace, run_ids: list[str], model_ids: list[str]) -> dict[str, int]:
-    """Remove the runs and models; the digests, with their sizes, of the files that nothing names any more."""
+def _purged(ws: Workspace, run_ids: list[str], model_ids: list[str], trace_ids: list[str]) -> dict[str, int]:
+    """Remove the runs, models and traces; the digests, with their sizes, of the files that nothing names any more."""
 
     def change(tx: Tx) -> dict[str, int]:
-        files = tracking.purge_in(tx, run_ids, model_ids)
+        files = tracking.purge_in(tx, run_ids, model_ids, trace_ids)
         for run_id in run_ids:
             audit(ws, tx, "run.purge", Node("run", run_id))
         for model_id in model_ids:
             audit(ws, tx, "model.purge", Node("logged_model", model_id))
+        if trace_ids:  # there may be very many
+            audit(ws, tx, "traces.purge", Node("workspace", ws.id), traces=len(trace_ids))
         return {file.digest: file.size_bytes for file in files}
 
-    digests = ws.write(change) if run_ids or model_ids else {}
+    digests = ws.write(change) if run_ids or model_ids or trace_ids else {}
     with ws.read() as connection:
         return _unnamed(ws, connection, digests)
 
@@ -104,7 +111,7 @@ def _purged(ws: Workspace, run_ids: list[str], model_ids: list[str]) -> dict[str
 def _unnamed(
     ws: Workspace, connection: Connection, digests: Mapping[str, int], *, but_for: Iterable[str] = ()
 ) -> dict[str, int]:
-    """Those of the digests that no table and no other blob names; `but_for` are runs and models whose naming does not count."""
+    """Those of the digests that no table and no other blob names; `but_for` are runs, models and traces whose naming does not count."""
     if not digests:
         return {}
     named: set[str] = set()
@@ -115,9 +122,8 @@ def _unnamed(
             if not isinstance(column.type, sa.String):
                 continue
             statement = sa.select(column).where(sa.func.length(column) >= 64)
-            if table.name in ("run_artifact", "logged_model_artifact"):
-                owner = table.c.run if table.name == "run_artifact" else table.c.model
-                statement = statement.where(owner.not_in(list(but_for)))
+            if table.name in _OWNERS:
+                statement = statement.where(table.c[_OWNERS[table.name]].not_in(list(but_for)))
             for (text,) in connection.execute(statement):
                 named.update(_DIGEST.findall(text))
     for digest in ws.blobs:

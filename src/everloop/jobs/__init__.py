@@ -11,7 +11,7 @@ told by handlers from above.
 from everloop.jobs.agenda import instants_of, jobs_between
 from everloop.jobs.lanes import ahead, all_lanes, pools, refusal, set_limits, why_waiting
 from everloop.jobs.queue import cancel, check_priority, find, is_waiting, job, jobs_of, put
-from everloop.jobs.records import LATEST, CatchUp, Handler, Job, Lane, Lease, Schedule, WhenFull
+from everloop.jobs.records import LATEST, CatchUp, Handler, Job, Lane, Lease, Schedule, State, WhenFull
 from everloop.jobs.schedules import (
     check_cron,
     find_schedule,
@@ -38,6 +38,7 @@ __all__ = [
     "Lane",
     "Lease",
     "Schedule",
+    "State",
     "WhenFull",
     "Worker",
     "ahead",

@@ -96,6 +96,7 @@ def _predictor(ws: Workspace, release: str) -> Predictor:
             ws.blobs,
             model_python=ws.settings.model_python,
             hidden=ws.home.absolute(),
+            is_compiled=ws.settings.compiled_models,
         )
     return _loaded[wanted]
 

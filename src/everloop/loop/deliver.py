@@ -10,12 +10,14 @@ import logging
 from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
-from everloop.errors import Conflict, NotReady
+from everloop.errors import Conflict, GateFailed, Invalid, NotReady
+from everloop.loop.train import held_out_rows
 from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.loop")
+_told: dict[str, str] = {}  # why an endpoint waits, as was logged last: each look would say it again
 
 
 def has_approved(ws: Workspace) -> bool:
@@ -30,10 +32,17 @@ def deliver(ws: Workspace) -> list[str]:
     """Release what is approved and start its rollout; the ids of the rollouts started.
 
     On each endpoint the newest version that may go live is taken, if it is newer than what is live; one rollout at
-    a time. A version that was rolled back there is left to people.
+    a time. A version that was rolled back there is left to people. One that cannot be released, such as one whose own code
+    nobody trusts, keeps no other endpoint waiting.
+
+    Raises
+    ------
+    GateFailed, Invalid
+        A version cannot be released, and nothing else was to be started.
     """
     system = ws.acting_as("system:delivery")
     started = []
+    failed: list[GateFailed | Invalid] = []
     for endpoint in rollout.endpoints(ws):
         if step := _next_step(ws, endpoint):
             registry.promote(system, step[0].ref, step[1], reason="it meets what the stage asks for")
@@ -43,7 +52,13 @@ def deliver(ws: Workspace) -> list[str]:
         try:
             started.append(_deliver(system, endpoint, version))
         except (Conflict, NotReady) as reason:  # looked at again at the next turn
-            _log.info("%s waits: %s", version.ref, reason)
+            if _told.get(endpoint.name) != (told := f"{version.ref} waits: {reason}"):
+                _log.info(told)
+                _told[endpoint.name] = told
+        except (GateFailed, Invalid) as error:
+            failed.append(error)
+    if failed and not started:
+        raise failed[0]
     return started
 
 
@@ -61,7 +76,7 @@ def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
     if version.code is not None and version.features:
         tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
     _materialise(ws, version)
-    return registry.release(ws, version.ref)
+    return registry.release(ws, version.ref, real_rows=lambda: held_out_rows(ws, version))
 
 
 def restore(ws: Workspace) -> list[str]:
@@ -71,7 +86,11 @@ def restore(ws: Workspace) -> list[str]:
     release's file is there with other content than was released.
     """
     written = registry.rewrite_manifests(ws)
-    live = {variant.version for endpoint in rollout.endpoints(ws) for variant in endpoint.variants}
+    live = {
+        variant.version
+        for endpoint in rollout.endpoints(ws)
+        for variant in (*endpoint.variants, *endpoint.standby)
+    }
     for ref in sorted(live):
         _materialise(ws, registry.version(ws, ref), only_missing=True)
     rollout.publish(ws)
@@ -107,10 +126,10 @@ def _next_step(ws: Workspace, endpoint: Endpoint) -> tuple[ModelVersion, str] | 
 
 
 def _candidates(ws: Workspace, endpoint: Endpoint) -> Iterator[ModelVersion]:
-    """The versions newer than what is live on an endpoint that were not rolled back there, newest first."""
+    """The versions newer than what is live on an endpoint that were not tried there, newest first."""
     live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
     for version in registry.versions(ws, endpoint.model):
         if version.number <= live:
             return
-        if not rollout.was_rolled_back(ws, endpoint.name, version.ref):
+        if not rollout.was_tried(ws, endpoint.name, version.ref):
             yield version

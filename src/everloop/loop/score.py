@@ -40,7 +40,11 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     """
     manifest = registry.loadable(ws, registry.release_of(ws, ref))
     loaded = Predictor.load(
-        manifest, ws.blobs, model_python=ws.settings.model_python, hidden=ws.home.absolute()
+        manifest,
+        ws.blobs,
+        model_python=ws.settings.model_python,
+        hidden=ws.home.absolute(),
+        is_compiled=ws.settings.compiled_models,
     )
     past = {view.dataset: data.read(ws, view.dataset) for view in manifest.features}
     x = inputs_of(ws, manifest, rows, past=past)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from everloop import checks, data, events, labels, pipelines, registry, rollout, serving
 from everloop.checks import CheckInput, Evidence, Live, Loadable
-from everloop.errors import Invalid, NotFound
+from everloop.errors import EverloopError, Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
 from everloop.loop.apply import loaded, newest
@@ -325,6 +325,21 @@ def _split_of(ws: Workspace, run: PipelineRun, made: Model) -> Split:
         f"run {run.id} made no split that its model was trained on, so that nothing can be checked. "
         "Make the split in a step of its own: return el.split(...) from it."
     )
+
+
+def held_out_rows(ws: Workspace, version: registry.ModelVersion) -> list[list[Any]]:
+    """The test rows of the run that made a version, as its model takes them; none if they are not known here."""
+    if version.run is None:
+        return []
+    try:
+        made = pipelines.result(ws, version.run)
+        if not isinstance(made, Model):
+            return []
+        split = _split_of(ws, pipelines.pipeline_run(ws, version.run), made)
+    except EverloopError:  # collected, or made elsewhere
+        return []
+    rows: list[list[Any]] = pipelines.as_objects(split.test, split.columns).tolist()
+    return rows
 
 
 def _rows_of(ws: Workspace, version: registry.ModelVersion) -> pa.Table | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from everloop.errors import Invalid
 from everloop.pipelines.evaluation import LESS_IS_BETTER, classification, regression
+from everloop.pipelines.example import example_of
 from everloop.pipelines.values import ROW_ID, Model, Split, field_of
 from everloop.serving import Signature, predicts_the_most_probable
 
@@ -64,6 +65,7 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
         split_ref=data.digest,
         feature_fields=fields[len(data.inputs) :],
         per_class=per_class,
+        example=example_of(data, fields),
     )
 
 

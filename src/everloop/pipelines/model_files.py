@@ -26,6 +26,8 @@ from everloop.pipelines.values import Model
 from everloop.serving import Field, Signature, untrusted_types
 
 MODEL_FILE = "model.skops"
+EXAMPLE_FILE = "input_example.json"
+_SERVED_EXAMPLE_FILE = "serving_input_example.json"  # the same as a request to MLflow's scoring server
 _NEEDED_PACKAGES = ("numpy", "scikit-learn", "scipy", "skops")
 _NEEDED_TO_BUILD = ["pip", "setuptools", "wheel"]
 _MLFLOW_TYPES = {
@@ -46,10 +48,11 @@ class StoredModel:
     load: Callable[[], Any]
     signature: Signature
     feature_fields: tuple[Field, ...] = field(default=())
+    example: dict[str, Any] | None = None
 
 
 def write_model(model: Model, folder: Path) -> None:
-    """Write the model into an existing folder: MLmodel, model.skops, and the environment in the forms that MLflow reads.
+    """Write the model into an existing folder: MLmodel, model.skops, an example, the environment in the forms that MLflow reads.
 
     A model with one of everloop's own transformers needs everloop where it is loaded, and its requirements say so.
 
@@ -80,6 +83,10 @@ def write_model(model: Model, folder: Path) -> None:
     }
     for name, environment in environments.items():
         (folder / name).write_text(yaml.safe_dump(environment, sort_keys=False))
+    if model.example is not None:
+        split = {"columns": [*model.example], "data": [[*model.example.values()]]}
+        (folder / EXAMPLE_FILE).write_text(json.dumps(split))
+        (folder / _SERVED_EXAMPLE_FILE).write_text(json.dumps({"dataframe_split": split}))
     (folder / "MLmodel").write_text(yaml.safe_dump(_mlmodel(model, content, trusted)))
 
 
@@ -98,12 +105,20 @@ def read_model(folder: Path) -> StoredModel:
         signature = msgspec.convert(known["signature"], Signature)
         feature_fields = msgspec.convert(known["features"], tuple[Field, ...])
         content = (folder / MODEL_FILE).read_bytes()
-    except (OSError, KeyError, TypeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        example = _read_example(folder / EXAMPLE_FILE)
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
         raise Invalid(
             f"{folder} is no model that everloop wrote: {error}. It holds MLmodel and {MODEL_FILE}; write it with a "
             "pipeline step that returns a model."
         ) from error
-    return StoredModel(lambda: _estimator(content), signature, feature_fields)
+    return StoredModel(lambda: _estimator(content), signature, feature_fields, example)
+
+
+def _read_example(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    split = json.loads(path.read_text())
+    return dict(zip(split["columns"], split["data"][0], strict=True))
 
 
 def _estimator(content: bytes) -> Any:
@@ -235,6 +250,12 @@ def _mlmodel(model: Model, content: bytes, trusted: list[str]) -> dict[str, Any]
     signature = msgspec.to_builtins(model.signature)
     features = msgspec.to_builtins(model.feature_fields)
     identity = blake3(content + json.dumps([signature, features], sort_keys=True).encode())
+    example = {
+        "artifact_path": EXAMPLE_FILE,
+        "pandas_orient": "split",
+        "serving_input_path": _SERVED_EXAMPLE_FILE,
+        "type": "dataframe",
+    }
     return {
         "flavors": {
             "python_function": {
@@ -254,6 +275,7 @@ def _mlmodel(model: Model, content: bytes, trusted: list[str]) -> dict[str, Any]
         },
         "metadata": {"everloop": {"signature": signature, "features": features}},
         "model_uuid": identity.hexdigest(length=16),
+        **({} if model.example is None else {"saved_input_example_info": example}),
         "signature": {
             "inputs": json.dumps(
                 [_mlflow_column(one) for one in (*model.signature.inputs, *model.feature_fields)]

@@ -138,6 +138,7 @@ def _read_model(note: Note, folder: Path) -> Model:
         split_ref=note["split_ref"],
         feature_fields=stored.feature_fields,
         per_class=_read_table(per_class) if per_class.exists() else None,
+        example=stored.example,
     )
 
 

@@ -146,7 +146,7 @@ class Model:
     The estimator's columns are the signature's inputs, then the features. `evaluation` has a row for each test row:
     `_row_id`, `label`, `predicted`, and `score`, the probability given to the answer (null where there is none).
     `per_class` is None when the output is a number. `load` gives the estimator: choosing among models by what they
-    scored reads none of them.
+    scored reads none of them. `example` is a value for each column, as JSON has it; see `example_of`.
     """
 
     load: Callable[[], Any]
@@ -156,6 +156,7 @@ class Model:
     split_ref: str
     feature_fields: tuple[Field, ...] = ()
     per_class: Table | None = None
+    example: Mapping[str, Any] | None = None
 
     @cached_property
     def estimator(self) -> Any:

@@ -11,6 +11,7 @@ May call access, checks, tracking, serving and below.
 """
 
 from everloop.registry.describe import describe, describe_model, tag, tag_model, untag, untag_model
+from everloop.registry.examine import layout
 from everloop.registry.find import (
     aliases,
     decisions,
@@ -21,11 +22,14 @@ from everloop.registry.find import (
     release_of,
     releases,
     stages,
+    stays,
     version,
     version_before,
     version_in_stage,
     version_of_run,
     versions,
+    versions_made_by,
+    versions_of_logged_models,
     versions_of_runs,
 )
 from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
@@ -95,6 +99,7 @@ __all__ = [
     "drop_alias",
     "find_release",
     "history",
+    "layout",
     "loadable",
     "may_be_released",
     "model",
@@ -119,6 +124,7 @@ __all__ = [
     "signing_keys",
     "stage",
     "stages",
+    "stays",
     "tag",
     "tag_model",
     "trust",
@@ -132,6 +138,8 @@ __all__ = [
     "version_in_stage",
     "version_of_run",
     "versions",
+    "versions_made_by",
+    "versions_of_logged_models",
     "versions_of_runs",
     "waiting_for_approval",
 ]

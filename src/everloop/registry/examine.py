@@ -37,6 +37,14 @@ def examine(ws: Workspace, files: Mapping[str, str]) -> Examined:
         raise Invalid(str(error)) from error
 
 
+def layout(ws: Workspace, version: ModelVersion) -> Layout:
+    """What a version's own files say of it: its form and what it takes. Nothing is loaded.
+
+    Raises Invalid when the MLmodel file cannot be read, and NotFound when it is gone.
+    """
+    return _layout(ws, version.files)
+
+
 def is_from_mlflow(ws: Workspace, version: ModelVersion) -> bool:
     """Whether an mlflow client logged a version: it says itself what it takes, and may bring code of its own."""
     return _layout(ws, version.files).is_from_mlflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -59,6 +60,18 @@ def versions_of_runs(ws: Workspace) -> dict[str, str]:
         return store.versions_of_runs(connection)
 
 
+def versions_made_by(ws: Workspace, run: str, logged_models: Sequence[str] = ()) -> list[ModelVersion]:
+    """The versions that a run registered, or that were registered of models that it logged, oldest first."""
+    with ws.read() as connection:
+        return store.versions_made_by(connection, run, logged_models)
+
+
+def versions_of_logged_models(ws: Workspace, ids: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Name and number of the versions that were registered from each logged model, oldest first; without such it is left out."""
+    with ws.read() as connection:
+        return store.versions_of_logged_models(connection, ids)
+
+
 def version_before(ws: Workspace, ref: str) -> ModelVersion | None:
     """The version with the next lower number; None for the first. Raises NotFound."""
     with ws.read() as connection:
@@ -112,6 +125,17 @@ def version_in_stage(
         if event is None or event.number is None:
             return None
         return store.version_by_number(connection, name, event.number)
+
+
+def stays(ws: Workspace, ref: str, names: Collection[str]) -> dict[str, tuple[datetime, datetime | None]]:
+    """From when to when a version was the last time in each of these stages that it was in; None while it is there.
+
+    Raises NotFound.
+    """
+    with ws.read() as connection:
+        found = need_version(connection, ref)
+        known = {name: store.last_stay(connection, found.model, name, found.number) for name in names}
+    return {name: stay for name, stay in known.items() if stay is not None}
 
 
 def release_of(ws: Workspace, ref: str) -> Release:

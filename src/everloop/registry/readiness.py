@@ -69,7 +69,7 @@ def next_stage(ws: Workspace, ref: str) -> str | None:
 
 
 def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion]:
-    """Versions that nothing but missing approvals (and time) keeps from being released, newest first.
+    """Versions that nothing but missing approvals (and time) keeps from being released, or from a stage before, newest first.
 
     Of each model only the newest `limit` versions are looked at, and only those newer than its last release.
     """
@@ -84,7 +84,10 @@ def waiting_for_approval(ws: Workspace, *, limit: int = 20) -> list[ModelVersion
 
 
 def _lacks_approval_alone(connection: Connection, version: ModelVersion, *, at: datetime) -> bool:
-    kinds = {one.kind for one in readiness_in(connection, version, at=at).obstacles}
+    model = need_model(connection, version.model)
+    stages = [one.name for one in model.stages] or [model.release_stage]
+    ahead = [readiness_in(connection, version, stage=stage, at=at) for stage in stages]
+    kinds = {obstacle.kind for one in ahead for obstacle in one.obstacles}
     return "approvals" in kinds and kinds <= _WAITS
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from everloop.checks import CHECKS, Gate, Waiver
 from everloop.errors import Invalid
 from everloop.features import FeatureView
-from everloop.serving import Manifest, Signature
+from everloop.serving import Manifest, Signature, Signed
 
 Verdict = Literal["approved", "rejected"]
 PointerKind = Literal["stage", "alias"]
@@ -245,12 +245,13 @@ class Seal:
 
 @dataclass(frozen=True)
 class Trust:
-    """Somebody read a version and allowed it to run code of its own."""
+    """Somebody read a version and allowed it to run code of its own. Unsigned (None), as it once was made, it does not count."""
 
     model_version: str
     by: str
     reason: str
     at: datetime
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -10,7 +12,7 @@ from everloop import events, serving, tracking
 from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
-from everloop.registry import seals, signing, store
+from everloop.registry import signing, store
 from everloop.registry.examine import is_from_mlflow, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
@@ -22,11 +24,18 @@ from everloop.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def release(ws: Workspace, ref: str) -> Release:
+def release(ws: Workspace, ref: str, *, real_rows: Callable[[], Sequence[Sequence[Any]]] = tuple) -> Release:
     """Let a version be served: its manifest, in the database and as a file for serving processes.
+
+    A compiled plan of its model is compared with it, row by row, and the manifest says whether it may answer in its place.
 
     Committed with lineage and an audit entry first, then written: after a crash in between, releasing again or
     `rewrite_manifests` writes the same file. A released version keeps its one release.
+
+    Parameters
+    ----------
+    real_rows
+        Gives rows as the model takes them, inputs then features, to be compared on besides made-up ones.
 
     Raises
     ------
@@ -40,6 +49,9 @@ def release(ws: Workspace, ref: str) -> Release:
     """
     if _may_be_released(ws, ref):
         wanted = candidate(ws, ref)  # outside of the transaction: asking a model takes long
+        if wanted.compiled is None:
+            compiled = serving.compare_plan(wanted, ws.blobs, real_rows)
+            wanted = msgspec.structs.replace(wanted, compiled=compiled)
         release_id = new_id("rel")
         found = ws.write(lambda tx: _release(ws, tx, wanted, release_id))
     else:
@@ -96,9 +108,10 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
     signing.prepare(ws)
     with ws.read() as connection:
         version = need_version(connection, ref)
-        trust = seals.trust_of(connection, version)
         signing.require_intact(ws, connection, version)
+        trust = signing.trust_that_counts(ws, connection, version)
     flavor, signature, trusted_types = version.flavor, version.signature, version.trusted_types
+    compiled = None
     if flavor == "other":
         raise Invalid(
             f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
@@ -106,7 +119,7 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
         )
     if is_from_mlflow(ws, version):
         flavor, found = tried(ws, version, trust)
-        signature, trusted_types = found.signature, found.trusted_types
+        signature, trusted_types, compiled = found.signature, found.trusted_types, found.compiled
     if signature is None:
         raise Invalid(
             f"model version {version.ref} has no signature; serving needs one to check requests. "
@@ -129,6 +142,7 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
         label_snapshot=version.label_snapshot,
         run=version.run,
         trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
+        compiled=compiled and msgspec.structs.replace(compiled, digest=version.digest),
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from everloop.registry.records import ModelVersion, Seal, Trust
 from everloop.registry.store import versions
+from everloop.serving import Signed
 from everloop.storage import Tx, Utc, metadata
 
 # The newest of a version counts: one is added when another key is to vouch for it.
@@ -35,6 +36,8 @@ trusts = sa.Table(
     sa.Column("by", sa.String(120), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at", Utc, nullable=False),
+    sa.Column("key", sa.String(64)),  # these two are missing of marks that were made before marks were signed
+    sa.Column("signature", sa.String(128)),
 )
 
 
@@ -72,13 +75,18 @@ def trust_of(connection: Connection, version: ModelVersion) -> Trust | None:
     """Who allowed this very version to run code of its own."""
     statement = sa.select(trusts).where(_of(trusts, version), trusts.c.digest == version.digest)
     row = connection.execute(statement).first()
-    return None if row is None else Trust(version.ref, row.by, row.reason, row.at)
+    if row is None:
+        return None
+    signed = None if row.key is None else Signed(row.key, row.signature)
+    return Trust(version.ref, row.by, row.reason, row.at, signed)
 
 
 def insert_trust(tx: Tx, version: ModelVersion, trust: Trust) -> None:
-    """Keep a mark; the caller holds the model's lock. One of another model that had the number is replaced."""
+    """Keep a mark; the caller holds the model's lock. One that the number had before is replaced."""
     tx.execute(sa.delete(trusts).where(_of(trusts, version)))
     values = {"by": trust.by, "reason": trust.reason, "at": trust.at, "digest": version.digest}
+    if trust.signed is not None:
+        values |= {"key": trust.signed.key, "signature": trust.signed.signature}
     tx.execute(sa.insert(trusts).values(model=version.model, number=version.number, **values))
 
 

@@ -1,14 +1,15 @@
 """Signing versions, and finding out whether they still are what was signed.
 
 A version is signed when it is registered: a statement of all that it is made of, file by file, by the home's Ed25519 key,
-which is kept outside the database. Releasing verifies it, and signs the manifest that serving processes verify in turn.
+which is kept outside the database. So is a mark of trust. Releasing verifies both, and signs the manifest that serving
+processes verify in turn.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from everloop.errors import Conflict, GateFailed, Invalid
 from everloop.ledger import Node, audit
 from everloop.registry import seals, store
 from everloop.registry.find import need_version
-from everloop.registry.records import ModelVersion, Release, Seal, parse_ref
+from everloop.registry.records import ModelVersion, Release, Seal, Trust, parse_ref
 from everloop.serving import Signed, Signer
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -64,8 +65,9 @@ def verify(ws: Workspace, ref: str, *, folder: Path | None = None) -> Verificati
         version = need_version(connection, ref)
         seal = seals.newest_seal(connection, version)
         release = store.release_by_version(connection, version.model, version.number)
+        trust = seals.trust_of(connection, version)
     signers = serving.read_signers(_folder(ws)) or ()
-    problems = [*_problems_of(version, seal, signers)]
+    problems = [*_problems_of(version, seal, signers), *_problems_of_trust(version, trust, signers)]
     if folder is None:
         problems += _problems_of_blobs(ws, version)
         problems += [] if release is None or seal is None else _problems_of_release(ws, release)
@@ -133,6 +135,22 @@ def seal_in(ws: Workspace, tx: Tx, version: ModelVersion) -> None:
     seals.insert_seal(tx, version, Seal(text, _public(key), signature, ws.actor, ws.now()))
 
 
+def sign_trust(ws: Workspace, version: ModelVersion, trust: Trust) -> Trust:
+    """The mark with the home's signature over it and over what it is about; `prepare` was called before."""
+    key = _private_key(ws)
+    signature = key.sign(_trust_statement(version, trust)).hex()
+    return replace(trust, signed=Signed(_public(key), signature))
+
+
+def trust_that_counts(ws: Workspace, connection: Connection, version: ModelVersion) -> Trust | None:
+    """Who allowed a version to run code of its own, if anybody did. Raises GateFailed for a mark that no trusted key signed."""
+    found = seals.trust_of(connection, version)
+    signers = serving.read_signers(_folder(ws)) or ()
+    if wrong := _problems_of_trust(version, found, signers):
+        raise GateFailed(f"{version.ref}: {wrong[0]}")
+    return found
+
+
 def sign_release(ws: Workspace, release: Release) -> None:
     """Sign the manifest of a release, unless a trusted key has.
 
@@ -147,8 +165,25 @@ def sign_release(ws: Workspace, release: Release) -> None:
     if not _problems_of_release(ws, release):
         return
     with ws.read() as connection:
-        require_intact(ws, connection, need_version(connection, release.version))
+        version = need_version(connection, release.version)
+        require_intact(ws, connection, version)
+        _require_of(ws, connection, version, release)
     _sign_manifest(ws, release)
+
+
+def _require_of(ws: Workspace, connection: Connection, version: ModelVersion, release: Release) -> None:
+    """Raise GateFailed for a manifest that says more than its version does: who can write the database can write one."""
+    manifest = release.manifest
+    if (manifest.digest, dict(manifest.files)) != (version.digest, dict(version.files)):
+        raise GateFailed(
+            f"release {release.id} holds other files than {version.ref}, which it is of; it is not signed. Restore the database "
+            "from a backup."
+        )
+    if manifest.trust is not None and trust_that_counts(ws, connection, version) is None:
+        raise GateFailed(
+            f"release {release.id} lets {version.ref} run code of its own, and nobody trusts that; it is not signed. Read the model "
+            f"and say: everloop models trust {version.ref} --reason WHY"
+        )
 
 
 def _sign_manifest(ws: Workspace, release: Release) -> None:
@@ -281,6 +316,18 @@ def _problems_of(version: ModelVersion, seal: Seal | None, signers: Sequence[Sig
     )
 
 
+def _problems_of_trust(version: ModelVersion, trust: Trust | None, signers: Sequence[Signer]) -> list[str]:
+    if trust is None:
+        return []
+    wrong = serving.what_is_wrong(trust.signed, _trust_statement(version, trust), signers)
+    if wrong is None:
+        return []
+    return [
+        f"{trust.by}'s mark of trust in it {wrong}; only a signed mark counts. Read the model and say again: "
+        f"everloop models trust {version.ref} --reason WHY"
+    ]
+
+
 def _problems_of_blobs(ws: Workspace, version: ModelVersion) -> list[str]:
     found = []
     for path, digest in version.files.items():
@@ -346,6 +393,20 @@ def _statement(version: ModelVersion) -> str:
         "author": version.author,
     }
     return msgspec.json.encode(content, order="sorted").decode()
+
+
+def _trust_statement(version: ModelVersion, trust: Trust) -> bytes:
+    """What a mark's signature covers; `act` keeps it apart from the statement of a version."""
+    content = {
+        "act": "trust",
+        "model": version.model,
+        "number": version.number,
+        "digest": version.digest,
+        "by": trust.by,
+        "reason": trust.reason,
+        "at": trust.at,
+    }
+    return msgspec.json.encode(content, order="sorted")
 
 
 def _private_key(ws: Workspace) -> Ed25519PrivateKey:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from everloop import tracking
-from everloop.errors import Invalid
+from everloop.errors import Invalid, NotFound
 from everloop.registry.find import need_version
 from everloop.registry.records import ModelVersion
 from everloop.registry.register import Said, register
@@ -89,6 +89,8 @@ def register_source(
 ) -> ModelVersion:
     """Register what is at a source, as it is now, as the next version of a model; a copy of a version keeps its lineage.
 
+    Where no run is named it is the source's, or the one that logged the model.
+
     Raises
     ------
     Invalid
@@ -99,11 +101,12 @@ def register_source(
     root = artifact_root(ws)
     place = parse_source(source, root=root)
     files = snapshot(ws, place, root=root)
-    made_by = run or (place.run if isinstance(place, RunFiles) else None)
+    logged_model = logged_model or (place.id if isinstance(place, LoggedModel) else None)
+    made_by = run or (place.run if isinstance(place, RunFiles) else _run_of(ws, logged_model))
     known = None if made_by is None else tracking.run(ws, made_by)
     said = Said(
         source=source,
-        logged_model=logged_model or (place.id if isinstance(place, LoggedModel) else None),
+        logged_model=logged_model,
         run_link=run_link,
         description=description,
         tags=tags or {},
@@ -123,6 +126,15 @@ def register_source(
         environment=None if known is None else known.environment,
         said=said,
     )
+
+
+def _run_of(ws: Workspace, logged_model: str | None) -> str | None:
+    if logged_model is None:
+        return None
+    try:
+        return tracking.logged_model(ws, logged_model, or_deleted=True).run
+    except NotFound:  # a client may name one that it logged elsewhere
+        return None
 
 
 def _copy(ws: Workspace, name: str, version: ModelVersion, said: Said) -> ModelVersion:

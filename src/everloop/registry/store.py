@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -68,6 +69,7 @@ versions = sa.Table(
     sa.Column("archived_at", Utc),
     sa.Column("deleted_at", Utc),
     sa.Index("ix_model_version_run", "run"),
+    sa.Index("ix_model_version_logged_model", "logged_model"),
 )
 
 model_tags = sa.Table(
@@ -192,6 +194,24 @@ def versions_of_runs(connection: Connection) -> dict[str, str]:
     statement = sa.select(versions.c.run, versions.c.model, versions.c.number)
     found = connection.execute(statement.where(versions.c.run.is_not(None)).order_by(versions.c.number))
     return {row.run: f"{row.model}@{row.number}" for row in found}
+
+
+def versions_made_by(connection: Connection, run: str, logged_models: Sequence[str]) -> list[ModelVersion]:
+    """The versions that a run registered, or that were registered of models that it logged, oldest first."""
+    made = sa.or_(versions.c.run == run, versions.c.logged_model.in_(logged_models))
+    return list(read_versions(connection, VERSIONS.where(made).order_by(versions.c.created_at)))
+
+
+def versions_of_logged_models(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Name and number of the versions that were registered from each logged model, oldest first; without such it is left out."""
+    found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for start in range(0, len(ids), _KEYS_AT_ONCE):
+        is_asked = versions.c.logged_model.in_(ids[start : start + _KEYS_AT_ONCE])
+        statement = sa.select(versions.c.logged_model, versions.c.model, versions.c.number)
+        chosen = statement.where(is_asked, versions.c.deleted_at.is_(None))
+        for row in connection.execute(chosen.order_by(versions.c.created_at, versions.c.number)):
+            found[row.logged_model].append((row.model, row.number))
+    return found
 
 
 def newest_versions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everloop.errors import Denied, Invalid
 from everloop.ledger import Node, audit
-from everloop.registry import seals
+from everloop.registry import seals, signing
 from everloop.registry.examine import is_from_mlflow
 from everloop.registry.find import need_model, need_version
 from everloop.registry.records import Trust, parse_ref
@@ -13,7 +13,7 @@ from everloop.workspace import Workspace
 
 
 def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
-    """Allow a pickle or a pyfunc to be loaded, in a process of its own without our credentials. Audited with the reason.
+    """Allow a pickle or a pyfunc to be loaded, in a process of its own without our credentials. Signed, and audited with the reason.
 
     Raises
     ------
@@ -30,6 +30,8 @@ def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
             f"{ref} is trusted without a reason; whoever reads it later needs one. Give it with --reason."
         )
 
+    signing.prepare(ws)
+
     def change(tx: Tx) -> Trust:
         tx.lock(f"registry:{parse_ref(ref)[0]}")
         version = need_version(tx.connection, ref)
@@ -43,7 +45,7 @@ def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
                 f"{ws.actor} registered {version.ref}; {version.model} asks for other people's word. Ask somebody else to read it "
                 "and to trust it."
             )
-        made = Trust(version.ref, ws.actor, reason, ws.now())
+        made = signing.sign_trust(ws, version, Trust(version.ref, ws.actor, reason, ws.now()))
         seals.insert_trust(tx, version, made)
         audit(
             ws,

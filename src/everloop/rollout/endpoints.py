@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from everloop import serving
-from everloop.errors import Conflict, NotFound
+from everloop import registry, serving
+from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.rollout import store
-from everloop.rollout.records import Act, Canary, Endpoint, LiveVariant, LiveVersion, RolloutEvent
-from everloop.serving import Route, RouteTable, Variant
+from everloop.rollout.records import (
+    Act,
+    Canary,
+    Endpoint,
+    LiveVariant,
+    LiveVersion,
+    Rollout,
+    RolloutEvent,
+    TrafficSplit,
+    answering_and_standby,
+)
+from everloop.serving import Route, RouteTable, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")  # as in loop files
+REST = "rest"  # the variant of requests that a rollout of a segment leaves alone
 
 
 def define_endpoint(
@@ -41,13 +55,45 @@ def define_endpoint(
     audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
 
 
+def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> Endpoint:
+    """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged. Audited.
+
+    Raises
+    ------
+    AlreadyExists
+        There is an endpoint of this name.
+    Invalid
+        It cannot be a name.
+    NotFound
+        There is no such model.
+    """
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f"{name[:60]!r} cannot name an endpoint: it begins with a small letter and goes on with small letters, digits, _ or "
+            "-, 60 at most. Choose another."
+        )
+    registry.model(ws, model)
+
+    def change(tx: Tx) -> None:
+        tx.lock(f"endpoint:{name}")
+        if store.endpoint_by_name(tx.connection, name) is not None:
+            raise AlreadyExists(
+                f"there is an endpoint {name!r} already. 'everloop endpoints list' says what it serves; a loop file changes it."
+            )
+        define_endpoint(ws, tx, name, model=model, canary=canary)
+
+    ws.write(change)
+    return endpoint(ws, name)
+
+
 def endpoint(ws: Workspace, name: str) -> Endpoint:
     """One endpoint. Raises NotFound."""
     with ws.read() as connection:
         found = store.endpoint_by_name(connection, name)
     if found is None:
         raise NotFound(
-            f"there is no endpoint {name!r}. Declare it in the loop file with el.endpoint(...) and apply it."
+            f"there is no endpoint {name!r}. Declare it in the loop file with el.endpoint(...) and apply it, or without a loop "
+            f"file: everloop endpoints create {name} MODEL"
         )
     return found
 
@@ -84,8 +130,14 @@ def live_of_model(ws: Workspace, model: str, *, at: datetime | None = None) -> l
 
 
 def require_not_live(ws: Workspace, ref: str) -> None:
-    """Raise Conflict when a version, or any version of a model, answers on an endpoint."""
+    """Raise Conflict when a version, or any version of a model, answers on an endpoint or is kept warm there."""
     for one in endpoints(ws):
+        for variant in one.standby:
+            if ref == variant.version:
+                raise Conflict(
+                    f"{variant.version} is kept warm on the endpoint {one.name}, to be gone back to; what is loaded is not "
+                    f"deleted. Wait until its watch is over: everloop rollouts list --endpoint {one.name}"
+                )
         for variant in one.variants:
             if ref in (variant.version, one.model):
                 raise Conflict(
@@ -107,7 +159,7 @@ def change_traffic(
     salt: str,
     decision: dict[str, object] | None = None,
 ) -> int:
-    """Record who answers from now on, in the transaction of what decided it, and return the new epoch.
+    """Record who answers from now on, and who is kept warm, in the transaction of what decided it, and return the new epoch.
 
     The route table is written after the commit; when that is cut off, the next `publish` writes it.
     """
@@ -115,6 +167,7 @@ def change_traffic(
     epoch = store.newest_epoch(tx.connection) + 1
     before = store.endpoint_by_name(tx.connection, name)
     store.set_variants(tx, name, variants, epoch=epoch, salt=salt)
+    answering, standby = answering_and_standby(variants)
     event = RolloutEvent(
         id=new_id("re"),
         endpoint=name,
@@ -125,8 +178,9 @@ def change_traffic(
         stage=stage,
         reason=reason,
         decision=decision,
-        variants=tuple(variants),
+        variants=answering,
         epoch=epoch,
+        standby=standby,
     )
     store.insert_event(tx, event)
     audit(
@@ -134,7 +188,7 @@ def change_traffic(
         tx,
         f"rollout.{act}",
         Node("endpoint", name),
-        before=None if before is None else [str(one) for one in before.variants],
+        before=None if before is None else [str(one) for one in (*before.variants, *before.standby)],
         after=[str(one) for one in variants],
         reason=reason,
         rollout=rollout,
@@ -149,10 +203,14 @@ def publish(ws: Workspace) -> int:
     with ws.read() as connection:
         known = [one for one in store.all_endpoints(connection) if one.variants]
         epoch = store.newest_epoch(connection)
+        splits = {one.endpoint: one for one in store.open_splits(connection)}
+        open_ones = store.newest_rollouts(connection, states=("running", "paused"))
     current = serving.read_routes(folder(ws))
+    limited = {one.endpoint: one for one in open_ones if one.canary.only and one.weight > 0}
+    routes = {one.name: _route(one, splits.get(one.name), limited.get(one.name)) for one in known}
     if known and (current is None or current.epoch < epoch):
         try:
-            serving.write_routes(folder(ws), RouteTable(epoch, {one.name: _route(one) for one in known}))
+            serving.write_routes(folder(ws), RouteTable(epoch, routes))
         except Conflict:
             return epoch  # another process was quicker
     return epoch
@@ -176,6 +234,17 @@ def _publish_later(ws: Workspace) -> None:
     publish(ws)
 
 
-def _route(known: Endpoint) -> Route:
+def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None) -> Route:
+    """`limited` is the rollout under way that only a segment of the requests meets."""
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
-    return Route(known.name, known.salt, variants, stickiness=known.stickiness)
+    # a shadow that gets 0 % is what serving loads and warms and never asks
+    standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
+    segments: tuple[Segment, ...] = ()
+    rest = None
+    if limited is not None and limited.from_release is not None:
+        segments = tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
+        rest = Variant(REST, limited.from_release, 0.0)
+    stickiness = known.stickiness if split is None else split.stickiness
+    return Route(
+        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
+    )

@@ -155,5 +155,26 @@ def sample_ratio_log_e(
     return total
 
 
+def shares_log_e(totals: Sequence[int], shares: Sequence[float]) -> float:
+    """As `sample_ratio_log_e`, for any number of arms: how strongly their totals say that traffic was not dealt so.
+
+    The likelihood ratio against shares drawn from ``Dirichlet(w k)``, k = 100: ``B(w k + x) / B(w k) / prod(w^x)``, where B
+    is the multivariate beta function.
+
+    Examples
+    --------
+    >>> abs(shares_log_e([1, 0, 0], [0.5, 0.3, 0.2])) < 1e-12
+    True
+    >>> two = shares_log_e([1_500, 8_500], [0.1, 0.9])
+    >>> abs(two - sample_ratio_log_e([1_500], [10_000], canary_share=[0.1])) < 1e-6
+    True
+    """
+    concentration = 100.0
+    total = lgamma(concentration) - lgamma(concentration + sum(totals))
+    for x, w in zip(totals, shares, strict=True):
+        total += lgamma(w * concentration + x) - lgamma(w * concentration) - x * log(w)
+    return total
+
+
 def _log_beta(a: float, b: float) -> float:
     return lgamma(a) + lgamma(b) - lgamma(a + b)

@@ -184,6 +184,47 @@ def first_of_each_request(
     return first[order], rank[request]
 
 
+def units_of(
+    ids: Sequence[str], requests: Sequence[str | None], keys: Sequence[str | None], *, sticky: bool
+) -> NDArray[np.str_]:
+    """What chance dealt, row by row: a key where keys stick and there is one, else a request.
+
+    Examples
+    --------
+    >>> units_of(["a", "b"], [None, "r"], ["k", None], sticky=True).tolist()
+    ['key k', 'r']
+    """
+    rows = zip(ids, requests, keys, strict=True)
+    units = [f"key {key}" if sticky and key is not None else request or one for one, request, key in rows]
+    return np.asarray(units, dtype=str)
+
+
+def of_units(units: ArrayLike, values: ArrayLike, *, sticky: bool) -> NDArray[np.float64]:
+    """One number for each unit that chance dealt, in the order of arrival: a request's mean, a key's first where keys stick.
+
+    Parameters
+    ----------
+    units : (n_rows,) of str
+    values : (n_rows,) float64 or bool
+
+    Examples
+    --------
+    >>> of_units(["a", "b", "a"], [True, False, False], sticky=False).tolist()
+    [0.5, 0.0]
+    >>> of_units(["a", "b", "a"], [True, False, False], sticky=True).tolist()
+    [1.0, 0.0]
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    _, first, unit = np.unique(np.asarray(units, dtype=str), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    if sticky:
+        return numbers[first[order]]
+    size = np.bincount(unit, minlength=len(first))
+    return np.asarray(np.bincount(unit, weights=numbers, minlength=len(first)) / size, dtype=np.float64)[
+        order
+    ]
+
+
 def count_keys(
     keys: ArrayLike, is_bad: ArrayLike, *, in_canary: ArrayLike, stretch: ArrayLike, splits: Sequence[Split]
 ) -> tuple[Stretch, ...]:

@@ -55,13 +55,15 @@ class Rules:
 
     `false_rollback_at_most` is the chance, over the whole rollout, all metrics and all looks together, that the test
     takes back a version that is within the tolerated ratios. `confidence` is that of the bound by which a stage is
-    passed. `fuse_failures_in_a_row` is not statistics but a fuse.
+    passed. `fuse_failures_in_a_row` is not statistics but a fuse. `further_tests` are those of the same rollout under other
+    rules, which share the budget.
     """
 
     metrics: tuple[MetricRule, ...]
     false_rollback_at_most: float = 0.05
     confidence: float = 0.95
     fuse_failures_in_a_row: int = 20
+    further_tests: int = 0
 
     def __post_init__(self) -> None:
         names = [rule.metric for rule in self.metrics]
@@ -81,7 +83,7 @@ class Rules:
     @property
     def e_bound(self) -> float:
         """The e-value at which one of the metrics rolls back: m / alpha, so that all together err at most alpha."""
-        return len(self.metrics) / self.false_rollback_at_most
+        return (len(self.metrics) + self.further_tests) / self.false_rollback_at_most
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def simulate(
     known_before: Mapping[str, tuple[int, int]] | None = None,
     n_rollouts: int = 2_000,
     seed: int = 0,
+    progress: Callable[[float], None] | None = None,
 ) -> Forecast:
     """Tell the chance and the time of each outcome of a plan under assumed rates.
 
@@ -60,6 +61,7 @@ def simulate(
     shares : the canary's share in each judged stage, such as (0.1, 0.25, 0.5); a last stage of 1 is not judged
     rates : for each metric of the rules
     known_before : bad and all requests of the control before the rollout, by metric
+    progress : told after each look which part of the requests is sent, 0 to 1
     """
     if missing := {rule.metric for rule in rules.metrics} - rates.keys():
         raise Invalid(
@@ -69,6 +71,8 @@ def simulate(
     for sent in range(look_every, requests_at_most + 1, look_every):
         if not made_up.look(sent, n_new=look_every, rates=rates):
             break
+        if progress is not None:
+            progress(sent / requests_at_most)
     return made_up.forecast()
 
 

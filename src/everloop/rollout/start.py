@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from everloop import events, registry, serving
 from everloop.errors import Conflict, Invalid, NotFound, NotReady
@@ -15,12 +19,32 @@ from everloop.ledger import Node, link
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
-from everloop.rollout.records import Canary, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
+from everloop.rollout.records import (
+    PAIRED_METRICS,
+    Act,
+    Canary,
+    Endpoint,
+    LiveVariant,
+    Plan,
+    Rollout,
+    RolloutEvent,
+    Stage,
+    State,
+)
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
-_BEFORE = timedelta(days=28)  # how far back the control's habits are read
-_ENOUGH = 100  # requests of the control from which slow can be told
+BEFORE = timedelta(days=28)  # how far back the control's habits are read
+ENOUGH = 100  # requests of the control from which slow can be told
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an endpoint did lately, request by request; `per_hour` is None when that was less than an hour."""
+
+    failed: NDArray[np.bool_]  # (n_requests,)
+    latencies_ms: NDArray[np.float64]  # of those that did not fail
+    per_hour: float | None
 
 
 def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
@@ -42,7 +66,7 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
         raise Invalid(
             f"{version} is not a version of {target.model!r}, the model that endpoint {target.name!r} serves."
         )
-    _refuse(ws, target, version, again=again)
+    refuse(ws, target, version, again=again)
     live = target.variants[0] if target.variants else None
     return Plan(
         endpoint=target.name,
@@ -53,6 +77,8 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
         stages=_stages(target.canary)
         if live is not None
         else (Stage(0, 100.0, "nothing is live yet: all at once"),),
+        deadline=None if live is None else _deadline(target.canary),
+        segment=None if live is None else _segment(ws, target.canary, release.id),
     )
 
 
@@ -68,7 +94,11 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
     """
     made = plan(ws, endpoint_name, version, again=again)
     target = endpoint(ws, endpoint_name)
-    before, slow_ms = ({}, None) if made.from_release is None else _habits(ws, target)
+    is_first = made.from_release is None
+    before, slow_ms = ({}, None) if is_first else _habits(ws, target)
+    at_once = "all at once, as the plan says" if len(made.stages) == 1 else None
+    watch_h = 0.0 if is_first or at_once is None else target.canary.watch_h
+    now = ws.now()
     rollout = Rollout(
         id=new_id("ro"),
         endpoint=made.endpoint,
@@ -80,13 +110,14 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
         canary=target.canary,
         slow_above_ms=slow_ms,
         before=before,
-        state="running" if made.from_release is not None else "done",
+        state="running" if at_once is None else "done",
         stage=0,
         epochs=(),
         reason=reason,
-        outcome=None if made.from_release is not None else "the endpoint's first version: live at once",
-        started_at=ws.now(),
-        ended_at=None if made.from_release is not None else ws.now(),
+        outcome="the endpoint's first version: live at once" if is_first else at_once,
+        started_at=now,
+        ended_at=None if at_once is None else now,
+        watch_until=now + timedelta(hours=watch_h) if watch_h else None,
     )
     ws.write(lambda tx: _begin(ws, tx, rollout))
     return rollout_of(ws, rollout.id)
@@ -98,10 +129,19 @@ def was_rolled_back(ws: Workspace, endpoint_name: str, version: str) -> bool:
         return store.was_rolled_back(connection, endpoint_name, version) is not None
 
 
+def was_tried(ws: Workspace, endpoint_name: str, version: str) -> bool:
+    """Whether this version was taken off this endpoint, or was mirrored there to the end: only a person starts it again."""
+    with ws.read() as connection:
+        known = store.rollouts_of_version(connection, endpoint_name, version)
+    return any(
+        one.state == "rolled_back" or (one.state == "done" and one.stages[-1].weight == 0) for one in known
+    )
+
+
 def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
     """Raises Conflict or NotReady when a rollout of the version could not be started now."""
     target = endpoint(ws, endpoint_name)
-    _refuse(ws, target, version, again=False)
+    refuse(ws, target, version, again=False)
     if target.variants:
         _habits(ws, target)
 
@@ -150,10 +190,21 @@ def event_of(ws: Workspace, event_id: str) -> RolloutEvent:
 
 
 def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
-    """Who answers in a stage of a rollout."""
+    """Who answers in a stage of a rollout, and who is kept warm."""
     weight = rollout.stages[stage].weight
-    if weight >= 100 or rollout.from_version is None or rollout.from_release is None:
-        return (LiveVariant("control", rollout.version, rollout.release, 100.0),)
+    alone = (LiveVariant("control", rollout.version, rollout.release, 100.0),)
+    if rollout.from_version is None or rollout.from_release is None:
+        return alone
+    if weight == 0:
+        mirrored = rollout.stages[stage].mirrored
+        before = (LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),)
+        if stage == len(rollout.stages) - 1:
+            return before
+        name: Literal["shadow", "canary"] = "shadow" if mirrored else "canary"
+        return (*before, LiveVariant(name, rollout.version, rollout.release, 0.0, mirrored))
+    if weight >= 100:
+        previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
+        return (*alone, previous) if rollout.canary.watch_h else alone
     return (
         LiveVariant("control", rollout.from_version, rollout.from_release, 100.0 - weight),
         LiveVariant("canary", rollout.version, rollout.release, weight),
@@ -166,22 +217,70 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         for metric, margin in canary.excess_at_most.items()
         if margin is not None
     )
-    return tuple(
+    watch = f"; the version before stays warm for {canary.watch_h:g} h" if canary.watch_h else ""
+    first = (
+        (Stage(0, 0.0, "when every serving process has loaded and warmed it"),) if canary.loads_first else ()
+    )
+    if canary.shadow:
+        first = (Stage(0, 0.0, f"when {_paired_in_words(canary)}", canary.shadow),)
+    if not canary.steps:
+        return (*first, Stage(1, 0.0, "the rollout is done: it takes no traffic"))
+    return first + tuple(
         Stage(
             number,
             step,
-            "the rollout is done" if step == 100 else f"when {margins or 'no metric shows harm'}",
+            f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
         )
-        for number, step in enumerate(canary.steps)
+        for number, step in enumerate(canary.steps, start=len(first))
     )
 
 
-def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+def _paired_in_words(canary: Canary) -> str:
+    shown = [
+        f"{metric} on the same requests exceed the live version's by less than {100 * margin:g} points"
+        for metric, margin in canary.excess_at_most.items()
+        if margin is not None and metric in PAIRED_METRICS
+    ]
+    if canary.differs_at_most is not None:
+        shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")
+    return ", ".join(shown) or "no metric shows harm"
+
+
+def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
+    """Which requests meet the new version first. Raises Invalid when the model has no such input."""
+    if not canary.only:
+        return None
+    inputs = [one.name for one in serving.read_manifest(folder(ws), release).signature.inputs]
+    if unknown := sorted(set(canary.only) - set(inputs)):
+        raise Invalid(
+            f"the plan limits the rollout by {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}. Name one of these "
+            "in el.canary(..., only=...)."
+        )
+    return " and ".join(
+        f"{name} is {' or '.join(str(one) for one in values)}" for name, values in canary.only.items()
+    )
+
+
+def _deadline(canary: Canary) -> str | None:
+    if canary.deadline_h is None:
+        return None
+    then = "it is rolled back" if canary.at_deadline == "roll_back" else "there is an alert, and it waits on"
+    return f"not decided after {canary.deadline_h:g} h: {then}"
+
+
+def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+    """Raise Conflict when a version may not begin to answer on an endpoint now."""
     with ws.read() as connection:
         open_ones = store.newest_rollouts(
             connection, endpoint=target.name, states=("running", "paused"), limit=1
         )
         earlier = store.was_rolled_back(connection, target.name, version)
+        split = store.open_split(connection, target.name)
+    if split is not None:
+        raise Conflict(
+            f"the traffic of {target.name!r} is split since {split.started_at:%Y-%m-%d %H:%M} ({split.reason}); a rollout has "
+            f"no control meanwhile. End it first: everloop rollouts end-split {target.name} --reason WHY"
+        )
     if open_ones:
         raise Conflict(
             f"rollout {open_ones[0].id} of {open_ones[0].version} is under way on {target.name!r}; one at a time. "
@@ -198,11 +297,27 @@ def _refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> No
 
 def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]], float | None]:
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
+    seen = past(ws, target)
+    before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
+    if "slow" not in target.canary.excess_at_most:
+        return before, None
+    if target.canary.slow_above_ms is not None:
+        return before, target.canary.slow_above_ms
+    if seen.latencies_ms.size < ENOUGH:
+        raise NotReady(
+            f"endpoint {target.name!r} has answered {seen.latencies_ms.size} requests; what slow means is learned from "
+            f"{ENOUGH}. Send it traffic first, or state el.canary(..., slow_above_ms=...)."
+        )
+    return before, slow_above_ms(seen.latencies_ms)
+
+
+def past(ws: Workspace, target: Endpoint) -> Past:
+    """What the endpoint answered in the last 28 days."""
     table = serving.log.read(
         folder(ws),
         endpoint=target.name,
-        start=ws.now() - _BEFORE,
-        columns=["id", "status", "latency_us", "shadow_of", "request"],
+        start=ws.now() - BEFORE,
+        columns=["id", "at", "status", "latency_us", "shadow_of", "request"],
     )
     answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
     table = table.filter(pa.array(answered))
@@ -213,31 +328,34 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     failed = np.bincount(request, weights=row_failed, minlength=len(first)) > 0
     latencies_ms = np.zeros(len(first))
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
-    latencies_ms = latencies_ms[~failed]
-    before = {"errors": (int(failed.sum()), int(failed.size))}
-    if "slow" not in target.canary.excess_at_most:
-        return before, None
-    if target.canary.slow_above_ms is not None:
-        return before, target.canary.slow_above_ms
-    if latencies_ms.size < _ENOUGH:
-        raise NotReady(
-            f"endpoint {target.name!r} has answered {latencies_ms.size} requests; what slow means is learned from {_ENOUGH}. "
-            "Send it traffic first, or state el.canary(..., slow_above_ms=...)."
-        )
-    return before, slow_above_ms(latencies_ms)
+    earliest = pc.min(table["at"]).as_py()
+    hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
+    return Past(failed, latencies_ms[~failed], len(first) / hours if hours >= 1 else None)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     tx.lock(f"endpoint:{rollout.endpoint}")
-    if store.newest_rollouts(tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1):
-        raise Conflict(f"another rollout was started on {rollout.endpoint!r} just now; one at a time.")
+    if store.newest_rollouts(
+        tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1
+    ) or store.open_split(tx.connection, rollout.endpoint):
+        raise Conflict(
+            f"another rollout or split was started on {rollout.endpoint!r} just now; one at a time."
+        )
+    current = store.endpoint_by_name(tx.connection, rollout.endpoint)
+    if (
+        current.variants[0].version if current is not None and current.variants else None
+    ) != rollout.from_version:
+        raise Conflict(
+            f"what answers on {rollout.endpoint!r} changed just now; the plan was made for {rollout.from_version}. Start again."
+        )
+    store.end_watches(tx, rollout.endpoint)
     salt = new_id("ro")
     epoch = change_traffic(
         ws,
         tx,
         rollout.endpoint,
         shares(rollout, 0),
-        act="started" if rollout.from_release else "first",
+        act=_first_act(rollout),
         reason=rollout.reason,
         rollout=rollout.id,
         stage=0,
@@ -248,12 +366,23 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     node = Node("rollout", rollout.id)
     link(tx, Node("release", rollout.release), node, role="rolled out", at=ws.now())
     link(tx, node, Node("endpoint", rollout.endpoint), role="changed", at=ws.now())
-    message = f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    is_over = rollout.state == "done" and rollout.from_release is not None
+    message = (
+        f"{rollout.version} answers all of {rollout.endpoint}: {rollout.outcome}"
+        if is_over
+        else f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    )
     events.emit(
         ws,
         tx,
-        "rollout.started",
+        "rollout.finished" if is_over else "rollout.started",
         Node("endpoint", rollout.endpoint),
         message=message,
         payload={"rollout": rollout.id},
     )
+
+
+def _first_act(rollout: Rollout) -> Act:
+    if rollout.from_release is None:
+        return "first"
+    return "finished" if rollout.state == "done" else "started"

@@ -10,7 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from everloop.rollout.records import Canary, Endpoint, LiveVariant, Rollout, RolloutEvent, Stage
+from everloop.rollout.records import (
+    Canary,
+    Endpoint,
+    LiveVariant,
+    Rollout,
+    RolloutEvent,
+    Stage,
+    TrafficSplit,
+    answering_and_standby,
+)
 from everloop.storage import Json, Tx, Utc, metadata
 
 endpoints = sa.Table(
@@ -47,8 +56,11 @@ rollouts = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("started_at", Utc, nullable=False),
     sa.Column("ended_at", Utc),
+    sa.Column("watch_until", Utc),
+    sa.Column("watched_at", Utc),
     sa.Index("ix_rollout_endpoint_id", "endpoint", "id"),
     sa.Index("ix_rollout_state", "state"),
+    sa.Index("ix_rollout_watch_until", "watch_until"),
 )
 
 events = sa.Table(
@@ -67,6 +79,24 @@ events = sa.Table(
     sa.Column("epoch", sa.BigInteger),
     sa.Index("ix_rollout_event_endpoint", "endpoint", "id"),
     sa.Index("ix_rollout_event_rollout", "rollout", "id"),
+)
+
+splits = sa.Table(
+    "traffic_split",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(60), nullable=False),
+    sa.Column("arms", Json, nullable=False),
+    sa.Column("stickiness", sa.String(12), nullable=False),
+    sa.Column("slow_above_ms", sa.Float),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.Index("ix_traffic_split_endpoint_id", "endpoint", "id"),
+    sa.Index("ix_traffic_split_state", "state"),
 )
 
 
@@ -102,13 +132,39 @@ def insert_rollout(tx: Tx, rollout: Rollout) -> None:
 
 
 def update_rollout(tx: Tx, rollout_id: str, *, state: str, stage: int, values: dict[str, Any]) -> bool:
-    """Change a rollout that is still in this state and stage; whether it was."""
-    changed = tx.execute(
-        sa.update(rollouts)
-        .where(rollouts.c.id == rollout_id, rollouts.c.state == state, rollouts.c.stage == stage)
-        .values(**values)
+    """Change a rollout that is still in this state and stage, and watched where it is done; whether it was."""
+    statement = sa.update(rollouts).where(
+        rollouts.c.id == rollout_id, rollouts.c.state == state, rollouts.c.stage == stage
     )
-    return changed.rowcount == 1
+    if state == "done":
+        statement = statement.where(rollouts.c.watch_until.is_not(None))
+    return tx.execute(statement.values(**values)).rowcount == 1
+
+
+def begin_watch(tx: Tx, rollout_id: str, *, epochs: Sequence[int], until: datetime | None) -> None:
+    values = {"epochs": list(epochs), "watch_until": until}
+    tx.execute(sa.update(rollouts).where(rollouts.c.id == rollout_id).values(**values))
+
+
+def mark_watched(tx: Tx, rollout_id: str, *, at: datetime) -> None:
+    tx.execute(sa.update(rollouts).where(rollouts.c.id == rollout_id).values(watched_at=at))
+
+
+def end_watches(tx: Tx, endpoint: str) -> None:
+    """Watch no finished rollout of this endpoint any more."""
+    watched = (rollouts.c.endpoint == endpoint, rollouts.c.watch_until.is_not(None))
+    tx.execute(sa.update(rollouts).where(*watched).values(watch_until=None))
+
+
+def watched_rollouts(connection: Connection, *, not_since: datetime, ends_by: datetime) -> list[Rollout]:
+    """The watched rollouts that nobody has looked at since a moment, or whose watch ends by another."""
+    is_due = sa.or_(
+        rollouts.c.watched_at.is_(None),
+        rollouts.c.watched_at <= not_since,
+        rollouts.c.watch_until <= ends_by,
+    )
+    statement = sa.select(rollouts).where(rollouts.c.watch_until.is_not(None), is_due)
+    return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id).limit(1_000))]
 
 
 def rollout_by_id(connection: Connection, rollout_id: str) -> Rollout | None:
@@ -136,8 +192,49 @@ def was_rolled_back(connection: Connection, endpoint: str, version: str) -> Roll
     return None if row is None else _rollout(row)
 
 
+def rollouts_of_version(connection: Connection, endpoint: str, version: str) -> list[Rollout]:
+    """The newest rollouts of a version on an endpoint, newest first."""
+    statement = sa.select(rollouts).where(rollouts.c.endpoint == endpoint, rollouts.c.version == version)
+    return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id.desc()).limit(50))]
+
+
+def insert_split(tx: Tx, split: TrafficSplit) -> None:
+    tx.execute(sa.insert(splits).values(**asdict(split)))
+
+
+def set_split_epoch(tx: Tx, split_id: str, epoch: int) -> None:
+    tx.execute(sa.update(splits).where(splits.c.id == split_id).values(epoch=epoch))
+
+
+def end_split(tx: Tx, split_id: str, *, outcome: str, at: datetime) -> bool:
+    """End a split that runs; whether it did."""
+    running = sa.update(splits).where(splits.c.id == split_id, splits.c.state == "running")
+    return tx.execute(running.values(state="ended", outcome=outcome, ended_at=at)).rowcount == 1
+
+
+def newest_split(connection: Connection, name: str) -> TrafficSplit | None:
+    """The split of this id, or the newest on the endpoint of this name."""
+    statement = sa.select(splits).where(sa.or_(splits.c.id == name, splits.c.endpoint == name))
+    row = connection.execute(statement.order_by(splits.c.id.desc()).limit(1)).first()
+    return None if row is None else _split(row)
+
+
+def open_splits(connection: Connection) -> list[TrafficSplit]:
+    """The splits that run, one an endpoint at most."""
+    return [_split(row) for row in connection.execute(sa.select(splits).where(splits.c.state == "running"))]
+
+
+def open_split(connection: Connection, endpoint: str) -> TrafficSplit | None:
+    """The split that runs on an endpoint."""
+    return next((one for one in open_splits(connection) if one.endpoint == endpoint), None)
+
+
 def insert_event(tx: Tx, event: RolloutEvent) -> None:
-    tx.execute(sa.insert(events).values(**asdict(event)))
+    values = asdict(event)
+    standby = values.pop("standby")
+    if event.variants is not None:
+        values["variants"] = [*values["variants"], *standby]
+    tx.execute(sa.insert(events).values(**values))
 
 
 def newest_events(
@@ -156,6 +253,12 @@ def newest_events(
     if without_looks:
         statement = statement.where(events.c.act != "look")
     return [_event(row) for row in connection.execute(statement)]
+
+
+def has_event(connection: Connection, rollout: str, act: str) -> bool:
+    """Whether a rollout has done this before."""
+    statement = sa.select(events.c.id).where(events.c.rollout == rollout, events.c.act == act).limit(1)
+    return connection.execute(statement).first() is not None
 
 
 def event_by_id(connection: Connection, event_id: str) -> RolloutEvent | None:
@@ -177,8 +280,9 @@ def last_change_before(connection: Connection, endpoint: str, at: datetime) -> R
 
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
     values = dict(row._mapping)
+    variants, standby = _variants(row.variants)
     return Endpoint(
-        **{**values, "canary": Canary.from_value(row.canary), "variants": _variants(row.variants)}
+        **{**values, "canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
     )
 
 
@@ -196,9 +300,14 @@ def _rollout(row: sa.Row[Any]) -> Rollout:
 
 
 def _event(row: sa.Row[Any]) -> RolloutEvent:
-    variants = None if row.variants is None else _variants(row.variants)
-    return RolloutEvent(**{**row._mapping, "variants": variants})
+    variants, standby = (None, ()) if row.variants is None else _variants(row.variants)
+    return RolloutEvent(**{**row._mapping, "variants": variants, "standby": standby})
 
 
-def _variants(values: Sequence[dict[str, Any]]) -> tuple[LiveVariant, ...]:
-    return tuple(LiveVariant(**value) for value in values)
+def _variants(values: Sequence[dict[str, Any]]) -> tuple[tuple[LiveVariant, ...], tuple[LiveVariant, ...]]:
+    """Those that answer, and those that are only kept warm."""
+    return answering_and_standby([LiveVariant(**value) for value in values])
+
+
+def _split(row: sa.Row[Any]) -> TrafficSplit:
+    return TrafficSplit(**{**row._mapping, "arms": tuple(LiveVariant(**arm) for arm in row.arms)})

@@ -35,15 +35,19 @@ from everloop.serving.loaded import (
     untrusted_types,
 )
 from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.paths import MLFLOW_VERSION
+from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
     Approval,
+    Compiled,
     Field,
     FieldType,
     Manifest,
     PredictionRecord,
     Route,
     RouteTable,
+    Segment,
     Signature,
     Variant,
     Worker,
@@ -63,7 +67,7 @@ from everloop.serving.signed import (
     write_signed,
     write_signers,
 )
-from everloop.serving.tryout import Findings, try_out, try_out_trusted
+from everloop.serving.tryout import Findings, compare_plan, try_out, try_out_trusted
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
@@ -71,8 +75,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_STARTS",
+    "MLFLOW_VERSION",
+    "PREDICTION_ROUTES",
     "SIGNERS",
     "Approval",
+    "Compiled",
     "Failure",
     "Field",
     "FieldProblem",
@@ -87,6 +94,7 @@ __all__ = [
     "Question",
     "Route",
     "RouteTable",
+    "Segment",
     "Signature",
     "Signed",
     "Signer",
@@ -98,6 +106,7 @@ __all__ = [
     "choose",
     "class_names",
     "code_folder",
+    "compare_plan",
     "layout_of",
     "load_files",
     "load_skops",

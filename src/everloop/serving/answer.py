@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -39,16 +38,14 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The record, and what the HTTP answer says beside it when it is no prediction."""
 
     record: PredictionRecord
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A question on its way to one variant."""
 
     id: str
@@ -112,7 +109,7 @@ class Answerer:
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
-        variant = choose(endpoint.route, key=key, request=request or prediction_id)
+        variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
         asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
         for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
             copy = Asked(

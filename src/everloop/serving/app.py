@@ -1,11 +1,6 @@
 """The prediction server: a plain ASGI application on uvicorn, without a framework.
 
-    POST /endpoints/NAME/predict   a prediction, or one for each of several instances
-    GET  /health                   {"live": true} as long as the process answers
-    GET  /ready                    {"ready": true} once all routes are loaded, else 503 with the reason
-    GET  /                         which endpoints there are
-
-It reads the files of `<home>/serving` and the blobs, writes its log and its worker file, and knows no database.
+`paths` lists what it answers. It reads the files of `<home>/serving` and the blobs, writes its log and its worker file, and knows no database.
 """
 
 from __future__ import annotations
@@ -17,17 +12,16 @@ import os
 import signal
 import socket
 import time
-from datetime import datetime
-from typing import Any, Literal
+from importlib.metadata import version as version_of
 
-import msgspec
 import uvicorn
 
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
 from everloop.errors import Conflict, Denied, Invalid, StorageFailed
 from everloop.ids import new_id, new_prediction_id
-from everloop.serving.answer import Answer, Answerer, Question
+from everloop.serving.answer import Answerer
 from everloop.serving.files import remove_dead_workers
+from everloop.serving.form import Form, about
 from everloop.serving.http import (
     LOOPBACK,
     Doorkeeper,
@@ -37,10 +31,17 @@ from everloop.serving.http import (
     Scope,
     Send,
     TooLarge,
+    check_encoding,
     json_reply,
     read_body,
 )
+from everloop.serving.kserve_v1 import KSERVE_V1
 from everloop.serving.live import LiveEndpoint, Loader
+from everloop.serving.mlflow_scoring import MLFLOW_SCORING
+from everloop.serving.open_inference import OPEN_INFERENCE, metadata
+from everloop.serving.openapi import describe
+from everloop.serving.own_json import OWN_JSON
+from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.records import PredictionRecord, Worker
 from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
@@ -49,28 +50,10 @@ from everloop.storage import open_blobs
 
 logger = logging.getLogger(__name__)
 
-ROUTES: tuple[tuple[str, str, Literal["predict", "public"]], ...] = (
-    ("POST", "/endpoints/{name}/predict", "predict"),
-    ("GET", "/health", "public"),
-    ("GET", "/ready", "public"),
-    ("GET", "/", "public"),
-)
-"""Method, path and permission of each route."""
-
+VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
-MOST_INSTANCES = 1_000
 GRACE_S = 30
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a predict call: one question, or several as `instances`."""
-
-    inputs: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    key: str | int | None = None
-    at: datetime | None = None
-    replay: bool = False
-    instances: list[Question] | msgspec.UnsetType = msgspec.UNSET
 
 
 class App:
@@ -96,7 +79,7 @@ class App:
             try:
                 reply = await self._reply(scope, receive)
             except Refusal as refusal:
-                reply = refusal.reply()
+                reply = form_of(scope["path"]).refuse(refusal)
             await reply.send(send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -117,14 +100,77 @@ class App:
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "endpoints" and parts[3] == "predict":
             _expect("POST", method)
-            return await self._predict(parts[2], scope, receive)
-        if path not in ("/", "/health", "/ready"):
-            message = f"there is nothing at {path}. Predictions are at POST /endpoints/NAME/predict."
-            raise Refusal(404, "not_found", message)
+            return await self._predict(parts[2], OWN_JSON, scope, receive)
+        asked = self._asked_otherwise(parts)
+        if asked is not None:
+            _expect("POST", method)
+            name, form, version = asked
+            return await self._predict(name, form, scope, receive, version=version)
+        found = self._looked_at(path, parts)
         _expect("GET", method)
-        if path == "/health":
-            return json_reply(200, {"live": True})
-        return self._ready() if path == "/ready" else self._root()
+        return found
+
+    def _asked_otherwise(self, parts: list[str]) -> tuple[str, Form, str | None] | None:
+        """Which endpoint is asked for predictions, in which protocol but our own, and which version if one is named."""
+        match parts:
+            case ["", "invocations"]:
+                return self._only_endpoint(), MLFLOW_SCORING, None
+            case ["", "endpoints", name, "invocations"]:
+                return name, MLFLOW_SCORING, None
+            case ["", "v2", "models", name, "infer"]:
+                return name, OPEN_INFERENCE, None
+            case ["", "v2", "models", name, "versions", version, "infer"]:
+                return name, OPEN_INFERENCE, version
+            case ["", "v1", "models", asked] if asked.endswith(":predict"):
+                return asked.removesuffix(":predict"), KSERVE_V1, None
+        return None
+
+    def _looked_at(self, path: str, parts: list[str]) -> Reply:
+        """What is found at a path that predicts nothing."""
+        match parts:
+            case ["", ""]:
+                return self._root()
+            case ["", "health" | "ping"] | ["", "v2", "health", "live"]:
+                return json_reply(200, {"live": True})
+            case ["", "ready"] | ["", "v2", "health", "ready"]:
+                return self._ready()
+            case ["", "version"]:
+                return Reply(200, MLFLOW_VERSION.encode(), content_type=b"text/plain; charset=utf-8")
+            case ["", "endpoints", name, "openapi.json"]:
+                return json_reply(200, describe(self._endpoint(name)))
+            case ["", "v2"]:
+                extensions = ["binary_tensor_data"]
+                return json_reply(200, {"name": "everloop", "version": VERSION, "extensions": extensions})
+            case ["", "v1" | "v2", "models"]:
+                return json_reply(200, {"models": sorted(self._watcher.table.endpoints)})
+            case ["", "v1", "models", name]:
+                return self._model(name, ["ready"])
+            case ["", "v2", "models", name, *what]:
+                return self._model(name, what)
+        raise _nothing_there(path)
+
+    def _model(self, name: str, what: list[str]) -> Reply:
+        endpoint = self._endpoint(name)
+        if len(what) > 1 and what[0] == "versions":
+            _check_version(endpoint, what[1])
+            what = what[2:]
+        if not what:
+            return json_reply(200, metadata(endpoint))
+        if what == ["ready"]:
+            return json_reply(200, {"name": name, "ready": True})
+        raise _nothing_there(f"{name}/{'/'.join(what)}")
+
+    def _only_endpoint(self) -> str:
+        names = sorted(self._watcher.table.endpoints)
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise Refusal(503, "not_ready", f"nothing can answer: {self._watcher.not_ready}")
+        raise Refusal(
+            404,
+            "not_found",
+            f"there are {len(names)} endpoints: {', '.join(names)}. Name one: POST /endpoints/NAME/invocations.",
+        )
 
     def _ready(self) -> Reply:
         reason = self._watcher.not_ready
@@ -133,42 +179,41 @@ class App:
         return json_reply(503, {"ready": False, "reason": reason}, ((b"retry-after", b"1"),))
 
     def _root(self) -> Reply:
-        return json_reply(200, {"name": "everloop", "endpoints": sorted(self._watcher.table.endpoints)})
+        endpoints = sorted(self._watcher.table.endpoints)
+        return json_reply(200, {"name": "everloop", "status": "alive", "endpoints": endpoints})
 
-    async def _predict(self, name: str, scope: Scope, receive: Receive) -> Reply:
+    async def _predict(
+        self, name: str, form: Form, scope: Scope, receive: Receive, *, version: str | None = None
+    ) -> Reply:
         self._endpoint(name)
+        headers = scope["headers"]
         try:
-            body = await read_body(scope["headers"], receive, limit_bytes=self._body_limit_bytes)
+            body = await read_body(headers, receive, limit_bytes=self._body_limit_bytes)
         except TooLarge:
             limit = f"{self._body_limit_bytes:,} bytes"
             message = f"the body is over {limit}, the limit. Send fewer instances or smaller images."
-            return await self._unread(name, Refusal(413, "too_large", message))
+            return await self._unread(name, form, Refusal(413, "too_large", message))
         started_ns = time.perf_counter_ns()
         endpoint = self._endpoint(name)  # again: a slow body may outlast a change of routes
+        _check_version(endpoint, version)
         try:
-            request = _decode(body)
-            questions = _questions(request)
-        except msgspec.ValidationError as error:
-            message = (
-                f'the body is not what a prediction needs: {error}. Send {{"inputs": {{"FIELD": VALUE}}}}.'
+            check_encoding(headers)
+            asking = form.read(endpoint, headers, body)
+        except Refusal as refusal:
+            return await self._unread(name, form, refusal)
+        ask = self._answerer.answer
+        if len(asking.questions) == 1:
+            answers = [await ask(endpoint, asking.questions[0], started_ns=started_ns)]
+        else:
+            together = new_id("req")
+            answers = await asyncio.gather(
+                *(
+                    ask(endpoint, question, started_ns=started_ns, request=together)
+                    for question in asking.questions
+                )
             )
-            return await self._unread(name, Refusal(422, "invalid", message))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"the body is not JSON: {error}. Send a JSON object in UTF-8."
-            return await self._unread(name, Refusal(400, "malformed", message))
-        if request.instances is msgspec.UNSET:
-            answer = await self._answerer.answer(endpoint, questions[0], started_ns=started_ns)
-            await self._log([answer.record])
-            return _single(answer)
-        together = new_id("req")
-        answers = await asyncio.gather(
-            *(
-                self._answerer.answer(endpoint, question, started_ns=started_ns, request=together)
-                for question in questions
-            )
-        )
         await self._log([answer.record for answer in answers])
-        return json_reply(200, {"predictions": [_content(answer) for answer in answers]})
+        return asking.reply(answers).with_headers(about(answers))
 
     def _endpoint(self, name: str) -> LiveEndpoint:
         table = self._watcher.table
@@ -181,7 +226,7 @@ class App:
         known = ", ".join(sorted(table.endpoints))
         raise Refusal(404, "not_found", f"there is no endpoint {name!r}; there are: {known}.")
 
-    async def _unread(self, name: str, refusal: Refusal) -> Reply:
+    async def _unread(self, name: str, form: Form, refusal: Refusal) -> Reply:
         """Log a request that reached an endpoint and could not be read, and answer it."""
         record = PredictionRecord(
             id=new_prediction_id(self._answerer.writer.writer),
@@ -203,7 +248,7 @@ class App:
         )
         await self._log([record])
         refusal.more["prediction_id"] = record.id
-        return refusal.reply()
+        return form.refuse(refusal).with_headers(((b"x-everloop-prediction-id", record.id.encode()),))
 
     async def _log(self, records: list[PredictionRecord]) -> None:
         """Before any answer; without it there is none."""
@@ -212,9 +257,6 @@ class App:
         except StorageFailed as error:
             logger.error("%s", error)
             raise Refusal(503, error.code, str(error)) from error
-
-
-_decode = msgspec.json.Decoder(Request).decode
 
 
 def run(
@@ -250,7 +292,14 @@ def run(
     writer = LogWriter.claim(folder, segment_s=settings.log_segment_s, is_durable=settings.log_fsync)
     remove_dead_workers(folder)
     answerer = Answerer(writer, clock, is_simulation=simulated.exists(), is_durable=settings.log_fsync)
-    loader = Loader(folder, open_blobs(settings, only_reads=True), clock, queue_limit, settings.model_python)
+    loader = Loader(
+        folder,
+        open_blobs(settings, only_reads=True),
+        clock,
+        queue_limit,
+        settings.model_python,
+        settings.compiled_models,
+    )
     now = wall()
     worker = Worker(writer.writer, os.getpid(), None, now, now, host, listener.getsockname()[1])
     watcher = Watcher(loader, answerer, worker)
@@ -287,46 +336,38 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _questions(request: Request) -> list[Question]:
-    """The request's questions. Raises msgspec.ValidationError when it asks none, both ways or too many."""
-    if request.instances is msgspec.UNSET:
-        if request.inputs is msgspec.UNSET:
-            raise msgspec.ValidationError("it has neither `inputs` nor `instances`")
-        return [Question(request.inputs, request.key, request.at, request.replay)]
-    if request.inputs is not msgspec.UNSET:
-        raise msgspec.ValidationError("it has both `inputs` and `instances`")
-    if not 0 < len(request.instances) <= MOST_INSTANCES:
-        raise msgspec.ValidationError(
-            f"it has {len(request.instances)} instances, 1 to {MOST_INSTANCES} are taken"
+def form_of(path: str) -> Form:
+    """The protocol whose clients ask at a path: their errors have its form."""
+    if path.endswith("/invocations"):
+        return MLFLOW_SCORING
+    if path == "/v2" or path.startswith("/v2/"):
+        return OPEN_INFERENCE
+    return KSERVE_V1 if path.startswith("/v1/") else OWN_JSON
+
+
+def _check_version(endpoint: LiveEndpoint, version: str | None) -> None:
+    """Raises Refusal unless that version alone answers: which of several answers is the rollout's to choose."""
+    if version is None:
+        return
+    name, live = endpoint.route.endpoint, [str(one) for one in endpoint.versions]
+    if version not in live:
+        raise Refusal(
+            404,
+            "not_found",
+            f"version {version} does not answer on endpoint {name!r}; {' and '.join(live)} does. Ask without /versions/.",
         )
-    return request.instances
+    if len(live) > 1:
+        raise Refusal(
+            409,
+            "conflict",
+            f"versions {' and '.join(live)} share the traffic of endpoint {name!r} during a rollout, and a request cannot "
+            "choose. Ask without /versions/; the answer says which version gave it.",
+        )
 
 
-def _single(answer: Answer) -> Reply:
-    record = answer.record
-    headers = (
-        (b"x-everloop-prediction-id", record.id.encode()),
-        (b"x-everloop-version", b"%d" % record.version),
-    )
-    if answer.refusal is None:
-        return json_reply(200, _content(answer), headers)
-    reply = answer.refusal.reply()
-    return Reply(reply.status, reply.body, (*reply.headers, *headers))
-
-
-def _content(answer: Answer) -> dict[str, Any]:
-    record = answer.record
-    if answer.refusal is not None:
-        refusal = answer.refusal
-        return {"error": {"code": refusal.code, "message": str(refusal), **refusal.more}}
-    return {
-        "prediction_id": record.id,
-        "output": record.output,
-        "scores": record.scores,
-        "model": record.model,
-        "version": record.version,
-        "variant": record.variant,
-    }
+def _nothing_there(place: str) -> Refusal:
+    message = f"there is nothing at {place}. Predictions are at POST /endpoints/NAME/predict."
+    return Refusal(404, "not_found", message)
 
 
 def _expect(allowed: str, method: str) -> None:

@@ -27,11 +27,21 @@ MOST_AT_ONCE = 256  # beyond it a row costs as much in a batch, and the first of
 class Batcher(Generic[Item, Result]):
     """Runs `work` on lists of items in a thread of its own; asked from one event loop.
 
-    `work` gives one result an item. When it raises, all who wait for that batch get its error.
+    `work` gives one result an item. When it raises, all who wait for that batch get its error. `at_once`, where given, is
+    asked first, on the event loop: it gives the results of a batch that takes less than a hand-over to the thread does,
+    None of any other. It must not raise.
     """
 
-    def __init__(self, work: Callable[[list[Item]], list[Result]], *, limit: int, name: str) -> None:
+    def __init__(
+        self,
+        work: Callable[[list[Item]], list[Result]],
+        *,
+        limit: int,
+        name: str,
+        at_once: Callable[[list[Item]], list[Result] | None] | None = None,
+    ) -> None:
         self._work = work
+        self._at_once = at_once
         self._limit = limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -66,6 +76,14 @@ class Batcher(Generic[Item, Result]):
         batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
         self._in_work = len(batch)
         items = [item for item, _ in batch]
+        results = None if self._at_once is None else self._at_once(items)
+        if results is not None:
+            self._in_work = 0
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+            self._start_after(bool(self._waiting))  # others get their turn of the loop first
+            return
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._work, items)
         work.add_done_callback(partial(self._deliver, [future for _, future in batch]))
 

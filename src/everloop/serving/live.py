@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,22 @@ class LiveEndpoint:
     releases: dict[str, LiveRelease]
     histories: tuple[LiveHistory, ...]
 
+    @cached_property
+    def main(self) -> LiveRelease:
+        """The release that gets most of the traffic: what is described to clients."""
+        return self.releases[max(self.route.variants, key=lambda variant: variant.weight).release]
+
+    @property
+    def signature(self) -> Signature:
+        return self.main.manifest.signature
+
+    @property
+    def versions(self) -> list[int]:
+        """Those that answer, each once, from the oldest."""
+        variants = self.route.variants
+        live = {one.release for one in variants if one.weight > 0 or len(variants) == 1}
+        return sorted({self.releases[release].manifest.version for release in live})
+
 
 @dataclass(frozen=True)
 class LiveTable:
@@ -167,6 +184,7 @@ class Loader:
     clock: Clock
     queue_limit: int
     model_python: str = ""
+    is_compiled: bool = True
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -213,7 +231,10 @@ class _Loading:
         return live
 
     def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
-        named = dict.fromkeys(variant.release for variant in (*route.variants, *route.shadow))
+        named = dict.fromkeys(
+            variant.release
+            for variant in (*route.variants, *route.shadow, *((route.rest,) if route.rest else ()))
+        )
         for name in named:
             if name not in self._releases:
                 self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
@@ -233,8 +254,14 @@ class _Loading:
             self._loader.blobs,
             model_python=self._loader.model_python,
             hidden=self._loader.folder.parent.absolute(),
+            is_compiled=self._loader.is_compiled,
         )
-        batcher = Batcher(predictor.answer, limit=self._loader.queue_limit, name=manifest.id)
+        batcher = Batcher(
+            predictor.answer,
+            limit=self._loader.queue_limit,
+            name=manifest.id,
+            at_once=predictor.predict_at_once,
+        )
         return LiveRelease(manifest, reader, features, batcher, predictor)
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -41,7 +41,7 @@ class Loaded:
     `predict` takes (n_rows, n_columns) object and gives (n_rows,) of classes or numbers; `probabilities` gives
     (n_rows, n_classes), None where there are none. `classes` are told as texts, in the model's order; None when it gives
     numbers, or texts of which it does not know all. `columns` is how many it takes, as far as it knows. When it
-    `takes_most_probable`, one call answers both. `close` ends what it holds besides memory.
+    `takes_most_probable`, one call answers both. `estimator` is scikit-learn's own object, None for other libraries. `close` ends what it holds besides memory.
     """
 
     predict: Callable[[Rows], Rows]
@@ -50,6 +50,7 @@ class Loaded:
     columns: int | None = None
     takes_most_probable: bool = False
     is_class: bool = False
+    estimator: Any = None
     close: Callable[[], None] = _nothing
 
 
@@ -150,6 +151,7 @@ def of_estimator(layout: Layout, model: Any) -> Loaded:
         columns=getattr(model, "n_features_in_", None),
         takes_most_probable=predicts_the_most_probable(model),
         is_class=classes is not None,
+        estimator=model,
     )
 
 
@@ -199,13 +201,7 @@ def _forget_names(model: Any) -> None:
 
     A ColumnTransformer goes by the positions that it noted while it was fitted.
     """
-    seen: set[int] = set()
-    waiting = [model]
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen or not hasattr(one, "__dict__"):
-            continue
-        seen.add(id(one))
+    for one in inner_steps(model):
         positions = getattr(one, "_transformer_to_input_indices", None)
         if isinstance(positions, dict):
             one.transformers_ = [
@@ -213,6 +209,18 @@ def _forget_names(model: Any) -> None:
                 for name, step, columns in one.transformers_
             ]
         vars(one).pop("feature_names_in_", None)
+
+
+def inner_steps(model: Any) -> Iterator[Any]:
+    """A fitted estimator and all that it is made of, each once."""
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or not hasattr(one, "__dict__"):
+            continue
+        seen.add(id(one))
+        yield one
         waiting += [inner for value in vars(one).values() for inner in _inner(value)]
 
 

@@ -42,12 +42,41 @@ class Approval(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Compiled(msgspec.Struct, frozen=True):
+    """How a compiled plan of a version's model compared with the model, when it was released.
+
+    `digest` is the version's, `rules` those that the plan was made by, `library` the version of scikit-learn. Of `rows`, so
+    many were real; `left` is how many the plan leaves to the model. `difference` is the largest one, of a probability, or of a
+    number relative to it. Why it is not used is in `reason`.
+    """
+
+    digest: str
+    rules: int
+    library: str
+    is_used: bool
+    reason: str = ""
+    rows: int = 0
+    real_rows: int = 0
+    left: int = 0
+    difference: float = 0.0
+
+    @property
+    def in_words(self) -> str:
+        if not self.is_used:
+            return f"answered by the model's own library: {self.reason}"
+        left = f", {self.left} left to the model" if self.left else ""
+        return (
+            f"answered by its compiled plan: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
+            f"to within {self.difference:.1g}"
+        )
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A released model version: all that is needed to serve it and to say where it comes from.
 
     `files` maps a path inside the model's folder to the BLAKE3 digest of its content, by which it is found
     among the blobs. `code` names the folder in `<home>/serving/code` that holds the features' modules. `trust` says who
-    allowed a model that brings code of its own to run it.
+    allowed a model that brings code of its own to run it. `compiled` is None in releases from before there were plans.
     """
 
     id: str
@@ -68,24 +97,41 @@ class Manifest(msgspec.Struct, frozen=True):
     gate_report: str | None = None
     approvals: tuple[Approval, ...] = ()
     trust: Approval | None = None
+    compiled: Compiled | None = None
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """A release under a name on an endpoint. `weight` is in percent: of the traffic, or mirrored (shadow)."""
+    """A release under a name on an endpoint. `weight` is in percent: of the traffic, or mirrored (shadow).
+
+    One of 0 % answers nothing and is loaded and warm all the same.
+    """
 
     name: str
     release: str
     weight: float
 
 
+class Segment(msgspec.Struct, frozen=True):
+    """The requests whose input `field` has one of these values."""
+
+    field: str
+    values: tuple[str | int | float | bool, ...]
+
+
 class Route(msgspec.Struct, frozen=True):
-    """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew."""
+    """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew.
+
+    Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
+    in the log says why.
+    """
 
     endpoint: str
     salt: str
     variants: tuple[Variant, ...]
     stickiness: Literal["request", "key"] = "request"
     shadow: tuple[Variant, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    rest: Variant | None = None
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -96,7 +142,10 @@ class RouteTable(msgspec.Struct, frozen=True):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """What a serving process says of itself. `epoch`: of the newest table that it serves whole."""
+    """What a serving process says of itself. `epoch`: of the newest table that it serves whole.
+
+    `paths` says of each release whether its compiled plan answers, or why its model does.
+    """
 
     writer: int
     pid: int
@@ -106,6 +155,7 @@ class Worker(msgspec.Struct, frozen=True):
     host: str
     port: int
     error: str | None = None
+    paths: dict[str, str] = {}
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import blake3
 
-from everloop.serving.records import Route, Variant
+from everloop.serving.records import Route, Segment, Variant
 
 _UNIT = 2.0**-53
 
 
-def choose(route: Route, *, key: str | None, request: str) -> Variant:
+def choose(
+    route: Route, *, key: str | None, request: str, inputs: Mapping[str, Any] | None = None
+) -> Variant:
     """The variant that answers.
 
     A sticky route deals by key, any other (and a row without a key) by `request`, an id that the rows of one HTTP
     request share: they fail and are slow together, so chance must act on them together. Shares are exactly
     proportional to the weights, do not depend on the order of the variants, and raising one variant's weight
     at the cost of another moves requests only to the one that was raised or from the one that was lowered: no
-    key leaves a canary while it grows.
+    key leaves a canary while it grows. Requests outside the route's segments, by their `inputs`, are not dealt.
 
     Notes
     -----
@@ -28,6 +32,8 @@ def choose(route: Route, *, key: str | None, request: str) -> Variant:
     logarithm weights it exactly.)
     """
     variants = route.variants
+    if route.rest is not None and not _is_within(route.segments, inputs or {}):
+        return route.rest
     if len(variants) == 1:
         return variants[0]
     unit = key if route.stickiness == "key" and key is not None else request
@@ -41,12 +47,16 @@ def choose(route: Route, *, key: str | None, request: str) -> Variant:
 
 
 def shadows(route: Route, *, prediction_id: str) -> list[Variant]:
-    """The shadow variants that get a copy of this request: each its weight in percent, independently."""
+    """The shadow variants that get a copy of this request: each its weight in percent, independently; 0 gets none."""
     return [
         variant
         for variant in route.shadow
-        if _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
+        if variant.weight > 0 and _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
     ]
+
+
+def _is_within(segments: Sequence[Segment], inputs: Mapping[str, Any]) -> bool:
+    return all(inputs.get(one.field) in one.values for one in segments)
 
 
 def _uniform(salt: str, unit: str, name: str) -> float:

@@ -232,7 +232,12 @@ def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:
 
 
 def _frame(record: PredictionRecord) -> bytes:
-    payload = _encode(record)
+    try:
+        payload = _encode(record)
+    except OverflowError:
+        # a refused row may hold whole numbers beyond 64 bits, for which msgpack has no form: JSON has
+        texts = {name: msgspec.json.encode(value).decode() for name, value in record.inputs.items()}
+        payload = _encode(msgspec.structs.replace(record, inputs=texts))
     return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 

@@ -135,7 +135,7 @@ def refusals(signature: Signature, rows: NDArray[np.object_]) -> list[str | None
 
 def example_row(signature: Signature) -> list[Any]:
     """A row that fits the signature, made up: what a new predictor is warmed with."""
-    return [field.allowed[0] if field.allowed else _example(field) for field in signature.inputs]
+    return [field.allowed[0] if field.allowed else example_of(field) for field in signature.inputs]
 
 
 def _string(value: Any) -> str:
@@ -231,7 +231,8 @@ def _digest(text: str) -> str:
     return blake3.blake3(content).hexdigest()
 
 
-def _example(field: Field) -> Any:
+def example_of(field: Field) -> Any:
+    """A value that fits a field, made up."""
     if field.nullable and field.type in _BINARY:
         return None
     least = 0.0 if field.minimum is None else field.minimum

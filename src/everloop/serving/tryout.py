@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,16 @@ from typing import Any
 import msgspec
 
 from everloop.errors import EverloopError, GateFailed, Invalid
+from everloop.serving.exact import verified
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.model_child import wall
 from everloop.serving.model_process import in_own_process, plain_environment
+from everloop.serving.plan import RULES
 from everloop.serving.predictor import Failure, Predictor
-from everloop.serving.records import Manifest, Signature
+from everloop.serving.records import Compiled, Manifest, Signature
 from everloop.serving.signature import Reader, example_row
+from everloop.storage import Blobs
 
 _WITHIN_S = 300.0
 _MOST_ROWS = 20
@@ -33,11 +36,15 @@ _MOST_EXAMPLE_BYTES = 16 << 20
 
 
 class Findings(msgspec.Struct, frozen=True, tag="found"):
-    """What trying a model found: its signature, the audited types to be declared, how many rows of its own it answered."""
+    """What trying a model found: its signature, the audited types to be declared, how many rows of its own it answered.
+
+    `compiled` says how its compiled plan compares with it.
+    """
 
     signature: Signature
     trusted_types: tuple[str, ...] = ()
     answered: int = 0
+    compiled: Compiled | None = None
 
 
 class _Refusal(msgspec.Struct, frozen=True, tag="refused"):
@@ -95,6 +102,24 @@ def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) ->
         return Findings(signature, (), _answer_example(predictor, layout, files))
 
 
+def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[Sequence[Any]]]) -> Compiled:
+    """How the compiled plan of a version compares with its model, on the `real` rows and on made-up ones.
+
+    What cannot be compared is not used, and the reason says why.
+    """
+    told = Compiled(manifest.digest, RULES, "", is_used=False)
+    if manifest.flavor != "sklearn":
+        return msgspec.structs.replace(
+            told, reason=f"models of flavor {manifest.flavor} are answered by their own library"
+        )
+    try:
+        return verified(manifest, Predictor.load(manifest, blobs).model, real())
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
+        return msgspec.structs.replace(
+            told, reason=f"it could not be compared: {type(error).__name__}: {error}"
+        )
+
+
 def main(hidden: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -115,7 +140,11 @@ def _tried(files: Mapping[str, bytes]) -> Findings:
     trusted = tuple(untrusted_types(files[layout.file or ""])) if is_skops else ()
     loaded = load_files(layout, files)
     signature = layout.signature(loaded.classes, is_class=loaded.is_class)
-    return Findings(signature, trusted, _answer_example(_predictor(signature, loaded), layout, files))
+    predictor = _predictor(signature, loaded)
+    answered = _answer_example(predictor, layout, files)
+    manifest = msgspec.structs.replace(predictor.manifest, flavor=layout.flavor)
+    compiled = verified(manifest, loaded) if layout.flavor == "sklearn" else None
+    return Findings(signature, trusted, answered, compiled)
 
 
 def _predictor(signature: Signature, loaded: Loaded) -> Predictor:

@@ -95,7 +95,11 @@ class Watcher:
 
     def _report(self) -> None:
         self._worker = msgspec.structs.replace(
-            self._worker, epoch=self.table.epoch, seen_at=wall(), error=_in_words(self.table.problems) or None
+            self._worker,
+            epoch=self.table.epoch,
+            seen_at=wall(),
+            error=_in_words(self.table.problems) or None,
+            paths={name: release.predictor.path for name, release in self.table.releases.items()},
         )
         try:
             write_worker(self._loader.folder, self._worker)

@@ -397,7 +397,11 @@ def _attempt(connection: Connection, change: Callable[[Tx], Any]) -> _Outcome:
         if _is_storage(error):
             raise  # the shared transaction is lost for all in it
         return _Outcome(error=error)
-    except BaseException as error:  # noqa: BLE001  (belongs to the caller, whose thread raises it again)
+    except BaseException as error:
+        if (
+            connection.invalidated
+        ):  # SQLAlchemy gives up a connection whose statement was interrupted, as by Ctrl-C
+            raise
         return _Outcome(error=error)
     return _Outcome(result, tx)
 
@@ -411,7 +415,8 @@ def _savepoint(connection: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if driver.in_transaction:  # a full disk undoes the whole transaction by itself
+        # a full disk undoes the whole transaction by itself, and a connection that was given up is closed
+        if not connection.invalidated and driver.in_transaction:
             driver.execute("ROLLBACK TO change")
             driver.execute("RELEASE change")
         raise

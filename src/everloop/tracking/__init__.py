@@ -3,7 +3,8 @@
 Answers: which runs there are, their parameters, metrics (each with its history), tags and files, what they read and
 made; and what exactly the code and the installed packages were. Owns the tables `experiment`, `experiment_tag`, `run`,
 `run_param`, `run_tag`, `run_metric`, `run_latest_metric`, `run_artifact`, `run_dataset`, `logged_dataset`, `run_model`,
-`model_metric`, `logged_model` with its `_param`, `_tag` and `_artifact`, `code` and `environment`; files, diffs and source files are blobs. A run's id is
+`model_metric`, `logged_model` with its `_param`, `_tag` and `_artifact`, `trace` with its `_text` and `_artifact`, `code`
+and `environment`; files, diffs and source files are blobs. A run's id is
 `run_` and 32 hex digits, which are its id for MLflow's clients. Parameters never change once logged; metrics are
 added to, and a point that is logged twice counts once, so that any logging call may be repeated after a failure.
 The capture of code and environment is linked to its runs in the lineage, and a run to its parent.
@@ -17,6 +18,7 @@ from everloop.tracking.files import (
     artifacts,
     check_path,
     entries_of,
+    files_of,
     gathered,
     log_artifact,
     log_artifacts,
@@ -47,7 +49,7 @@ from everloop.tracking.imported import (
     imported_runs,
     keep_imported,
 )
-from everloop.tracking.inputs import log_inputs
+from everloop.tracking.inputs import datasets_read, log_inputs
 from everloop.tracking.lifecycle import (
     change_run,
     delete_run,
@@ -75,6 +77,8 @@ from everloop.tracking.logged_models import (
 from everloop.tracking.measurements import (
     add_to_tag,
     checked_point,
+    curve,
+    curved,
     log_batch,
     log_metrics,
     log_params,
@@ -95,13 +99,17 @@ from everloop.tracking.records import (
     PARENT_TAG,
     PINNED_TAG,
     Artifact,
+    Axis,
     Code,
     DatasetInput,
+    DatasetUse,
     Entry,
     Environment,
     Experiment,
     FoundMetric,
     FoundRun,
+    History,
+    Keeping,
     LoggedDataset,
     LoggedModel,
     Machine,
@@ -113,6 +121,7 @@ from everloop.tracking.records import (
     RunKind,
     RunModel,
     RunStatus,
+    Trace,
 )
 from everloop.tracking.searching import (
     Page,
@@ -125,6 +134,16 @@ from everloop.tracking.searching import (
 )
 from everloop.tracking.software import capture_environment, environment, installed, keep_environment
 from everloop.tracking.source_code import capture_code, check_out, code
+from everloop.tracking.traces import (
+    delete_traces,
+    deleted_traces,
+    log_trace,
+    search_traces,
+    tag_trace,
+    trace,
+    traces_named,
+    untag_trace,
+)
 from everloop.tracking.wheels import Wheels, drop_wheels, keep_wheels, kept_wheels
 
 __all__ = [
@@ -135,17 +154,21 @@ __all__ = [
     "PINNED_TAG",
     "SOURCE_TAG",
     "Artifact",
+    "Axis",
     "Code",
     "Condition",
     "DatasetInput",
     "DatasetOfMetric",
+    "DatasetUse",
     "Entry",
     "Environment",
     "Experiment",
     "FoundMetric",
     "FoundRun",
     "Grammar",
+    "History",
     "ImportedRun",
+    "Keeping",
     "Key",
     "LoggedDataset",
     "LoggedModel",
@@ -161,6 +184,7 @@ __all__ = [
     "RunKind",
     "RunModel",
     "RunStatus",
+    "Trace",
     "View",
     "Wheels",
     "add_to_tag",
@@ -177,11 +201,16 @@ __all__ = [
     "checked_point",
     "code",
     "create_experiment",
+    "curve",
+    "curved",
+    "datasets_read",
     "delete_experiment",
     "delete_logged_model",
     "delete_run",
+    "delete_traces",
     "deleted_models",
     "deleted_runs",
+    "deleted_traces",
     "drop_wheels",
     "end_import",
     "entries_of",
@@ -190,6 +219,7 @@ __all__ = [
     "experiment_named",
     "experiments",
     "files_below_root",
+    "files_of",
     "finish_logged_model",
     "finish_run",
     "finish_run_in",
@@ -214,6 +244,7 @@ __all__ = [
     "log_params",
     "log_points",
     "log_tags",
+    "log_trace",
     "logged_model",
     "machine",
     "machine_of",
@@ -243,13 +274,18 @@ __all__ = [
     "search_experiments",
     "search_logged_models",
     "search_runs",
+    "search_traces",
     "start_client_run",
     "start_run",
     "start_run_in",
     "tag_experiment",
     "tag_logged_model",
+    "tag_trace",
+    "trace",
+    "traces_named",
     "untag_experiment",
     "untag_logged_model",
+    "untag_trace",
     "uri_at",
     "uri_of",
 ]

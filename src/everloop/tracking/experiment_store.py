@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -77,11 +77,11 @@ def mark_runs(tx: Tx, number: int, *, deleted_at: datetime | None, before: datet
     )
 
 
-def remove_empty_experiments(tx: Tx, *, but_for: sa.Select[tuple[int]]) -> None:
-    """Remove the experiments that are deleted and hold no run, and are none of those that are selected."""
+def remove_empty_experiments(tx: Tx, *, but_for: Sequence[sa.Select[tuple[int]]]) -> None:
+    """Remove the experiments that are deleted and hold no run, and are none of those that any of the selections has."""
     is_empty = ~sa.exists().where(run_table.c.experiment == experiments.c.id)
     gone = sa.select(experiments.c.id).where(
-        experiments.c.deleted_at.is_not(None), is_empty, experiments.c.id.not_in(but_for)
+        experiments.c.deleted_at.is_not(None), is_empty, *(experiments.c.id.not_in(held) for held in but_for)
     )
     numbers = list(tx.execute(gone).scalars())
     tx.execute(sa.delete(experiment_tags).where(experiment_tags.c.experiment.in_(numbers)))

@@ -1,6 +1,6 @@
-"""The tables of the files of runs and logged models, and all SQL over them.
+"""The tables of the files of runs, logged models and traces, and all SQL over them.
 
-An owner's id tells which table: logged models' begin with `m-`.
+An owner's id tells which table: logged models' begin with `m-`, traces' with `tr-`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from everloop.storage import Tx, Utc, inserting, metadata
-from everloop.tracking import model_store, store
-from everloop.tracking.records import Artifact, Keeping, is_model
+from everloop.tracking import model_store, store, trace_store
+from everloop.tracking.queries import in_parts
+from everloop.tracking.records import Artifact, Keeping, OwnerKind, owner_kind
 
 
 def _file_table(name: str, owner: str, owners: sa.Table) -> sa.Table:
@@ -31,6 +32,8 @@ def _file_table(name: str, owner: str, owners: sa.Table) -> sa.Table:
 
 run_files = _file_table("run_artifact", "run", store.run_table)
 model_files = _file_table("logged_model_artifact", "model", model_store.models)
+trace_files = _file_table("trace_artifact", "trace", trace_store.traces)
+_TABLES: dict[OwnerKind, sa.Table] = {"run": run_files, "model": model_files, "trace": trace_files}
 
 
 def put(tx: Tx, owner: str, files: Iterable[Artifact]) -> None:
@@ -72,31 +75,46 @@ def remove(tx: Tx, owner: str, path: str) -> int:
     return tx.execute(sa.delete(table).where(table.c[0] == owner, *which)).rowcount
 
 
-def remove_all(tx: Tx, run_ids: Sequence[str], model_ids: Sequence[str]) -> list[Artifact]:
-    """Forget all files of some runs and logged models; which they were."""
+def of_all(connection: Connection, owners: Sequence[str]) -> list[Artifact]:
+    """All files of some owners, deleted ones too."""
     found: list[Artifact] = []
-    for table, owners in ((run_files, run_ids), (model_files, model_ids)):
-        is_theirs = table.c[0].in_(owners)
-        selected = tx.execute(sa.select(*_columns(table)).where(is_theirs))
-        found += [Artifact(**row._mapping) for row in selected]
-        tx.execute(sa.delete(table).where(is_theirs))
+    for table in _TABLES.values():
+        for part in in_parts(owners):
+            selected = connection.execute(sa.select(*_columns(table)).where(table.c[0].in_(part)))
+            found += [Artifact(**row._mapping) for row in selected]
+    return found
+
+
+def remove_all(tx: Tx, owners: Sequence[str]) -> list[Artifact]:
+    """Forget all files of some owners; which they were."""
+    found = of_all(tx.connection, owners)
+    for table in _TABLES.values():
+        for part in in_parts(owners):
+            tx.execute(sa.delete(table).where(table.c[0].in_(part)))
     return found
 
 
 def keeping(connection: Connection, owner: str) -> Keeping | None:
-    """Where an owner's files are, None for an unknown one."""
-    row = connection.execute(_KEEPING[is_model(owner)], {"owner": owner}).first()
+    """Where an owner's files are, None for an unknown one and for a trace that is deleted."""
+    row = connection.execute(_KEEPING[owner_kind(owner)], {"owner": owner}).first()
     return None if row is None else Keeping(*row)
 
 
-_KEEPING = {
-    is_model: sa.select(table.c.experiment, table.c.artifact_uri).where(table.c.id == sa.bindparam("owner"))
-    for is_model, table in ((False, store.run_table), (True, model_store.models))
+def _keeping(table: sa.Table, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(table.c.experiment, table.c.artifact_uri).where(
+        table.c.id == sa.bindparam("owner"), *which
+    )
+
+
+_KEEPING: dict[OwnerKind, sa.Select[Any]] = {
+    "run": _keeping(store.run_table),
+    "model": _keeping(model_store.models),
+    "trace": _keeping(trace_store.traces, trace_store.traces.c.deleted_at.is_(None)),
 }
 
 
 def _table(owner: str) -> sa.Table:
-    return model_files if is_model(owner) else run_files
+    return _TABLES[owner_kind(owner)]
 
 
 def _columns(table: sa.Table) -> list[sa.Column[Any]]:

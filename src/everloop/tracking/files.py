@@ -1,13 +1,13 @@
-"""The files of a run or of a logged model: named by a path and kept as blobs, or written by their client below a root.
+"""The files of a run, a logged model or a trace: named by a path and kept as blobs, or written by their client below a root.
 
-An *owner* is a run's id (`run_...`) or a logged model's (`m-...`).
+An *owner* is a run's id (`run_...`), a logged model's (`m-...`) or a trace's (`tr-...`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -18,7 +18,8 @@ from everloop.tracking import file_store, folders
 from everloop.tracking.lifecycle import need_run, unknown_run
 from everloop.tracking.logged_models import need_model, unknown_model
 from everloop.tracking.places import uri_at
-from everloop.tracking.records import Artifact, Entry, Keeping, is_model
+from everloop.tracking.records import Artifact, Entry, Keeping, OwnerKind, owner_kind
+from everloop.tracking.traces import need_trace, unknown_trace
 from everloop.workspace import Workspace
 
 _PATH_LENGTH = 500
@@ -72,6 +73,12 @@ def artifacts(ws: Workspace, owner: str, *, below: str = "") -> list[Artifact]:
         if file_store.keeping(connection, owner) is None:
             raise _unknown(owner)
         return file_store.below(connection, owner, _prefix(below))
+
+
+def files_of(ws: Workspace, owners: Sequence[str]) -> list[Artifact]:
+    """All files that everloop keeps of some owners, deleted ones too."""
+    with ws.read() as connection:
+        return file_store.of_all(connection, owners)
 
 
 def gathered(ws: Workspace, owner: str, *, below: str = "") -> list[Artifact]:
@@ -159,7 +166,7 @@ def remove_artifacts(ws: Workspace, owner: str, path: str = "") -> None:
 
 
 def keeping(ws: Workspace, owner: str) -> Keeping:
-    """Where the files of a run or a logged model are. Raises NotFound."""
+    """Where the files of an owner are. Raises NotFound."""
     with ws.read() as connection:
         found = file_store.keeping(connection, owner)
     if found is None:
@@ -168,7 +175,7 @@ def keeping(ws: Workspace, owner: str) -> Keeping:
 
 
 def owner_at(ws: Workspace, place: str) -> tuple[str, str]:
-    """The run or logged model whose files a place of the artifact proxy is among, and the path there.
+    """The run, logged model or trace whose files a place of the artifact proxy is among, and the path there.
 
     A place is what follows `mlflow-artifacts:/` in the URI that clients are told. Raises NotFound for any other.
     """
@@ -177,14 +184,15 @@ def owner_at(ws: Workspace, place: str) -> tuple[str, str]:
         for at, part in enumerate(parts[: _DEEPEST_ROOT + 1]):
             if part != _ARTIFACTS or at == 0:
                 continue
-            owner = parts[at - 1] if is_model(parts[at - 1]) else f"run_{parts[at - 1]}"
+            above = parts[at - 1]
+            owner = f"run_{above}" if owner_kind(above) == "run" else above
             found = file_store.keeping(connection, owner)
             if found is None or not found.is_ours:
                 continue
             if urlsplit(uri_at(found, owner)).path.strip("/") == "/".join(parts[: at + 1]):
                 return owner, "/".join(parts[at + 1 :])
     raise NotFound(
-        f"{place[:200]!r} is no place of a run's or a logged model's files. Their URI tells the place: "
+        f"{place[:200]!r} is no place of the files of a run, a logged model or a trace. Their URI tells the place: "
         "mlflow-artifacts:/EXPERIMENT/RUN/artifacts/PATH"
     )
 
@@ -256,18 +264,27 @@ def _prefix(folder: str) -> str:
 
 
 def _need(tx: Tx, owner: str) -> None:
-    if is_model(owner):
-        need_model(tx, owner)
-    else:
-        need_run(tx, owner)
+    _NEED[owner_kind(owner)](tx, owner)
 
 
 def _unknown(owner: str) -> NotFound:
-    return unknown_model(owner) if is_model(owner) else unknown_run(owner)
+    return _UNKNOWN[owner_kind(owner)](owner)
+
+
+_NEED: dict[OwnerKind, Callable[[Tx, str], object]] = {
+    "run": need_run,
+    "model": need_model,
+    "trace": need_trace,
+}
+_UNKNOWN: dict[OwnerKind, Callable[[str], NotFound]] = {
+    "run": unknown_run,
+    "model": unknown_model,
+    "trace": unknown_trace,
+}
 
 
 def _no_file(owner: str, path: str) -> NotFound:
-    kind = "logged model" if is_model(owner) else "run"
+    kind = "logged model" if owner_kind(owner) == "model" else owner_kind(owner)
     return NotFound(
         f"{kind} {owner} has no file {path!r}. 'everloop runs show RUN' lists the files of a run and its models."
     )

@@ -15,15 +15,17 @@ from typing import Literal
 from everloop.errors import Invalid
 from everloop.tracking.records import shown
 
-Kind = Literal["attribute", "metric", "param", "tag", "dataset"]
+Kind = Literal["attribute", "metric", "param", "tag", "dataset", "metadata"]
 Value = str | int | float | tuple[str, ...] | None
 
 _KINDS: dict[str, Kind] = {
     "attribute": "attribute", "attributes": "attribute", "attr": "attribute", "run": "attribute",
+    "trace": "attribute",
     "metric": "metric", "metrics": "metric",
     "param": "param", "params": "param", "parameter": "param", "parameters": "param",
     "tag": "tag", "tags": "tag",
     "dataset": "dataset", "datasets": "dataset",
+    "metadata": "metadata", "request_metadata": "metadata",
 }  # fmt: skip
 _NUMERIC = frozenset({"=", "!=", "<", "<=", ">", ">="})
 _TEXTUAL = frozenset({"=", "!=", "LIKE", "ILIKE"})
@@ -230,7 +232,7 @@ class _Reader:
     def _check(self, key: Key, operator: str) -> None:
         if self._is_number(key):
             allowed = _NUMERIC
-        elif key.kind in ("param", "tag"):
+        elif key.kind in ("param", "tag", "metadata"):
             allowed = _TEXTUAL | _PRESENCE
         else:
             allowed = _TEXTUAL | _LISTS

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.storage import Tx
-from everloop.tracking import experiment_store
+from everloop.tracking import experiment_store, trace_store
 from everloop.tracking.places import check_root, root_setting
 from everloop.tracking.records import (
     EXPERIMENT_NAME_LENGTH,
@@ -98,7 +98,7 @@ def rename_experiment(ws: Workspace, number: int, name: str) -> None:
 
 
 def delete_experiment(ws: Workspace, number: int) -> None:
-    """Mark an experiment and its runs as deleted; `restore_experiment` brings them back.
+    """Mark an experiment, its runs and its traces as deleted; `restore_experiment` brings them back.
 
     Raises
     ------
@@ -116,13 +116,14 @@ def delete_experiment(ws: Workspace, number: int) -> None:
         need_experiment(tx, number)
         now = ws.now()
         experiment_store.mark_runs(tx, number, deleted_at=now)
+        trace_store.mark_all(tx, number, deleted_at=now)
         experiment_store.update_experiment(tx, number, {"deleted_at": now, "updated_at": now})
 
     ws.write(change)
 
 
 def restore_experiment(ws: Workspace, number: int) -> None:
-    """Bring a deleted experiment back with the runs that were deleted with it. Raises NotFound, Conflict."""
+    """Bring a deleted experiment back with the runs and traces that were deleted with it. Raises NotFound, Conflict."""
 
     def change(tx: Tx) -> None:
         found = experiment_store.experiment_by_id(tx.connection, number)
@@ -131,6 +132,7 @@ def restore_experiment(ws: Workspace, number: int) -> None:
         if found.deleted_at is None:
             raise Conflict(f"experiment {number} is not deleted; only a deleted one can be restored.")
         experiment_store.mark_runs(tx, number, deleted_at=None, before=found.deleted_at)
+        trace_store.mark_all(tx, number, deleted_at=None, before=found.deleted_at)
         experiment_store.update_experiment(tx, number, {"deleted_at": None, "updated_at": ws.now()})
 
     ws.write(change)

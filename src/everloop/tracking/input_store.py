@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from everloop.storage import Json, Tx, Utc, inserting, metadata
-from everloop.tracking.records import DatasetInput, ModelMetric, RunModel
+from everloop.tracking.records import DatasetInput, DatasetUse, ModelMetric, RunModel
 from everloop.tracking.store import Measure, run_table
 
 model_metrics = sa.Table(
@@ -105,6 +105,24 @@ def tags_of_datasets(connection: Connection, run_id: str) -> dict[str, dict[str,
     """The tags of the datasets that a run read, by the ids that stand for what is said of these."""
     statement = sa.select(run_datasets.c.dataset, run_datasets.c.tags).where(run_datasets.c.run == run_id)
     return {row.dataset: row.tags for row in connection.execute(statement)}
+
+
+def uses_in(connection: Connection, experiment_ids: Sequence[int], *, limit: int) -> list[DatasetUse]:
+    """Which datasets the runs of some experiments read, each once with each context, in order of names."""
+    columns = (run_table.c.experiment, datasets.c.name, datasets.c.digest, run_datasets.c.context)
+    statement = (
+        sa.select(*columns)
+        .distinct()
+        .select_from(
+            run_table.join(run_datasets, run_datasets.c.run == run_table.c.id).join(
+                datasets, run_datasets.c.dataset == datasets.c.id
+            )
+        )
+        .where(run_table.c.experiment.in_(experiment_ids), run_table.c.deleted_at.is_(None))
+        .order_by(*columns)
+        .limit(limit)
+    )
+    return [DatasetUse(*row) for row in connection.execute(statement)]
 
 
 def put_models(tx: Tx, run_id: str, models: Iterable[RunModel]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from blake3 import blake3
@@ -12,7 +12,7 @@ from everloop.errors import Invalid
 from everloop.storage import Tx
 from everloop.tracking import input_store
 from everloop.tracking.lifecycle import need_run
-from everloop.tracking.records import DatasetInput, LoggedDataset, RunModel
+from everloop.tracking.records import DatasetInput, DatasetUse, LoggedDataset, RunModel
 from everloop.workspace import Workspace
 
 CONTEXT_TAG = "mlflow.data.context"  # under which clients say what a dataset was read for
@@ -67,6 +67,12 @@ def log_inputs(
             input_store.put_models(tx, run_id, models)
 
     ws.write(change)
+
+
+def datasets_read(ws: Workspace, experiment_ids: Sequence[int]) -> list[DatasetUse]:
+    """Which datasets the runs of some experiments read, and what for; the first 1,000 in order of names."""
+    with ws.read() as connection:
+        return input_store.uses_in(connection, experiment_ids, limit=_MOST_AT_ONCE)
 
 
 def put_datasets_in(tx: Tx, run_id: str, datasets: Collection[DatasetInput]) -> None:

@@ -15,7 +15,7 @@ from everloop.tracking.filters import Grammar, parse_filter
 from everloop.tracking.grouping import need_experiment
 from everloop.tracking.lifecycle import need_run
 from everloop.tracking.model_store import ATTRIBUTES, DatasetOfMetric, ModelOrder
-from everloop.tracking.places import model_uri_for
+from everloop.tracking.places import uri_for
 from everloop.tracking.records import NAME_LENGTH, LoggedModel, ModelStatus, check_name, check_texts
 from everloop.tracking.searching import Page, check_limit, page_of, position_of
 from everloop.workspace import Workspace
@@ -78,7 +78,7 @@ def log_model(
 
     def change(tx: Tx) -> LoggedModel:
         experiment = need_experiment(tx, experiment_id)
-        placed = replace(made, artifact_uri=model_uri_for(ws.settings, experiment, model_id))
+        placed = replace(made, artifact_uri=uri_for(ws.settings, experiment, model_id))
         if run is not None:
             need_run(tx, run)
         model_store.insert(tx, placed)

@@ -17,12 +17,15 @@ from everloop.tracking.records import (
     PARAM_LENGTH,
     PARENT_TAG,
     TAG_LENGTH,
+    Axis,
+    History,
     MetricPoint,
     ModelMetric,
     check_name,
     check_texts,
     shown,
 )
+from everloop.tracking.thinning import thin
 from everloop.workspace import Workspace
 
 _POINTS_A_TRANSACTION = 5_000  # about 50 ms on SQLite: who else writes waits no longer than that
@@ -198,6 +201,39 @@ def _spread(steps: Mapping[str, Sequence[int]], at_most: int) -> list[int] | Non
     for of_run in steps.values():
         chosen |= {of_run[0], of_run[-1]}
     return sorted(chosen)
+
+
+def curve(
+    ws: Workspace,
+    run_id: str,
+    name: str,
+    *,
+    over: Axis = "step",
+    between: tuple[int, int] | None = None,
+    at_most: int,
+) -> History | None:
+    """A metric of a run as a plot draws it, in about `at_most` points; None when the run has none there.
+
+    `between` are the first and the last step to look at, or the first and the last time in microseconds since 1970.
+    """
+    with ws.read() as connection:
+        extent = store.extent_of(connection, run_id, name, over=over, between=between)
+        if extent is None:
+            return None
+        if between is None and extent.count > 1 and extent.steps[0] == extent.steps[1]:
+            over = "time"
+        points = store.points_along(connection, run_id, name, over=over, between=between)
+        if extent.count <= at_most:
+            return History(run_id, over, list(points), extent.count)
+        first, last = extent.steps if over == "step" else extent.times_us
+        thinned = thin(points, over=over, first=first, last=last, stretches=max(1, at_most // 2))
+        return History(run_id, over, thinned.points, extent.count, thinned.means)
+
+
+def curved(ws: Workspace, run_ids: Sequence[str]) -> list[str]:
+    """The metrics of runs that are curves: any of the runs has more than one value of them. By name."""
+    with ws.read() as connection:
+        return store.moving_names(connection, run_ids)
 
 
 def _put_tags(tx: Tx, run_id: str, texts: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from everloop.tracking.queries import in_parts, number_compared, text_compared, 
 from everloop.tracking.records import FoundMetric, LoggedModel, MetricPoint, ModelMetric
 from everloop.tracking.store import experiments, run_table
 
-_MOST_POINTS = 1_000  # of one model in one answer
+_MOST_POINTS = 1_000  # of one model in one answer, besides the newest of each metric
 
 models = sa.Table(
     "logged_model",
@@ -259,15 +259,17 @@ def _models(connection: Connection, statement: sa.Select[Any]) -> list[LoggedMod
 
 
 def _points(connection: Connection, ids: Sequence[str]) -> dict[str, list[FoundMetric]]:
+    """The newest points of each model, and of each of its metrics on each dataset the newest, however old."""
     found: dict[str, list[FoundMetric]] = defaultdict(list)
-    age = sa.func.row_number().over(
-        partition_by=model_metrics.c.model, order_by=(model_metrics.c.at.desc(), model_metrics.c.step.desc())
-    )
+    newest_first = (model_metrics.c.at.desc(), model_metrics.c.step.desc())
+    metric = (model_metrics.c[name] for name in ("model", "name", "dataset_name", "dataset_digest"))
+    age = sa.func.row_number().over(partition_by=model_metrics.c.model, order_by=newest_first)
+    age_of_metric = sa.func.row_number().over(partition_by=[*metric], order_by=newest_first)
+    ages = (age.label("age"), age_of_metric.label("age_of_metric"))
     for part in in_parts(ids):
-        numbered = (
-            sa.select(model_metrics, age.label("age")).where(model_metrics.c.model.in_(part)).subquery()
-        )
-        newest = sa.select(numbered).where(numbered.c.age <= _MOST_POINTS).order_by(numbered.c.age.desc())
+        numbered = sa.select(model_metrics, *ages).where(model_metrics.c.model.in_(part)).subquery()
+        is_told = (numbered.c.age <= _MOST_POINTS) | (numbered.c.age_of_metric == 1)
+        newest = sa.select(numbered).where(is_told).order_by(numbered.c.age.desc())
         for row in connection.execute(newest):
             point = MetricPoint(row.name, row.value, row.step, row.at)
             of = ModelMetric(row.model, point, row.dataset_name, row.dataset_digest)

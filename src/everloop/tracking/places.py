@@ -7,9 +7,23 @@ from urllib.parse import unquote, urlsplit
 
 from everloop.errors import Invalid
 from everloop.settings import Settings
-from everloop.tracking.records import PROXY_SCHEME, Experiment, Keeping, LoggedModel, Run, is_model
+from everloop.tracking.records import (
+    PROXY_SCHEME,
+    Experiment,
+    Keeping,
+    LoggedModel,
+    OwnerKind,
+    Run,
+    Trace,
+    owner_kind,
+)
 
 _LENGTH = 2_000
+_FOLDERS: dict[OwnerKind, str] = {
+    "run": "",
+    "model": "models/",
+    "trace": "traces/",
+}  # below an experiment's place
 
 
 def check_root(uri: str) -> str:
@@ -44,16 +58,10 @@ def location_of(settings: Settings, experiment: Experiment) -> str:
     return _below_root(settings, experiment) or f"{PROXY_SCHEME}:/{experiment.id}"
 
 
-def uri_for(settings: Settings, experiment: Experiment, run_id: str) -> str | None:
-    """Where the client of a new run keeps its files by itself; None: with everloop."""
+def uri_for(settings: Settings, experiment: Experiment, owner: str) -> str | None:
+    """Where the client of a new run, logged model or trace keeps its files by itself; None: with everloop."""
     root = _below_root(settings, experiment)
-    return None if root is None else f"{root}/{run_id.removeprefix('run_')}/artifacts"
-
-
-def model_uri_for(settings: Settings, experiment: Experiment, model_id: str) -> str | None:
-    """Where the client of a new logged model keeps its files by itself; None: with everloop."""
-    root = _below_root(settings, experiment)
-    return None if root is None else f"{root}/models/{model_id}/artifacts"
+    return None if root is None else f"{root}/{_below_experiment(owner)}"
 
 
 def uri_of(run: Run, experiment_id: int) -> str:
@@ -62,15 +70,18 @@ def uri_of(run: Run, experiment_id: int) -> str:
 
 
 def uri_at(keeping: Keeping, owner: str) -> str:
-    """Where the files of a run or a logged model are, as MLflow's clients are told."""
+    """Where the files of a run, a logged model or a trace are, as MLflow's clients are told."""
     if keeping.artifact_uri is not None:
         return keeping.artifact_uri
-    folder = f"models/{owner}" if is_model(owner) else owner.removeprefix("run_")
-    return f"{PROXY_SCHEME}:/{keeping.experiment_id}/{folder}/artifacts"
+    return f"{PROXY_SCHEME}:/{keeping.experiment_id}/{_below_experiment(owner)}"
 
 
-def files_below_root(settings: Settings, owner: Run | LoggedModel) -> Path | None:
-    """The folder of a run's or a logged model's files when its client keeps them on this machine below the root that is set, else None."""
+def _below_experiment(owner: str) -> str:
+    return f"{_FOLDERS[owner_kind(owner)]}{owner.removeprefix('run_')}/artifacts"
+
+
+def files_below_root(settings: Settings, owner: Run | LoggedModel | Trace) -> Path | None:
+    """The folder of an owner's files when its client keeps them on this machine below the root that is set, else None."""
     root = root_setting(settings)
     if root is None or owner.artifact_uri is None or not root.startswith("file:"):
         return None

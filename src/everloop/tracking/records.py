@@ -13,6 +13,7 @@ from everloop.errors import Invalid
 RunKind = Literal["run", "pipeline", "step", "rerun"]
 RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 ModelStatus = Literal["pending", "ready", "upload_failed"]
+OwnerKind = Literal["run", "model", "trace"]
 ENDS: frozenset[RunStatus] = frozenset({"finished", "failed", "killed"})
 
 DEFAULT_EXPERIMENT = "Default"
@@ -28,6 +29,9 @@ NAME_TAG = "mlflow.runName"
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 PINNED_TAG = "everloop.pinned"
+# Where MLflow's clients say what a trace is called, and in which run it was made.
+TRACE_NAME_TAG = "mlflow.traceName"
+TRACE_RUN = "mlflow.sourceRun"
 # Of the URIs that tell clients that files are with everloop, behind its artifact proxy.
 PROXY_SCHEME = "mlflow-artifacts"
 
@@ -148,8 +152,8 @@ class LoggedModel:
     """A model that a client logged, as MLflow 3 knows them: `models:/ID` is its name for clients.
 
     `kind` is what its client calls its type, `run` the run that made it, if one did. It is `pending` until its client says
-    that all files are there. `artifact_uri` is where the client keeps them, None: with everloop. `metrics` are the newest
-    points, at most 1,000, oldest first.
+    that all files are there. `artifact_uri` is where the client keeps them, None: with everloop. `metrics` are the 1,000
+    newest points, and of each metric on each dataset the newest, oldest first.
     """
 
     id: str
@@ -186,6 +190,31 @@ class RawPoint(NamedTuple):
     at_us: int
 
 
+Axis = Literal["step", "time"]
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """Of each stretch of a history the lowest and the highest point, and its mean at its middle."""
+
+    points: Sequence[RawPoint]
+    means: Sequence[RawPoint]
+
+
+@dataclass(frozen=True)
+class History:
+    """A metric of a run over an axis, in order of it: all its points, or when there are too many some, as `thin` chooses them.
+
+    `over` is `time` also where steps were asked for, of a metric that was always logged at the same one.
+    """
+
+    run: str
+    over: Axis
+    points: Sequence[RawPoint]
+    count: int
+    means: Sequence[RawPoint] | None = None
+
+
 @dataclass(frozen=True)
 class FoundRun:
     """A run as a search hands it out: with the newest point of each metric, and what it read and made."""
@@ -216,8 +245,44 @@ class Entry(NamedTuple):
     at: datetime
 
 
+class DatasetUse(NamedTuple):
+    """A dataset that runs of an experiment read, and what for."""
+
+    experiment_id: int
+    name: str
+    digest: str
+    context: str | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one call of a program did. `state` is MLflow's word; `request` and `response` are previews of what went in and out.
+
+    `metadata` was said with the trace, `tags` may change; `artifact_uri` is where the client keeps its files, None: with
+    everloop.
+    """
+
+    id: str
+    experiment_id: int
+    state: str
+    started_at: datetime
+    duration_ms: int | None
+    request: str | None
+    response: str | None
+    client_request_id: str | None
+    actor: str = ""
+    artifact_uri: str | None = None
+    deleted_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mlflow_id(self) -> str:
+        return self.id
+
+
 class Keeping(NamedTuple):
-    """Where the files of a run or a logged model are: below its experiment with everloop, or where `artifact_uri` says."""
+    """Where the files of a run, a logged model or a trace are: below its experiment with everloop, or where `artifact_uri` says."""
 
     experiment_id: int
     artifact_uri: str | None
@@ -325,6 +390,6 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
-def is_model(owner: str) -> bool:
-    """Whether an id is a logged model's, and not a run's."""
-    return owner.startswith("m-")
+def owner_kind(owner: str) -> OwnerKind:
+    """What an id of an owner of files is: a logged model's, a trace's or a run's."""
+    return "model" if owner.startswith("m-") else "trace" if owner.startswith("tr-") else "run"

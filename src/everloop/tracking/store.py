@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.engine import Connection, Dialect
 
 from everloop.storage import Json, Tx, Utc, inserting, metadata
 from everloop.tracking.records import (
+    Axis,
     Code,
     Environment,
     Experiment,
@@ -107,8 +109,9 @@ run_table = sa.Table(
     sa.Column("deleted_at", Utc),
     sa.Index("ix_run_experiment_id", "experiment", "id"),
     sa.Index("ix_run_experiment_started_at", "experiment", "started_at", "id"),
-    sa.Index("ix_run_parent_id", "parent", "id"),
-    sa.Index("ix_run_kind_id", "kind", "id"),
+    sa.Index("ix_run_parent_started_at", "parent", "started_at", "id"),
+    sa.Index("ix_run_kind_started_at", "kind", "started_at", "id"),
+    sa.Index("ix_run_started_at", "started_at", "id"),
 )
 
 
@@ -206,9 +209,13 @@ def newest_runs(
     before: str | None,
     limit: int,
 ) -> list[Run]:
-    """The runs after `before` in the order newest first, which is the order of their ids."""
+    """The runs after `before` in the order newest first: by their start, as imported ones come late with ids of their own."""
+    place = (run_table.c.started_at, run_table.c.id)
     statement = (
-        _select_runs().where(run_table.c.deleted_at.is_(None)).order_by(run_table.c.id.desc()).limit(limit)
+        _select_runs()
+        .where(run_table.c.deleted_at.is_(None))
+        .order_by(*(one.desc() for one in place))
+        .limit(limit)
     )
     if experiment is not None:
         number = sa.select(experiments.c.id).where(experiments.c.name == experiment).scalar_subquery()
@@ -220,7 +227,8 @@ def newest_runs(
     if tag is not None:
         statement = statement.where(sa.exists().where(tags.c.run == run_table.c.id, tags.c.name == tag))
     if before is not None:
-        statement = statement.where(run_table.c.id < before)
+        last = sa.select(run_table.c.started_at).where(run_table.c.id == before).scalar_subquery()
+        statement = statement.where(sa.tuple_(*place) < sa.tuple_(last, sa.literal(before)))
     return _runs(connection, statement)
 
 
@@ -372,6 +380,62 @@ def points_of_runs(
     return [
         (row.run, MetricPoint(row.name, row.value, row.step, row.at)) for row in connection.execute(statement)
     ]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many points a history has, and from where to where it goes."""
+
+    count: int
+    steps: tuple[int, int]
+    times_us: tuple[int, int]
+
+
+_AT_US = sa.type_coerce(metrics.c.at, sa.BigInteger)
+
+
+def extent_of(
+    connection: Connection, run_id: str, name: str, *, over: Axis, between: tuple[int, int] | None
+) -> Extent | None:
+    """How far a metric's history goes, or the part of it `between` two places of an axis; None when there is none."""
+    columns: list[sa.ColumnElement[Any]] = [sa.func.count()]
+    columns += [end(column) for column in (metrics.c.step, _AT_US) for end in (sa.func.min, sa.func.max)]
+    statement = _part(sa.select(*columns), run_id, name, over, between)
+    count, *found = connection.execute(statement).one()
+    return Extent(count, (found[0], found[1]), (found[2], found[3])) if count else None
+
+
+def points_along(
+    connection: Connection, run_id: str, name: str, *, over: Axis, between: tuple[int, int] | None
+) -> Iterator[RawPoint]:
+    """The points of a metric, in order of an axis."""
+    statement = _part(sa.select(metrics.c.value, metrics.c.step, _AT_US), run_id, name, over, between)
+    order = (metrics.c.step, metrics.c.at) if over == "step" else (metrics.c.at, metrics.c.step)
+    for part in connection.execute(statement.order_by(*order, metrics.c.value)).partitions(5_000):
+        yield from [RawPoint(name, value, step, us) for value, step, us in part]
+
+
+def _part(
+    statement: sa.Select[Any], run_id: str, name: str, over: Axis, between: tuple[int, int] | None
+) -> sa.Select[Any]:
+    found = statement.where(metrics.c.run == run_id, metrics.c.name == name)
+    return (
+        found
+        if between is None
+        else found.where((metrics.c.step if over == "step" else _AT_US).between(*between))
+    )
+
+
+def moving_names(connection: Connection, run_ids: Sequence[str]) -> list[str]:
+    """The metrics of which any of the runs has more than one point."""
+    newest, point = latest_metrics.c, metrics.c
+    another = sa.exists().where(
+        point.run == newest.run,
+        point.name == newest.name,
+        sa.or_(point.step != newest.step, point.at != newest.at, point.value != newest.value),
+    )
+    statement = sa.select(newest.name).distinct().where(newest.run.in_(run_ids), another)
+    return list(connection.execute(statement.order_by(newest.name)).scalars())
 
 
 def remove_text(tx: Tx, table: sa.Table, run_id: str, name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from everloop import pipelines, registry, tracking
 from everloop.errors import Invalid
 from everloop.tracking import Run
-from everloop.web.curves import asked_names, asked_steps, curves_of
+from everloop.web.curves import asked_names, asked_part, curves_of
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
@@ -16,13 +16,14 @@ _MOST = 5  # runs at once
 _CHOICES = 50  # of pipelines' runs, and as many of others
 _CURVES = 12  # drawn at once
 _ROWS = 50
+_SOURCE = "mlflow.source."  # how MLflow's clients name what they tell of their code
 _DIFF = 400  # lines of one file
 
 
 def view(visit: Visit) -> Shown:
     """The last run that is named against the first; of those between, the numbers, the parameters and the curves.
 
-    `part=curves` tells the curves alone, which zooming asks for.
+    `part=curves` tells the curves alone, which the page asks for when they are seen or zoomed.
     """
     given = visit.query.get("runs", "") or ",".join(
         filter(None, (visit.query.get("before"), visit.query.get("after")))
@@ -40,21 +41,28 @@ def view(visit: Visit) -> Shown:
         raise Invalid(f"{len(names)} runs are named; a page compares {_MOST} at most. Leave some out.")
     placed = [tracking.found_run(visit.ws, _run_of(visit.ws, name)) for name in names]
     runs = [one.run for one in placed]
-    moving = sorted({it.name for one in placed for it in one.latest if it.step})
+    moving = tracking.curved(visit.ws, [one.id for one in runs])
     named = asked_names(visit, moving)
-    curves = curves_of(visit.ws, runs, named[:_CURVES], asked_steps(visit))
+    if visit.query.get("part") == "names":
+        return {"drawn": named[:_CURVES]}
+    part = asked_part(visit)
+    # a page asks for its curves once they are seen
+    curves = curves_of(visit.ws, runs, named[:_CURVES], part) if visit.query.get("as") == "json" else []
     if visit.query.get("part") == "curves":
         return {"curves": curves}
     found = pipelines.compare(visit.ws, runs[0].id, runs[-1].id, limit=_ROWS)
     told = {name for run in runs for name in run.params}
+    is_code_known = all(one.code is not None for one in (runs[0], runs[-1]))
+    sources = _sources(runs)
     parts = {
-        "code": len(found.code) + bool(found.code_problem),
+        "code": len(found.code) + bool(found.code_problem and is_code_known) + bool(sources),
         "data": len(found.data),
         "labels": len(found.labels),
         "parameters": len(found.parameters),
         "environment": len(found.environment),
         "machine": len(found.hardware),
     }
+    unknown = [*found.unknown, *(() if is_code_known else ("code",))]
     return {
         **shown,
         "runs": runs,
@@ -70,8 +78,9 @@ def view(visit: Visit) -> Shown:
         "params": _params(runs),
         "constants": [one for one in found.parameters if one.name not in told],
         "files": [_lines(one.path, one.diff) for one in found.code],
-        "same": [name for name, number in parts.items() if not number and name not in found.unknown],
-        "unknown": [name for name in found.unknown if not parts[name]],
+        "sources": sources,
+        "same": [name for name, number in parts.items() if not number and name not in unknown],
+        "unknown": [name for name in unknown if not parts[name]],
         "differs": {name: number for name, number in parts.items() if number},
         "dataset": _dataset(visit.ws, runs[-1]),
         "most_rows": _ROWS,
@@ -112,6 +121,17 @@ def _params(runs: list[Run]) -> list[dict[str, Any]]:
         for name in sorted({key for one in runs for key in one.params})
     }
     return [{"name": name, "values": found} for name, found in values.items() if len(set(found)) > 1]
+
+
+def _sources(runs: list[Run]) -> list[dict[str, Any]]:
+    """What clients said of their code, as far as it is not the same in all runs: the file, the commit."""
+    names = sorted({name for one in runs for name in one.tags if name.startswith(_SOURCE)})
+    values = {name: [one.tags.get(name) for one in runs] for name in names}
+    return [
+        {"name": name.removeprefix(_SOURCE), "values": found}
+        for name, found in values.items()
+        if len(set(found)) > 1
+    ]
 
 
 def _lines(path: str, diff: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _CSV_ROWS = 10_000
 _CHOSEN_BY_ITSELF = 4  # metrics, and as many parameters, that are columns when nobody chose
 _OFFERED = 40  # metrics, and as many parameters
 _COLUMN = "c."  # how a chosen column begins in the address
+SYSTEM = "system/"  # how MLflow's clients name what they measure of the machine
+_INTERNAL = ("mlflow.", "everloop.")
 _KINDS = ("metrics", "params", "tags")
 TONES = {
     "running": "live",
@@ -106,7 +108,9 @@ def view_one(visit: Visit) -> Shown:
     columns = [_column(name) for name in chosen] or [
         one
         for kind in ("metrics", "params")
-        for one in [one for one in offered if one.kind == kind][:_CHOSEN_BY_ITSELF]
+        for one in [one for one in offered if one.kind == kind and not one.name.startswith(SYSTEM)][
+            :_CHOSEN_BY_ITSELF
+        ]
     ]
     ordered = [_ordered(one, asked["order"]) for one in columns]
     return {
@@ -119,6 +123,7 @@ def view_one(visit: Visit) -> Shown:
         "offered": [*ordered, *(one for one in offered if one not in columns)],
         "kept": _address(asked, chosen),
         "tones": TONES,
+        "named": {one.run.id: one.run.name for one in page.found},
         "note_tag": NOTE_TAG,
         "pin_tag": PIN_TAG,
         "is_live": any(one.run.status == "running" for one in page.found) and not asked["token"],
@@ -152,15 +157,17 @@ def rows_of(shown: Shown) -> Iterator[Sequence[object]]:
 
 
 def _offered(runs: Sequence[FoundRun]) -> list[Column]:
-    """Metrics and parameters of the runs on the page, those that most runs have first; of parameters first what differs."""
+    """Metrics, parameters and tags of the runs on the page, those that most runs have first; of parameters what differs."""
     metrics = Counter(name for one in runs for name in one.run.metrics)
     params = Counter(name for one in runs for name in one.run.params)
     differing = {name for name in params if len({one.run.params.get(name) for one in runs}) > 1}
     by_use = sorted(metrics, key=lambda name: (-metrics[name], name))
     by_difference = sorted(params, key=lambda name: (name not in differing, -params[name], name))
+    tags = Counter(name for one in runs for name in one.run.tags if not name.startswith(_INTERNAL))
     return [
         *(Column("metrics", name) for name in by_use[:_OFFERED]),
         *(Column("params", name) for name in by_difference[:_OFFERED]),
+        *(Column("tags", name) for name, _ in tags.most_common(_OFFERED)),
     ]
 
 

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from everloop import registry, rollout
+from everloop.clock import parse_time
 from everloop.errors import Invalid, NotFound
 from everloop.registry import ModelVersion, Readiness, StageEvent
 from everloop.rollout import Endpoint, RolloutEvent
 from everloop.web.lanes import time_line
+from everloop.web.stages import stages_of
 from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
 
@@ -99,6 +101,7 @@ def view_one(visit: Visit) -> Shown:
         if one.model == name
         for event in rollout.history(ws, endpoint_name=one.name, without_looks=True, limit=_MOVES)
     ]
+    was = _asked_time(visit)
     span = visit.query.get("span", "all")
     span = span if span in _SPANS else "all"
     now = ws.now()
@@ -106,6 +109,9 @@ def view_one(visit: Visit) -> Shown:
     begun = min([*(one.at for one in moves), *(one.at for one in traffic)], default=model.created_at)
     return {
         "model": model,
+        "stages": stages_of(ws, model),
+        "was": was,
+        "live": rollout.live_of_model(ws, name, at=was),
         "versions": _lines(ws, name, found[:_VERSIONS], endpoints),
         "metrics": sorted({key for one in found[:_VERSIONS] for key in one.metrics})[:_METRICS],
         "next": found[_VERSIONS - 1].number if len(found) > _VERSIONS else None,
@@ -116,6 +122,15 @@ def view_one(visit: Visit) -> Shown:
         "moves": sorted(_told(moves, traffic), key=lambda one: one.at, reverse=True)[:_TOLD],
         "all_moves": len(moves) + len(traffic),
     }
+
+
+def _asked_time(visit: Visit) -> datetime | None:
+    """The time about which `at` asks, as a field of a page writes it (UTC) or with its zone. Raises Invalid."""
+    text = visit.query.get("at", "").strip()
+    if not text:
+        return None
+    is_of_field = len(text) in (len("2026-09-01T12:00"), len("2026-09-01T12:00:00"))
+    return parse_time(f"{text}Z" if is_of_field else text)
 
 
 def _below(visit: Visit) -> int | None:

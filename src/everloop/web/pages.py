@@ -127,6 +127,7 @@ def error_handlers(ws: Workspace) -> dict[Any, Callable[[Request, Exception], Re
         if not _wants_page(request):
             answer = error_answer(told)
             answer.status_code = error.status_code
+            answer.headers.update(error.headers or {})  # Allow, where the method is none of the path's
             return answer
         return _error_page(ws, request, told, status=error.status_code)
 

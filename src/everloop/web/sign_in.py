@@ -1,4 +1,4 @@
-"""Signing in: a token is pasted once, the browser keeps a session."""
+"""Signing in: a token or a password is given once, the browser keeps a session."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from everloop import access
-from everloop.api import SESSION_COOKIE
-from everloop.errors import Invalid, NotRecognised
+from everloop.api import SESSION_COOKIE, address_of, status_of
+from everloop.errors import Invalid, NotRecognised, TooOften
 from everloop.web.rendering import headers, page_answer
 from everloop.workspace import Workspace
 
@@ -26,16 +26,23 @@ async def show_sign_in(ws: Workspace, request: Request) -> Response:
 
 
 async def sign_in(ws: Workspace, request: Request) -> Response:
-    """Check the token and give the browser a session for it."""
+    """Check the token, or the account's password, and give the browser a session for it."""
     body = await request.body()
     if len(body) > _MOST_BYTES:
-        raise Invalid("the form is too large. It holds one token.")
+        raise Invalid("the form is too large. It holds an account and a token or a password.")
     given = parse_qs(body.decode("utf-8", "replace"))
     onward = _onward(given.get("next", ["/"])[0])
+    account = given.get("account", [""])[0].strip()
     try:
-        session, _ = await run_in_threadpool(access.open_session, ws, given.get("token", [""])[0].strip())
-    except NotRecognised as error:
-        return _form(ws, request, onward, problem=str(error), status=403)
+        session, _ = await run_in_threadpool(
+            access.open_session,
+            ws,
+            given.get("token", [""])[0].strip(),
+            account=account,
+            address=address_of(request),
+        )
+    except (NotRecognised, TooOften) as error:
+        return _form(ws, request, onward, account=account, problem=str(error), status=status_of(error))
     answer = RedirectResponse(onward, 303, headers())
     answer.set_cookie(
         SESSION_COOKIE,
@@ -57,12 +64,19 @@ async def sign_out(_ws: Workspace, _request: Request) -> Response:
 
 
 def _form(
-    ws: Workspace, request: Request, onward: str, *, problem: str | None = None, status: int = 200
+    ws: Workspace,
+    request: Request,
+    onward: str,
+    *,
+    account: str = "",
+    problem: str | None = None,
+    status: int = 200,
 ) -> Response:
     return page_answer(
         "sign_in.html",
         status=status,
         onward=onward,
+        account=account,
         problem=problem,
         now=ws.now(),
         is_simulation=ws.is_simulation,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import importlib
 
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Match
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from everloop.api.mlflow.protocol import STATUSES as MLFLOW_STATUSES
 from everloop.api.mlflow.protocol import MlflowRoute, Protocol
@@ -28,6 +29,7 @@ MODULES = (
     "metrics",
     "artifacts",
     "logged_models",
+    "traces",
     "registered_models",
     "model_versions",
     "webhooks",
@@ -48,11 +50,24 @@ def mounted(ws: Workspace) -> list[BaseRoute]:
     found: list[BaseRoute] = []
     for version in ("2.0", "3.0"):
         here = [route for route in known if route.version == version]
-        for prefix in _PREFIXES:
-            place = f"{prefix}{version}"
-            found.append(Mount(place, app=Protocol(ws, here, prefix=f"{place}/")))
+        found += [_Below(f"{prefix}{version}/", ws, here) for prefix in _PREFIXES]
     for route in known:
         if route.version is None:
             app = Protocol(ws, [route], prefix="/")
             found.append(StarletteRoute(f"/{route.path}", app, methods=[route.method]))
     return found
+
+
+class _Below(BaseRoute):
+    """All that begins with a prefix, whatever follows: starlette's Mount lets a line's end in a name pass by."""
+
+    def __init__(self, prefix: str, ws: Workspace, routes: list[MlflowRoute]) -> None:
+        self._prefix = prefix
+        self._app = Protocol(ws, routes, prefix=prefix)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        is_below = scope["type"] == "http" and scope["path"].startswith(self._prefix)
+        return (Match.FULL if is_below else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)

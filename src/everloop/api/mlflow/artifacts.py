@@ -2,7 +2,8 @@
 
 A place of the proxy is what follows `mlflow-artifacts:/` in the URIs that clients are told:
 `EXPERIMENT/RUN/artifacts/PATH`, `EXPERIMENT/models/MODEL/artifacts/PATH`, and `versions/NAME/NUMBER/PATH`, which is a
-registered version's and cannot be written. Files are sent as attachments of a type that no browser runs.
+registered version's and cannot be written. Files are sent as attachments of a type that no browser runs, whole or from
+where a download was cut off.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import os
+import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO, NotRequired, TypedDict
 from urllib.parse import quote
 
 import msgspec
@@ -40,6 +42,7 @@ _PLAIN_TYPES = frozenset(
     {"application/json", "application/pdf", "image/gif", "image/jpeg", "image/png", "image/webp", "text/csv"}
 )
 _READABLE = (".yaml", ".yml", ".toml", ".log", ".md", ".py", ".sql", ".jsonl", ".lock", "MLmodel")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -82,11 +85,27 @@ class FolderOfModel(msgspec.Struct):
     artifact_directory_path: str = ""
 
 
+class EntryForm(TypedDict):
+    """A file or a folder in the protocol's form."""
+
+    path: str
+    is_dir: bool
+    file_size: NotRequired[int]
+
+
+class Files(TypedDict):
+    files: list[EntryForm]
+
+
+class FilesBelow(Files):
+    root_uri: str
+
+
 def download(call: Call, asked: Place) -> Response:
     """Send a file of the artifact proxy."""
     if asked.path.startswith(_VERSIONS):
-        return _sent(_open_of_version(call.ws, *_version_at(asked.path)), asked.path)
-    return _sent(tracking.open_artifact(call.ws, *tracking.owner_at(call.ws, asked.path)), asked.path)
+        return _sent(call, _open_of_version(call.ws, *_version_at(asked.path)), asked.path)
+    return _sent(call, tracking.open_artifact(call.ws, *tracking.owner_at(call.ws, asked.path)), asked.path)
 
 
 async def upload(call: Call, request: Request) -> Response:
@@ -106,7 +125,7 @@ def remove(call: Call, asked: Place) -> None:
     tracking.remove_artifacts(call.ws, owner, path)
 
 
-def browse(call: Call, asked: PlaceOrNone) -> Any:
+def browse(call: Call, asked: PlaceOrNone) -> Files:
     """What is in a folder of the artifact proxy, by its names there."""
     if asked.path.startswith(_VERSIONS):
         ref, folder = _version_at(asked.path)
@@ -116,32 +135,31 @@ def browse(call: Call, asked: PlaceOrNone) -> Any:
     return {"files": _shown([one._replace(path=one.path.rpartition("/")[2]) for one in entries])}
 
 
-def list_of_run(call: Call, asked: Listed) -> Any:
+def list_of_run(call: Call, asked: Listed) -> FilesBelow:
     """What is in a folder of a run's files, by its paths there."""
     return _listed(call.ws, key_of(asked), asked.path)
 
 
-def list_of_model(call: Call, asked: FolderOfModel) -> Any:
+def list_of_model(call: Call, asked: FolderOfModel) -> FilesBelow:
     """What is in a folder of a logged model's files, by its paths there."""
     return _listed(call.ws, asked.model_id, asked.artifact_directory_path)
 
 
 def file_of_run(call: Call, asked: OfRun) -> Response:
     """Send a file of a run, as MLflow's pages ask for it."""
-    return _sent(tracking.open_artifact(call.ws, key_of(asked), asked.path), asked.path)
+    return _sent(call, tracking.open_artifact(call.ws, key_of(asked), asked.path), asked.path)
 
 
 def file_of_model(call: Call, asked: OfModel) -> Response:
     """Send a file of a logged model, as MLflow's pages ask for it."""
-    return _sent(
-        tracking.open_artifact(call.ws, asked.model_id, asked.artifact_file_path), asked.artifact_file_path
-    )
+    file = tracking.open_artifact(call.ws, asked.model_id, asked.artifact_file_path)
+    return _sent(call, file, asked.artifact_file_path)
 
 
 def file_of_version(call: Call, asked: OfVersion) -> Response:
     """Send a file of a registered version, as MLflow's pages ask for it."""
     ref = _ref(asked.name, asked.version)
-    return _sent(_open_of_version(call.ws, ref, asked.path), asked.path)
+    return _sent(call, _open_of_version(call.ws, ref, asked.path), asked.path)
 
 
 def no_parts(_call: Call, _asked: Place) -> None:
@@ -228,24 +246,57 @@ def _check_size(size: int, most: int) -> None:
         )
 
 
-def _sent(file: BinaryIO, path: str) -> Response:
-    """The answer that carries a file; it closes it."""
-    size = os.fstat(file.fileno()).st_size
+def _sent(call: Call, file: BinaryIO, path: str) -> Response:
+    """The answer that carries a file, or the one range of it that is asked for; it closes it."""
+    about = os.fstat(file.fileno())
+    # a file that is replaced is another one, written at another time
+    tag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
+    part = _part(call.headers, about.st_size, tag)
+    wanted = range(about.st_size) if part is None else part
     name = path.rpartition("/")[2]
     headers = {
         **_SAFE_HEADERS,
-        "Content-Length": str(size),
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+        "Content-Length": str(len(wanted)),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
     }
-    if size > _CHUNK_BYTES:
-        return StreamingResponse(_chunks(file), headers=headers, media_type=_type_of(name))
+    status = 200
+    if part is not None:
+        status = 206 if wanted else 416
+        span = f"{wanted.start}-{wanted.stop - 1}" if wanted else "*"
+        headers["Content-Range"] = f"bytes {span}/{about.st_size}"
+    file.seek(wanted.start)
+    if len(wanted) > _CHUNK_BYTES:
+        return StreamingResponse(
+            _chunks(file, len(wanted)), status_code=status, headers=headers, media_type=_type_of(name)
+        )
     with file:
-        return Response(file.read(size), headers=headers, media_type=_type_of(name))
+        content = file.read(len(wanted))
+    return Response(content, status_code=status, headers=headers, media_type=_type_of(name))
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def _part(headers: Mapping[str, str], size: int, tag: str) -> range | None:
+    """The bytes of a file that a request asks for, none if they are beyond its end; None: the whole file.
+
+    Several ranges, other units and what is no range are answered with the whole file, as RFC 9110 (14.2) allows; so is a
+    range of a file that `If-Range` names as it was before.
+    """
+    match = _RANGE.fullmatch(headers.get("range", ""))
+    if match is None or headers.get("if-range", tag) != tag:
+        return None
+    first, last = (int(text) if text else None for text in match.groups())
+    if first is None:
+        return None if last is None else range(max(0, size - last), size)
+    if last is not None and last < first:
+        return None
+    return range(first, size if last is None else min(last + 1, size)) if first < size else range(0)
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     with file:
-        while chunk := file.read(_CHUNK_BYTES):
+        while size and (chunk := file.read(min(size, _CHUNK_BYTES))):
+            size -= len(chunk)
             yield chunk
 
 
@@ -257,15 +308,15 @@ def _type_of(name: str) -> str:
     return "text/plain" if is_text else "application/octet-stream"
 
 
-def _listed(ws: Workspace, owner: str, folder: str) -> Any:
+def _listed(ws: Workspace, owner: str, folder: str) -> FilesBelow:
     entries = tracking.artifact_entries(ws, owner, folder)
     return {"root_uri": tracking.artifact_uri(ws, owner), "files": _shown(entries)}
 
 
-def _shown(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _shown(entries: Sequence[Entry]) -> list[EntryForm]:
     return [
         {"path": one.path, "is_dir": True}
-        if one.is_folder
+        if one.size_bytes is None
         else {"path": one.path, "is_dir": False, "file_size": one.size_bytes}
         for one in entries
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 from everloop import tracking
 from everloop.api.mlflow.protocol import (
+    KeyValue,
     MlflowError,
     MlflowRoute,
     Named,
@@ -17,9 +18,11 @@ from everloop.api.mlflow.protocol import (
     named,
 )
 from everloop.api.routes import Call
+from everloop.errors import Invalid
 from everloop.tracking import Experiment, View
 from everloop.workspace import Workspace
 
+_MOST_EXPERIMENTS = 20  # of one search for datasets, as MLflow says
 _VIEWS: dict[str | int, View] = {
     "ACTIVE_ONLY": "active",
     "DELETED_ONLY": "deleted",
@@ -28,6 +31,38 @@ _VIEWS: dict[str | int, View] = {
     2: "deleted",
     3: "all",
 }
+
+
+class ExperimentForm(TypedDict):
+    """An experiment in the protocol's form."""
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: str
+    tags: list[KeyValue]
+    creation_time: NotRequired[int]
+    last_update_time: NotRequired[int]
+
+
+class Found(TypedDict):
+    experiment: ExperimentForm
+
+
+class Page(TypedDict):
+    experiments: list[ExperimentForm]
+    next_page_token: NotRequired[str]
+
+
+class DatasetSummary(TypedDict):
+    experiment_id: str
+    name: str
+    digest: str
+    context: NotRequired[str]
+
+
+class Summaries(TypedDict):
+    dataset_summaries: list[DatasetSummary]
 
 
 class Create(msgspec.Struct):
@@ -52,6 +87,10 @@ class Search(msgspec.Struct):
     view_type: str | int | None = None
 
 
+class OfExperiments(msgspec.Struct):
+    experiment_ids: list[str] = []
+
+
 class Update(msgspec.Struct):
     experiment_id: str
     new_name: str | None = None
@@ -63,7 +102,7 @@ class Tag(msgspec.Struct):
     value: str = ""
 
 
-def create(call: Call, asked: Create) -> Any:
+def create(call: Call, asked: Create) -> dict[str, str]:
     """Make an experiment."""
     made = tracking.create_experiment(
         call.ws, asked.name, artifact_root=asked.artifact_location, tags=named(asked.tags)
@@ -71,19 +110,19 @@ def create(call: Call, asked: Create) -> Any:
     return {"experiment_id": str(made.id)}
 
 
-def get(call: Call, asked: One) -> Any:
+def get(call: Call, asked: One) -> Found:
     """One experiment, deleted or not."""
     return {
         "experiment": shown(call.ws, tracking.experiment(call.ws, experiment_number(asked.experiment_id)))
     }
 
 
-def get_by_name(call: Call, asked: ByName) -> Any:
+def get_by_name(call: Call, asked: ByName) -> Found:
     """The experiment of a name, deleted or not."""
     return {"experiment": shown(call.ws, tracking.experiment_named(call.ws, asked.experiment_name))}
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """Experiments that meet a filter, in pages."""
     page = tracking.search_experiments(
         call.ws,
@@ -93,8 +132,23 @@ def search(call: Call, asked: Search) -> Any:
         limit=1_000 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"experiments": [shown(call.ws, one) for one in page.found]}
+    found: Page = {"experiments": [shown(call.ws, one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
+
+
+def search_datasets(call: Call, asked: OfExperiments) -> Summaries:
+    """Which datasets the runs of some experiments read, as MLflow's pages ask for them."""
+    if not 1 <= len(asked.experiment_ids) <= _MOST_EXPERIMENTS:
+        raise Invalid(
+            f"datasets of {len(asked.experiment_ids)} experiments are asked for; it is 1 to {_MOST_EXPERIMENTS} at once."
+        )
+    numbers = [experiment_number(one) for one in asked.experiment_ids]
+    return {"dataset_summaries": [_summary(one) for one in tracking.datasets_read(call.ws, numbers)]}
+
+
+def _summary(use: tracking.DatasetUse) -> DatasetSummary:
+    told: DatasetSummary = {"experiment_id": str(use.experiment_id), "name": use.name, "digest": use.digest}
+    return told if use.context is None else {**told, "context": use.context}
 
 
 def update(call: Call, asked: Update) -> None:
@@ -133,9 +187,9 @@ def view_of(given: str | int | None) -> View:
     return view
 
 
-def shown(ws: Workspace, experiment: Experiment) -> dict[str, Any]:
+def shown(ws: Workspace, experiment: Experiment) -> ExperimentForm:
     """An experiment in the protocol's form."""
-    told: dict[str, Any] = {
+    told: ExperimentForm = {
         "experiment_id": str(experiment.id),
         "name": experiment.name,
         "artifact_location": tracking.location_of(ws.settings, experiment),
@@ -156,6 +210,7 @@ ROUTES = [
     MlflowRoute("POST", "mlflow/experiments/search", "see", search, Search),
     MlflowRoute("GET", "mlflow/experiments/search", "see", search, Search),
     MlflowRoute("GET", "mlflow/experiments/list", "see", search, Search),
+    MlflowRoute("POST", "mlflow/experiments/search-datasets", "see", search_datasets, OfExperiments),
     MlflowRoute("POST", "mlflow/experiments/update", "run", update, Update),
     MlflowRoute("POST", "mlflow/experiments/delete", "run", delete, One),
     MlflowRoute("POST", "mlflow/experiments/restore", "run", restore, One),

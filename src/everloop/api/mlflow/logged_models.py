@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import msgspec
 
-from everloop import tracking
+from everloop import registry, tracking
 from everloop.api.mlflow.protocol import (
+    KeyValue,
     MlflowRoute,
     Named,
     experiment_number,
@@ -17,6 +19,7 @@ from everloop.api.mlflow.protocol import (
     number,
     run_key,
 )
+from everloop.api.mlflow.runs import MetricForm
 from everloop.api.routes import Call
 from everloop.errors import Invalid
 from everloop.tracking import DatasetOfMetric, FoundMetric, LoggedModel, ModelOrder, ModelStatus
@@ -29,6 +32,9 @@ _STATUSES: dict[str | int, ModelStatus] = {
     2: "ready",
     3: "upload_failed",
 }
+_VERSIONS_TAG = (
+    "mlflow.modelVersions"  # by which MLflow's pages find versions; its server and its clients write it there
+)
 _MOST_PARAMS = 100  # of one call, as MLflow's clients send them
 _MOST_AT_ONCE = 1_000
 
@@ -82,7 +88,48 @@ class Search(msgspec.Struct):
     page_token: str | None = None
 
 
-def create(call: Call, asked: Create) -> Any:
+class ModelInfo(TypedDict):
+    model_id: str
+    experiment_id: str
+    name: str
+    creation_timestamp_ms: int
+    last_updated_timestamp_ms: int
+    artifact_uri: str
+    status: str
+    tags: list[KeyValue]
+    model_type: NotRequired[str]
+    source_run_id: NotRequired[str]
+
+
+class ModelMetricForm(MetricForm):
+    model_id: str
+    run_id: str
+    dataset_name: NotRequired[str]
+    dataset_digest: NotRequired[str]
+
+
+class ModelData(TypedDict):
+    params: list[KeyValue]
+    metrics: list[ModelMetricForm]
+
+
+class LoggedModelForm(TypedDict):
+    """A logged model in the protocol's form."""
+
+    info: ModelInfo
+    data: ModelData
+
+
+class Found(TypedDict):
+    model: LoggedModelForm
+
+
+class Page(TypedDict):
+    models: list[LoggedModelForm]
+    next_page_token: NotRequired[str]
+
+
+def create(call: Call, asked: Create) -> Found:
     """Begin a logged model; its files follow."""
     _check_count(asked.params)
     made = tracking.log_model(
@@ -94,21 +141,23 @@ def create(call: Call, asked: Create) -> Any:
         params=named(asked.params),
         tags=named(asked.tags),
     )
-    return {"model": shown(made)}
+    return {"model": shown(call, [made])[0]}
 
 
-def finalize(call: Call, asked: Finalize) -> Any:
+def finalize(call: Call, asked: Finalize) -> Found:
     """Say that a model's files are there, or could not be written."""
     if asked.status not in _STATUSES:
         raise Invalid(
             f"the status is {str(asked.status)[:60]!r}; it is LOGGED_MODEL_READY or LOGGED_MODEL_UPLOAD_FAILED."
         )
-    return {"model": shown(tracking.finish_logged_model(call.ws, asked.model_id, _STATUSES[asked.status]))}
+    done = tracking.finish_logged_model(call.ws, asked.model_id, _STATUSES[asked.status])
+    return {"model": shown(call, [done])[0]}
 
 
-def get(call: Call, asked: Get) -> Any:
+def get(call: Call, asked: Get) -> Found:
     """One logged model; a deleted one only with `allow_deleted`."""
-    return {"model": shown(tracking.logged_model(call.ws, asked.model_id, or_deleted=asked.allow_deleted))}
+    found = tracking.logged_model(call.ws, asked.model_id, or_deleted=asked.allow_deleted)
+    return {"model": shown(call, [found])[0]}
 
 
 def delete(call: Call, asked: One) -> None:
@@ -116,10 +165,10 @@ def delete(call: Call, asked: One) -> None:
     tracking.delete_logged_model(call.ws, asked.model_id)
 
 
-def set_tags(call: Call, asked: Texts) -> Any:
+def set_tags(call: Call, asked: Texts) -> Found:
     """Set tags of a logged model."""
     tracking.tag_logged_model(call.ws, asked.model_id, named(asked.tags))
-    return {"model": shown(tracking.logged_model(call.ws, asked.model_id))}
+    return {"model": shown(call, [tracking.logged_model(call.ws, asked.model_id)])[0]}
 
 
 def delete_tag(call: Call, asked: TagName) -> None:
@@ -133,7 +182,7 @@ def log_params(call: Call, asked: Texts) -> None:
     tracking.log_model_params(call.ws, asked.model_id, named(asked.params))
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """Logged models of some experiments that meet a filter, in pages."""
     if len(asked.experiment_ids) > _MOST_AT_ONCE or len(asked.datasets) > _MOST_PARAMS:
         raise Invalid(
@@ -149,13 +198,22 @@ def search(call: Call, asked: Search) -> Any:
         limit=100 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"models": [shown(one) for one in page.found]}
+    found: Page = {"models": shown(call, page.found)}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
 
 
-def shown(model: LoggedModel) -> dict[str, Any]:
-    """A logged model in the protocol's form."""
-    info = {
+def shown(call: Call, models: Sequence[LoggedModel]) -> list[LoggedModelForm]:
+    """Logged models in the protocol's form, each with a tag of the versions that were registered from it, if any were."""
+    made = registry.versions_of_logged_models(call.ws, [one.id for one in models])
+    return [_model(one, made.get(one.id, [])) for one in models]
+
+
+def _model(model: LoggedModel, versions: Sequence[tuple[str, int]]) -> LoggedModelForm:
+    tags = dict(model.tags)
+    if versions:
+        named = [{"name": name, "version": str(number)} for name, number in versions]
+        tags[_VERSIONS_TAG] = msgspec.json.encode(named).decode()
+    info: ModelInfo = {
         "model_id": model.id,
         "experiment_id": str(model.experiment_id),
         "name": model.name,
@@ -163,7 +221,7 @@ def shown(model: LoggedModel) -> dict[str, Any]:
         "last_updated_timestamp_ms": milliseconds(model.updated_at),
         "artifact_uri": tracking.uri_at(model.keeping, model.id),
         "status": f"LOGGED_MODEL_{model.status.upper()}",
-        "tags": keyed(model.tags),
+        "tags": keyed(tags),
     }
     if model.kind is not None:
         info["model_type"] = model.kind
@@ -175,9 +233,9 @@ def shown(model: LoggedModel) -> dict[str, Any]:
     }
 
 
-def _metric(found: FoundMetric) -> dict[str, Any]:
+def _metric(found: FoundMetric) -> ModelMetricForm:
     of, point = found.of, found.of.point
-    told = {
+    told: ModelMetricForm = {
         "key": point.name,
         "value": number(point.value),
         "timestamp": milliseconds(point.at),
@@ -186,7 +244,8 @@ def _metric(found: FoundMetric) -> dict[str, Any]:
         "run_id": found.run.removeprefix("run_"),
     }
     if of.dataset_name:
-        told |= {"dataset_name": of.dataset_name, "dataset_digest": of.dataset_digest}
+        told["dataset_name"] = of.dataset_name
+        told["dataset_digest"] = of.dataset_digest
     return told
 
 

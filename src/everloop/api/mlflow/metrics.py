@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
 from everloop import tracking
 from everloop.api.mlflow.protocol import MlflowRoute, Named, milliseconds, moment, named, number, run_key
-from everloop.api.mlflow.runs import One, Tag, key_of
+from everloop.api.mlflow.runs import MetricForm, One, Tag, key_of
 from everloop.api.routes import Call
 from everloop.errors import Invalid
 from everloop.tracking import MetricPoint, ModelMetric, RawPoint
@@ -68,6 +68,19 @@ class HistoryInterval(msgspec.Struct, kw_only=True):
     max_results: int | None = None
 
 
+class OfRun(MetricForm):
+    run_id: str
+
+
+class Page(TypedDict):
+    metrics: list[MetricForm]
+    next_page_token: NotRequired[str]
+
+
+class Several(TypedDict):
+    metrics: list[OfRun]
+
+
 def log_metric(call: Call, asked: LogMetric) -> None:
     """Add one point to the history of a metric."""
     point = _point(asked)
@@ -102,7 +115,7 @@ def log_batch(call: Call, asked: LogBatch) -> None:
     )
 
 
-def history(call: Call, asked: History) -> Any:
+def history(call: Call, asked: History) -> Page:
     """The points of one metric of a run, in pages when `max_results` says so."""
     limit = asked.max_results
     if limit is not None and limit < 1:
@@ -125,14 +138,14 @@ def history(call: Call, asked: History) -> Any:
     return {"metrics": [_raw(point) for point in page.found], "next_page_token": page.next_token}
 
 
-def history_bulk(call: Call, asked: HistoryBulk) -> Any:
+def history_bulk(call: Call, asked: HistoryBulk) -> Several:
     """The points of one metric of several runs."""
     limit = min(_PAGE if asked.max_results is None else max(asked.max_results, 1), _PAGE)
     found = tracking.metric_histories(call.ws, _keys(asked.run_id), asked.metric_key, limit=limit)
     return {"metrics": [{**_shown(point), "run_id": run.removeprefix("run_")} for run, point in found]}
 
 
-def history_interval(call: Call, asked: HistoryInterval) -> Any:
+def history_interval(call: Call, asked: HistoryInterval) -> Several:
     """Points of one metric of several runs at steps spread evenly, so many a run as a curve needs."""
     if (asked.start_step is None) != (asked.end_step is None):
         raise Invalid(
@@ -172,12 +185,12 @@ def _keys(given: list[str]) -> list[str]:
     return [run_key(one) for one in given]
 
 
-def _raw(point: RawPoint) -> dict[str, Any]:
+def _raw(point: RawPoint) -> MetricForm:
     name, value, step, at_us = point
     return {"key": name, "value": number(value), "timestamp": at_us // 1_000, "step": step}
 
 
-def _shown(point: MetricPoint) -> dict[str, Any]:
+def _shown(point: MetricPoint) -> MetricForm:
     return {
         "key": point.name,
         "value": number(point.value),

@@ -6,13 +6,13 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 import msgspec
 
 from everloop import registry, rollout
-from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
+from everloop.api.mlflow.protocol import KeyValue, MlflowError, MlflowRoute, keyed
 from everloop.api.routes import Call
 from everloop.clock import to_micros
 from everloop.errors import Invalid
@@ -79,7 +79,39 @@ class Search(msgspec.Struct):
     page_token: str = ""
 
 
-def create(call: Call, asked: Create) -> Any:
+class NextPage(TypedDict, total=False):
+    next_page_token: str
+
+
+class VersionForm(TypedDict):
+    """A version in the protocol's form."""
+
+    name: str
+    version: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    user_id: str
+    current_stage: str
+    description: str
+    source: str
+    run_id: str
+    run_link: str
+    status: str
+    status_message: str
+    tags: list[KeyValue]
+    aliases: list[str]
+    model_id: NotRequired[str]
+
+
+class Found(TypedDict):
+    model_version: VersionForm
+
+
+class Page(NextPage):
+    model_versions: list[VersionForm]
+
+
+def create(call: Call, asked: Create) -> Found:
     """Register what is at a source as the next version of a model."""
     tags = tags_of(asked.tags)
     if tags.get(IS_PROMPT, "false").lower() == "true":
@@ -97,12 +129,12 @@ def create(call: Call, asked: Create) -> Any:
     return {"model_version": told_version(call.ws, made)}
 
 
-def get(call: Call, asked: Version) -> Any:
+def get(call: Call, asked: Version) -> Found:
     """One version."""
     return {"model_version": told_version(call.ws, _found(call, asked))}
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """The versions that a filter finds, in an order, a page at a time."""
     limit = min(within(asked.max_results, _MOST_VERSIONS), _PAGE)
     offset = offset_of(asked.page_token)
@@ -115,7 +147,7 @@ def search(call: Call, asked: Search) -> Any:
     }
 
 
-def update(call: Call, asked: Update) -> Any:
+def update(call: Call, asked: Update) -> Found:
     """Change a version's description."""
     changed = registry.describe(call.ws, _found(call, asked).ref, asked.description or "")
     return {"model_version": told_version(call.ws, changed)}
@@ -128,7 +160,7 @@ def delete(call: Call, asked: Version) -> None:
     registry.delete_version(call.ws, ref)
 
 
-def transition(call: Call, asked: Transition) -> Any:
+def transition(call: Call, asked: Transition) -> Found:
     """Move a version to a stage, if it has passed the gates and has the approvals that the stage asks for.
 
     A stage has one version here: the one that was there before is archived, asked for or not.
@@ -149,7 +181,7 @@ def transition(call: Call, asked: Transition) -> Any:
     return {"model_version": told_version(call.ws, registry.version(call.ws, ref))}
 
 
-def download_uri(call: Call, asked: Version) -> Any:
+def download_uri(call: Call, asked: Version) -> dict[str, str]:
     """Where the files of a version are: its own copies, whatever became of its source."""
     return {"artifact_uri": _place(_found(call, asked))}
 
@@ -164,36 +196,39 @@ def delete_tag(call: Call, asked: DeleteTag) -> None:
     registry.untag(call.ws, _found(call, asked).ref, asked.key)
 
 
-def told_version(ws: Workspace, version: ModelVersion) -> dict[str, Any]:
+def told_version(ws: Workspace, version: ModelVersion) -> VersionForm:
     """A version as MLflow's clients read it."""
     return told_versions(ws, [version])[0]
 
 
-def told_versions(ws: Workspace, versions: Sequence[ModelVersion]) -> list[dict[str, Any]]:
+def told_versions(ws: Workspace, versions: Sequence[ModelVersion]) -> list[VersionForm]:
     """Versions as MLflow's clients read them, their stages and aliases looked up once for each model."""
     models = {one.model for one in versions}
     stages = {name: stages_of(ws, name) for name in models}
     aliases = {name: registry.aliases(ws, name) for name in models}
-    return [
-        {
-            "name": one.model,
-            "version": str(one.number),
-            "creation_timestamp": to_micros(one.created_at) // 1_000,
-            "last_updated_timestamp": to_micros(one.updated_at or one.created_at) // 1_000,
-            "user_id": one.author,
-            "current_stage": _stage(one, stages[one.model]),
-            "description": one.description,
-            "source": one.source or _place(one),
-            "run_id": (one.run or "").removeprefix("run_"),
-            "run_link": one.run_link or "",
-            "status": "READY",
-            "status_message": "" if one.files else f"no files were found at {one.source}",
-            "tags": [{"key": name, "value": value} for name, value in one.tags.items()],
-            "aliases": [name for name, number in aliases[one.model].items() if number == one.number],
-            **({} if one.logged_model is None else {"model_id": one.logged_model}),
-        }
-        for one in versions
-    ]
+    return [_told(one, stages[one.model], aliases[one.model]) for one in versions]
+
+
+def _told(one: ModelVersion, stages: dict[str, int], aliases: dict[str, int]) -> VersionForm:
+    told: VersionForm = {
+        "name": one.model,
+        "version": str(one.number),
+        "creation_timestamp": to_micros(one.created_at) // 1_000,
+        "last_updated_timestamp": to_micros(one.updated_at or one.created_at) // 1_000,
+        "user_id": one.author,
+        "current_stage": _stage(one, stages),
+        "description": one.description,
+        "source": one.source or _place(one),
+        "run_id": (one.run or "").removeprefix("run_"),
+        "run_link": one.run_link or "",
+        "status": "READY",
+        "status_message": "" if one.files else f"no files were found at {one.source}",
+        "tags": keyed(one.tags),
+        "aliases": [name for name, number in aliases.items() if number == one.number],
+    }
+    if one.logged_model is not None:
+        told["model_id"] = one.logged_model
+    return told
 
 
 def stages_of(ws: Workspace, name: str) -> dict[str, int]:
@@ -231,7 +266,7 @@ def offset_of(token: str) -> int:
     return int(text)
 
 
-def next_page(offset: int, limit: int, found: int) -> dict[str, str]:
+def next_page(offset: int, limit: int, found: int) -> NextPage:
     """The token of the next page, where there is one."""
     if found <= limit:
         return {}

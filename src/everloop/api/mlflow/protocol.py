@@ -10,10 +10,10 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypedDict, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,11 +24,12 @@ from starlette.types import Receive, Scope, Send
 
 from everloop import access, errors
 from everloop.access import Permission, Principal
-from everloop.api.callers import recognise
-from everloop.api.guard import check_origin
-from everloop.api.routes import Call
+from everloop.api.answers import retry_headers
+from everloop.api.callers import address_of, recognise
+from everloop.api.guard import check_origin, holds_nul
+from everloop.api.routes import Call, read_query
 from everloop.clock import from_micros, to_micros
-from everloop.errors import EverloopError, Invalid, NotRecognised
+from everloop.errors import EverloopError, Invalid
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.api.mlflow")
@@ -51,6 +52,7 @@ STATUSES = {
     "PERMISSION_DENIED": 403,
     "ENDPOINT_NOT_FOUND": 404,
     "RESOURCE_DOES_NOT_EXIST": 404,
+    "REQUEST_LIMIT_EXCEEDED": 429,
     "INTERNAL_ERROR": 500,
     "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
@@ -63,6 +65,7 @@ _CODES: dict[type[EverloopError], str] = {
     errors.NotRecognised: "UNAUTHENTICATED",
     errors.Denied: "PERMISSION_DENIED",
     errors.GateFailed: "PERMISSION_DENIED",
+    errors.TooOften: "REQUEST_LIMIT_EXCEEDED",
     errors.NotReady: "TEMPORARILY_UNAVAILABLE",
     errors.MissingExtra: "NOT_IMPLEMENTED",
 }
@@ -71,9 +74,10 @@ _CODES: dict[type[EverloopError], str] = {
 class MlflowError(EverloopError):
     """A refusal under the MLflow code that its clients look for, where an error of everloop's does not say it."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, allow: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.allow = allow  # the methods of the path, where the method is none of them
 
 
 class Nothing(msgspec.Struct):
@@ -97,11 +101,21 @@ class MlflowRoute:
     method: Method
     path: str
     permission: Permission | None
-    handler: Handler = lambda _call, _asked: None
+    handler: Handler = lambda _call, _asked: None  # its return type says what is answered
     request: type[msgspec.Struct] = Nothing
     version: Version | None = "2.0"
     most_bytes: int = MAX_BODY_BYTES
     stream: Stream | None = None
+
+    @property
+    def place(self) -> str:
+        """The path at which it is answered."""
+        return f"/{self.path}" if self.version is None else f"/api/{self.version}/{self.path}"
+
+    @property
+    def answer(self) -> Any:
+        """The type of what the handler answers; Response for something else than JSON."""
+        return Nothing if self.stream else get_type_hints(self.handler)["return"]
 
     @property
     def summary(self) -> str:
@@ -149,7 +163,14 @@ class Protocol:
         for pattern, reader in self._templated:
             if reader.route.method == request.method and (match := pattern.fullmatch(path)):
                 return reader, match.groupdict()
-        raise unsupported(request.method, f"{self._prefix}{path}")
+        raise unsupported(request.method, f"{self._prefix}{path}", allow=self._methods_of(path))
+
+    def _methods_of(self, path: str) -> list[str]:
+        """The methods of a path; where it is one by itself, not those of a template that it would fit too."""
+        plain = {method for method, known in self._plain if known == path}
+        return sorted(
+            plain or {one.route.method for pattern, one in self._templated if pattern.fullmatch(path)}
+        )
 
     def _deal(self, reader: _Reader, request: Request, path: dict[str, str], body: bytes) -> Response:
         call = self._call(reader.route, request, path, body)
@@ -179,7 +200,7 @@ class _Reader:
         try:
             _check_nul(request, path, body)
             if self.route.method == "GET":
-                given = self._query(request.scope["query_string"])
+                return read_query({**self._query(request.scope["query_string"]), **path}, self.route.request)
             elif not path:
                 return self._decode(body or b"{}")
             else:
@@ -215,17 +236,21 @@ class _Reader:
 def error_answer(error: EverloopError) -> Response:
     """The answer to an error in MLflow's form."""
     if isinstance(error, MlflowError):
-        return _refusal(error.code, str(error))
+        answer = _refusal(error.code, str(error))
+        if error.allow:
+            answer.status_code, answer.headers["Allow"] = 405, ", ".join(error.allow)
+        return answer
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), "INTERNAL_ERROR")
-    return _refusal(code, str(error))
+    return _refusal(code, str(error), headers=retry_headers(error))
 
 
-def unsupported(method: str, path: str) -> MlflowError:
+def unsupported(method: str, path: str, *, allow: Sequence[str] = ()) -> MlflowError:
     """What is said of a call that everloop does not answer."""
     return MlflowError(
         "ENDPOINT_NOT_FOUND",
         f"{method} {path[:200]} is not supported by this server. everloop answers MLflow's calls for experiments, runs, "
         "artifacts and models; the reference page of MLflow's protocol lists them.",
+        allow=allow,
     )
 
 
@@ -241,7 +266,14 @@ def named(pairs: list[Named]) -> dict[str, str]:
     return {pair.key: pair.value for pair in pairs}
 
 
-def keyed(values: Mapping[str, str]) -> list[dict[str, str]]:
+class KeyValue(TypedDict):
+    """A tag or a parameter that is told."""
+
+    key: str
+    value: str
+
+
+def keyed(values: Mapping[str, str]) -> list[KeyValue]:
     """Named texts as the protocol writes them."""
     return [{"key": key, "value": value} for key, value in values.items()]
 
@@ -288,9 +320,9 @@ def number(value: float) -> float | str:
     return value
 
 
-def _refusal(code: str, message: str) -> Response:
+def _refusal(code: str, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
     body = _encode({"error_code": code, "message": message})
-    return Response(body, status_code=STATUSES[code], media_type="application/json")
+    return Response(body, status_code=STATUSES[code], headers=headers, media_type="application/json")
 
 
 def _principal(ws: Workspace, request: HTTPConnection, permission: Permission | None) -> Principal:
@@ -302,7 +334,7 @@ def _principal(ws: Workspace, request: HTTPConnection, permission: Permission | 
 
 
 def _by_password(ws: Workspace, request: HTTPConnection) -> Principal | None:
-    """Who signs in as MLflow's clients do with a user name and a password: the account, and a token of its own."""
+    """Who signs in as MLflow's clients do with a user name and a password: an account, and its password or a token."""
     scheme, _, told = request.headers.get("authorization", "").partition(" ")
     if ws.settings.auth == "off" or scheme.lower() != "basic":
         return None
@@ -310,13 +342,7 @@ def _by_password(ws: Workspace, request: HTTPConnection) -> Principal | None:
         name, _, secret = base64.b64decode(told, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         name, secret = "", ""
-    principal = access.authenticate(ws, secret)
-    if principal.name != name:
-        raise NotRecognised(
-            "the token in MLFLOW_TRACKING_PASSWORD is not one of the account in MLFLOW_TRACKING_USERNAME. Name the account "
-            "that the token was made for, or set MLFLOW_TRACKING_TOKEN alone."
-        )
-    return principal
+    return access.sign_in(ws, name, secret, address=address_of(request))[1]
 
 
 def _check_nul(request: Request, path: Mapping[str, str], body: bytes) -> None:
@@ -324,19 +350,11 @@ def _check_nul(request: Request, path: Mapping[str, str], body: bytes) -> None:
     if (
         b"%00" in request.scope["query_string"]
         or any("\0" in text for text in path.values())
-        or (b"\\u0000" in body and _holds_nul(msgspec.json.decode(body)))
+        or holds_nul(body)
     ):
         raise MlflowError(
             "BAD_REQUEST", "the request holds a NUL character, which no name or value may have."
         )
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(one) for pair in value.items() for one in pair)
-    if isinstance(value, list):
-        return any(map(_holds_nul, value))
-    return isinstance(value, str) and "\0" in value
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:

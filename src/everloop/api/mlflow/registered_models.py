@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import msgspec
 
@@ -11,8 +11,11 @@ from everloop import registry, rollout
 from everloop.api.mlflow.model_versions import (
     IS_PROMPT,
     MLFLOW_STAGES,
+    Found,
     Named,
+    NextPage,
     Tag,
+    VersionForm,
     next_page,
     offset_of,
     stages_of,
@@ -21,7 +24,7 @@ from everloop.api.mlflow.model_versions import (
     told_versions,
     within,
 )
-from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
+from everloop.api.mlflow.protocol import KeyValue, MlflowError, MlflowRoute, keyed
 from everloop.api.routes import Call
 from everloop.clock import to_micros
 from everloop.errors import Invalid, NotFound
@@ -73,7 +76,37 @@ class SetAlias(Alias):
     version: str
 
 
-def create(call: Call, asked: Create) -> Any:
+class AliasForm(TypedDict):
+    alias: str
+    version: str
+
+
+class RegisteredModelForm(TypedDict):
+    """A model in the protocol's form."""
+
+    name: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    user_id: str
+    description: str
+    latest_versions: list[VersionForm]
+    tags: list[KeyValue]
+    aliases: list[AliasForm]
+
+
+class FoundModel(TypedDict):
+    registered_model: RegisteredModelForm
+
+
+class Page(NextPage):
+    registered_models: list[RegisteredModelForm]
+
+
+class Newest(TypedDict):
+    model_versions: list[VersionForm]
+
+
+def create(call: Call, asked: Create) -> FoundModel:
     """Make a model without versions."""
     tags = tags_of(asked.tags)
     if tags.get(IS_PROMPT, "false").lower() == "true":
@@ -82,12 +115,12 @@ def create(call: Call, asked: Create) -> Any:
     return {"registered_model": _told(call.ws, made)}
 
 
-def get(call: Call, asked: Named) -> Any:
+def get(call: Call, asked: Named) -> FoundModel:
     """One model with its newest versions, tags and aliases."""
     return {"registered_model": _told(call.ws, registry.model(call.ws, asked.name))}
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """The models that a filter finds, in an order, a page at a time."""
     limit, offset = within(asked.max_results, _MOST_MODELS), offset_of(asked.page_token)
     found = registry.search_models(
@@ -99,12 +132,12 @@ def search(call: Call, asked: Search) -> Any:
     }
 
 
-def rename(call: Call, asked: Rename) -> Any:
+def rename(call: Call, asked: Rename) -> FoundModel:
     """Let a model go on under another name."""
     return {"registered_model": _told(call.ws, registry.rename(call.ws, asked.name, asked.new_name))}
 
 
-def update(call: Call, asked: Update) -> Any:
+def update(call: Call, asked: Update) -> FoundModel:
     """Change a model's description."""
     changed = registry.describe_model(call.ws, asked.name, asked.description or "")
     return {"registered_model": _told(call.ws, changed)}
@@ -116,7 +149,7 @@ def delete(call: Call, asked: Named) -> None:
     registry.delete_model(call.ws, asked.name)
 
 
-def latest(call: Call, asked: Latest) -> Any:
+def latest(call: Call, asked: Latest) -> Newest:
     """The newest version in each stage, or in those that are asked for."""
     registry.model(call.ws, asked.name)
     wanted = {one.lower() for one in asked.stages}
@@ -148,7 +181,7 @@ def delete_alias(call: Call, asked: Alias) -> None:
     registry.drop_alias(call.ws, asked.name, asked.alias)
 
 
-def by_alias(call: Call, asked: Alias) -> Any:
+def by_alias(call: Call, asked: Alias) -> Found:
     """The version that an alias means."""
     number = registry.aliases(call.ws, asked.name).get(asked.alias)
     if number is None:
@@ -160,7 +193,7 @@ def by_alias(call: Call, asked: Alias) -> Any:
     return {"model_version": told_version(call.ws, registry.version(call.ws, f"{asked.name}@{number}"))}
 
 
-def _told(ws: Workspace, model: RegisteredModel) -> dict[str, Any]:
+def _told(ws: Workspace, model: RegisteredModel) -> RegisteredModelForm:
     aliases = registry.aliases(ws, model.name)
     return {
         "name": model.name,
@@ -169,14 +202,14 @@ def _told(ws: Workspace, model: RegisteredModel) -> dict[str, Any]:
         "user_id": model.created_by,
         "description": model.description,
         "latest_versions": _newest_by_stage(ws, model.name),
-        "tags": [{"key": name, "value": value} for name, value in model.tags.items()],
+        "tags": keyed(model.tags),
         "aliases": [{"alias": name, "version": str(number)} for name, number in aliases.items()],
     }
 
 
-def _newest_by_stage(ws: Workspace, name: str) -> list[dict[str, Any]]:
+def _newest_by_stage(ws: Workspace, name: str) -> list[VersionForm]:
     """The newest version of each of MLflow's stages: those in a stage of ours, and the newest in none."""
-    by_stage: dict[str, dict[str, Any]] = {}
+    by_stage: dict[str, VersionForm] = {}
     try:
         places = set(stages_of(ws, name))
     except NotFound:  # deleted meanwhile

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
 from everloop import tracking
 from everloop.api.mlflow.experiments import view_of
 from everloop.api.mlflow.protocol import (
+    KeyValue,
     MlflowRoute,
     Named,
     experiment_number,
@@ -102,7 +103,79 @@ class LogInputs(One):
     models: list[Model] = []
 
 
-def create(call: Call, asked: Create) -> Any:
+class MetricForm(TypedDict):
+    """A point of a metric in the protocol's form; NaN and infinities are texts."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+
+
+class RunInfo(TypedDict):
+    run_id: str
+    run_uuid: str
+    run_name: str
+    experiment_id: str
+    user_id: str
+    status: str
+    start_time: int
+    end_time: NotRequired[int]
+    artifact_uri: str
+    lifecycle_stage: str
+
+
+class RunData(TypedDict):
+    metrics: list[MetricForm]
+    params: list[KeyValue]
+    tags: list[KeyValue]
+
+
+class DatasetForm(TypedDict):
+    dataset: dict[str, str]
+    tags: list[KeyValue]
+
+
+class ModelInput(TypedDict):
+    model_id: str
+
+
+class ModelOutput(ModelInput):
+    step: int
+
+
+class Inputs(TypedDict):
+    dataset_inputs: list[DatasetForm]
+    model_inputs: list[ModelInput]
+
+
+class Outputs(TypedDict):
+    model_outputs: list[ModelOutput]
+
+
+class RunForm(TypedDict):
+    """A run in the protocol's form."""
+
+    info: RunInfo
+    data: RunData
+    inputs: Inputs
+    outputs: Outputs
+
+
+class Found(TypedDict):
+    run: RunForm
+
+
+class Changed(TypedDict):
+    run_info: RunInfo
+
+
+class Page(TypedDict):
+    runs: list[RunForm]
+    next_page_token: NotRequired[str]
+
+
+def create(call: Call, asked: Create) -> Found:
     """Begin a run."""
     experiment_id = experiment_number(asked.experiment_id)
     made = tracking.start_client_run(
@@ -116,12 +189,12 @@ def create(call: Call, asked: Create) -> Any:
     return {"run": shown(FoundRun(made, experiment_id))}
 
 
-def get(call: Call, asked: One) -> Any:
+def get(call: Call, asked: One) -> Found:
     """One run, deleted or not."""
     return {"run": shown(tracking.found_run(call.ws, key_of(asked)))}
 
 
-def update(call: Call, asked: Update) -> Any:
+def update(call: Call, asked: Update) -> Changed:
     """Say how a run stands, when it ended, or its name."""
     run_id = key_of(asked)
     if asked.status is not None and asked.status not in _STATUSES:
@@ -149,7 +222,7 @@ def restore(call: Call, asked: One) -> None:
     tracking.restore_run(call.ws, key_of(asked))
 
 
-def search(call: Call, asked: Search) -> Any:
+def search(call: Call, asked: Search) -> Page:
     """Runs of some experiments that meet a filter, in pages."""
     page = tracking.search_runs(
         call.ws,
@@ -160,7 +233,7 @@ def search(call: Call, asked: Search) -> Any:
         limit=1_000 if asked.max_results is None else asked.max_results,
         token=asked.page_token,
     )
-    found = {"runs": [shown(one) for one in page.found]}
+    found: Page = {"runs": [shown(one) for one in page.found]}
     return found if page.next_token is None else {**found, "next_page_token": page.next_token}
 
 
@@ -211,7 +284,7 @@ def key_of(asked: One) -> str:
     return run_key(asked.run_id or asked.run_uuid)
 
 
-def shown(found: FoundRun) -> dict[str, Any]:
+def shown(found: FoundRun) -> RunForm:
     """A run in the protocol's form."""
     run = found.run
     tags = {**run.tags, tracking.NAME_TAG: run.name}
@@ -241,8 +314,8 @@ def shown(found: FoundRun) -> dict[str, Any]:
     }
 
 
-def _info(run: Run, experiment_id: int) -> dict[str, Any]:
-    told = {
+def _info(run: Run, experiment_id: int) -> RunInfo:
+    told: RunInfo = {
         "run_id": run.mlflow_id,
         "run_uuid": run.mlflow_id,
         "run_name": run.name,

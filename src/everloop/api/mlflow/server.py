@@ -8,8 +8,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from everloop.api.mlflow.protocol import MlflowRoute, Nothing
 from everloop.api.routes import Call
+from everloop.serving import MLFLOW_VERSION
 
-PROTOCOL_VERSION = "3.17.2"
+PROTOCOL_VERSION = MLFLOW_VERSION
 
 
 def version(_call: Call, _asked: Nothing) -> Response:
@@ -17,7 +18,7 @@ def version(_call: Call, _asked: Nothing) -> Response:
     return PlainTextResponse(PROTOCOL_VERSION)
 
 
-def server_info(_call: Call, _asked: Nothing) -> Any:
+def server_info(_call: Call, _asked: Nothing) -> dict[str, Any]:
     """What the server can do beyond the calls that every MLflow server answers."""
     return {
         "store_type": "SqlStore",

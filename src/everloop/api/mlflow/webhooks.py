@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
 from everloop import events
-from everloop.api.mlflow.model_versions import next_page, offset_of, within
+from everloop.api.mlflow.model_versions import NextPage, next_page, offset_of, within
 from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
 from everloop.api.routes import Call
 from everloop.clock import to_micros
@@ -81,7 +81,43 @@ class Try(One):
     event: EventKind | None = None
 
 
-def create(call: Call, asked: Create) -> Any:
+class EventForm(TypedDict):
+    entity: str
+    action: str
+
+
+class WebhookForm(TypedDict):
+    """A webhook in the protocol's form, without its secret."""
+
+    webhook_id: str
+    name: str
+    description: str
+    url: str
+    events: list[EventForm]
+    status: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+
+
+class Found(TypedDict):
+    webhook: WebhookForm
+
+
+class Page(NextPage):
+    webhooks: list[WebhookForm]
+
+
+class Result(TypedDict):
+    success: bool
+    response_status: NotRequired[int]
+    error_message: NotRequired[str]
+
+
+class Tried(TypedDict):
+    result: Result
+
+
+def create(call: Call, asked: Create) -> Found:
     """Tell an address of events from now on; it is looked up only when it is told."""
     made = events.add_webhook(
         call.ws,
@@ -95,19 +131,19 @@ def create(call: Call, asked: Create) -> Any:
     return {"webhook": _told(made)}
 
 
-def list_(call: Call, asked: List) -> Any:
+def list_(call: Call, asked: List) -> Page:
     """All webhooks, a page at a time."""
     limit, offset = within(asked.max_results, _MOST), offset_of(asked.page_token)
     found = events.list_webhooks(call.ws)[offset : offset + limit + 1]
     return {"webhooks": [_told(one) for one in found[:limit]], **next_page(offset, limit, len(found))}
 
 
-def get(call: Call, asked: One) -> Any:
+def get(call: Call, asked: One) -> Found:
     """One webhook."""
     return {"webhook": _told(events.webhook(call.ws, asked.webhook_id))}
 
 
-def update(call: Call, asked: Update) -> Any:
+def update(call: Call, asked: Update) -> Found:
     """Change a webhook."""
     given = {"name": asked.name, "description": asked.description, "url": asked.url}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -124,12 +160,12 @@ def delete(call: Call, asked: One) -> None:
     events.remove_webhook(call.ws, asked.webhook_id)
 
 
-def try_(call: Call, asked: Try) -> Any:
+def try_(call: Call, asked: Try) -> Tried:
     """Tell a webhook of an example and say how that went; what it answers besides its status is not passed on."""
     found = events.webhook(call.ws, asked.webhook_id)
     kind = found.kinds[0] if asked.event is None else asked.event.kind
     attempt = events.try_webhook(call.ws, found.id, kind, _EXAMPLES[kind])
-    result: dict[str, Any] = {"success": attempt.failure is None}
+    result: Result = {"success": attempt.failure is None}
     if attempt.status is not None:
         result["response_status"] = attempt.status
     if attempt.failure is not None:
@@ -143,7 +179,7 @@ def _is_active(status: str) -> bool:
     return status == "ACTIVE"
 
 
-def _told(one: Webhook) -> dict[str, Any]:
+def _told(one: Webhook) -> WebhookForm:
     kinds = [kind.upper().partition(".") for kind in one.kinds]
     return {
         "webhook_id": one.id,

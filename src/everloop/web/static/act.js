@@ -3,6 +3,7 @@ const dialog = document.getElementById("confirm");
 const reason = document.getElementById("confirm-reason");
 const params = document.getElementById("confirm-params");
 const note = document.getElementById("confirm-note");
+const tags = document.getElementById("confirm-tags");
 const problem = dialog.querySelector("[data-problem]");
 const button = dialog.querySelector("[data-do]");
 let act = null;
@@ -20,7 +21,7 @@ document.addEventListener("click", (event) => {
   const asks = act.asks.split(" ");
   for (const part of dialog.querySelectorAll("[data-asked]")) part.hidden = !asks.includes(part.dataset.asked);
   reason.required = asks.includes("reason");
-  reason.value = params.value = "";
+  reason.value = params.value = tags.value = "";
   note.value = act.note ?? "";
   dialog.showModal();
   (dialog.querySelector("[data-asked]:not([hidden]) textarea") ?? button).focus();
@@ -48,20 +49,29 @@ function asked() {
   return {
     ...(asks.includes("note") && { value: note.value.trim() }),
     ...(asks.includes("reason") && { reason: reason.value.trim() }),
-    ...(asks.includes("params") && { params: Object.fromEntries(params.value.split("\n").map((line) => line.trim()).filter(Boolean).map(named)) }),
+    ...(asks.includes("params") && { params: Object.fromEntries(lines(params).map(named)) }),
+    ...(asks.includes("tags") && { tags: lines(tags).map(parted).map(([key, value]) => ({ key, value })) }),
   };
+}
+
+function lines(field) {
+  return field.value.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
 // NAME=VALUE, as on the command line: a value that is no JSON is a text
 function named(line) {
+  const [name, value] = parted(line);
+  try {
+    return [name, JSON.parse(value)];
+  } catch {
+    return [name, value];
+  }
+}
+
+function parted(line) {
   const [name, ...rest] = line.split("=");
   if (!rest.length) throw new Error(`The line ${line} has no value; write NAME=VALUE, such as c=4.`);
-  const value = rest.join("=").trim();
-  try {
-    return [name.trim(), JSON.parse(value)];
-  } catch {
-    return [name.trim(), value];
-  }
+  return [name.trim(), rest.join("=").trim()];
 }
 
 async function send(url, body) {

@@ -1,5 +1,5 @@
 // Metrics as curves, of a run or of several over each other: over steps or time, smoothed as asked, drawn anew while a
-// run goes on. Zooming in asks the server for the steps that a long history leaves out.
+// run goes on. Zooming in asks the server for what a long history leaves out.
 const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
 const WAIT_MS = 250;
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "resetScale2d", "toImage"]] };
@@ -26,31 +26,33 @@ const log = document.querySelector("[data-log]");
 const boxes = new Map(); // by name of the metric: its element, the curves that it shows
 
 // A run that is compared keeps its colour in every plot, and is told by its number; alone, each metric has its own colour.
+// Where a long history is drawn by its lowest and highest values, smoothing takes the means of its stretches instead.
 function traces(curve, box) {
   const at = box.runs.indexOf(curve.run);
   const line = { color: colour(COLOURS[(at < 0 ? box.index : at) % COLOURS.length]), width: 2 };
   const weight = Number(smooth.value);
-  const x = curve[over.value];
+  const x = curve[curve.over];
   const mode = x.length < 60 ? "lines+markers" : "lines";
   const told = { hovertemplate: `%{y:.6g}<extra>${at < 0 ? "" : at + 1}</extra>` };
   const raw = { x, y: curve.values, mode, line, marker: { size: 4 }, connectgaps: false };
-  if (!weight) return [{ ...raw, ...told }];
-  return [{ ...raw, opacity: 0.3, hoverinfo: "skip" }, { ...raw, ...told, y: smoothed(curve.values, weight), mode: "lines" }];
+  if (!weight) return [{ ...raw, line: curve.is_thinned ? { ...line, width: 1.2 } : line, ...told }];
+  const calm = curve.is_thinned ? { x: curve.means_at, y: smoothed(curve.means, weight) } : { x, y: smoothed(curve.values, weight) };
+  return [{ ...raw, opacity: 0.3, hoverinfo: "skip" }, { ...raw, ...told, ...calm, mode: "lines" }];
 }
 
-function layout() {
+function layout(isOverSteps) {
   const axis = { gridcolor: colour("--border"), zerolinecolor: colour("--border"), color: colour("--muted"), automargin: true };
   return {
     height: 220, margin: { l: 44, r: 8, t: 8, b: 36 }, showlegend: false,
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--text") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "x",
-    xaxis: { ...axis, title: { text: over.value === "steps" ? "step" : "seconds since it began" } }, yaxis: { ...axis, type: log.checked ? "log" : "linear" }, uirevision: `${over.value}${log.checked}`,
+    xaxis: { ...axis, title: { text: isOverSteps ? "step" : "seconds since it began" } }, yaxis: { ...axis, type: log.checked ? "log" : "linear" }, uirevision: `${isOverSteps}${log.checked}`,
   };
 }
 
 function draw(box, curves) {
   box.curves = curves;
-  if (!box.element.clientWidth) return; // in what is not open yet: a plot takes the width that it finds
-  window.Plotly.react(box.element, curves.flatMap((curve) => traces(curve, box)), layout(), CONFIG);
+  box.isOverSteps = curves.some((curve) => curve.over === "steps");
+  window.Plotly.react(box.element, curves.flatMap((curve) => traces(curve, box)), layout(box.isOverSteps), CONFIG);
   if (!box.hears) {
     box.hears = true;
     let waiting = 0;
@@ -61,31 +63,48 @@ function draw(box, curves) {
   }
 }
 
-// What the server tells of the metrics that are asked for, by name.
+// What the server tells of curves; null when it does not answer, which the page's foot says.
 async function asked(query) {
   const from = document.querySelector("[data-from]")?.dataset.from ?? `${location.pathname}?`;
-  const answer = await fetch(`${from}as=json&${query}`, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
-  const told = await answer.json();
-  return Map.groupBy([...told.curves, ...(told.system ?? [])], (curve) => curve.name);
+  try {
+    const answer = await fetch(`${from}as=json&${query}`, { headers: { Accept: "application/json" } });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+async function load(box, part = "") {
+  const isOverSteps = part ? box.isOverSteps : over.value === "steps";
+  const told = await asked(`part=curves&metric=${encodeURIComponent(box.name)}&over=${isOverSteps ? "step" : "time"}${part}`);
+  if (told?.curves.length) draw(box, told.curves);
 }
 
 async function zoomed(box, change) {
   const [first, last] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-  if (over.value !== "steps") return;
   if (first === undefined && !change["xaxis.autorange"]) return;
   box.isZoomed = first !== undefined;
-  const steps = box.isZoomed ? `&from=${Math.floor(first)}&to=${Math.ceil(last)}` : "";
-  const found = await asked(`metric=${encodeURIComponent(box.name)}${steps}`);
-  if (found.has(box.name)) draw(box, found.get(box.name));
+  const [from, to] = box.isOverSteps ? [Math.floor(first), Math.ceil(last)] : [first, last];
+  await load(box, box.isZoomed ? `&from=${from}&to=${to}` : "");
 }
+
+// Curves are asked for when they come near to what is seen, and again while the run goes on and they are there.
+const watch = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      const box = boxes.get(entry.target.dataset.metric);
+      box.isSeen = entry.isIntersecting;
+      if (box.isSeen && !box.curves) load(box);
+    }
+  },
+  { rootMargin: "800px" },
+);
 
 async function refresh() {
   const find = new URLSearchParams(location.search).get("find") ?? "";
-  for (const [name, curves] of await asked(`find=${encodeURIComponent(find)}`)) {
-    const box = boxes.get(name) ?? added(name, places[0]); // a metric may begin while one looks
-    if (!box.isZoomed) draw(box, curves);
-  }
+  const told = await asked(`part=names&find=${encodeURIComponent(find)}`);
+  for (const name of told?.drawn ?? []) if (!boxes.has(name)) added(name, places[0]); // a metric may begin while one looks
+  for (const box of boxes.values()) if (box.isSeen && box.curves && !box.isZoomed) load(box);
 }
 
 function again() {
@@ -94,22 +113,29 @@ function again() {
   for (const box of boxes.values()) if (box.curves) draw(box, box.curves);
 }
 
+function otherAxis() {
+  for (const box of boxes.values()) {
+    box.isZoomed = false;
+    box.curves = null;
+    if (box.isSeen) load(box);
+  }
+}
+
 function added(name, place) {
   const figure = place.appendChild(document.createElement("figure"));
   figure.className = "drawn";
+  figure.dataset.metric = name;
   figure.appendChild(document.createElement("figcaption")).textContent = name;
   const runs = JSON.parse(place.dataset.runs ?? "[]"); // those that are compared, in order
-  const box = { name, element: figure.appendChild(document.createElement("div")), runs, index: boxes.size };
-  boxes.set(name, box);
-  return box;
+  boxes.set(name, { name, element: figure.appendChild(document.createElement("div")), runs, index: boxes.size });
+  watch.observe(figure);
 }
 
 const places = document.querySelectorAll("[data-curves]");
-for (const place of places) for (const name of JSON.parse(place.dataset.curves)) added(name, place);
 if (places.length) {
-  refresh();
-  for (const control of [over, smooth, log]) control.addEventListener("input", again);
+  for (const place of places) for (const name of JSON.parse(place.dataset.curves)) added(name, place);
+  over.addEventListener("input", otherAxis);
+  for (const control of [smooth, log]) control.addEventListener("input", again);
   document.addEventListener("everloop:refreshed", refresh);
   document.addEventListener("themechange", again);
-  document.addEventListener("toggle", again, true);
 }

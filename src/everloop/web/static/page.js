@@ -1,5 +1,6 @@
-// What every page does: theme switch, copy buttons, keys, local times on hover.
+// What every page does: theme switch, copy buttons, keys, local times on hover, links of MLflow's clients.
 import { startKeys } from "./keys.js";
+import { followLinks } from "./links.js";
 import { startLive } from "./live.js";
 
 function isDark() {
@@ -40,3 +41,5 @@ document.addEventListener("pointerover", (event) => {
 for (const button of document.querySelectorAll("[data-theme-switch]")) nameSwitch(button);
 startKeys();
 startLive();
+followLinks();
+addEventListener("hashchange", followLinks);

@@ -1,0 +1,102 @@
+"""The pairs of answers that a mirrored version left in the prediction log beside those that people got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from everloop import serving
+from everloop.rollout.endpoints import endpoint, folder
+from everloop.rollout.evidence import is_slow, of_units, units_of
+from everloop.rollout.judge import CanaryHealth
+from everloop.rollout.paired import Pairs
+from everloop.rollout.records import Rollout
+from everloop.workspace import Workspace
+
+_COLUMNS = [
+    "id", "epoch", "release", "status", "error", "latency_us", "key",
+    "shadow_of", "request", "output", "output_number",
+]  # fmt: skip
+_SAME = 1e-9  # numbers that differ relatively by less are the same answer
+
+
+def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth]:
+    """What both versions answered to the mirrored requests of the running stage, by metric, and what the fuse looks at.
+
+    Copies that found no room in the queue are left out: they say that the machine was busy. Where keys stick, each
+    counts once, at its first pair.
+    """
+    shadow, live = _rows(ws, rollout)
+    sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
+    ids = [str(one) for one in live["id"].to_pylist()]
+    unit = units_of(ids, live["request"].to_pylist(), live["key"].to_pylist(), sticky=sticky)
+    failed = _failed(shadow), _failed(live)
+    both = ~failed[0] & ~failed[1]
+    slow = [_slow(table, rollout) for table in (shadow, live)]
+    differs = _differs(shadow, live)
+    pairs = [
+        Pairs("errors", *(of_units(unit, one, sticky=sticky) for one in failed)),
+        Pairs("slow", *(of_units(unit[both], one, sticky=sticky) for one in (slow[0][both], slow[1][both]))),
+        Pairs(
+            "differs",
+            *(of_units(unit[both], one, sticky=sticky) for one in (differs[both], np.zeros(both.sum()))),
+        ),
+    ]
+    return pairs, _health(pairs[0])
+
+
+def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
+    """The copies, and the answers to the same requests that people got, row by row in the order of arrival."""
+    table = serving.log.read(
+        folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
+    )
+    table = table.sort_by("id")
+    status = np.asarray(table["status"], dtype=object)
+    release = np.asarray(table["release"], dtype=object)
+    asked = (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1]) & (status != "refused")
+    copied_from = table["shadow_of"].to_pylist()
+    errors = table["error"].to_pylist()
+    ids = table["id"].to_pylist()
+    answered = {ids[row]: int(row) for row in np.flatnonzero(asked & (release == rollout.from_release))}
+    copies = [
+        (int(row), answered[copied_from[row]])
+        for row in np.flatnonzero(asked & (release == rollout.release))
+        if copied_from[row] in answered and not str(errors[row]).startswith("overloaded")
+    ]
+    in_order = sorted(copies, key=lambda pair: pair[1])
+    return table.take([row for row, _ in in_order]), table.take([row for _, row in in_order])
+
+
+def _failed(table: pa.Table) -> NDArray[np.bool_]:
+    return np.asarray(np.asarray(table["status"], dtype=object) == "failed", dtype=np.bool_)
+
+
+def _slow(table: pa.Table, rollout: Rollout) -> NDArray[np.bool_]:
+    latency_ms = np.asarray(table["latency_us"], dtype=np.float64) / 1_000
+    return is_slow(latency_ms, above_ms=rollout.slow_above_ms or np.inf)
+
+
+def _differs(shadow: pa.Table, live: pa.Table) -> NDArray[np.bool_]:
+    classes = [_texts(table) for table in (shadow, live)]
+    numbers = [
+        np.asarray([one or 0.0 for one in table["output_number"].to_pylist()], dtype=np.float64)
+        for table in (shadow, live)
+    ]
+    is_far = np.abs(numbers[0] - numbers[1]) > _SAME * np.maximum(1.0, np.abs(numbers[1]))
+    return np.asarray((classes[0] != classes[1]) | is_far, dtype=np.bool_)
+
+
+def _texts(table: pa.Table) -> NDArray[Any]:
+    return np.asarray([one or "" for one in table["output"].to_pylist()], dtype=str)
+
+
+def _health(errors: Pairs) -> CanaryHealth:
+    good = np.flatnonzero(errors.shadow == 0)
+    since = int(good[-1]) + 1 if good.size else 0
+    return CanaryHealth(
+        failures_in_a_row=len(errors.shadow) - since,
+        control_successes_meanwhile=int((errors.live[since:] == 0).sum()),
+    )
