@@ -123,3 +123,4 @@ def test_several_jobs_run_at_once_where_the_settings_say_so_and_their_end_starts
             assert [one.state for one in meetings] == ["done", "done"]
             assert {pipelines.result(ws, one.result["run"]) for one in meetings} == {2}
             assert len({one.worker for one in meetings}) == 2
+            assert "serve" not in everloop.parts().values()  # nothing is live: nothing waits for predictions

@@ -6,9 +6,10 @@ own port and save the hop.
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +17,9 @@ from everloop.access import Permission, Principal
 from everloop.api.guard import MAX_BODY_BYTES, read_body
 from everloop.errors import NotReady
 from everloop.serving import PREDICTION_ROUTES
+
+if TYPE_CHECKING:
+    import httpx
 
 _TIMEOUT_S = 30.0
 _ASKED_WITH = (
@@ -48,22 +52,33 @@ class Forwarder:
     """Keeps connections to the data plane open."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        self._url = url
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        import httpx  # noqa: PLC0415  (5 MB that a server without predictions does without)
+
+        return httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
     async def forward(self, request: Request, _principal: Principal) -> Response:
         """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
         headers = {name: request.headers[name] for name in _ASKED_WITH if name in request.headers}
         body = await read_body(request, MAX_BODY_BYTES)
+        client = self._client
+        from httpx import HTTPError  # noqa: PLC0415  (as above)
+
         try:
-            answer = await self._client.request(
+            answer = await client.request(
                 request.method, quote(request.scope["path"], safe="/:"), content=body, headers=headers
             )
-        except httpx.HTTPError as error:
+        except HTTPError as error:
             raise NotReady(
-                f"the data plane does not answer ({type(error).__name__}). It is being started or restarted; try again."
+                f"the data plane does not answer ({type(error).__name__}). Nothing is live yet, or it is being started or "
+                "restarted: release a version and start a rollout on an endpoint, or try again."
             ) from error
         kept = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.content, status_code=answer.status_code, headers=kept)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter, UnidentifiedImageError
 
 from everloop.checks.columns import Column
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _FACTORS = (0.6, 1.4)  # of brightness and contrast: one of these for each photo
 _BLUR = 0.01  # radius as a share of the shorter side, one pixel at least
@@ -19,17 +21,11 @@ _KEPT = 0.85  # of each side that a crop leaves at least
 _FORMATS = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"quality": 95}}
 
 Random = np.random.Generator
-_Change = Callable[[Image.Image, Random], Image.Image]
 
 
 def is_photo(content: Any) -> bool:
     """Whether bytes are an image that can be read."""
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            opened.verify()
-    except _UNREADABLE:
-        return False
-    return True
+    return _read(content) is not None
 
 
 def disturbed(column: Column, by: str, random: Random) -> list[bytes | None]:
@@ -38,12 +34,11 @@ def disturbed(column: Column, by: str, random: Random) -> list[bytes | None]:
 
 
 def _disturbed(content: bytes, by: str, random: Random) -> bytes:
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            name = opened.format if opened.format in _FORMATS else "PNG"
-            image = opened.convert("RGB")
-    except _UNREADABLE:
+    opened = _read(content)
+    if opened is None:
         return content
+    name = opened.format if opened.format in _FORMATS else "PNG"
+    image = opened.convert("RGB")
     buffer = io.BytesIO()
     if by == "jpeg":
         image.save(buffer, "JPEG", quality=_QUALITY)
@@ -52,20 +47,41 @@ def _disturbed(content: bytes, by: str, random: Random) -> bytes:
     return buffer.getvalue()
 
 
+def _read(content: Any) -> Image.Image | None:
+    """The image that bytes are, its pixels decoded; None when they are none."""
+    from PIL import Image  # noqa: PLC0415  (here and below: for data that has photos alone)
+
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    # an unknown format is an OSError, too
+    except (OSError, Image.DecompressionBombError, TypeError, ValueError, SyntaxError):
+        return None
+    return image
+
+
 def _brighter(image: Image.Image, random: Random) -> Image.Image:
+    from PIL import ImageEnhance  # noqa: PLC0415
+
     return ImageEnhance.Brightness(image).enhance(float(random.choice(_FACTORS)))
 
 
 def _flatter(image: Image.Image, random: Random) -> Image.Image:
+    from PIL import ImageEnhance  # noqa: PLC0415
+
     return ImageEnhance.Contrast(image).enhance(float(random.choice(_FACTORS)))
 
 
 def _blurred(image: Image.Image, random: Random) -> Image.Image:
+    from PIL import ImageFilter  # noqa: PLC0415
+
     return image.filter(ImageFilter.GaussianBlur(max(1.0, _BLUR * min(image.size))))
 
 
 def _turned(image: Image.Image, random: Random) -> Image.Image:
     """Turned about its middle, the corners filled with the mean colour of its edge."""
+    from PIL import Image  # noqa: PLC0415
+
     pixels = np.asarray(image)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean(axis=0)
     colour = tuple(int(one) for one in edge)
@@ -76,6 +92,8 @@ def _turned(image: Image.Image, random: Random) -> Image.Image:
 
 def _cropped(image: Image.Image, random: Random) -> Image.Image:
     """A part of it, brought to its size again."""
+    from PIL import Image  # noqa: PLC0415
+
     kept = [max(1, round(side * float(random.uniform(_KEPT, 1.0)))) for side in image.size]
     left, top = (int(random.integers(0, side - own + 1)) for side, own in zip(image.size, kept, strict=True))
     return image.crop((left, top, left + kept[0], top + kept[1])).resize(
@@ -83,15 +101,7 @@ def _cropped(image: Image.Image, random: Random) -> Image.Image:
     )
 
 
-_UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    Image.DecompressionBombError,
-    TypeError,
-    ValueError,
-    SyntaxError,
-)
-CHANGES: Mapping[str, _Change] = {
+CHANGES: Mapping[str, Callable[[Image.Image, Random], Image.Image]] = {
     "brightness": _brighter,
     "contrast": _flatter,
     "blur": _blurred,

@@ -1,8 +1,8 @@
 """The processes of `everloop up`: this one answers API and pages; beside it one serves predictions; workers come and go.
 
 Predictions run models, and jobs run users' code: neither shares this process. A child that dies is started again; a
-child whose parent died stops by itself. Workers are started when there is something to do and stop when there is not,
-so that an idle everloop is two processes.
+child whose parent died stops by itself. Predictions are served from when a version first goes live; workers are started
+when there is something to do and stop when there is not, so that an idle everloop is one process, or two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from everloop import background, clock, jobs, loop, tracking, web
+from everloop import background, clock, jobs, loop, rollout, tracking, web
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -143,7 +143,7 @@ class _Child:
 
 @dataclass
 class _Children:
-    """The data plane, kept running, and workers, started when there is work."""
+    """The data plane, kept running once a version went live, and workers, started when there is work."""
 
     ws: Workspace
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -182,7 +182,8 @@ class _Children:
 
     def _look(self) -> None:
         settings = self.ws.settings
-        self.data_plane.keep_running(settings)
+        if rollout.has_gone_live(self.ws):
+            self.data_plane.keep_running(settings)
         if not self.ticks.runs and background.is_due(self.ws):
             self.ticks.start(settings)
         idle = next((child for child in self.jobs if not child.runs), None)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from blake3 import blake3
-from PIL import Image, UnidentifiedImageError
 
 from everloop.errors import Invalid, StorageFailed
 
@@ -31,6 +30,8 @@ def header_of(data: bytes) -> Header | None:
 
     Pixels are not decoded. An image of more pixels than Pillow allows (a decompression bomb) is none.
     """
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  (for data that has images alone)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -175,12 +176,16 @@ def update_version(tx: Tx, model: str, number: int, values: Mapping[str, Any]) -
     tx.execute(chosen.values(**values))
 
 
+_ONE_VERSION = sa.select(versions).where(
+    versions.c.model == sa.bindparam("of_model"), versions.c.number == sa.bindparam("of_number")
+)
+
+
 def version_by_number(
     connection: Connection, model: str, number: int, *, even_deleted: bool = False
 ) -> ModelVersion | None:
-    statement = sa.select(versions) if even_deleted else VERSIONS
-    chosen = statement.where(versions.c.model == model, versions.c.number == number)
-    return next(read_versions(connection, chosen), None)
+    found = next(read_versions(connection, _ONE_VERSION, {"of_model": model, "of_number": number}), None)
+    return found if found is None or even_deleted or found.deleted_at is None else None
 
 
 def version_of_run(connection: Connection, model: str, run: str) -> ModelVersion | None:
@@ -330,23 +335,27 @@ def newest_events(connection: Connection, model: str, *, limit: int) -> list[Sta
     return [_event(row) for row in connection.execute(statement)]
 
 
+# Built once, as what else a client asks for at each load of a model: building a statement takes longer than running it.
+_LAST_EVENTS = (
+    sa.select(sa.func.max(stage_events.c.position))
+    .where(stage_events.c.model == sa.bindparam("of_model"), stage_events.c.kind == sa.bindparam("of_kind"))
+    .group_by(stage_events.c.name)
+)
+_POINTERS = (
+    sa.select(stage_events.c.name, stage_events.c.number)
+    .where(
+        stage_events.c.model == sa.bindparam("of_model"),
+        stage_events.c.position.in_(_LAST_EVENTS),
+        stage_events.c.number.is_not(None),
+    )
+    .order_by(stage_events.c.name)
+)
+
+
 def pointers_of(connection: Connection, model: str, kind: PointerKind) -> dict[str, int]:
     """The number that each stage or alias of a model means now, by name."""
-    last = (
-        sa.select(sa.func.max(stage_events.c.position))
-        .where(stage_events.c.model == model, stage_events.c.kind == kind)
-        .group_by(stage_events.c.name)
-    )
-    statement = (
-        sa.select(stage_events.c.name, stage_events.c.number)
-        .where(
-            stage_events.c.model == model,
-            stage_events.c.position.in_(last),
-            stage_events.c.number.is_not(None),
-        )
-        .order_by(stage_events.c.name)
-    )
-    return {row.name: row.number for row in connection.execute(statement)}
+    found = connection.execute(_POINTERS, {"of_model": model, "of_kind": kind})
+    return {row.name: row.number for row in found}
 
 
 def insert_event(tx: Tx, event: StageEvent) -> None:
@@ -408,9 +417,11 @@ def read_models(connection: Connection, statement: sa.Select[Any]) -> Iterator[R
         yield RegisteredModel(**values, tags=tags.get((row.name,), {}))
 
 
-def read_versions(connection: Connection, statement: sa.Select[Any]) -> Iterator[ModelVersion]:
+def read_versions(
+    connection: Connection, statement: sa.Select[Any], bound: Mapping[str, Any] | None = None
+) -> Iterator[ModelVersion]:
     """The versions of a selection of rows, whole, in its order."""
-    rows = connection.execute(statement).all()
+    rows = connection.execute(statement, bound).all()
     key = (version_tags.c.model, version_tags.c.number)
     tags = _tags_of(connection, version_tags, key, [(row.model, row.number) for row in rows])
     for row in rows:
@@ -423,17 +434,25 @@ def read_versions(connection: Connection, statement: sa.Select[Any]) -> Iterator
 
 
 def _tags_of(
-    connection: Connection, table: sa.Table, key: Sequence[sa.Column[Any]], wanted: Sequence[tuple[Any, ...]]
+    connection: Connection,
+    table: sa.Table,
+    key: tuple[sa.Column[Any], ...],
+    wanted: Sequence[tuple[Any, ...]],
 ) -> dict[tuple[Any, ...], dict[str, str]]:
     """The tags by name of each key that has any."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
     for start in range(0, len(wanted), _KEYS_AT_ONCE):
         some = wanted[start : start + _KEYS_AT_ONCE]
-        statement = sa.select(table).where(sa.tuple_(*key).in_(some)).order_by(table.c.name)
-        for row in connection.execute(statement):
+        for row in connection.execute(_tags_by_key(table, key), {"wanted": some}):
             own = tuple(row._mapping[column.name] for column in key)
             found.setdefault(own, {})[row.name] = row.value
     return found
+
+
+@functools.cache
+def _tags_by_key(table: sa.Table, key: tuple[sa.Column[Any], ...]) -> sa.Select[Any]:
+    is_wanted = sa.tuple_(*key).in_(sa.bindparam("wanted", expanding=True))
+    return sa.select(table).where(is_wanted).order_by(table.c.name)
 
 
 def _put_tags(tx: Tx, table: sa.Table, key: Mapping[str, Any], tags: Mapping[str, str]) -> None:

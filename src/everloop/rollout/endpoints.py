@@ -224,6 +224,11 @@ def is_behind(ws: Workspace) -> bool:
     return epoch > 0 and (current is None or current.epoch < epoch)
 
 
+def has_gone_live(ws: Workspace) -> bool:
+    """Whether anything ever went live, as far as this home knows: only then there is something to serve."""
+    return serving.has_routes(folder(ws))
+
+
 def folder(ws: Workspace) -> Path:
     """Where the data plane's files are."""
     return ws.home / "serving"

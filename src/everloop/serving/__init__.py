@@ -15,6 +15,7 @@ from everloop.serving import log
 from everloop.serving.files import (
     acknowledged,
     code_folder,
+    has_routes,
     online_path,
     read_manifest,
     read_routes,
@@ -107,6 +108,7 @@ __all__ = [
     "class_names",
     "code_folder",
     "compare_plan",
+    "has_routes",
     "layout_of",
     "load_files",
     "load_skops",

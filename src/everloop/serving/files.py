@@ -83,6 +83,11 @@ def read_routes(folder: Path) -> RouteTable | None:
         ) from error
 
 
+def has_routes(folder: Path) -> bool:
+    """Whether anything ever went live, so that there is something to serve."""
+    return (folder / "routes.json").exists()
+
+
 def workers(folder: Path) -> list[Worker]:
     """The serving processes that live now, by writer number."""
     found = []

@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.json
 import pyarrow.parquet as pq
 
@@ -310,17 +309,22 @@ def _sealed_batches(
     path: Path, names: Sequence[str], wanted: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
     # little read-ahead: the default would hold some hundred thousand records of a large window in memory
-    yield from pa.dataset.dataset(path, schema=SCHEMA, format="parquet").to_batches(
+    yield from _sealed(path).to_batches(
         columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
+
+
+def _sealed(path: Path) -> pa.dataset.Dataset:
+    import pyarrow.dataset  # noqa: PLC0415  (6 MB that a server without predictions does without)
+
+    return pyarrow.dataset.dataset(path, schema=SCHEMA, format="parquet")
 
 
 def _find_in_segment(stem: Path, prediction_id: str) -> PredictionRecord | None:
     content = _content(stem)
     if content is not None:
         return find_in(content, prediction_id)
-    sealed = pa.dataset.dataset(stem.with_suffix(".parquet"), schema=SCHEMA, format="parquet")
-    rows = sealed.to_table(filter=pc.field("id") == prediction_id).to_pylist()
+    rows = _sealed(stem.with_suffix(".parquet")).to_table(filter=pc.field("id") == prediction_id).to_pylist()
     return _from_row(rows[0]) if rows else None
 
 
