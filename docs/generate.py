@@ -100,7 +100,7 @@ _MLFLOW_LIMITS = """
 - A run's name and its parent are facts of the run, seen as the tags `mlflow.runName` and `mlflow.parentRunId`: the first
   cannot be removed, the second names a run that exists.
 - A run of a pipeline takes metrics, parameters and tags, and says itself how it stands.
-- Files go up in one piece; of a `file:` root only the folder that the settings name is read by the server.
+- Files go up in one piece or in parts, which wait in the home of the server that the upload began at; of a `file:` root only the folder that the settings name is read by the server.
 - A trace is kept whole when it has ended, its spans as the file `traces.json` beside it; spans sent one by one (`POST /v1/traces`),
   feedback, links to runs and sums over many traces are refused by name, and a client goes on. The calls are those of version 3.0;
   clients that know only those of 2.0 go on with a warning. A search looks at attributes, tags and metadata, not into spans. Deleted traces are removed

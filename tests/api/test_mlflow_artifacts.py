@@ -128,14 +128,7 @@ def test_files_and_folders_are_removed(server: Server) -> None:
     assert server.files() == {}
 
 
-def test_parts_and_signed_addresses_are_refused_so_that_clients_go_on(server: Server) -> None:
-    for act in ("create", "complete", "abort"):
-        path = server.place.replace("artifacts/0", f"mpu/{act}/0")
-        answer = server.json("POST", path, {"path": "x", "num_parts": 3}, status=501)
-        assert answer["error_code"] == "NOT_IMPLEMENTED"
-        assert answer["message"].startswith(
-            "Multipart upload is not supported for the current artifact repository"
-        )
+def test_signed_addresses_are_refused_so_that_clients_go_on(server: Server) -> None:
     for method, path in (("GET", server.place.replace("artifacts/0", "presigned/0")), ("POST", PRESIGNED)):
         assert server.json(method, path, {}, status=404)["error_code"] == "ENDPOINT_NOT_FOUND"
 

@@ -39,6 +39,9 @@ class Client:
                 "MLFLOW_TRACKING_URI": str(http.base_url),
                 "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
                 "OMP_NUM_THREADS": "1",
+                # what a client sends in parts from 500 MB on, it sends so from 1 MB on
+                "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "1000000",
+                "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": "1000000",
             }
             done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[-2_000:]
@@ -72,6 +75,12 @@ def test_files_come_back_as_they_were_logged(client: Client) -> None:
         "nothing": [],
     }
     assert (told["is_same"], told["text"]) == (True, "black")
+
+
+def test_the_newest_client_sends_large_files_in_parts(client: Client) -> None:
+    parts = client.ws.home / "parts"
+    assert parts.is_dir() == (not client.is_oldest and client.root is None)
+    assert not parts.is_dir() or list(parts.iterdir()) == []
 
 
 def test_they_are_where_the_settings_say(client: Client) -> None:

@@ -28,6 +28,7 @@ MODULES = (
     "runs",
     "metrics",
     "artifacts",
+    "multipart",
     "logged_models",
     "traces",
     "registered_models",

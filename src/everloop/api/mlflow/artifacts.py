@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from everloop import clock, registry, tracking
-from everloop.api.mlflow.protocol import MlflowError, MlflowRoute
+from everloop.api.mlflow.protocol import MlflowRoute
 from everloop.api.mlflow.runs import One, key_of
 from everloop.api.routes import Call
 from everloop.errors import Denied, Invalid, NotFound, StorageFailed
@@ -49,8 +49,6 @@ _SAFE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-# Clients look for this beginning, and then send the file in one piece.
-_NO_PARTS = "Multipart upload is not supported for the current artifact repository"
 
 
 class Place(msgspec.Struct):
@@ -110,9 +108,9 @@ def download(call: Call, asked: Place) -> Response:
 
 async def upload(call: Call, request: Request) -> Response:
     """Keep a file that the body holds."""
-    owner, path = await run_in_threadpool(_writable, call.ws, call.path["path"])
+    owner, path = await run_in_threadpool(writable, call.ws, call.path["path"])
     try:
-        async with _received(call.ws, request) as source:
+        async with received(call.ws, request) as source:
             await run_in_threadpool(tracking.log_artifact, call.ws, owner, path, source)
     except ClientDisconnect:
         return Response(status_code=400)  # for the log: nobody reads it
@@ -121,7 +119,7 @@ async def upload(call: Call, request: Request) -> Response:
 
 def remove(call: Call, asked: Place) -> None:
     """Remove a file, or a folder with all that is in it."""
-    owner, path = _writable(call.ws, asked.path, may_be_all=True)
+    owner, path = writable(call.ws, asked.path, may_be_all=True)
     tracking.remove_artifacts(call.ws, owner, path)
 
 
@@ -162,14 +160,7 @@ def file_of_version(call: Call, asked: OfVersion) -> Response:
     return _sent(call, _open_of_version(call.ws, ref, asked.path), asked.path)
 
 
-def no_parts(_call: Call, _asked: Place) -> None:
-    """Say that files go up in one piece: their store has no addresses for parts that a client could write to."""
-    raise MlflowError(
-        "NOT_IMPLEMENTED", f"{_NO_PARTS}: this server takes a file in one piece, of any size it allows."
-    )
-
-
-def _writable(ws: Workspace, place: str, *, may_be_all: bool = False) -> tuple[str, str]:
+def writable(ws: Workspace, place: str, *, may_be_all: bool = False) -> tuple[str, str]:
     """The owner of a place that may be written, and the path there."""
     if place.startswith(_VERSIONS):
         raise Denied(
@@ -183,14 +174,14 @@ def _writable(ws: Workspace, place: str, *, may_be_all: bool = False) -> tuple[s
 
 
 @asynccontextmanager
-async def _received(ws: Workspace, request: Request) -> AsyncIterator[Path | bytes]:
+async def received(ws: Workspace, request: Request) -> AsyncIterator[Path | bytes]:
     """A request's whole body: in memory when it is small, else in a file of the home that is gone afterwards.
 
     Raises Invalid for one that is too large or stops coming, StorageFailed when the disk refuses.
     """
     idle_s, most = ws.settings.upload_idle_s, ws.settings.artifact_max_mb * 1_000_000
     told = request.headers.get("content-length", "0")
-    _check_size(int(told) if told.isdigit() else 0, most)
+    check_size(int(told) if told.isdigit() else 0, most)
     held: list[bytes] = []
     held_bytes, size = 0, 0
     file: IO[bytes] | None = None
@@ -200,7 +191,7 @@ async def _received(ws: Workspace, request: Request) -> AsyncIterator[Path | byt
                 patience.reschedule(asyncio.get_running_loop().time() + idle_s)
                 held.append(chunk)
                 held_bytes, size = held_bytes + len(chunk), size + len(chunk)
-                _check_size(size, most)
+                check_size(size, most)
                 if held_bytes > _CHUNK_BYTES:
                     if file is None:
                         file = await run_in_threadpool(_temporary, ws.home)
@@ -238,7 +229,7 @@ def _finish(file: IO[bytes], rest: Sequence[bytes]) -> None:
     file.flush()
 
 
-def _check_size(size: int, most: int) -> None:
+def check_size(size: int, most: int) -> None:
     if size > most:
         raise Invalid(
             f"the file has more than {most // 1_000_000:,} MB, which is the most. Keep it elsewhere and log where, or set "
@@ -366,10 +357,6 @@ ROUTES = [
     MlflowRoute("PUT", f"{_PROXY}/{{path:path}}", "run", stream=upload),
     MlflowRoute("DELETE", f"{_PROXY}/{{path:path}}", "run", remove, Place),
     MlflowRoute("GET", _PROXY, "see", browse, PlaceOrNone),
-    *(
-        MlflowRoute("POST", f"mlflow-artifacts/mpu/{act}/{{path:path}}", "run", no_parts, Place)
-        for act in ("create", "complete", "abort")
-    ),
     MlflowRoute("GET", "mlflow/artifacts/list", "see", list_of_run, Listed),
     MlflowRoute(
         "GET", "mlflow/logged-models/{model_id}/artifacts/directories", "see", list_of_model, FolderOfModel
