@@ -45,6 +45,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_page_for_mlflows_clients_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "mlflow-env").symlink_to(peer("mlflow").parent)

@@ -102,7 +102,7 @@ def rows_of(logged: Path, name: str) -> tuple[np.ndarray[Any, Any], list[Any]]:
     return rows, told["answers"]
 
 
-@pytest.mark.parametrize("name", [*SAFE, *WITH_CODE[:3]])
+@pytest.mark.parametrize("name", [*SAFE, *WITH_CODE[:2], pytest.param("own_code", marks=pytest.mark.long)])
 def test_a_model_answers_here_as_in_mlflow(ws: Workspace, logged: Path, name: str) -> None:
     predictor = released(ws, logged / name)
     rows, expected = rows_of(logged, name)

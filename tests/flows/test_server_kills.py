@@ -69,6 +69,9 @@ def traffic(port: int, *, callers: int = 2) -> Iterator[Clients]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [11])
+@pytest.mark.parametrize(
+    "any_trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"], indirect=True
+)
 def test_nothing_answered_is_lost_and_the_rollout_ends_once(any_trained: tuple[Path, str], seed: int) -> None:
     home, url = any_trained
     settings = load_settings(home, environ={}, actor="tester", database_url=url)

@@ -366,20 +366,20 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     node = Node("rollout", rollout.id)
     link(tx, Node("release", rollout.release), node, role="rolled out", at=ws.now())
     link(tx, node, Node("endpoint", rollout.endpoint), role="changed", at=ws.now())
-    is_over = rollout.state == "done" and rollout.from_release is not None
-    message = (
-        f"{rollout.version} answers all of {rollout.endpoint}: {rollout.outcome}"
-        if is_over
-        else f"{rollout.version} begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
-    )
-    events.emit(
-        ws,
-        tx,
-        "rollout.finished" if is_over else "rollout.started",
-        Node("endpoint", rollout.endpoint),
-        message=message,
-        payload={"rollout": rollout.id},
-    )
+    told = {
+        "rollout.started": f"begins on {rollout.endpoint} with {rollout.weight:g} % of the traffic: {rollout.reason}"
+    }
+    if rollout.state == "done" and rollout.from_release is not None:
+        told["rollout.finished"] = f"answers all of {rollout.endpoint}: {rollout.outcome}"
+    for kind, words in told.items():
+        events.emit(
+            ws,
+            tx,
+            kind,
+            Node("endpoint", rollout.endpoint),
+            message=f"{rollout.version} {words}",
+            payload={"rollout": rollout.id},
+        )
 
 
 def _first_act(rollout: Rollout) -> Act:
