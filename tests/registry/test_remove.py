@@ -8,7 +8,7 @@ from everloop import registry
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.governance import trace
 from everloop.ledger import Node, downstream, entries, verify
-from everloop.registry import people
+from everloop.registry import people, store
 from everloop.workspace import Workspace
 from tests.registry.versions import check, register, servable
 
@@ -35,6 +35,16 @@ def test_a_deleted_version_keeps_its_audit_and_its_lineage(any_ws: Workspace) ->
     assert version.ref in targets
     assert registry.version(any_ws, version.ref, even_deleted=True).digest == version.digest
     assert verify(any_ws).is_intact
+
+
+def test_a_deleted_version_is_read_by_its_number_only_where_that_is_asked_for(any_ws: Workspace) -> None:
+    version = register(any_ws)
+    registry.delete_version(any_ws, version.ref)
+    with any_ws.read() as connection:
+        assert store.version_by_number(connection, version.model, version.number) is None
+        found = store.version_by_number(connection, version.model, version.number, even_deleted=True)
+    assert found is not None
+    assert found.digest == version.digest
 
 
 def test_where_a_deleted_version_came_from_is_told(ws: Workspace) -> None:
