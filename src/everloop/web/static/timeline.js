@@ -114,7 +114,7 @@ function layout(series, width) {
   const grid = { gridcolor: colour("--border"), zeroline: false, linecolor: colour("--border"), tickcolor: colour("--border") };
   const formats = { y: ".0%", y2: ".2~f", y3: "~g", y4: ".1~%", y5: "~s" };
   const found = {
-    height: 720, margin: { l: 48, r: 12, t: width < 560 ? 48 : 30, b: 44 }, barmode: "stack", bargap: 0,
+    height: 720, margin: { l: 60, r: 12, t: width < 560 ? 48 : 30, b: 44 }, barmode: "stack", bargap: 0,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--text") },
