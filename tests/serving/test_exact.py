@@ -17,11 +17,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from everloop.compiled import Plan, plan_of
 from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, read_manifest, write_manifest
 from everloop.serving import exact as room
 from everloop.serving.exact import Quick, compare
 from everloop.serving.made_up import made_up
-from everloop.serving.plan import Plan, plan_of
 from everloop.storage import FileBlobs
 from tests.serving.home import TITLES, go_live, object_array, picky_model, title_model, write_release
 from tests.serving.server import Server

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
+from everloop.compiled import RULES, NotCompiledError, Plan, plan_of
 from everloop.serving.loaded import Loaded, Rows, class_names
 from everloop.serving.made_up import made_up
-from everloop.serving.plan import RULES, Plan, plan_of
-from everloop.serving.plan_parts import NotCompiledError
 from everloop.serving.records import Compiled, Manifest
 
 TOLERANCE = 1e-9

@@ -13,12 +13,12 @@ import blake3
 import numpy as np
 from numpy.typing import NDArray
 
+from everloop.compiled import Plan
 from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving.exact import Quick, quick
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.model_process import in_own_process
-from everloop.serving.plan import Plan
 from everloop.serving.records import Field, Manifest
 from everloop.serving.signature import example_row
 from everloop.storage import Blobs

@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
+from everloop.compiled import RULES
 from everloop.errors import EverloopError, GateFailed, Invalid
 from everloop.serving.exact import verified
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.model_child import wall
 from everloop.serving.model_process import in_own_process, plain_environment
-from everloop.serving.plan import RULES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import Compiled, Manifest, Signature
 from everloop.serving.signature import Reader, example_row

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everloop.serving.plan_parts import UnsureError, name_of, require
+from everloop.compiled.parts import UnsureError, name_of, require
 
 Floats = NDArray[np.float64]
 _MOST_COLUMNS = 2_000

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from everloop.serving.plan_parts import (
+from everloop.compiled.parts import (
     Entries,
     NotCompiledError,
     Part,

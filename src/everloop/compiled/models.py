@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everloop.serving.plan_parts import (
+from everloop.compiled.parts import (
     Entries,
     NotCompiledError,
     Part,
@@ -18,7 +18,7 @@ from everloop.serving.plan_parts import (
     numbers,
     require,
 )
-from everloop.serving.plan_trees import averaged_trees, boosted_trees, histogram_trees
+from everloop.compiled.trees import averaged_trees, boosted_trees, histogram_trees
 
 Floats = NDArray[np.float64]
 Rows = Sequence[Sequence[Any]]

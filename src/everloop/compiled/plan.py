@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from everloop.serving.loaded import Rows
-from everloop.serving.plan_columns import transformed
-from everloop.serving.plan_models import Ending, ending
-from everloop.serving.plan_parts import NotCompiledError, Part
+from numpy.typing import NDArray
 
+from everloop.compiled.columns import transformed
+from everloop.compiled.models import Ending, ending
+from everloop.compiled.parts import NotCompiledError, Part
+
+Rows = NDArray[Any]
 RULES = 1
 """Changes with what is compiled and how; a plan that other rules verified is not used."""
 

@@ -54,9 +54,8 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
+from everloop.compiled import NotCompiledError, plan_of
 from everloop.features.text import FilledText
-from everloop.serving.plan import plan_of
-from everloop.serving.plan_parts import NotCompiledError
 from tests.serving.home import TITLES, object_array
 
 TOLERANCE = 1e-9
