@@ -220,9 +220,9 @@ def test_trees_are_compiled_too(tmp_path: Path) -> None:
 def test_made_up_rows_hold_what_the_model_knows_and_what_is_odd(tmp_path: Path) -> None:
     fields = (Field("title", "string", nullable=True), Field("price", "number", minimum=0, maximum=9))
     manifest = write_release(tmp_path, "rel_1", title_model(columns=2), inputs=fields)
-    rows = made_up(manifest, load(tmp_path, manifest).model, 200)
+    rows = made_up(manifest, load(tmp_path, manifest).model, 400)
     texts = [row[0] for row in rows]
-    assert rows == made_up(manifest, load(tmp_path, manifest).model, 200)
+    assert rows == made_up(manifest, load(tmp_path, manifest).model, 400)
     assert {None, "", "fridge"} <= set(texts)
     assert any("unheard-of" in text for text in texts if text)
     assert all(0 <= row[1] <= 9 for row in rows)

@@ -8,7 +8,7 @@ themselves or of 1, whichever is more. A row that the model refuses, the plan mu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ TOLERANCE = 1e-9
 MOST_ROWS = 512  # real ones that are compared when a version is released
 _MADE_UP, _AT_LOADING = 256, 32
 _MOST_LEFT = 0.5  # of the rows that the model answers; with more left to the model, a plan is no gain
+_MOST_REFUSED = 24  # rows that the model refuses alone
 _QUICK_US = 200.0  # handing work to a thread costs about as much
 _HELD_US = 1_000.0  # how long one batch may hold the event loop up
 
@@ -114,7 +115,7 @@ def compare(plan: Plan, model: Loaded, rows: Sequence[list[Any]]) -> Compared:
     """What asking both says; the plan for rows alone and together, since it may do several rows otherwise than one."""
     found = Compared()
     theirs = _ways(model, model)
-    for number, (row, expected) in enumerate(zip(rows, _each(theirs, rows), strict=True), start=1):
+    for number, (row, expected) in enumerate(_each(theirs, rows), start=1):
         found.rows = number
         got = _ask(*_ways(plan, model), _array([row]))
         if got is None:
@@ -128,9 +129,7 @@ def compare(plan: Plan, model: Loaded, rows: Sequence[list[Any]]) -> Compared:
             return found
         found.answered.append(row)
     if found.left > _MOST_LEFT * (found.left + len(found.answered)) or not found.answered:
-        found.problem = (
-            f"the plan leaves {found.left} of {len(rows)} rows to the model and answers {len(found.answered)}"
-        )
+        found.problem = f"the plan leaves {found.left} of {found.rows} rows to the model and answers {len(found.answered)}"
         return found
     many = _array(found.answered)
     expected, got = _ask(*theirs, many), _ask(*_ways(plan, model), many)
@@ -156,21 +155,29 @@ def _ways(one: Plan | Loaded, model: Loaded) -> tuple[Ask, Ask | None]:
     return one.predict, None if model.probabilities is None else one.probabilities
 
 
-def _each(ways: tuple[Ask, Ask | None], rows: Sequence[list[Any]]) -> list[Answers | None]:
-    """A model's answer to each row, None where it raises; asked of many rows together as long as none of them is refused."""
-    if not rows:
-        return []
-    found = _ask(*ways, _array(rows))
-    if found is not None:
-        outputs, shares = found
-        return [
-            (outputs[place : place + 1], None if shares is None else shares[place : place + 1])
-            for place in range(len(rows))
-        ]
-    if len(rows) == 1:
-        return [None]
-    half = len(rows) // 2
-    return _each(ways, rows[:half]) + _each(ways, rows[half:])
+def _each(
+    ways: tuple[Ask, Ask | None], rows: Sequence[list[Any]]
+) -> Iterator[tuple[list[Any], Answers | None]]:
+    """Rows in order, each with a model's answer, None where it raises.
+
+    Asked of many together as long as none is refused. After some that are refused, rows that come with further ones are left
+    out: each would cost a call alone.
+    """
+    waiting, refused = [rows], 0
+    while waiting:
+        some = waiting.pop()
+        found = _ask(*ways, _array(some))
+        if found is not None:
+            outputs, shares = found
+            for place, row in enumerate(some):
+                alone = slice(place, place + 1)
+                yield row, (outputs[alone], None if shares is None else shares[alone])
+        elif len(some) == 1:
+            refused += 1
+            yield some[0], None
+        elif refused < _MOST_REFUSED:
+            half = len(some) // 2
+            waiting += [some[half:], some[:half]]
 
 
 def _ask(predict: Ask, probabilities: Ask | None, rows: Rows) -> Answers | None:

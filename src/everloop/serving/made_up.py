@@ -23,7 +23,7 @@ _ODD = (
 def made_up(manifest: Manifest, model: Loaded, count: int) -> list[list[Any]]:
     """So many rows, the same each time, of the signature's inputs in order, then the features.
 
-    Every other one is plain: all of it is known to the model, for those that refuse what they have not seen.
+    The first half is plain: all of it is known to the model, for those that refuse what they have not seen.
     """
     rng = np.random.default_rng(7)
     fields = [
@@ -33,7 +33,7 @@ def made_up(manifest: Manifest, model: Loaded, count: int) -> list[list[Any]]:
     known = _known(model.estimator)
     return [
         [
-            _value(field, known.get(position, []), rng, is_plain=number % 2 == 0)
+            _value(field, known.get(position, []), rng, is_plain=number < count // 2)
             for position, field in enumerate(fields)
         ]
         for number in range(count)
