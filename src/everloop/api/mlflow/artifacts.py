@@ -182,24 +182,14 @@ async def received(ws: Workspace, request: Request) -> AsyncIterator[Path | byte
     idle_s, most = ws.settings.upload_idle_s, ws.settings.artifact_max_mb * 1_000_000
     told = request.headers.get("content-length", "0")
     check_size(int(told) if told.isdigit() else 0, most)
-    held: list[bytes] = []
-    held_bytes, size = 0, 0
-    file: IO[bytes] | None = None
+    body = _Body(ws.home)
     try:
         async with asyncio.timeout(idle_s) as patience:
             async for chunk in request.stream():
                 patience.reschedule(asyncio.get_running_loop().time() + idle_s)
-                held.append(chunk)
-                held_bytes, size = held_bytes + len(chunk), size + len(chunk)
-                check_size(size, most)
-                if held_bytes > _CHUNK_BYTES:
-                    if file is None:
-                        file = await run_in_threadpool(_temporary, ws.home)
-                    await run_in_threadpool(file.writelines, held)
-                    held, held_bytes = [], 0
-        if file is not None:
-            await run_in_threadpool(_finish, file, held)
-        yield Path(file.name) if file is not None else b"".join(held)
+                await body.take(chunk)
+                check_size(body.size, most)
+        yield await body.whole()
     except TimeoutError as error:
         raise Invalid(
             f"nothing came of the file for {idle_s} seconds, and nothing is kept of it. Send it again, or set upload_idle_s."
@@ -210,8 +200,38 @@ async def received(ws: Workspace, request: Request) -> AsyncIterator[Path | byte
             "then send it again."
         ) from error
     finally:
-        if file is not None:
-            file.close()
+        body.close()
+
+
+class _Body:
+    """What came of a body so far: in memory, from some size on in a temporary file of the home."""
+
+    def __init__(self, home: Path) -> None:
+        self.size = 0
+        self._home = home
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._file: IO[bytes] | None = None
+
+    async def take(self, chunk: bytes) -> None:
+        self._held.append(chunk)
+        self.size += len(chunk)
+        self._held_bytes += len(chunk)
+        if self._held_bytes > _CHUNK_BYTES:
+            if self._file is None:
+                self._file = await run_in_threadpool(_temporary, self._home)
+            await run_in_threadpool(self._file.writelines, self._held)
+            self._held, self._held_bytes = [], 0
+
+    async def whole(self) -> Path | bytes:
+        if self._file is None:
+            return b"".join(self._held)
+        await run_in_threadpool(_finish, self._file, self._held)
+        return Path(self._file.name)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _temporary(home: Path) -> IO[bytes]:
