@@ -20,6 +20,7 @@ from everloop.features import FeatureView
 from everloop.serving import (
     Field,
     Manifest,
+    Personal,
     RouteTable,
     Signature,
     read_routes,
@@ -73,6 +74,7 @@ def write_release(
     features: tuple[FeatureView, ...] = (),
     version: int = 1,
     code: str | None = None,
+    personal: dict[str, Personal] | None = None,
 ) -> Manifest:
     content = skops.io.dumps(model)
     digest = write_blob(home, content)
@@ -87,6 +89,7 @@ def write_release(
         features=features,
         trusted_types=tuple(untrusted_types(content)),
         code=code,
+        personal=personal or {},
     )
     write_manifest(home / "serving", manifest)
     return manifest

@@ -14,7 +14,7 @@ from everloop.data.differences import count_arrived, diff
 from everloop.data.ingestion import ingest, typed
 from everloop.data.lookup import row_ids_by_key, rows_by_key
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
-from everloop.data.personal import personal_kinds
+from everloop.data.personal import masked, personal_kinds
 from everloop.data.profiling import profile
 from everloop.data.reading import origins, read
 from everloop.data.records import (
@@ -60,6 +60,7 @@ __all__ = [
     "diff",
     "ingest",
     "load",
+    "masked",
     "origins",
     "personal_kinds",
     "profile",

@@ -14,7 +14,10 @@ Reason = Literal["audit", "correction"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answered prediction of live traffic, as far as feedback needs it. `at` is domain time."""
+    """An answered prediction of live traffic, as far as feedback needs it.
+
+    `at` is domain time, `logged` the chance that the log had to keep it.
+    """
 
     id: str
     endpoint: str
@@ -25,6 +28,7 @@ class Prediction:
     key: str | None
     at: datetime
     answer: Value
+    logged: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from everloop.rollout import Canary
     from everloop.searches import Plan as SearchPlan
     from everloop.searches import Rule, Space
+    from everloop.serving import LogPolicy
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
@@ -157,6 +158,7 @@ class DeclaredEndpoint:
     watch: tuple[Watch, ...]
     key: str | None
     stickiness: Literal["request", "key"]
+    log: LogPolicy
 
 
 @dataclass(frozen=True)
@@ -373,6 +375,7 @@ def endpoint(
     watch: Sequence[Watch] = (),
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    log: LogPolicy | None = None,
 ) -> DeclaredEndpoint:
     """Where a model's released versions answer, how a new one takes over, and what is watched.
 
@@ -382,8 +385,53 @@ def endpoint(
         The request's field that corrections by key refer to; the dataset's key when left out.
     stickiness
         `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
+    log
+        How predictions are logged: `el.prediction_log(...)`; left out, each one is logged whole and kept for ever.
     """
-    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness))
+    policy = prediction_log() if log is None else log
+    audited = max((getattr(one, "audit", 0.0) for one in watch), default=0.0)
+    if policy.sample < audited:
+        raise Invalid(
+            f"endpoint {name!r} logs {policy.sample:g} of its predictions and audits {audited:g} of them; what is audited must "
+            f"be in the log. Log at least as many: el.prediction_log(sample={audited:g})."
+        )
+    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness, policy))
+
+
+def prediction_log(
+    *,
+    sample: float = 1.0,
+    sample_failed: float = 1.0,
+    inputs: Literal["keep", "hash", "drop"] = "keep",
+    keep_days: float | None = None,
+    when_full: Literal["refuse", "serve"] = "refuse",
+) -> LogPolicy:
+    """How an endpoint's predictions are logged; without it each one is logged whole, before its answer, and kept for ever.
+
+    Parameters
+    ----------
+    sample, sample_failed
+        The shares that are kept of what was answered, and of what failed or was refused. Each record says its chance.
+        While versions are compared, in a rollout, its watch or a split, everything is logged.
+    inputs
+        `keep` keeps inputs as the schema says of each column; `hash` and `drop` hold for all of them.
+    keep_days
+        After so many days records are removed; None keeps them.
+    when_full
+        `refuse` answers nothing that cannot be logged; `serve` answers, and says so in a header, in the worker's state and
+        as a finding.
+    """
+    from everloop.serving import LogPolicy  # noqa: PLC0415  (rooms are loaded when something of theirs is declared)
+
+    if inputs not in ("keep", "hash", "drop") or when_full not in ("refuse", "serve"):
+        raise Invalid(
+            f"the prediction log has inputs={inputs!r} and when_full={when_full!r}; inputs is 'keep', 'hash' or 'drop', "
+            "when_full 'refuse' or 'serve'. Choose one of each."
+        )
+    try:
+        return LogPolicy(sample, sample_failed, inputs, keep_days, when_full)
+    except ValueError as error:
+        raise Invalid(f"the prediction log cannot be as declared: {error}.") from error
 
 
 def retrain(

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from everloop import monitoring, retraining
+import msgspec
+
+from everloop import monitoring, retraining, serving
 from everloop.loop.declare import (
     Collection,
     Declared,
@@ -91,6 +93,7 @@ def _value(one: Declared) -> dict[str, Any]:
                 "watch": [monitoring.to_value(watch) for watch in one.watch],
                 "key": one.key,
                 "stickiness": one.stickiness,
+                **({} if one.log == serving.LogPolicy() else {"log": msgspec.structs.asdict(one.log)}),
             }
         case DeclaredRetraining():
             return {

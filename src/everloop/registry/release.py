@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from everloop import events, serving, tracking
+from everloop import data, events, serving, tracking
 from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
@@ -17,7 +17,7 @@ from everloop.registry.examine import is_from_mlflow, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
 from everloop.registry.records import Release
-from everloop.serving import Manifest
+from everloop.serving import Manifest, Personal, Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -143,7 +143,21 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
         run=version.run,
         trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
         compiled=compiled and msgspec.structs.replace(compiled, digest=version.digest),
+        personal=_personal(ws, version.data_version, signature),
     )
+
+
+def _personal(ws: Workspace, data_version: str | None, signature: Signature) -> dict[str, Personal]:
+    """How the log keeps the inputs that the schema of the training rows marks as personal; True means their hash."""
+    if data_version is None:
+        return {}
+    names = {one.name for one in signature.inputs}
+    columns = data.version(ws, data_version).schema.columns
+    return {
+        one.name: "hash" if one.personal is True else one.personal
+        for one in columns
+        if one.personal and one.name in names
+    }
 
 
 def _may_be_released(ws: Workspace, ref: str) -> bool:

@@ -21,7 +21,19 @@ from everloop.rollout.records import TrafficSplit
 from everloop.rollout.requests import is_old
 from everloop.workspace import Workspace
 
-_COLUMNS = ["id", "at", "epoch", "release", "status", "latency_us", "key", "shadow_of", "request", "replay"]
+_COLUMNS = [
+    "id",
+    "at",
+    "epoch",
+    "release",
+    "status",
+    "latency_us",
+    "key",
+    "shadow_of",
+    "request",
+    "replay",
+    "probability",
+]
 _MOST_REPORTS = 1_000_000
 _OFF = 1_000.0  # the e-value at which a split is not what was asked for
 _GOOD = ("correct",)  # measures of which more is better
@@ -67,9 +79,11 @@ def split_results(ws: Workspace, split: TrafficSplit, *, confidence: float = 0.9
     For each measure the bounds of all arms hold together, at every look, with this confidence. `errors`, `slow` and
     `contradicted` are shares of the keys or requests, `correct` one of the outcomes of the audit sample.
     """
-    table = serving.log.read(
-        folder(ws), endpoint=split.endpoint, start=split.started_at, end=split.ended_at, columns=_COLUMNS
-    ).sort_by("id")
+    table, _ = serving.log.evenly(
+        serving.log.read(
+            folder(ws), endpoint=split.endpoint, start=split.started_at, end=split.ended_at, columns=_COLUMNS
+        ).sort_by("id")
+    )
     arm_of = {arm.release: number for number, arm in enumerate(split.arms)}
     status = np.asarray(table["status"], dtype=object)
     arm = np.asarray([arm_of.get(str(one), -1) for one in table["release"].to_pylist()], dtype=np.int64)

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from everloop import registry, serving
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
@@ -24,7 +26,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Route, RouteTable, Segment, Variant
+from everloop.serving import LogPolicy, Route, RouteTable, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -41,10 +43,21 @@ def define_endpoint(
     canary: Canary,
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    log: LogPolicy | None = None,
 ) -> None:
-    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan."""
+    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
+
+    How predictions are logged holds from now on; None logs each whole.
+    """
     known = store.endpoint_by_name(tx.connection, name)
-    settings = {"model": model, "key": key, "stickiness": stickiness, "canary": canary.to_value()}
+    policy = log or LogPolicy()
+    settings = {
+        "model": model,
+        "key": key,
+        "stickiness": stickiness,
+        "canary": canary.to_value(),
+        "log": msgspec.structs.asdict(policy),
+    }
     if known is not None and known.model != model:
         raise Conflict(
             f"endpoint {name!r} serves the model {known.model!r}, not {model!r}; callers rely on that. "
@@ -52,6 +65,10 @@ def define_endpoint(
         )
     first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
     store.upsert_endpoint(tx, name, settings, first)
+    if known is not None and known.variants and known.log != policy:
+        tx.lock("routes")
+        store.change_epoch(tx, name, store.newest_epoch(tx.connection) + 1)
+        tx.afterwards("routes", lambda: _publish_later(ws))
     audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
 
 
@@ -205,9 +222,13 @@ def publish(ws: Workspace) -> int:
         epoch = store.newest_epoch(connection)
         splits = {one.endpoint: one for one in store.open_splits(connection)}
         open_ones = store.newest_rollouts(connection, states=("running", "paused"))
+        judged = store.judged_endpoints(connection)
     current = serving.read_routes(folder(ws))
     limited = {one.endpoint: one for one in open_ones if one.canary.only and one.weight > 0}
-    routes = {one.name: _route(one, splits.get(one.name), limited.get(one.name)) for one in known}
+    routes = {
+        one.name: _route(one, splits.get(one.name), limited.get(one.name), is_judged=one.name in judged)
+        for one in known
+    }
     if known and (current is None or current.epoch < epoch):
         try:
             serving.write_routes(folder(ws), RouteTable(epoch, routes))
@@ -239,8 +260,11 @@ def _publish_later(ws: Workspace) -> None:
     publish(ws)
 
 
-def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None) -> Route:
-    """`limited` is the rollout under way that only a segment of the requests meets."""
+def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None, *, is_judged: bool) -> Route:
+    """`limited` is the rollout under way that only a segment of the requests meets.
+
+    Whose requests are compared logs each of them, whatever its policy: a judge that sees a tenth waits ten times as long.
+    """
     variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
@@ -250,6 +274,14 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None)
         segments = tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
         rest = Variant(REST, limited.from_release, 0.0)
     stickiness = known.stickiness if split is None else split.stickiness
+    log = msgspec.structs.replace(known.log, sample=1.0, sample_failed=1.0) if is_judged else known.log
     return Route(
-        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
+        known.name,
+        known.salt,
+        variants,
+        stickiness=stickiness,
+        shadow=standby,
+        segments=segments,
+        rest=rest,
+        log=log,
     )

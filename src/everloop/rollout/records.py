@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
+from everloop.serving import LogPolicy
 
 METRICS = ("errors", "slow", "contradicted")
 PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
@@ -286,6 +287,7 @@ class Endpoint:
     standby: tuple[LiveVariant, ...]
     epoch: int
     created_at: datetime
+    log: LogPolicy = field(default_factory=LogPolicy)
 
 
 @dataclass(frozen=True)

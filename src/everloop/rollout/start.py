@@ -317,10 +317,10 @@ def past(ws: Workspace, target: Endpoint) -> Past:
         folder(ws),
         endpoint=target.name,
         start=ws.now() - BEFORE,
-        columns=["id", "at", "status", "latency_us", "shadow_of", "request"],
+        columns=["id", "at", "status", "latency_us", "shadow_of", "request", "probability"],
     )
     answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
-    table = table.filter(pa.array(answered))
+    table, chance = serving.log.evenly(table.filter(pa.array(answered)))
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )
@@ -330,7 +330,7 @@ def past(ws: Workspace, target: Endpoint) -> Past:
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
     earliest = pc.min(table["at"]).as_py()
     hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
-    return Past(failed, latencies_ms[~failed], len(first) / hours if hours >= 1 else None)
+    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:

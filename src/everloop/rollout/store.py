@@ -20,6 +20,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
+from everloop.serving import LogPolicy
 from everloop.storage import Json, Tx, Utc, metadata
 
 endpoints = sa.Table(
@@ -34,6 +35,7 @@ endpoints = sa.Table(
     sa.Column("variants", Json, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("log", Json),
 )
 
 rollouts = sa.Table(
@@ -167,6 +169,18 @@ def watched_rollouts(connection: Connection, *, not_since: datetime, ends_by: da
     return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id).limit(1_000))]
 
 
+def judged_endpoints(connection: Connection) -> set[str]:
+    """Those whose requests are compared: in a rollout, in the watch after one, or in a split."""
+    is_judged = sa.or_(rollouts.c.state.in_(("running", "paused")), rollouts.c.watch_until.is_not(None))
+    compared = sa.select(rollouts.c.endpoint).where(is_judged)
+    split = sa.select(splits.c.endpoint).where(splits.c.state == "running")
+    return set(connection.execute(compared.union(split)).scalars())
+
+
+def change_epoch(tx: Tx, name: str, epoch: int) -> None:
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(epoch=epoch))
+
+
 def rollout_by_id(connection: Connection, rollout_id: str) -> Rollout | None:
     row = connection.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).first()
     return None if row is None else _rollout(row)
@@ -281,9 +295,8 @@ def last_change_before(connection: Connection, endpoint: str, at: datetime) -> R
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
     values = dict(row._mapping)
     variants, standby = _variants(row.variants)
-    return Endpoint(
-        **{**values, "canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
-    )
+    made = {"canary": Canary.from_value(row.canary), "log": LogPolicy(**(row.log or {}))}
+    return Endpoint(**{**values, **made, "variants": variants, "standby": standby})
 
 
 def _rollout(row: sa.Row[Any]) -> Rollout:

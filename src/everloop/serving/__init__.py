@@ -24,6 +24,7 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
+from everloop.serving.kept import log_key, uniform
 from everloop.serving.loaded import (
     Loaded,
     class_names,
@@ -44,7 +45,9 @@ from everloop.serving.records import (
     Compiled,
     Field,
     FieldType,
+    LogPolicy,
     Manifest,
+    Personal,
     PredictionRecord,
     Route,
     RouteTable,
@@ -89,7 +92,9 @@ __all__ = [
     "Layout",
     "Loaded",
     "LocalServer",
+    "LogPolicy",
     "Manifest",
+    "Personal",
     "PredictionRecord",
     "Predictor",
     "Question",
@@ -113,6 +118,7 @@ __all__ = [
     "load_files",
     "load_skops",
     "log",
+    "log_key",
     "need_signer",
     "numbers",
     "of_estimator",
@@ -128,6 +134,7 @@ __all__ = [
     "run",
     "try_out",
     "try_out_trusted",
+    "uniform",
     "untrusted_types",
     "verified_manifest",
     "what_is_wrong",

@@ -19,9 +19,10 @@ from everloop.errors import Invalid, NotReady, StorageFailed
 from everloop.ids import new_prediction_id
 from everloop.serving.batching import Batcher
 from everloop.serving.http import Refusal
+from everloop.serving.kept import Keeper, uniform
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
-from everloop.serving.records import PredictionRecord, Variant
+from everloop.serving.records import LogPolicy, PredictionRecord, Variant
 from everloop.serving.route import choose, shadows
 from everloop.serving.segments import LogWriter
 from everloop.serving.signature import FieldProblem
@@ -62,10 +63,19 @@ class Asked(msgspec.Struct, frozen=True):
     def release(self) -> LiveRelease:
         return self.endpoint.releases[self.variant.release]
 
+    @property
+    def keeper(self) -> Keeper | None:
+        """How its inputs are kept; None: as they are."""
+        return self.endpoint.keepers.get(self.variant.release)
+
     def record(self, **result: Any) -> PredictionRecord:
         """The record of what came of it."""
         manifest = self.release.manifest
         given = {"features": {}, "output": None, "scores": {}, "error": None, **result}
+        inputs = self.release.reader.logged(self.question.inputs)
+        if (keeper := self.keeper) is not None:
+            inputs, given["features"] = keeper.inputs(inputs), keeper.features(given["features"])
+        policy = self.endpoint.route.log
         return PredictionRecord(
             id=self.id,
             endpoint=self.endpoint.route.endpoint,
@@ -76,11 +86,12 @@ class Asked(msgspec.Struct, frozen=True):
             epoch=self.endpoint.epoch,
             at=to_micros(self.at),
             key=self.key,
-            inputs=self.release.reader.logged(self.question.inputs),
+            inputs=inputs,
             latency_us=(time.perf_counter_ns() - self.started_ns) // 1000,
             replay=self.question.replay,
             shadow_of=self.shadow_of,
             request=self.request,
+            probability=policy.sample if given["status"] == "ok" else policy.sample_failed,
             **given,
         )
 
@@ -98,6 +109,10 @@ class Answerer:
         self._shadows: set[asyncio.Task[None]] = set()
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
+        self.unlogged: dict[str, int] = {}
+        """By endpoint, how many were answered although the log could not be written."""
+        self.log_error: str | None = None
+        """Why the log cannot be written; None when it can, as far as is known."""
 
     async def answer(
         self, endpoint: LiveEndpoint, question: Question, *, started_ns: int, request: str | None = None
@@ -128,11 +143,45 @@ class Answerer:
             task.add_done_callback(self._shadows.discard)
         return await self._ask(asked)
 
-    async def log(self, records: list[PredictionRecord]) -> None:
-        """Make the records survive a kill, or a power cut if so set. Raises StorageFailed."""
-        self.writer.write(records)
-        if self._syncing is not None:
-            await self._syncing.submit(None)
+    async def log(self, records: list[PredictionRecord], policy: LogPolicy) -> dict[str, int]:
+        """Make the records survive a kill, or a power cut if so set; how many are not in the log, by why.
+
+        All are of one endpoint, whose policy it is. Raises StorageFailed when the log cannot be written, unless the policy
+        is to answer all the same.
+        """
+        left_out: dict[str, int] = {}
+        if policy.is_sampled:
+            drawn = [one for one in records if uniform(one.shadow_of or one.id) < one.probability]
+            if len(drawn) < len(records):
+                left_out["sampling"] = len(records) - len(drawn)
+            records = drawn
+        if not records:
+            return left_out
+        try:
+            self.writer.write(records)
+            if self._syncing is not None:
+                await self._syncing.submit(None)
+        except StorageFailed as error:
+            self._could_not_log(records, policy, error)
+            left_out["log-unwritable"] = len(records)
+        else:
+            if self.log_error is not None:
+                self.log_error = None
+                logger.warning(
+                    "the prediction log is written again; answered without it: %s", self.unlogged or "none"
+                )
+        return left_out
+
+    def _could_not_log(
+        self, records: list[PredictionRecord], policy: LogPolicy, error: StorageFailed
+    ) -> None:
+        if self.log_error is None:
+            logger.error("%s", error)
+        self.log_error = str(error)
+        if policy.when_full == "refuse":
+            raise error
+        name = records[0].endpoint
+        self.unlogged[name] = self.unlogged.get(name, 0) + len(records)
 
     async def close(self) -> None:
         """Wait for the shadows, then leave the log."""
@@ -190,7 +239,7 @@ class Answerer:
 
     async def _shadow(self, asked: Asked) -> None:
         try:
-            await self.log([(await self._ask(asked)).record])
+            await self.log([(await self._ask(asked)).record], asked.endpoint.route.log)
         except StorageFailed as error:
             logger.error("shadow %s was not logged: %s", asked.id, error)
 
@@ -201,7 +250,9 @@ class Answerer:
 
 def _refused(asked: Asked, problems: list[FieldProblem]) -> Answer:
     text = "; ".join(f"{problem.field} {problem.problem}" for problem in problems)
-    record = asked.record(status="refused", error=text)
+    # a problem shows the value, which is for whoever sent it and not for the log
+    kept = text if asked.keeper is None else f"does not fit: {', '.join(one.field for one in problems)}"
+    record = asked.record(status="refused", error=kept)
     message = f"the request does not fit the inputs of {record.model} version {record.version}: {text}."
     return Answer(record, Refusal(422, "invalid", message, fields=problems, prediction_id=asked.id))
 
@@ -221,5 +272,7 @@ _MESSAGES = {
 
 def _failed(asked: Asked, code: str, text: str, **found: Any) -> Answer:
     status, message = _MESSAGES[code]
+    if asked.keeper is not None and code != "overloaded":
+        text = f"{text.partition(':')[0]} (its text is not kept: it may show personal data)"
     record = asked.record(status="failed", error=f"{code}: {text}", **found)
     return Answer(record, Refusal(status, code, message, prediction_id=asked.id))

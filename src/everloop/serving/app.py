@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from importlib.metadata import version as version_of
+from typing import Any
 
 import uvicorn
 
@@ -45,7 +46,7 @@ from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.records import PredictionRecord, Worker
 from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
-from everloop.settings import Settings
+from everloop.settings import Settings, secret_value
 from everloop.storage import open_blobs
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,10 @@ class App:
     def _ready(self) -> Reply:
         reason = self._watcher.not_ready
         if reason is None:
-            return json_reply(200, {"ready": True, "epoch": self._watcher.table.epoch})
+            state: dict[str, Any] = {"ready": True, "epoch": self._watcher.table.epoch}
+            if self._answerer.log_error is not None:
+                state["log_error"] = self._answerer.log_error
+            return json_reply(200, state)
         return json_reply(503, {"ready": False, "reason": reason}, ((b"retry-after", b"1"),))
 
     def _root(self) -> Reply:
@@ -212,8 +216,8 @@ class App:
                     for question in asking.questions
                 )
             )
-        await self._log([answer.record for answer in answers])
-        return asking.reply(answers).with_headers(about(answers))
+        unlogged = await self._log([answer.record for answer in answers], endpoint)
+        return asking.reply(answers).with_headers((*about(answers), *unlogged))
 
     def _endpoint(self, name: str) -> LiveEndpoint:
         table = self._watcher.table
@@ -228,6 +232,7 @@ class App:
 
     async def _unread(self, name: str, form: Form, refusal: Refusal) -> Reply:
         """Log a request that reached an endpoint and could not be read, and answer it."""
+        endpoint = self._endpoint(name)
         record = PredictionRecord(
             id=new_prediction_id(self._answerer.writer.writer),
             endpoint=name,
@@ -245,18 +250,28 @@ class App:
             status="refused",
             error=f"{refusal.code}: {refusal}",
             latency_us=0,
+            probability=endpoint.route.log.sample_failed,
         )
-        await self._log([record])
+        unlogged = await self._log([record], endpoint)
         refusal.more["prediction_id"] = record.id
-        return form.refuse(refusal).with_headers(((b"x-everloop-prediction-id", record.id.encode()),))
+        return form.refuse(refusal).with_headers(
+            ((b"x-everloop-prediction-id", record.id.encode()), *unlogged)
+        )
 
-    async def _log(self, records: list[PredictionRecord]) -> None:
-        """Before any answer; without it there is none."""
+    async def _log(
+        self, records: list[PredictionRecord], endpoint: LiveEndpoint
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """Before any answer; the header of an answer that is not in the log as it should not, or cannot, be."""
         try:
-            await self._answerer.log(records)
+            left_out = await self._answerer.log(records, endpoint.route.log)
         except StorageFailed as error:
-            logger.error("%s", error)
-            raise Refusal(503, error.code, str(error)) from error
+            raise Refusal(
+                503, error.code, f"{error} Predictions are refused as long as they cannot be logged."
+            ) from error
+        if not left_out:
+            return ()
+        said = ", ".join(f"{why} {count}" for why, count in left_out.items())
+        return ((b"x-everloop-not-logged", said.encode()),)
 
 
 def run(
@@ -299,6 +314,7 @@ def run(
         queue_limit,
         settings.model_python,
         settings.compiled_models,
+        secret_value(settings, "PREDICTION_LOG_KEY"),
     )
     now = wall()
     worker = Worker(writer.writer, os.getpid(), None, now, now, host, listener.getsockname()[1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -23,12 +24,15 @@ from everloop.features import (
 )
 from everloop.serving.batching import Batcher
 from everloop.serving.files import code_folder, online_path, read_routes
+from everloop.serving.kept import Keeper, is_hidden, log_key
 from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
 from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
 from everloop.serving.signed import verified_manifest
 from everloop.storage import Blobs
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ class LiveHistory:
         if not problems:
             self.rows.observe(dict(zip(self._names, values, strict=True)), arrival.at)
 
+    def observe_logged(self, arrival: Arrival) -> None:
+        """As `observe`, a row as the log kept it: one whose values it hides is none."""
+        if not any(is_hidden(arrival.inputs.get(name)) for name in self._names):
+            self.observe(arrival)
+
     def settle(self) -> None:
         """From now on each row comes once, from its own request."""
         self._unsettled = None
@@ -128,6 +137,8 @@ class LiveEndpoint:
     epoch: int
     releases: dict[str, LiveRelease]
     histories: tuple[LiveHistory, ...]
+    keepers: dict[str, Keeper] = field(default_factory=dict)
+    """Of the releases whose inputs are not logged as they are."""
 
     @cached_property
     def main(self) -> LiveRelease:
@@ -185,6 +196,7 @@ class Loader:
     queue_limit: int
     model_python: str = ""
     is_compiled: bool = True
+    log_secret: str | None = None
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -244,7 +256,16 @@ class _Loading:
             for release in releases.values()
             for feature in release.features
         }
-        return LiveEndpoint(route, epoch, releases, tuple(histories.values()))
+        keepers = {
+            name: keeper
+            for name, release in releases.items()
+            if (keeper := Keeper.of(release.manifest, route.log, self._log_key)) is not None
+        }
+        _warn_of_hidden(route.endpoint, releases, keepers)
+        return LiveEndpoint(route, epoch, releases, tuple(histories.values()), keepers)
+
+    def _log_key(self) -> bytes:
+        return log_key(self._loader.folder, self._loader.log_secret)
 
     def _release(self, manifest: Manifest) -> LiveRelease:
         reader = Reader(manifest.signature)
@@ -295,7 +316,23 @@ class _Loading:
             return
         for arrival in _arrivals(self._loader.folder, since=self._loader.clock.now() - 2 * max(windows)):
             for history in feeds.get(arrival.endpoint, ()):
-                history.observe(arrival)
+                history.observe_logged(arrival)
+
+
+def _warn_of_hidden(
+    endpoint: str, releases: Mapping[str, LiveRelease], keepers: Mapping[str, Keeper]
+) -> None:
+    """Say which features forget, when this process ends, what came since they were materialised."""
+    for name, keeper in keepers.items():
+        for feature in releases[name].features:
+            if hidden := keeper.hides(feature.view.columns):
+                logger.warning(
+                    "feature %r of endpoint %r looks at %s, which the prediction log does not keep: what is asked is seen by "
+                    "later requests of this process alone, and forgotten with it",
+                    feature.view.name,
+                    endpoint,
+                    " and ".join(hidden),
+                )
 
 
 def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:

@@ -73,5 +73,5 @@ class LocalServer:
             *(self._answerer.answer(live, question, started_ns=started_ns) for question in questions)
         )
         records = [answer.record for answer in answers]
-        await self._answerer.log(records)
+        await self._answerer.log(records, live.route.log)
         return records

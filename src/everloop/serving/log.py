@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,24 @@ from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
 from everloop.serving.files import is_live, sync_folder, writer_folder
+from everloop.serving.kept import HIDDEN, evenly, weights
 from everloop.serving.records import PredictionRecord
 from everloop.serving.segments import Damage, Head, find_in, scan
+
+__all__ = [
+    "SCHEMA",
+    "batches",
+    "end",
+    "evenly",
+    "find",
+    "may_be_sealed",
+    "read",
+    "readable",
+    "seal",
+    "to_batch",
+    "unpack",
+    "weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +73,7 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("replay", pa.bool_(), nullable=False),
     pa.field("shadow_of", pa.string()),
     pa.field("request", pa.string()),
+    pa.field("probability", pa.float64(), nullable=False),
 ]
 SCHEMA = pa.schema(_FIELDS)
 """Of the tables that `read` gives. `output` is the class, `output_number` the number, one of them null;
@@ -188,6 +206,19 @@ def unpack(texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.D
         ) from error
 
 
+def readable(
+    texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.DataType]
+) -> dict[str, pa.DataType]:
+    """Those of the inputs of which every value is in the texts as it was given, neither hashed nor left out."""
+    kept = {}
+    for name, kind in types.items():
+        start = re.escape(_json(name).decode())
+        hidden = pc.match_substring_regex(texts, f'[{{,]{start}:"({HIDDEN})')
+        if not pc.any(hidden).as_py():
+            kept[name] = kind
+    return kept
+
+
 def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
     """Records in the columns of `SCHEMA`."""
     rows = [
@@ -212,6 +243,7 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
             record.replay,
             record.shadow_of,
             record.request,
+            record.probability,
         )
         for record in records
     ]
@@ -309,9 +341,19 @@ def _sealed_batches(
     path: Path, names: Sequence[str], wanted: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
     # little read-ahead: the default would hold some hundred thousand records of a large window in memory
-    yield from _sealed(path).to_batches(
+    for batch in _sealed(path).to_batches(
         columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-    )
+    ):
+        yield _with_probability(batch)
+
+
+def _with_probability(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A segment that was sealed before there was sampling has no chances: all was kept."""
+    place = batch.schema.get_field_index("probability")
+    if place < 0 or batch.column(place).null_count == 0:
+        return batch
+    chances: pa.Array[Any] = pa.array([1.0] * batch.num_rows, pa.float64())
+    return batch.set_column(place, SCHEMA.field("probability"), chances)
 
 
 def _sealed(path: Path) -> pa.dataset.Dataset:
@@ -410,4 +452,6 @@ def _from_row(row: Mapping[str, Any]) -> PredictionRecord:
     values["at"] = to_micros(row["at"])
     if row["output"] is None:
         values["output"] = row["output_number"]
+    if row["probability"] is None:  # sealed before there was sampling
+        values["probability"] = 1.0
     return PredictionRecord(**values)

@@ -15,6 +15,7 @@ from everloop.features import FeatureView
 
 FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "binary"]
 Status = Literal["ok", "failed", "refused"]
+Personal = Literal["hash", "mask", "drop"]
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -71,12 +72,41 @@ class Compiled(msgspec.Struct, frozen=True):
         )
 
 
+class LogPolicy(msgspec.Struct, frozen=True):
+    """How an endpoint's predictions are logged. The defaults log each one whole, before its answer, and for ever.
+
+    `sample` is the share that is kept of those that were answered, `sample_failed` of those that failed or were refused.
+    `inputs` is what becomes of every input; `keep` leaves it to what the schema says of each column. Records older than
+    `keep_days` are removed once their segment is sealed. `when_full` says what happens when the log cannot be written.
+    """
+
+    sample: float = 1.0
+    sample_failed: float = 1.0
+    inputs: Literal["keep", "hash", "drop"] = "keep"
+    keep_days: float | None = None
+    when_full: Literal["refuse", "serve"] = "refuse"
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "sample_failed"):
+            if not 0 < (share := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} is {share}; it is a share above 0 and at most 1, such as 0.1")
+        if self.keep_days is not None and not 0 < self.keep_days < 36_500:
+            raise ValueError(
+                f"keep_days is {self.keep_days}; it is a number of days above 0, or None for ever"
+            )
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.sample < 1 or self.sample_failed < 1
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A released model version: all that is needed to serve it and to say where it comes from.
 
     `files` maps a path inside the model's folder to the BLAKE3 digest of its content, by which it is found
     among the blobs. `code` names the folder in `<home>/serving/code` that holds the features' modules. `trust` says who
     allowed a model that brings code of its own to run it. `compiled` is None in releases from before there were plans.
+    `personal` names the inputs that the schema marked as personal data, and how the prediction log keeps them.
     """
 
     id: str
@@ -98,6 +128,7 @@ class Manifest(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     trust: Approval | None = None
     compiled: Compiled | None = None
+    personal: dict[str, Personal] = {}
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -132,6 +163,7 @@ class Route(msgspec.Struct, frozen=True):
     shadow: tuple[Variant, ...] = ()
     segments: tuple[Segment, ...] = ()
     rest: Variant | None = None
+    log: LogPolicy = LogPolicy()
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -144,7 +176,8 @@ class RouteTable(msgspec.Struct, frozen=True):
 class Worker(msgspec.Struct, frozen=True):
     """What a serving process says of itself. `epoch`: of the newest table that it serves whole.
 
-    `paths` says of each release whether its compiled plan answers, or why its model does.
+    `paths` says of each release whether its compiled plan answers, or why its model does. `unlogged` counts by endpoint what
+    was answered without the log since the process began, `log_error` says why the log cannot be written now.
     """
 
     writer: int
@@ -156,6 +189,8 @@ class Worker(msgspec.Struct, frozen=True):
     port: int
     error: str | None = None
     paths: dict[str, str] = {}
+    unlogged: dict[str, int] = {}
+    log_error: str | None = None
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -166,7 +201,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     `at` is domain time in microseconds. `inputs` are as given, images and binaries as `blake3:HEX`.
     `features` hold [value, event time of the newest row behind it in microseconds or None]. `scores` are the
     three most probable classes. A shadow's record names the answered prediction in `shadow_of`. `request` is the same
-    for all rows of one HTTP request that asked for several, None for a request of one row.
+    for all rows of one HTTP request that asked for several, None for a request of one row. `probability` is the chance
+    that this record had to be kept.
     """
 
     id: str
@@ -188,3 +224,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     replay: bool = False
     shadow_of: str | None = None
     request: str | None = None
+    probability: float = 1.0

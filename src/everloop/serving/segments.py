@@ -133,8 +133,7 @@ class LogWriter:
         if written < len(frames):
             self._take_back()
             raise StorageFailed(
-                f"{self._folder} took {written} of {len(frames)} bytes: the disk is full. "
-                "Free space there; predictions are refused as long as they cannot be logged."
+                f"{self._folder} took {written} of {len(frames)} bytes: the disk is full. Free space there."
             )
         self._size += written
 
@@ -283,6 +282,5 @@ def _next_frame(content: bytes, view: memoryview, start: int) -> int | None:
 
 def _cannot_write(place: Path, error: OSError) -> StorageFailed:
     return StorageFailed(
-        f"the prediction log in {place} cannot be written: {error.strerror or error}. A prediction is answered only "
-        "once it is logged. Free space there or make it writable."
+        f"the prediction log in {place} cannot be written: {error.strerror or error}. Free space there or make it writable."
     )

@@ -100,6 +100,8 @@ class Watcher:
             seen_at=wall(),
             error=_in_words(self.table.problems) or None,
             paths={name: release.predictor.path for name, release in self.table.releases.items()},
+            unlogged=dict(self._answerer.unlogged),
+            log_error=self._answerer.log_error,
         )
         try:
             write_worker(self._loader.folder, self._worker)
