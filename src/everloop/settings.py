@@ -84,6 +84,10 @@ class Settings:
     log_segment_s: int = _setting(
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
+    log_ship_s: int = _setting(
+        60,
+        "Where blobs names a place: seconds after which what was logged is copied there; what a lost machine may take with it.",
+    )
     executor: str = _setting(
         "inline",
         "Where a pipeline's steps run: inline (in the command's own process), processes (one each), ray (a cluster).",

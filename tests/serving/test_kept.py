@@ -169,7 +169,7 @@ def test_a_spoilt_key_is_an_error_and_no_other_is_made(tmp_path: Path) -> None:
 
 
 def test_columns_with_hidden_values_are_not_read() -> None:
-    types = {"title": pa.string(), "mail": pa.string(), "n": pa.int64()}
+    types: dict[str, pa.DataType] = {"title": pa.string(), "mail": pa.string(), "n": pa.int64()}
     texts = pa.array(
         ['{"title":"\\"mail\\":\\"hash:1","mail":"a","n":1}', '{"title":"b","mail":"a","n":"drop:"}']
     )

@@ -8,6 +8,7 @@ from typing import Any
 from everloop import checks, data, feedback, labels, pipelines, registry, rollout, serving, tracking
 from everloop.clock import from_micros
 from everloop.errors import Invalid, NotFound
+from everloop.governance.predictions import why_not_logged
 from everloop.ledger import Node
 from everloop.registry import ModelVersion
 from everloop.workspace import Workspace
@@ -90,14 +91,15 @@ def _begin(ws: Workspace, identifier: str, steps: _Steps) -> Node:
 def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
     record = serving.log.find(ws.home / "serving", prediction_id)
     if record is None:
-        raise NotFound(f"there is no prediction {prediction_id} in this workspace's log.")
+        _gone(ws, prediction_id, steps)
+        return
     at = from_micros(record.at)
     steps.add(
         "prediction",
         Node("prediction", prediction_id),
         endpoint=record.endpoint,
         at=at,
-        inputs=record.inputs,
+        inputs=record.inputs or ("erased" if record.error == "erased" or record.status == "ok" else {}),
         features={name: value for name, (value, _as_of) in record.features.items()},
         answer=record.output,
         scores=record.scores,
@@ -119,6 +121,22 @@ def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
             f"release {record.release} was of digest {manifest.digest[:12]}, {found.ref} has {found.digest[:12]}"
         )
     _version(ws, found, steps, row_key=record.key)
+
+
+def _gone(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
+    """What is known of a prediction that the log does not have: why it may not, and what was said of it."""
+    why = why_not_logged(ws, prediction_id)
+    _said_of(ws, prediction_id, steps)
+    if not steps.steps:
+        raise NotFound(f"there is no prediction {prediction_id} in this workspace's log: {why}.")
+    steps.gaps.append(f"the prediction is not in the log any more: {why}")
+    told = feedback.corrections_of(ws, prediction_id)[0]
+    _version(
+        ws,
+        registry.version(ws, f"{told.model}@{told.version}", even_deleted=True),
+        steps,
+        row_key=told.key,
+    )
 
 
 def _said_of(ws: Workspace, prediction_id: str, steps: _Steps) -> None:

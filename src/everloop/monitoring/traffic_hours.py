@@ -118,7 +118,10 @@ def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
 def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
     """Up to when a look that begins now counts."""
     every = every_of(watch)
-    return looked_at + max(0, int((ws.now() - _IN_FLIGHT - looked_at) / every)) * every
+    late = _IN_FLIGHT
+    if serving.log.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
+        late += 2 * timedelta(seconds=ws.settings.log_ship_s)
+    return looked_at + max(0, int((ws.now() - late - looked_at) / every)) * every
 
 
 def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:

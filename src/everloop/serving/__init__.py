@@ -24,7 +24,7 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
-from everloop.serving.kept import log_key, uniform
+from everloop.serving.kept import hashed, log_key, uniform
 from everloop.serving.loaded import (
     Loaded,
     class_names,
@@ -114,6 +114,7 @@ __all__ = [
     "code_folder",
     "compare_plan",
     "has_routes",
+    "hashed",
     "layout_of",
     "load_files",
     "load_skops",
