@@ -57,6 +57,12 @@ TICKS: tuple[Tick, ...] = (
     Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws))),
     Tick("look at watches", "monitoring", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
     Tick(
+        "tell of predictions without a log",
+        "monitoring",
+        monitoring.has_unlogged,
+        lambda ws: len(monitoring.tell_unlogged(ws)),
+    ),
+    Tick(
         "consider retraining",
         "retraining",
         retraining.wants_training,

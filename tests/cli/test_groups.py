@@ -355,3 +355,17 @@ def test_an_account_gets_a_token_that_can_be_revoked(everloop: Shell) -> None:
     assert everloop("access", "revoke", made["id"]) == {"revoked": made["id"]}
     assert everloop("access", "disable", "bob") == {"disabled": "bob"}
     assert "nobody" in everloop("access", "token", "nobody", code=2)
+
+
+def test_the_prediction_log_is_looked_at_exported_and_erased(everloop: Shell, tmp_path: Path) -> None:
+    asked = everloop.shop.ask(3, key="7")
+    everloop.shop.ask(1, status="failed", output=None, key="8")
+    newest = everloop("predictions", "list", "kind", "--key", "7", "--limit", "2")
+    assert names(newest, "id") == [asked[2].id, asked[1].id]
+    assert names(everloop("predictions", "list", "kind", "--status", "failed"), "key") == ["8"]
+    assert "no endpoint 'kid'" in everloop("predictions", "list", "kid", code=1)
+    file = tmp_path / "asked.parquet"
+    assert everloop("predictions", "export", "kind", str(file))["rows"] == pq.read_table(file).num_rows == 4
+    assert everloop("predictions", "expire", "--dry-run") == []
+    assert everloop("predictions", "erase", "7", "--reason", "a request")["predictions"] == 3
+    assert names(everloop("predictions", "list", "kind"), "key") == ["8", None, None, None]

@@ -249,11 +249,12 @@ def _finding(ws: Workspace, identifier: str) -> Reason:
         name: value
         for watch in monitoring.watches(ws, one.endpoint)
         for name, value in monitoring.to_value(watch).items()
-        if _WATCH_OF[one.kind] == watch.kind and name not in ("kind", "sql") and value is not None
+        if _WATCH_OF.get(one.kind) == watch.kind and name not in ("kind", "sql") and value is not None
     }
-    because.append(
-        "the watch as it is now: " + ", ".join(f"{name} {value}" for name, value in bounds.items())
-    )
+    if bounds:
+        because.append(
+            "the watch as it is now: " + ", ".join(f"{name} {value}" for name, value in bounds.items())
+        )
     go_on = dict.fromkeys(one.versions, "a version that it is about")
     for decision in retraining.decisions(ws, limit=200):
         if any(identifier in evidence["findings"] for evidence in decision.evidence.values()):

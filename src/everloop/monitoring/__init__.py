@@ -33,6 +33,7 @@ from everloop.monitoring.records import (
 )
 from everloop.monitoring.reference import Bins, Profile, Reference, learn_bins, learn_reference, profile_of
 from everloop.monitoring.traffic_hours import Traffic, traffic
+from everloop.monitoring.unlogged import has_unlogged, tell_unlogged
 from everloop.monitoring.watch import (
     accuracy,
     drift,
@@ -74,6 +75,7 @@ __all__ = [
     "finding",
     "findings",
     "from_value",
+    "has_unlogged",
     "is_due",
     "kpi",
     "latency",
@@ -86,6 +88,7 @@ __all__ = [
     "profile_of",
     "set_watches",
     "share_changes",
+    "tell_unlogged",
     "to_value",
     "traffic",
     "watches",
