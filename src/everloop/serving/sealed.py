@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from everloop.clock import from_micros
 from everloop.serving.files import sync_folder
 
-GROUP_ROWS = 8_192
+GROUP_ROWS = 4_096  # finding one takes 4 ms of processor time; with 8,192 or 1,024 it takes 5 and 8
 _SPANS = b"everloop.endpoints"
 
 
@@ -90,10 +90,12 @@ def find(path: Path, prediction_id: str) -> dict[str, Any] | None:
             bounds = file.metadata.row_group(group).column(place).statistics
             if bounds is not None and not str(bounds.min) <= prediction_id <= str(bounds.max):
                 continue
-            ids = file.read_row_group(group, columns=["id"])["id"]
+            # threads cost more than they save on so little
+            ids = file.read_row_group(group, columns=["id"], use_threads=False)["id"]
             row = pc.index(ids, pa.scalar(prediction_id)).as_py()
             if row >= 0:
-                found: dict[str, Any] = file.read_row_group(group).slice(row, 1).to_pylist()[0]
+                table = file.read_row_group(group, use_threads=False)
+                found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
                 return found
     return None
 
