@@ -4,7 +4,8 @@
 
 The log is that of a small shop with a live model. Its sealed segments have 270,000 records each, as one of 64 MB has. So many as
 `--distinct` says are made with ids of their own; the others are hard links to those under names and writers of their own, so that
-folders, names and footers are as many as there would be, while the disk holds the distinct ones alone. Looked for are
+folders, names and footers are as many as there would be, while the disk holds the distinct ones alone. One segment of
+180,000 records is not sealed. Looked for are
 records of the distinct segments and ids that nobody has, in a process that has read none of them.
 """
 
@@ -21,12 +22,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everloop import governance
-from everloop.ids import milliseconds_of, writer_of
+from everloop.ids import milliseconds_of, new_prediction_id, writer_of
 from everloop.serving import log, sealed
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START, simulation
@@ -34,6 +36,7 @@ from tests.loop import living
 
 ROWS = 270_000
 FIRST_WRITER, WRITERS = 100, 8
+LIVE_ROWS = 180_000  # a segment of 64 MB that is being written
 HOUR_MS = 3_600_000
 TURNS = 25
 
@@ -44,16 +47,20 @@ def main() -> None:
     options.add_argument("--distinct", type=int, default=4_000_000)
     options.add_argument("--folder", type=Path)
     options.add_argument("--look", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--live", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.look:
-        look(given.look)
+        look(given.look, given.live)
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         home = Path(folder) / "home"
         with simulation(home) as ws:
             living.begin(ws, Path(folder))
             with living.opened(ws) as shop:
-                template = log.to_batch(shop.ask(1, key="7"))
+                (asked,) = shop.ask(1, key="7")
+                template = log.to_batch([asked])
+                live = [msgspec.structs.replace(asked, id=new_prediction_id(1)) for _ in range(LIVE_ROWS)]
+                shop.log.write(live)
         wanted = 1_000_000
         made: list[Path] = []
         while wanted <= given.records:
@@ -63,7 +70,8 @@ def main() -> None:
                 f"{len(files)} of them distinct, {sum(files.values()) / len(files) / ROWS:.0f} bytes a record"
             )
             print(f"{len(made) * ROWS:>12,} records in {len(made)} segments, {told}", flush=True)
-            subprocess.run([sys.executable, __file__, "--look", str(home)], check=True)
+            looking = [sys.executable, __file__, "--look", str(home), "--live", live[LIVE_ROWS // 2].id]
+            subprocess.run(looking, check=True)
             wanted *= 10
 
 
@@ -124,7 +132,7 @@ def ids_of(ms: np.ndarray, writer: int, chance: np.random.Generator) -> list[str
     return [f"pred_{text[place : place + 32]}" for place in range(0, len(text), 32)]
 
 
-def look(home: Path) -> None:
+def look(home: Path, live: str) -> None:
     """In a process of its own: the first look, the median of others, misses, and whole traces."""
     with open_workspace(home) as ws:
         folder = ws.home / "serving"
@@ -134,8 +142,9 @@ def look(home: Path) -> None:
         cold = timed(partial(need, folder, ids[0]))
         found = [timed(partial(need, folder, one)) for one in ids[1:TURNS]]
         missed = [timed(partial(log.find, folder, one)) for one in nobody[:TURNS]]
+        unsealed = [timed(partial(need, folder, live)) for _ in range(5)]
         traced = [timed(partial(trace, ws, one)) for one in ids[:TURNS]]
-    said = {"find": [cold, *found], "find nobody's": missed, "trace": traced}
+    said = {"find": [cold, *found], "find nobody's": missed, "find unsealed": unsealed, "trace": traced}
     for what, times in said.items():
         wall = [one for one, _ in times]
         middle = [statistics.median(of) for of in zip(*times, strict=True)]

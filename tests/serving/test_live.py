@@ -118,3 +118,12 @@ def test_a_release_that_is_live_already_is_not_loaded_again(home: Path) -> None:
     second = loader.load(first)
     assert second.epoch == 2
     assert second.releases["rel_control"] is first.releases["rel_control"]
+
+
+def test_a_row_whose_values_the_log_hides_is_none(filled: Callable[[FeatureView], LiveHistory]) -> None:
+    history = filled(view_of(volume, key="title"))
+    history.observe_logged(arrival(1, 20, key="a", merchant_id="hash:00"))
+    history.observe_logged(arrival(1, 21, key="b", title="drop:"))
+    assert seen(history) == 2
+    history.observe_logged(arrival(3, 22, key="c"))
+    assert seen(history) == 3

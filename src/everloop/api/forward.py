@@ -33,6 +33,7 @@ _ASKED_WITH = (
 _PASSED_ON = (
     "content-type",
     "inference-header-content-length",
+    "x-everloop-not-logged",
     "x-everloop-prediction-id",
     "x-everloop-request",
     "x-everloop-version",

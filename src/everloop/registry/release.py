@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from everloop import data, events, serving, tracking
-from everloop.errors import GateFailed, Invalid
+from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
 from everloop.registry import signing, store
@@ -151,8 +151,11 @@ def _personal(ws: Workspace, data_version: str | None, signature: Signature) -> 
     """How the log keeps the inputs that the schema of the training rows marks as personal; True means their hash."""
     if data_version is None:
         return {}
+    try:
+        columns = data.version(ws, data_version).schema.columns
+    except NotFound:
+        return {}  # a version from outside may name data that is not here: nobody has marked anything
     names = {one.name for one in signature.inputs}
-    columns = data.version(ws, data_version).schema.columns
     return {
         one.name: "hash" if one.personal is True else one.personal
         for one in columns

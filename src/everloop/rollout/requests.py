@@ -39,6 +39,7 @@ _COLUMNS = [
     "shadow_of",
     "request",
     "variant",
+    "probability",
 ]
 
 
@@ -112,9 +113,9 @@ def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
 def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     """How the new version does since all traffic is its own, by the requests of the newest hour."""
     since = max(rollout.ended_at or rollout.started_at, ws.now() - _LATELY)
-    columns = ["id", "epoch", "release", "status", "shadow_of", "request"]
+    columns = ["id", "epoch", "release", "status", "shadow_of", "request", "probability"]
     table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
-    table = table.sort_by("id")
+    table, _ = serving.log.evenly(table.sort_by("id"))  # failures may be kept more often
     status = np.asarray(table["status"], dtype=object)
     counted = (
         (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])

@@ -242,7 +242,7 @@ def erase(folder: Path, names: Collection[str], key: bytes) -> dict[Path, int]:
 
 
 def matching(folder: Path, names: Collection[str]) -> int:
-    """How many records have one of these as their key or id and are not erased."""
+    """How many records have one of these as their key or id."""
     wanted: pa.Array[Any] = pa.array(sorted(names), pa.string())
     return sum(
         pc.sum(sealed.hits(batch, wanted)).as_py() or 0 for batch in batches(folder, columns=["id", "key"])
@@ -519,7 +519,7 @@ def _seal_segment(log: Path, path: Path) -> bool:
         log.replace(log.with_suffix(".damaged"))
     else:
         log.unlink(missing_ok=True)
-    return True
+    return path.exists()  # a segment in which nothing was written leaves none
 
 
 def _schema_of(columns: Sequence[str] | None) -> pa.Schema:

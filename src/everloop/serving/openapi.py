@@ -74,6 +74,7 @@ def describe(endpoint: LiveEndpoint) -> dict[str, Any]:
                             "headers": {
                                 "X-Everloop-Prediction-Id": {"schema": {"type": "string"}},
                                 "X-Everloop-Request": {"schema": {"type": "string"}},
+                                "X-Everloop-Not-Logged": {"schema": {"type": "string"}},
                                 "X-Everloop-Version": {"schema": {"type": "integer"}},
                             },
                             "content": _json({"oneOf": [_ref("Prediction"), _ref("Predictions")]}),

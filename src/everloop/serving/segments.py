@@ -137,6 +137,14 @@ class LogWriter:
             )
         self._size += written
 
+    def roll(self) -> None:
+        """Begin another segment if this one is old, though nothing is written: what waits to be sealed can be."""
+        if self._segment is not None and self._size and self._is_finished(0):
+            try:
+                self._next_segment()
+            except OSError as error:
+                raise _cannot_write(self._folder, error) from error
+
     def sync(self) -> None:
         """Force what was written to disk (fdatasync); from then on it survives a power cut."""
         with self._swapping:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from everloop.clock import elapsed_s, wall
+from everloop.errors import StorageFailed
 from everloop.serving.answer import Answerer
 from everloop.serving.files import remove_worker, write_worker
 from everloop.serving.live import LiveTable, Loader
@@ -71,6 +72,10 @@ class Watcher:
 
     async def _keep_reporting(self) -> None:
         while True:
+            try:
+                self._answerer.writer.roll()
+            except StorageFailed as error:
+                logger.error("%s", error)
             self._report()
             await asyncio.sleep(REPORT_PERIOD_S)
 
