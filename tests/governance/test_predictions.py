@@ -190,6 +190,25 @@ def test_what_a_policy_or_an_erasure_takes_here_goes_everywhere(homes: tuple[Wor
     writer.close()
 
 
+def test_what_is_erased_while_another_machine_writes_it_stays_erased(
+    homes: tuple[Workspace, Workspace],
+) -> None:
+    one, two = homes
+    writer = logging(one)
+    asked = [record(1, key="jo", writer=1), record(2, key="ann", writer=1)]
+    writer.write(asked)
+    governance.ship_log(one)
+    governance.ship_log(two)
+    governance.erase_predictions(two, ["jo"], reason="a request")
+    writer.close()
+    serving.log.seal(one.home / "serving")
+    for ws in (one, two, two, one):
+        governance.ship_log(ws)
+    for ws in (two, one):
+        keys = [serving.log.find(ws.home / "serving", each.id) for each in asked]
+        assert [each and each.key for each in keys] == [None, "ann"]
+
+
 def test_a_sealed_file_that_was_lost_comes_back(homes: tuple[Workspace, Workspace]) -> None:
     one, _ = homes
     writer = logging(one)

@@ -89,7 +89,8 @@ def erase_predictions(ws: Workspace, names: Collection[str], *, reason: str, dry
     Invalid
         Nobody is named.
     """
-    if not [name for name in names if name]:
+    names = [name for name in names if name]
+    if not names:
         raise Invalid("nobody is named to be erased; give keys or ids of predictions.")
     folder = ws.home / "serving"
     predictions = serving.log.matching(folder, names)

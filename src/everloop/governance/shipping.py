@@ -174,9 +174,8 @@ class _Turn:
             folder = self._folder / "log" / f"{part.writer:05d}"
         known = self._known.get(_name(part.key))
         is_here = path is not None and path.suffix == ".parquet"
-        with suppress(
-            NotFound
-        ):  # the pieces of a segment that was sealed meanwhile: the next turn brings that
+        # the pieces of a segment that was sealed meanwhile are gone: the next turn brings what took their place
+        with suppress(NotFound):
             if not part.is_sealed:
                 if not is_here:
                     self._append(part, folder / f"{part.segment}.log")
@@ -204,8 +203,9 @@ class _Turn:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        path.with_suffix(".log").unlink(missing_ok=True)
         self._known[_name(part.key)] = _Known(digest, _stamp(path))
+        serving.log.erase_in_copy(self._folder, path)  # another stamp then: the next turn sends it
+        path.with_suffix(".log").unlink(missing_ok=True)
         self._brought += 1
 
 

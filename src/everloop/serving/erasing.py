@@ -37,10 +37,11 @@ class Erasures(msgspec.Struct, frozen=True):
     waiting: tuple[Erasure, ...] = ()
 
     def meet(self, record: PredictionRecord) -> bool:
-        if not self.waiting:
-            return False
-        made_ms = milliseconds_of(record.id)
-        names = {hashed(name, self.key) for name in (record.id, record.key) if name is not None}
+        return bool(self.waiting) and self.name(record.id, record.key)
+
+    def name(self, prediction_id: str, key: str | None) -> bool:
+        made_ms = milliseconds_of(prediction_id)
+        names = {hashed(name, self.key) for name in (prediction_id, key) if name is not None}
         return any(made_ms <= one.until_ms and names & one.hashes for one in self.waiting)
 
 
@@ -89,12 +90,23 @@ def erase_in(path: Path, schema: pa.Schema, names: Collection[str]) -> int:
     wanted: pa.Array[Any] = pa.array(sorted(names), pa.string())
     found = sealed.count(path, wanted)
     if found:
-        sealed.rewrite(path, schema, lambda batch: _blanked(batch, wanted))
+        sealed.rewrite(path, schema, lambda batch: _blanked(batch, sealed.hits(batch, wanted)))
     return found
 
 
-def _blanked(batch: pa.RecordBatch, wanted: pa.Array[Any]) -> pa.RecordBatch:
-    hit = sealed.hits(batch, wanted)
+def erase_waiting(path: Path, schema: pa.Schema, erasures: Erasures) -> None:
+    """Erase from a file that another home sealed, which does not know what was erased here."""
+    if not erasures.waiting:
+        return
+
+    def change(batch: pa.RecordBatch) -> pa.RecordBatch:
+        rows = zip(batch["id"].to_pylist(), batch["key"].to_pylist(), strict=True)
+        return _blanked(batch, pa.array([erasures.name(str(one), key) for one, key in rows]))
+
+    sealed.rewrite(path, schema, change)
+
+
+def _blanked(batch: pa.RecordBatch, hit: Any) -> pa.RecordBatch:
     blank = {"key": None, "inputs": "{}", "features": "{}"}
     for name, value in blank.items():
         batch = sealed.put(batch, name, hit, value)

@@ -29,7 +29,16 @@ from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
 from everloop.serving import sealed
-from everloop.serving.erasing import NO_ERASURES, Erasures, erase_in, erased, read_erasures, remember, settle
+from everloop.serving.erasing import (
+    NO_ERASURES,
+    Erasures,
+    erase_in,
+    erase_waiting,
+    erased,
+    read_erasures,
+    remember,
+    settle,
+)
 from everloop.serving.expiring import Old, old_in, remove_old
 from everloop.serving.files import is_live, writer_folder
 from everloop.serving.kept import HIDDEN, evenly, weights
@@ -43,6 +52,7 @@ __all__ = [
     "copy_folder",
     "end",
     "erase",
+    "erase_in_copy",
     "evenly",
     "expire",
     "expired",
@@ -239,6 +249,11 @@ def erase(folder: Path, names: Collection[str], key: bytes) -> dict[Path, int]:
     found = {path: erase_in(path, SCHEMA, names) for path in parts(folder)}
     settle(folder, _oldest_open_ms(folder))
     return {path: count for path, count in found.items() if count}
+
+
+def erase_in_copy(folder: Path, path: Path) -> None:
+    """Take out of a sealed file of another home what was erased here while it was being written there."""
+    erase_waiting(path, SCHEMA, read_erasures(folder))
 
 
 def matching(folder: Path, names: Collection[str]) -> int:
