@@ -104,6 +104,14 @@ class Settings:
         True,
         "Answer by a model's compiled plan where it was verified row by row at the release; false: always by the model's own library.",
     )
+    serving_workers: int = _setting(
+        1,
+        "How many processes answer predictions; they share one port, and each has the models in its own memory.",
+    )
+    request_deadline_ms: int = _setting(
+        30_000,
+        "Milliseconds after which a prediction that has no answer gets 504; an endpoint's limits may say otherwise, a client less.",
+    )
     job_workers: int = _setting(
         1,
         "How many processes 'everloop up' starts for background jobs when several wait, each doing one at a time.",

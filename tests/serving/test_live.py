@@ -117,4 +117,4 @@ def test_a_release_that_is_live_already_is_not_loaded_again(home: Path) -> None:
     go_live(home, ("control", 90), ("canary", 10))
     second = loader.load(first)
     assert second.epoch == 2
-    assert second.releases["rel_control"] is first.releases["rel_control"]
+    assert second.endpoints["category"].releases["rel_control"] is first.releases[0]

@@ -21,7 +21,7 @@ from everloop.serving import PREDICTION_ROUTES
 if TYPE_CHECKING:
     import httpx
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0  # longer than the deadline that requests have by default: it is the data plane's to say so
 _ASKED_WITH = (
     "content-type",
     "content-encoding",
@@ -29,6 +29,7 @@ _ASKED_WITH = (
     "x-everloop-key",
     "x-everloop-replay",
     "x-everloop-at",
+    "x-everloop-timeout-ms",
 )
 _PASSED_ON = (
     "content-type",

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from datetime import datetime
+from math import inf
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from everloop.clock import Clock, to_micros
 from everloop.errors import Invalid, NotReady, StorageFailed
 from everloop.ids import new_prediction_id
-from everloop.serving.batching import Batcher
+from everloop.serving.batching import Batcher, TooLate
 from everloop.serving.http import Refusal
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
@@ -55,6 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     started_ns: int
     endpoint: LiveEndpoint
     variant: Variant
+    within_ms: float
     shadow_of: str | None = None
     request: str | None = None
 
@@ -100,17 +102,27 @@ class Answerer:
         """What arrives while new releases are loaded, for their histories; None when none are."""
 
     async def answer(
-        self, endpoint: LiveEndpoint, question: Question, *, started_ns: int, request: str | None = None
+        self,
+        endpoint: LiveEndpoint,
+        question: Question,
+        *,
+        started_ns: int,
+        request: str | None = None,
+        timeout_ms: float = inf,
     ) -> Answer:
         """What came of the question; not logged yet. Shadows get their copy, which nobody waits for.
 
-        `request` is shared by the rows of one HTTP request: they are dealt to one variant together.
+        `request` is shared by the rows of one HTTP request: they are dealt to one variant together. `timeout_ms` is how long
+        the client waits, if that is less than the endpoint allows.
         """
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
-        asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
+        within_ms = min(timeout_ms, endpoint.deadline_ms)
+        asked = Asked(
+            prediction_id, question, key, at, started_ns, endpoint, variant, within_ms, request=request
+        )
         for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
             copy = Asked(
                 new_prediction_id(self.writer.writer),
@@ -120,6 +132,7 @@ class Answerer:
                 started_ns,
                 endpoint,
                 mirrored,
+                endpoint.deadline_ms,
                 shadow_of=prediction_id,
                 request=request,
             )
@@ -161,11 +174,15 @@ class Answerer:
         finally:
             self._observe(asked)
         try:
-            result = await release.batcher.submit(values)
+            until_s = asked.started_ns / 1e9 + asked.within_ms / 1e3
+            result = await release.batcher.submit(values, until_s=until_s)
         except NotReady as error:
             return _failed(asked, "overloaded", str(error), features=features)
+        except TooLate:
+            text = f"no answer within {asked.within_ms:g} ms"
+            return _failed(asked, "deadline_exceeded", text, features=features)
         if isinstance(result, Failure):
-            return _failed(asked, "model_failed", f"{result.kind}: {result.text}", features=features)
+            return _failed(asked, result.code, f"{result.kind}: {result.text}", features=features)
         output, scores = result
         return Answer(asked.record(status="ok", output=output, scores=scores, features=features))
 
@@ -208,6 +225,16 @@ def _refused(asked: Asked, problems: list[FieldProblem]) -> Answer:
 
 _MESSAGES = {
     "overloaded": (503, "more requests wait than the limit allows. Try again in a second."),
+    "deadline_exceeded": (
+        504,
+        "the time that the request or the endpoint allows was over before there was an answer. Allow more by "
+        "X-Everloop-Timeout-Ms or the endpoint's deadline_ms, or ask for fewer rows at once.",
+    ),
+    "model_stopped": (
+        503,
+        "the model's own process ended, hung or took too much memory; it is started again. What happened is in the "
+        "prediction log under this id. Try again in a second.",
+    ),
     "model_failed": (
         500,
         "the model raised an error on this row. Its text is in the prediction log under this id.",

@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from importlib.metadata import version as version_of
+from math import inf
 
 import uvicorn
 
@@ -25,6 +26,7 @@ from everloop.serving.form import Form, about
 from everloop.serving.http import (
     LOOPBACK,
     Doorkeeper,
+    Headers,
     Receive,
     Refusal,
     Reply,
@@ -32,6 +34,7 @@ from everloop.serving.http import (
     Send,
     TooLarge,
     check_encoding,
+    header,
     json_reply,
     read_body,
 )
@@ -198,17 +201,19 @@ class App:
         _check_version(endpoint, version)
         try:
             check_encoding(headers)
+            timeout_ms = _timeout_ms(headers)
             asking = form.read(endpoint, headers, body)
         except Refusal as refusal:
             return await self._unread(name, form, refusal)
         ask = self._answerer.answer
         if len(asking.questions) == 1:
-            answers = [await ask(endpoint, asking.questions[0], started_ns=started_ns)]
+            question = asking.questions[0]
+            answers = [await ask(endpoint, question, started_ns=started_ns, timeout_ms=timeout_ms)]
         else:
             together = new_id("req")
             answers = await asyncio.gather(
                 *(
-                    ask(endpoint, question, started_ns=started_ns, request=together)
+                    ask(endpoint, question, started_ns=started_ns, request=together, timeout_ms=timeout_ms)
                     for question in asking.questions
                 )
             )
@@ -297,6 +302,7 @@ def run(
         open_blobs(settings, only_reads=True),
         clock,
         queue_limit,
+        settings.request_deadline_ms,
         settings.model_python,
         settings.compiled_models,
     )
@@ -363,6 +369,21 @@ def _check_version(endpoint: LiveEndpoint, version: str | None) -> None:
             f"versions {' and '.join(live)} share the traffic of endpoint {name!r} during a rollout, and a request cannot "
             "choose. Ask without /versions/; the answer says which version gave it.",
         )
+
+
+def _timeout_ms(headers: Headers) -> float:
+    """How long the client waits for an answer, as it says itself. Raises Refusal."""
+    text = header(headers, b"x-everloop-timeout-ms")
+    if text is None:
+        return inf
+    try:
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = 0.0
+    if not milliseconds > 0:
+        message = f"X-Everloop-Timeout-Ms is {text[:40]!r}; it is a number of milliseconds above 0. Give one or leave it out."
+        raise Refusal(422, "invalid", message)
+    return milliseconds
 
 
 def _nothing_there(place: str) -> Refusal:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from everloop.features import (
     load_function,
     online_value,
 )
+from everloop.serving.apart import Apart
 from everloop.serving.batching import Batcher
 from everloop.serving.files import code_folder, online_path, read_routes
 from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
-from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
+from everloop.serving.records import Field, Limits, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
 from everloop.serving.signed import verified_manifest
 from everloop.storage import Blobs
@@ -106,13 +108,16 @@ class LiveFeature:
 
 @dataclass(frozen=True, eq=False)
 class LiveRelease:
-    """A loaded, warm release. `batcher` takes rows as the model wants them: inputs, then features."""
+    """A loaded, warm release. `batcher` takes rows as the model wants them: inputs, then features.
+
+    Endpoints share one if they have the same limits, apart from deadlines.
+    """
 
     manifest: Manifest
     reader: Reader
     features: tuple[LiveFeature, ...]
     batcher: Batcher[list[Any], Prediction | Failure]
-    predictor: Predictor
+    predictor: Predictor | Apart
 
     async def close(self) -> None:
         """Answer what waits, then let the model go."""
@@ -128,6 +133,7 @@ class LiveEndpoint:
     epoch: int
     releases: dict[str, LiveRelease]
     histories: tuple[LiveHistory, ...]
+    deadline_ms: float = inf
 
     @cached_property
     def main(self) -> LiveRelease:
@@ -155,12 +161,14 @@ class LiveTable:
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
-    def releases(self) -> dict[str, LiveRelease]:
-        return {name: one for endpoint in self.endpoints.values() for name, one in endpoint.releases.items()}
+    def releases(self) -> list[LiveRelease]:
+        """All that is loaded, each once."""
+        every = (one for endpoint in self.endpoints.values() for one in endpoint.releases.values())
+        return list(dict.fromkeys(every))
 
     @property
     def histories(self) -> dict[str, LiveHistory]:
-        features = [feature for release in self.releases.values() for feature in release.features]
+        features = [feature for release in self.releases for feature in release.features]
         return {feature.view.history_id: feature.history for feature in features}
 
     def catch_up(self, current: LiveTable, arrivals: Iterable[Arrival]) -> None:
@@ -183,6 +191,7 @@ class Loader:
     blobs: Blobs
     clock: Clock
     queue_limit: int
+    deadline_ms: float = inf
     model_python: str = ""
     is_compiled: bool = True
 
@@ -210,7 +219,11 @@ class _Loading:
     def __init__(self, loader: Loader, current: LiveTable) -> None:
         self._loader = loader
         self._current = current
-        self._releases = dict(current.releases)
+        self._releases = {
+            (name, _loading(endpoint.route.limits)): one
+            for endpoint in current.endpoints.values()
+            for name, one in endpoint.releases.items()
+        }
         self._histories = dict(current.histories)
 
     def table(self, table: RouteTable) -> LiveTable:
@@ -235,34 +248,46 @@ class _Loading:
             variant.release
             for variant in (*route.variants, *route.shadow, *((route.rest,) if route.rest else ()))
         )
+        limits = _loading(route.limits)
         for name in named:
-            if name not in self._releases:
-                self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
-        releases = {name: self._releases[name] for name in named}
+            if (name, limits) not in self._releases:
+                manifest = verified_manifest(self._loader.folder, name)
+                self._releases[name, limits] = self._release(manifest, limits)
+        releases = {name: self._releases[name, limits] for name in named}
         histories = {
             feature.view.history_id: feature.history
             for release in releases.values()
             for feature in release.features
         }
-        return LiveEndpoint(route, epoch, releases, tuple(histories.values()))
+        deadline_ms = route.limits.deadline_ms or self._loader.deadline_ms
+        return LiveEndpoint(route, epoch, releases, tuple(histories.values()), deadline_ms)
 
-    def _release(self, manifest: Manifest) -> LiveRelease:
+    def _release(self, manifest: Manifest, limits: Limits) -> LiveRelease:
         reader = Reader(manifest.signature)
         features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
-        predictor = Predictor.load(
-            manifest,
-            self._loader.blobs,
-            model_python=self._loader.model_python,
-            hidden=self._loader.folder.parent.absolute(),
-            is_compiled=self._loader.is_compiled,
-        )
+        predictor = self._predictor(manifest, limits)
         batcher = Batcher(
             predictor.answer,
-            limit=self._loader.queue_limit,
+            limit=limits.queue or self._loader.queue_limit,
             name=manifest.id,
-            at_once=predictor.predict_at_once,
+            at_once=None if isinstance(predictor, Apart) else predictor.predict_at_once,
+            most=limits.batch_rows,
+            wait_s=limits.wait_ms / 1_000,
         )
         return LiveRelease(manifest, reader, features, batcher, predictor)
+
+    def _predictor(self, manifest: Manifest, limits: Limits) -> Predictor | Apart:
+        loader, hidden = self._loader, self._loader.folder.parent.absolute()
+        if limits.is_apart and manifest.flavor != "pyfunc":  # which runs apart by itself
+            return Apart.load(manifest, loader.blobs, limits, hidden=hidden, is_compiled=loader.is_compiled)
+        return Predictor.load(
+            manifest,
+            loader.blobs,
+            model_python=loader.model_python,
+            hidden=hidden,
+            is_compiled=loader.is_compiled,
+            limits=limits,
+        )
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
         if manifest.code is None:
@@ -296,6 +321,11 @@ class _Loading:
         for arrival in _arrivals(self._loader.folder, since=self._loader.clock.now() - 2 * max(windows)):
             for history in feeds.get(arrival.endpoint, ()):
                 history.observe(arrival)
+
+
+def _loading(limits: Limits) -> Limits:
+    """Those by which a release is loaded and asked: a deadline alone needs no other model."""
+    return msgspec.structs.replace(limits, deadline_ms=None)
 
 
 def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:

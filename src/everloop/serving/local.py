@@ -33,7 +33,7 @@ class LocalServer:
         self._answerer = Answerer(writer, clock, is_simulation=True, is_durable=False)
         now = wall()
         self._watcher = Watcher(
-            Loader(folder, blobs, clock, _AT_ONCE, model_python),
+            Loader(folder, blobs, clock, _AT_ONCE, model_python=model_python),
             self._answerer,
             Worker(writer.writer, os.getpid(), None, now, now, "in process", 0),
         )

@@ -5,7 +5,7 @@ stands: from then on the kernel lets this process, and all that it starts, read 
 one scratch folder, and connect to nobody by TCP (Linux's Landlock). What the model's code does, it does inside.
 
 Frames on stdin and stdout: four bytes of length, then JSON. First the model's columns are told; each further frame is
-{"rows": [[...]]}, answered by {"answers": [...]} or {"error": [kind, text]}. Ends with its input.
+{"rows": [[...]]}, answered by {"answers": [...]} or {"error": [kind, text]}. Ends with its input, or when its memory does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import ctypes
 import importlib
 import json
 import os
+import random
 import resource
 import struct
 import sys
@@ -36,24 +37,45 @@ _SYSTEM = (
 )  # fmt: skip
 
 
-def main(model: str, scratch: str, hidden: str) -> None:
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # what the model prints is no answer
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def main(model: str, scratch: str, hidden: str, memory_mb: str, cores: str) -> None:
+    incoming, outgoing = pipes()
+    limit(int(memory_mb), int(cores))
     is_walled = wall(model, scratch, hidden)
-    told = _read(incoming)
+    told = _json(incoming)
     try:
         answer = _model(model, told["columns"])
     except BaseException as error:  # noqa: BLE001  (the model's code may raise anything, exits too)
-        _write(outgoing, {"error": [type(error).__name__, str(error)], "is_walled": is_walled})
+        _tell(outgoing, {"error": [type(error).__name__, str(error)], "is_walled": is_walled})
         return
-    _write(outgoing, {"is_walled": is_walled})
-    while (asked := _read(incoming)) is not None:
+    _tell(outgoing, {"is_walled": is_walled})
+    while (asked := _json(incoming)) is not None:
         try:
-            _write(outgoing, {"answers": answer(asked["rows"])})
+            _tell(outgoing, {"answers": answer(asked["rows"])})
+        except MemoryError as error:
+            _tell(outgoing, {"error": [type(error).__name__, str(error)]})
+            return  # what took it all may never give it back
         except Exception as error:  # noqa: BLE001  (as above; it is the answer to these rows)
-            _write(outgoing, {"error": [type(error).__name__, str(error)]})
+            _tell(outgoing, {"error": [type(error).__name__, str(error)]})
+
+
+def pipes() -> tuple[BinaryIO, BinaryIO]:
+    """What comes in and what goes out. Whoever reads or writes the standard streams from now on gets nothing of it."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what the model prints is no answer
+    return incoming, outgoing
+
+
+def limit(memory_mb: int, cores: int) -> None:
+    """Let this process, and each that it starts, have so much memory and so many cores at most; 0 limits nothing."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_mb:
+        most = memory_mb * 1_000_000
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    if cores and hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        # which of them is left to chance: all that are limited would crowd on the first otherwise
+        os.sched_setaffinity(0, random.sample(allowed, min(cores, len(allowed))))
 
 
 def wall(model: str, scratch: str, hidden: str) -> bool:
@@ -142,17 +164,24 @@ def _model(folder: str, columns: list[list[str]]) -> Any:
     return answer
 
 
-def _read(stream: BinaryIO) -> Any:
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """What was sent next; None at the end."""
     head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return json.loads(stream.read(int.from_bytes(head, "big")))
+    return None if len(head) < 4 else stream.read(int.from_bytes(head, "big"))
 
 
-def _write(stream: BinaryIO, value: Any) -> None:
-    content = json.dumps(value, default=str).encode()
+def write_frame(stream: BinaryIO, content: bytes) -> None:
     stream.write(len(content).to_bytes(4, "big") + content)
     stream.flush()
+
+
+def _json(stream: BinaryIO) -> Any:
+    content = read_frame(stream)
+    return None if content is None else json.loads(content)
+
+
+def _tell(stream: BinaryIO, value: Any) -> None:
+    write_frame(stream, json.dumps(value, default=str).encode())
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ _ERRORS = {
     415: "The body is compressed.",
     422: "The inputs are not what the model takes; `fields` says what is wrong with each.",
     500: "The model or a feature raised on this row.",
-    503: "Too many requests wait, or nothing is live; try again after Retry-After.",
+    503: "Too many requests wait, the model's own process ended, or nothing is live; try again after Retry-After.",
+    504: "The time that the request or the endpoint allows was over before there was an answer.",
 }
 
 

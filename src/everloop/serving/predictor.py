@@ -18,8 +18,8 @@ from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving.exact import Quick, quick
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, layout_of
-from everloop.serving.model_process import in_own_process
-from everloop.serving.records import Field, Manifest
+from everloop.serving.model_process import ModelStoppedError, in_own_process
+from everloop.serving.records import Field, Limits, Manifest
 from everloop.serving.signature import example_row
 from everloop.storage import Blobs
 
@@ -33,10 +33,11 @@ TOP = 3
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the model raised on a row."""
+    """What the model raised on a row, or (code `model_stopped`) how its process ended."""
 
     kind: str
     text: str
+    code: str = "model_failed"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class Predictor:
         model_python: str = "",
         hidden: Path | None = None,
         is_compiled: bool = True,
+        limits: Limits | None = None,
     ) -> Predictor:
         """Load a release's model from its blobs and warm it with a made-up row.
 
         A model that brings code of its own runs in a process of its own, if somebody trusted it: with `model_python`,
-        the setting of that name. Where a compiled plan was verified at the release and is as good here, it answers;
+        the setting of that name, and within `limits`. Where a compiled plan was verified at the release and is as good here, it answers;
         without `is_compiled` the model itself does.
 
         Raises
@@ -75,7 +77,27 @@ class Predictor:
         MissingExtra
             The model's library is not installed.
         """
-        files = {path: _verified(manifest, path, digest, blobs) for path, digest in manifest.files.items()}
+        return cls.of_files(
+            manifest,
+            verified_files(manifest, blobs),
+            model_python=model_python,
+            hidden=hidden,
+            is_compiled=is_compiled,
+            limits=limits,
+        )
+
+    @classmethod
+    def of_files(
+        cls,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        *,
+        model_python: str = "",
+        hidden: Path | None = None,
+        is_compiled: bool = True,
+        limits: Limits | None = None,
+    ) -> Predictor:
+        """As `load`, from files whose content was verified."""
         layout = layout_of(files, files.__getitem__)
         if manifest.flavor not in (layout.flavor, "pyfunc"):
             raise Invalid(
@@ -84,7 +106,7 @@ class Predictor:
             )
         _check_inputs(manifest, layout)
         if manifest.flavor == "pyfunc":
-            predictor = cls(manifest, _in_own_process(manifest, files, model_python, hidden))
+            predictor = cls(manifest, _in_own_process(manifest, files, model_python, hidden, limits))
         else:
             _check_types(manifest, layout, files)
             predictor = cls(manifest, load_files(layout, files))
@@ -165,6 +187,8 @@ class Predictor:
         """As `predict`, for rows as lists; when the model raises, each row alone, so that only the guilty fail."""
         try:
             return _results(*self.predict(_array(rows)))
+        except ModelStoppedError as error:
+            return stopped(error, len(rows))
         except Exception as error:  # noqa: BLE001  (a model may raise anything; it is the answer to that row)
             if len(rows) == 1:
                 return [Failure(type(error).__name__, str(error))]
@@ -197,6 +221,16 @@ def _quick(manifest: Manifest, model: Loaded, *, is_compiled: bool) -> Quick | s
 
 
 _FEATURE_EXAMPLES = {"integer": 0, "number": 0.0, "string": ""}
+
+
+def verified_files(manifest: Manifest, blobs: Blobs) -> dict[str, bytes]:
+    """The files of a release by their paths. Raises NotFound, GateFailed."""
+    return {path: _verified(manifest, path, digest, blobs) for path, digest in manifest.files.items()}
+
+
+def stopped(error: ModelStoppedError, rows: int) -> list[Prediction | Failure]:
+    """What each row is told that a model's process did not survive; asked again, the guilty one would end it again."""
+    return [Failure(type(error).__name__, str(error), "model_stopped")] * rows
 
 
 def _verified(manifest: Manifest, path: str, digest: str, blobs: Blobs) -> bytes:
@@ -240,14 +274,14 @@ def _check_types(manifest: Manifest, layout: Layout, files: Mapping[str, bytes])
 
 
 def _in_own_process(
-    manifest: Manifest, files: Mapping[str, bytes], python: str, hidden: Path | None
+    manifest: Manifest, files: Mapping[str, bytes], python: str, hidden: Path | None, limits: Limits | None
 ) -> Loaded:
     if manifest.trust is None:
         raise GateFailed(
             f"release {manifest.id} brings code of its own (a pickle or a pyfunc), which runs only when somebody trusts it. Log the "
             f"model with skops, or: everloop models trust {manifest.model}@{manifest.version} --reason WHY"
         )
-    return in_own_process(files, manifest.signature, python=python, hidden=hidden)
+    return in_own_process(files, manifest.signature, python=python, hidden=hidden, limits=limits)
 
 
 def _check_columns(manifest: Manifest, model: Loaded) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from everloop.errors import Invalid
 from everloop.features import FeatureView
 
 FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "binary"]
@@ -118,11 +119,68 @@ class Segment(msgspec.Struct, frozen=True):
     values: tuple[str | int | float | bool, ...]
 
 
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What an endpoint's models may take, and how they are asked; what is left out is as the settings say, or not limited.
+
+    Parameters
+    ----------
+    deadline_ms
+        A row that has no answer so long after its request was read gets none; a client may ask for less.
+    own_process
+        Each version runs in a process of its own (one for each serving process): its crash is nobody else's.
+    memory_mb
+        What that process may take, Python and its libraries included, in 10^6 bytes. Implies `own_process`.
+    cores
+        How many cores it runs on, and threads its libraries start. Implies `own_process`.
+    hang_s
+        After so long without an answer to a batch that process is stopped and started again.
+    batch_rows
+        How many rows are asked together at most.
+    wait_ms
+        How long a batch that is smaller waits for more rows.
+    queue
+        How many rows may wait or be in work; more are refused.
+    """
+
+    deadline_ms: float | None = None
+    own_process: bool = False
+    memory_mb: int | None = None
+    cores: int | None = None
+    hang_s: float = 30.0
+    batch_rows: int = 256
+    wait_ms: float = 0.0
+    queue: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in _LIMITS:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise Invalid(
+                    f"limits: {name} is {value}; it is {least} to {most:,}. Give another or leave it out."
+                )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the models run in processes of their own."""
+        return self.own_process or self.memory_mb is not None or self.cores is not None
+
+
+_LIMITS = (
+    ("deadline_ms", 1, 3_600_000),
+    ("memory_mb", 64, 1 << 24),
+    ("cores", 1, 4_096),
+    ("hang_s", 0.1, 3_600),
+    ("batch_rows", 1, 65_536),
+    ("wait_ms", 0, 10_000),
+    ("queue", 1, 1 << 20),
+)
+
+
 class Route(msgspec.Struct, frozen=True):
     """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew.
 
     Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
-    in the log says why.
+    in the log says why. `limits` hold for each of its versions.
     """
 
     endpoint: str
@@ -132,6 +190,7 @@ class Route(msgspec.Struct, frozen=True):
     shadow: tuple[Variant, ...] = ()
     segments: tuple[Segment, ...] = ()
     rest: Variant | None = None
+    limits: Limits = Limits()
 
 
 class RouteTable(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ class Watcher:
 
     async def close(self) -> None:
         """Finish all predictions that were begun, leave the log, take the worker file away."""
-        for release in self.table.releases.values():
+        for release in self.table.releases:
             await release.close()
         await asyncio.gather(*self._retiring)
         await self._answerer.close()
@@ -85,8 +85,9 @@ class Watcher:
             if old.problems.get(name) != problem:
                 logger.error("%s: %s", name, problem)
         self.table, self._has_loaded = new, True
-        for name, release in old.releases.items():
-            if name not in new.releases:
+        kept = new.releases
+        for release in old.releases:
+            if release not in kept:
                 # what it was asked before this moment it still answers
                 task = asyncio.create_task(release.close())
                 self._retiring.add(task)
@@ -99,7 +100,7 @@ class Watcher:
             epoch=self.table.epoch,
             seen_at=wall(),
             error=_in_words(self.table.problems) or None,
-            paths={name: release.predictor.path for name, release in self.table.releases.items()},
+            paths={release.manifest.id: release.predictor.path for release in self.table.releases},
         )
         try:
             write_worker(self._loader.folder, self._worker)
