@@ -12,17 +12,20 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from importlib.metadata import version as version_of
 from math import inf
+from pathlib import Path
 
 import uvicorn
 
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
-from everloop.errors import Conflict, Denied, Invalid, StorageFailed
+from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
-from everloop.serving.files import remove_dead_workers
+from everloop.serving.files import read_manifest, read_routes, remove_dead_workers
 from everloop.serving.form import Form, about
+from everloop.serving.group import run_together
 from everloop.serving.http import (
     LOOPBACK,
     Doorkeeper,
@@ -47,7 +50,7 @@ from everloop.serving.own_json import OWN_JSON
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.records import PredictionRecord, Worker
 from everloop.serving.segments import LogWriter
-from everloop.serving.watch import Watcher
+from everloop.serving.watch import CLOSE_WITHIN_S, Watcher
 from everloop.settings import Settings
 from everloop.storage import open_blobs
 
@@ -57,6 +60,7 @@ VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 GRACE_S = 30
+_BACKLOG = 2_048
 
 
 class App:
@@ -69,7 +73,9 @@ class App:
         *,
         allowed_hosts: str = "",
         body_limit_bytes: int = BODY_LIMIT_BYTES,
+        loads_first: bool = False,
     ) -> None:
+        self._loads_first = loads_first
         self._watcher = watcher
         self._answerer = answerer
         self._door = Doorkeeper(allowed_hosts)
@@ -90,6 +96,10 @@ class App:
         watching = asyncio.create_task(self._watcher.run())
         # a watcher that dies would serve old routes for ever: better to stop, and be started again
         watching.add_done_callback(_stop_if_failed)
+        if self._loads_first:  # others answer meanwhile: a connection that came here now would be worse off
+            loading = asyncio.create_task(self._watcher.has_loaded.wait())
+            await asyncio.wait((watching, loading), return_when=asyncio.FIRST_COMPLETED)
+            loading.cancel()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         watching.cancel()
@@ -176,9 +186,10 @@ class App:
         )
 
     def _ready(self) -> Reply:
-        reason = self._watcher.not_ready
+        reason = self._watcher.not_ready or self._watcher.others_not_ready()
         if reason is None:
-            return json_reply(200, {"ready": True, "epoch": self._watcher.table.epoch})
+            said = {"ready": True, "epoch": self._watcher.table.epoch, "workers": self._watcher.worker.of}
+            return json_reply(200, said)
         return json_reply(503, {"ready": False, "reason": reason}, ((b"retry-after", b"1"),))
 
     def _root(self) -> Reply:
@@ -274,7 +285,7 @@ def run(
 ) -> None:
     """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return.
 
-    Port 0 takes a free one; the worker file says which.
+    Port 0 takes a free one; the worker file says which. With the setting `serving_workers`, so many processes share it.
 
     Raises
     ------
@@ -292,6 +303,26 @@ def run(
             "(127.0.0.1, ::1). Put 'everloop up' or a proxy that authenticates in front of it."
         )
     listener = _listen(host, settings.port if port is None else port)
+    many, group = settings.serving_workers, os.getpid()
+    serve = partial(_serve, settings, listener, queue_limit, body_limit_bytes)
+    if many == 1:
+        serve()
+        return
+    listener.listen(_BACKLOG)
+    _load_libraries(home / "serving")
+    run_together(partial(serve, group), many, listener, grace_s=GRACE_S + CLOSE_WITHIN_S)
+
+
+def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    queue_limit: int,
+    body_limit_bytes: int,
+    group: int | None = None,
+    starts: int = 1,
+) -> None:
+    """Be one serving process until it is told to stop."""
+    home = settings.home
     folder, simulated = home / "serving", home / "simulation.clock"
     clock = SimulatedClock(simulated) if simulated.exists() else SystemClock()
     writer = LogWriter.claim(folder, segment_s=settings.log_segment_s, is_durable=settings.log_fsync)
@@ -307,9 +338,17 @@ def run(
         settings.compiled_models,
     )
     now = wall()
-    worker = Worker(writer.writer, os.getpid(), None, now, now, host, listener.getsockname()[1])
+    host, port = listener.getsockname()[:2]
+    of = 1 if group is None else settings.serving_workers
+    worker = Worker(writer.writer, os.getpid(), None, now, now, host, port, group=group, of=of, starts=starts)
     watcher = Watcher(loader, answerer, worker)
-    app = App(watcher, answerer, allowed_hosts=settings.allowed_hosts, body_limit_bytes=body_limit_bytes)
+    app = App(
+        watcher,
+        answerer,
+        allowed_hosts=settings.allowed_hosts,
+        body_limit_bytes=body_limit_bytes,
+        loads_first=starts > 1,
+    )
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -323,6 +362,28 @@ def run(
             number, _asked_to_stop
         )  # uvicorn raises the signal again when it is done; stopping is no failure
     uvicorn.Server(config).run(sockets=[listener])
+    if watcher.left_behind:
+        # Python waits for each thread before it ends, and one is in a model that does not come back
+        logger.critical("a model did not answer within %.0f s; it is left behind", CLOSE_WITHIN_S)
+        logging.shutdown()
+        os._exit(1)
+
+
+def _load_libraries(folder: Path) -> None:
+    """Import what each process will need: for scikit-learn's models, if one is live."""
+    table = read_routes(folder)
+    releases = {
+        variant.release
+        for route in (table.endpoints.values() if table else ())
+        for variant in (*route.variants, *route.shadow)
+    }
+    for release in releases:
+        try:
+            flavor = read_manifest(folder, release).flavor
+        except EverloopError:
+            continue  # each process will say what is wrong with it
+        if flavor == "sklearn":
+            import skops.io  # noqa: F401  (brings scikit-learn, which takes seconds)
 
 
 def _listen(host: str, port: int) -> socket.socket:

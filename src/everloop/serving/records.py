@@ -203,7 +203,8 @@ class RouteTable(msgspec.Struct, frozen=True):
 class Worker(msgspec.Struct, frozen=True):
     """What a serving process says of itself. `epoch`: of the newest table that it serves whole.
 
-    `paths` says of each release whether its compiled plan answers, or why its model does.
+    `paths` says of each release whether its compiled plan answers, or why its model does. `group` is the process that started
+    it as one `of` several, `starts` how often that was so far.
     """
 
     writer: int
@@ -215,6 +216,9 @@ class Worker(msgspec.Struct, frozen=True):
     port: int
     error: str | None = None
     paths: dict[str, str] = {}
+    group: int | None = None
+    of: int = 1
+    starts: int = 1
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from everloop.clock import elapsed_s, wall
 from everloop.serving.answer import Answerer
-from everloop.serving.files import remove_worker, write_worker
+from everloop.serving.files import remove_worker, workers, write_worker
 from everloop.serving.live import LiveTable, Loader
 from everloop.serving.records import Worker
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 WATCH_PERIOD_S = 0.1
 REPORT_PERIOD_S = 1.0
 RETRY_PERIOD_S = 2.0
+CLOSE_WITHIN_S = 5.0
 
 
 class Watcher:
@@ -27,21 +28,34 @@ class Watcher:
     def __init__(self, loader: Loader, answerer: Answerer, worker: Worker) -> None:
         self._loader = loader
         self._answerer = answerer
-        self._worker = worker
+        self.worker = worker
         self.table = LiveTable()
-        self._has_loaded = False
+        self.has_loaded = asyncio.Event()
+        self.left_behind = False
+        self._all_were_ready = worker.of == 1
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def not_ready(self) -> str | None:
         """Why not all endpoints answer by the newest routes; None when they do."""
-        if not self._has_loaded:
+        if not self.has_loaded.is_set():
             return "the releases are being loaded. Try again in a second."
         if self.table.problems:
             return _in_words(self.table.problems)
         if not self.table.endpoints:
             return "nothing is live yet. Release a model version and start a rollout on an endpoint."
         return None
+
+    def others_not_ready(self) -> str | None:
+        """Why not all processes that share this one's port answer; asked until they did once, for each says so itself."""
+        if self._all_were_ready:
+            return None
+        group = [one for one in workers(self._loader.folder) if one.group == self.worker.group]
+        ready = [one for one in group if one.epoch is not None and one.error is None]
+        self._all_were_ready = len(ready) >= self.worker.of
+        if self._all_were_ready:
+            return None
+        return f"{len(ready)} of {self.worker.of} serving processes have loaded everything. Try again in a second."
 
     async def run(self) -> None:
         """Until cancelled; also while a release is loaded, the worker file shows that the process lives."""
@@ -50,12 +64,18 @@ class Watcher:
             group.create_task(self._keep_reporting())
 
     async def close(self) -> None:
-        """Finish all predictions that were begun, leave the log, take the worker file away."""
-        for release in self.table.releases:
-            await release.close()
-        await asyncio.gather(*self._retiring)
+        """Finish all predictions that were begun, leave the log, take the worker file away.
+
+        A model that does not come back within `CLOSE_WITHIN_S` is `left_behind`.
+        """
+        closing = {asyncio.create_task(release.close()) for release in self.table.releases} | self._retiring
+        if closing:
+            _, left = await asyncio.wait(closing, timeout=CLOSE_WITHIN_S)
+            for release in self.table.releases if left else ():
+                release.predictor.close()
+            self.left_behind = bool(left)
         await self._answerer.close()
-        remove_worker(self._loader.folder, self._worker.writer)
+        remove_worker(self._loader.folder, self.worker.writer)
 
     async def _follow_routes(self) -> None:
         routes = self._loader.folder / "routes.json"
@@ -64,7 +84,7 @@ class Watcher:
         while True:
             stamp = _stamp(routes)
             must_retry = bool(self.table.problems) and elapsed_s() - loaded_s > RETRY_PERIOD_S
-            if not self._has_loaded or stamp != seen or must_retry:
+            if not self.has_loaded.is_set() or stamp != seen or must_retry:
                 await self.reload()
                 seen, loaded_s = stamp, elapsed_s()
             await asyncio.sleep(WATCH_PERIOD_S)
@@ -84,7 +104,8 @@ class Watcher:
         for name, problem in new.problems.items():
             if old.problems.get(name) != problem:
                 logger.error("%s: %s", name, problem)
-        self.table, self._has_loaded = new, True
+        self.table = new
+        self.has_loaded.set()
         kept = new.releases
         for release in old.releases:
             if release not in kept:
@@ -95,15 +116,15 @@ class Watcher:
         self._report()
 
     def _report(self) -> None:
-        self._worker = msgspec.structs.replace(
-            self._worker,
+        self.worker = msgspec.structs.replace(
+            self.worker,
             epoch=self.table.epoch,
             seen_at=wall(),
             error=_in_words(self.table.problems) or None,
             paths={release.manifest.id: release.predictor.path for release in self.table.releases},
         )
         try:
-            write_worker(self._loader.folder, self._worker)
+            write_worker(self._loader.folder, self.worker)
         except (
             OSError
         ) as error:  # a full disk: the log refuses predictions then, and rollouts wait for the epoch
