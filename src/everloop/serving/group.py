@@ -3,8 +3,7 @@
 The parent listens and serves nothing. It loads the libraries once and forks: the pages that hold them are shared, and a
 process that died is back as soon as its models are loaded. It starts no thread and runs no numbers before a fork, so that
 none is copied in the middle of its work; models are loaded by each process for itself, since what they start does not
-survive one. The listening socket is inherited: connections that wait belong to nobody yet, so that a killed process takes
-none of them along.
+survive one.
 """
 
 from __future__ import annotations
@@ -49,9 +48,7 @@ class _Place:
         self.pid = None
 
 
-def run_together(
-    serve: Callable[[int], None], count: int, listener: socket.socket, *, grace_s: float
-) -> None:
+def run_together(serve: Callable[[int], None], count: int, *, grace_s: float) -> None:
     """Keep `count` processes running until SIGTERM or SIGINT, then let them finish and return.
 
     `serve` is called in each of them, with how often its place was started.
@@ -77,7 +74,6 @@ def run_together(
         select.select([woken], [], [], max(0.0, min(due_s, default=_FOR_EVER_S)))
         _drain(woken)
         _bury(places)
-    listener.close()  # who comes from now on is turned away at once
     for place in places:
         if place.pid is not None:
             os.kill(place.pid, signal.SIGTERM)
