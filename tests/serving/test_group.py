@@ -48,7 +48,7 @@ def test_switching_versions_and_weights_loses_no_request(home: Path, together: S
     traffic = Traffic(together)
     with traffic.flowing():
         for variants in ([("canary", 100)], [("control", 50), ("canary", 50)], [("control", 100)]):
-            epoch = go_live(home, *variants)  # type: ignore[arg-type]  # of names and weights
+            epoch = go_live(home, *variants)
             wait_for(lambda epoch=epoch: acknowledged(together.folder) == epoch)  # type: ignore[misc]  # bound per turn
             said = {together.predict().json()["variant"] for _ in range(20)}
             assert said <= {name for name, _ in variants}

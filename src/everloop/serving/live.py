@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -171,14 +171,27 @@ class LiveTable:
         features = [feature for release in self.releases for feature in release.features]
         return {feature.view.history_id: feature.history for feature in features}
 
-    def catch_up(self, current: LiveTable, arrivals: Iterable[Arrival]) -> None:
-        """Show histories that `current` did not have what arrived while they were loaded."""
+    @property
+    def with_histories(self) -> frozenset[str]:
+        """The endpoints whose requests others' features look at."""
+        return frozenset(name for name, endpoint in self.endpoints.items() if endpoint.histories)
+
+    def observe(self, arrival: Arrival, *, but: Collection[int] = ()) -> None:
+        """Show the endpoint's histories a row, all but some of these ids."""
+        endpoint = self.endpoints.get(arrival.endpoint)
+        for history in endpoint.histories if endpoint else ():
+            if id(history) not in but:
+                history.observe(arrival)
+
+    def catch_up(
+        self, current: LiveTable, arrivals: Iterable[Arrival], elsewhere: Iterable[Arrival] = ()
+    ) -> None:
+        """Show histories that `current` did not have what arrived while they were loaded; `elsewhere` nobody has seen."""
         known = {id(history) for history in current.histories.values()}
         for arrival in arrivals:
-            endpoint = self.endpoints.get(arrival.endpoint)
-            for history in endpoint.histories if endpoint else ():
-                if id(history) not in known:
-                    history.observe(arrival)
+            self.observe(arrival, but=known)
+        for arrival in elsewhere:
+            self.observe(arrival)
         for history in self.histories.values():
             history.settle()
 

@@ -215,6 +215,21 @@ def scan(
         position = following
 
 
+def whole_frames(content: bytes, wanted: Callable[[Head], bool]) -> tuple[list[PredictionRecord], int]:
+    """The wanted records of the frames that stand whole at the beginning of what a process is writing, and their size in bytes."""
+    view, position, found = memoryview(content), 0, []
+    while position + _HEADER.size <= len(content):
+        if after := _passed_over(view, position, wanted):
+            position = after
+            continue
+        record, following = _record_at(view, position)
+        if record is None:
+            break
+        found.append(record)
+        position = following
+    return found, position
+
+
 def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:
     """The record of one prediction in a segment, without decoding the others."""
     mark = b"\xd9\x25" + prediction_id.encode()

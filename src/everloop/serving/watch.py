@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from everloop.clock import elapsed_s, wall
+from everloop.clock import elapsed_s, from_micros, wall
 from everloop.serving.answer import Answerer
+from everloop.serving.elsewhere import Elsewhere
 from everloop.serving.files import remove_worker, workers, write_worker
-from everloop.serving.live import LiveTable, Loader
-from everloop.serving.records import Worker
+from everloop.serving.live import Arrival, LiveTable, Loader
+from everloop.serving.records import PredictionRecord, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ WATCH_PERIOD_S = 0.1
 REPORT_PERIOD_S = 1.0
 RETRY_PERIOD_S = 2.0
 CLOSE_WITHIN_S = 5.0
+_AT_A_TIME = 200  # rows from elsewhere between two turns of the loop
 
 
 class Watcher:
@@ -33,6 +35,7 @@ class Watcher:
         self.has_loaded = asyncio.Event()
         self.left_behind = False
         self._all_were_ready = worker.of == 1
+        self._elsewhere = Elsewhere(loader.folder, worker.writer)
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -74,6 +77,7 @@ class Watcher:
             for release in self.table.releases if left else ():
                 release.predictor.close()
             self.left_behind = bool(left)
+        self._elsewhere.close()
         await self._answerer.close()
         remove_worker(self._loader.folder, self.worker.writer)
 
@@ -87,7 +91,21 @@ class Watcher:
             if not self.has_loaded.is_set() or stamp != seen or must_retry:
                 await self.reload()
                 seen, loaded_s = stamp, elapsed_s()
+            elif self.table.with_histories:
+                await self._look_elsewhere()
             await asyncio.sleep(WATCH_PERIOD_S)
+
+    async def _look_elsewhere(self) -> None:
+        """Show features what other processes answered since the last look."""
+        table = self.table
+        for number, arrival in enumerate(await self._arrived_elsewhere(table)):
+            table.observe(arrival)
+            if number % _AT_A_TIME == _AT_A_TIME - 1:
+                await asyncio.sleep(0)
+
+    async def _arrived_elsewhere(self, table: LiveTable) -> list[Arrival]:
+        records = await asyncio.to_thread(self._elsewhere.read, table.with_histories)
+        return [_arrival(one) for one in records if _has_happened(one)]
 
     async def _keep_reporting(self) -> None:
         while True:
@@ -98,8 +116,12 @@ class Watcher:
         """Load the routes in force, switch to them, and say so."""
         old = self.table
         self._answerer.arrivals = []
+        if not old.with_histories:
+            self._elsewhere.close()  # what was logged since it was noted is of no use to anybody
+        await asyncio.to_thread(self._elsewhere.look)
         new = await asyncio.to_thread(self._loader.load, old)
-        new.catch_up(old, self._answerer.arrivals)
+        elsewhere = await self._arrived_elsewhere(new) if new.with_histories else []
+        new.catch_up(old, self._answerer.arrivals, elsewhere)
         self._answerer.arrivals = None
         for name, problem in new.problems.items():
             if old.problems.get(name) != problem:
@@ -129,6 +151,14 @@ class Watcher:
             OSError
         ) as error:  # a full disk: the log refuses predictions then, and rollouts wait for the epoch
             logger.error("the worker file cannot be written: %s", error)
+
+
+def _has_happened(record: PredictionRecord) -> bool:
+    return record.status != "refused" and not record.replay and record.shadow_of is None
+
+
+def _arrival(record: PredictionRecord) -> Arrival:
+    return Arrival(record.id, record.endpoint, record.inputs, record.key, from_micros(record.at))
 
 
 def _in_words(problems: dict[str, str]) -> str:
