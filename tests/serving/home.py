@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
 from everloop.features import FeatureView
 from everloop.serving import (
@@ -53,6 +54,32 @@ def picky_model() -> Any:
     columns = ColumnTransformer([("title", TfidfVectorizer(), 0), ("colour", OneHotEncoder(), [1])])
     rows = [[title, ("red", "white")[index % 2]] for index, title in enumerate(TITLES)]
     return make_pipeline(columns, LogisticRegression(C=100)).fit(object_array(rows), labels)
+
+
+SIZE = Field("size", "number")
+GOOD, CRASHES, HANGS = 1, 100, 200
+
+
+def trap() -> Any:
+    """A tree over sizes that is damaged in two places: there it reads memory that is not there, or walks in circles.
+
+    No audit of types finds that: the library walks the arrays of a tree without looking at them.
+    """
+    sizes = [0, GOOD, CRASHES - 1, CRASHES, CRASHES + 1, HANGS - 1, HANGS, HANGS + 1]
+    tree = DecisionTreeClassifier(random_state=0).fit([[size] for size in sizes], [*CLASSES] * 4)
+    leaves = {size: int(tree.apply([[size]])[0]) for size in (CRASHES, HANGS)}
+    state = tree.tree_.__getstate__()
+    for size, child in ((CRASHES, 1 << 40), (HANGS, leaves[HANGS])):
+        node = state["nodes"][leaves[size]]
+        node["left_child"] = node["right_child"] = child
+        node["feature"] = 0
+    tree.tree_.__setstate__(state)
+    return tree
+
+
+def size_model() -> Any:
+    """A tree over sizes that is whole."""
+    return DecisionTreeClassifier().fit([[0], [CRASHES]], CLASSES)
 
 
 def write_blob(home: Path, content: bytes) -> str:

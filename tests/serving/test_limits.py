@@ -17,34 +17,26 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.tree import DecisionTreeClassifier
 
 from everloop.errors import Invalid
-from everloop.serving import Field, Limits, Route, RouteTable, read_routes, write_routes
-from tests.serving.home import CLASSES, go_live, object_array, title_model, write_release
+from everloop.serving import Limits, Route, RouteTable, read_routes, write_routes
+from tests.serving.home import (
+    CLASSES,
+    CRASHES,
+    GOOD,
+    HANGS,
+    SIZE,
+    go_live,
+    object_array,
+    title_model,
+    trap,
+    write_release,
+)
 from tests.serving.records import route
 from tests.serving.server import Server, wait_for
 
 Serve = Callable[..., Server]
 APART = Limits(own_process=True, hang_s=3.0, queue=4)
-SIZE = Field("size", "number")
-GOOD, CRASHES, HANGS = 1, 100, 200
-
-
-def trap() -> Any:
-    """A tree that answers small sizes, and is damaged where larger ones go: it reads memory that is not there, or walks in circles.
-
-    No audit of types finds that: the library walks the arrays of a tree without looking at them.
-    """
-    tree = DecisionTreeClassifier().fit([[0], [GOOD], [CRASHES], [HANGS]], [*CLASSES, *CLASSES])
-    state = tree.tree_.__getstate__()
-    nodes = state["nodes"]
-    leaves = {int(size): int(tree.apply([[size]])[0]) for size in (CRASHES, HANGS)}
-    for size, child in ((CRASHES, 1 << 40), (HANGS, leaves[HANGS])):
-        nodes[leaves[size]]["left_child"] = nodes[leaves[size]]["right_child"] = child
-        nodes[leaves[size]]["feature"] = 0
-    tree.tree_.__setstate__(state)
-    return tree
 
 
 @pytest.fixture

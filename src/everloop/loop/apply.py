@@ -126,6 +126,7 @@ def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> No
             canary=endpoint.rollout,
             key=endpoint.key,
             stickiness=endpoint.stickiness,
+            limits=endpoint.limits,
         )
         monitoring.set_watches(
             ws, tx, endpoint.name, [_with_text(loop.root, watch) for watch in endpoint.watch]

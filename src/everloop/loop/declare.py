@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from everloop.rollout import Canary
     from everloop.searches import Plan as SearchPlan
     from everloop.searches import Rule, Space
+    from everloop.serving import Limits
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
@@ -157,6 +158,7 @@ class DeclaredEndpoint:
     watch: tuple[Watch, ...]
     key: str | None
     stickiness: Literal["request", "key"]
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +375,7 @@ def endpoint(
     watch: Sequence[Watch] = (),
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    limits: Limits | None = None,
 ) -> DeclaredEndpoint:
     """Where a model's released versions answer, how a new one takes over, and what is watched.
 
@@ -382,8 +385,10 @@ def endpoint(
         The request's field that corrections by key refer to; the dataset's key when left out.
     stickiness
         `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
+    limits
+        What the model may take, such as `el.limits(memory_mb=500, deadline_ms=200)`.
     """
-    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness))
+    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness, limits))
 
 
 def retrain(

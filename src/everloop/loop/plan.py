@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from everloop import monitoring, retraining
 from everloop.loop.declare import (
     Collection,
@@ -91,6 +93,7 @@ def _value(one: Declared) -> dict[str, Any]:
                 "watch": [monitoring.to_value(watch) for watch in one.watch],
                 "key": one.key,
                 "stickiness": one.stickiness,
+                **({} if one.limits is None else {"limits": msgspec.to_builtins(one.limits)}),
             }
         case DeclaredRetraining():
             return {

@@ -20,6 +20,7 @@ from everloop.rollout.endpoints import (
     live_of_model,
     publish,
     require_not_live,
+    set_limits,
 )
 from everloop.rollout.evidence import (
     Counts,
@@ -60,6 +61,7 @@ from everloop.rollout.records import (
     all_at_once,
     blue_green,
     canary,
+    limits,
     shadow,
 )
 from everloop.rollout.requests import evidence_of
@@ -128,6 +130,7 @@ __all__ = [
     "is_running",
     "is_slow",
     "judge",
+    "limits",
     "live",
     "live_of_model",
     "pause",
@@ -142,6 +145,7 @@ __all__ = [
     "roll_back",
     "rollout_of",
     "rollouts",
+    "set_limits",
     "shadow",
     "simulate",
     "slow_above_ms",

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from everloop import registry, serving
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
@@ -24,7 +26,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Route, RouteTable, Segment, Variant
+from everloop.serving import Limits, Route, RouteTable, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -41,8 +43,12 @@ def define_endpoint(
     canary: Canary,
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    limits: Limits | None = None,
 ) -> None:
-    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan."""
+    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
+
+    `limits` are in force at once, for all that answers; left out, there are none.
+    """
     known = store.endpoint_by_name(tx.connection, name)
     settings = {"model": model, "key": key, "stickiness": stickiness, "canary": canary.to_value()}
     if known is not None and known.model != model:
@@ -52,10 +58,38 @@ def define_endpoint(
         )
     first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
     store.upsert_endpoint(tx, name, settings, first)
-    audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
+    limits = limits or Limits()
+    _limit(ws, tx, name, known, limits)
+    after = {**settings, "limits": msgspec.to_builtins(limits)}
+    audit(ws, tx, "endpoint.define", Node("endpoint", name), after=after)
 
 
-def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> Endpoint:
+def set_limits(ws: Workspace, name: str, limits: Limits) -> Endpoint:
+    """Change what an endpoint's models may take, at once and without a lost request. Audited. Raises NotFound."""
+    known = endpoint(ws, name)
+
+    def change(tx: Tx) -> None:
+        _limit(ws, tx, name, known, limits)
+        before, after = msgspec.to_builtins(known.limits), msgspec.to_builtins(limits)
+        audit(ws, tx, "endpoint.limit", Node("endpoint", name), before=before, after=after)
+
+    ws.write(change)
+    return endpoint(ws, name)
+
+
+def _limit(ws: Workspace, tx: Tx, name: str, known: Endpoint | None, limits: Limits) -> None:
+    """Serving processes hear of it by the next epoch, where anything is live."""
+    if known is None or known.limits == limits or not (known.variants or known.standby):
+        store.set_limits(tx, name, limits, epoch=None)
+        return
+    tx.lock("routes")
+    store.set_limits(tx, name, limits, epoch=store.newest_epoch(tx.connection) + 1)
+    tx.afterwards("routes", lambda: _publish_later(ws))
+
+
+def create_endpoint(
+    ws: Workspace, name: str, model: str, *, canary: Canary, limits: Limits | None = None
+) -> Endpoint:
     """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged. Audited.
 
     Raises
@@ -80,7 +114,7 @@ def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> 
             raise AlreadyExists(
                 f"there is an endpoint {name!r} already. 'everloop endpoints list' says what it serves; a loop file changes it."
             )
-        define_endpoint(ws, tx, name, model=model, canary=canary)
+        define_endpoint(ws, tx, name, model=model, canary=canary, limits=limits)
 
     ws.write(change)
     return endpoint(ws, name)
@@ -251,5 +285,12 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None)
         rest = Variant(REST, limited.from_release, 0.0)
     stickiness = known.stickiness if split is None else split.stickiness
     return Route(
-        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
+        known.name,
+        known.salt,
+        variants,
+        stickiness=stickiness,
+        shadow=standby,
+        segments=segments,
+        rest=rest,
+        limits=known.limits,
     )

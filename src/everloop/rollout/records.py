@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
+from everloop.serving import Limits
 
 METRICS = ("errors", "slow", "contradicted")
 PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
@@ -234,6 +235,30 @@ def blue_green(
     )
 
 
+def limits(
+    *,
+    deadline_ms: float | None = None,
+    own_process: bool = False,
+    memory_mb: int | None = None,
+    cores: int | None = None,
+    hang_s: float = 30.0,
+    batch_rows: int = 256,
+    wait_ms: float = 0.0,
+    queue: int | None = None,
+) -> Limits:
+    """What an endpoint's models may take, such as `limits(memory_mb=500, deadline_ms=200)`; see `Limits`."""
+    return Limits(
+        deadline_ms=deadline_ms,
+        own_process=own_process,
+        memory_mb=memory_mb,
+        cores=cores,
+        hang_s=hang_s,
+        batch_rows=batch_rows,
+        wait_ms=wait_ms,
+        queue=queue,
+    )
+
+
 @dataclass(frozen=True)
 class LiveVariant:
     """A version on an endpoint, with its share of the traffic in percent; 0: it is loaded and warm, and answers nothing.
@@ -286,6 +311,7 @@ class Endpoint:
     standby: tuple[LiveVariant, ...]
     epoch: int
     created_at: datetime
+    limits: Limits = Limits()  # noqa: RUF009  (it is frozen)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -20,6 +21,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
+from everloop.serving import Limits
 from everloop.storage import Json, Tx, Utc, metadata
 
 endpoints = sa.Table(
@@ -34,6 +36,7 @@ endpoints = sa.Table(
     sa.Column("variants", Json, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("limits", Json),
 )
 
 rollouts = sa.Table(
@@ -123,6 +126,12 @@ def newest_epoch(connection: Connection) -> int:
 
 def set_variants(tx: Tx, name: str, variants: Sequence[LiveVariant], *, epoch: int, salt: str) -> None:
     values = {"variants": [asdict(one) for one in variants], "epoch": epoch, "salt": salt}
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
+
+
+def set_limits(tx: Tx, name: str, limits: Limits, *, epoch: int | None) -> None:
+    """`epoch` is the new one of an endpoint that something answers on."""
+    values = {"limits": msgspec.to_builtins(limits), **({} if epoch is None else {"epoch": epoch})}
     tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
 
 
@@ -280,10 +289,10 @@ def last_change_before(connection: Connection, endpoint: str, at: datetime) -> R
 
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
     values = dict(row._mapping)
-    variants, standby = _variants(row.variants)
-    return Endpoint(
-        **{**values, "canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
-    )
+    values["variants"], values["standby"] = _variants(row.variants)
+    values["canary"] = Canary.from_value(row.canary)
+    values["limits"] = msgspec.convert(row.limits or {}, Limits)
+    return Endpoint(**values)
 
 
 def _rollout(row: sa.Row[Any]) -> Rollout:

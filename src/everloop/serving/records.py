@@ -152,11 +152,14 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     queue: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least, most in _LIMITS:
+        for name, kind, least, most in _LIMITS:
             value = getattr(self, name)
-            if value is not None and not least <= value <= most:
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                whole = "whole " if kind is int else ""
                 raise Invalid(
-                    f"limits: {name} is {value}; it is {least} to {most:,}. Give another or leave it out."
+                    f"limits: {name} is {value}; it is a {whole}number from {least} to {most:,}. Give another or leave it out."
                 )
 
     @property
@@ -166,13 +169,13 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _LIMITS = (
-    ("deadline_ms", 1, 3_600_000),
-    ("memory_mb", 64, 1 << 24),
-    ("cores", 1, 4_096),
-    ("hang_s", 0.1, 3_600),
-    ("batch_rows", 1, 65_536),
-    ("wait_ms", 0, 10_000),
-    ("queue", 1, 1 << 20),
+    ("deadline_ms", int | float, 1, 3_600_000),
+    ("memory_mb", int, 64, 1 << 24),
+    ("cores", int, 1, 4_096),
+    ("hang_s", int | float, 0.1, 3_600),
+    ("batch_rows", int, 1, 65_536),
+    ("wait_ms", int | float, 0, 10_000),
+    ("queue", int, 1, 1 << 20),
 )
 
 
