@@ -181,4 +181,8 @@ def workers(out: Output) -> None:
             "problem": lambda one: one.error or "",
         }
         found = serving.workers(ws.home / "serving")
-        out.table(found, columns, empty="No process answers predictions. 'everloop up' starts one when a version goes live.")
+        out.table(
+            found,
+            columns,
+            empty="No process answers predictions. 'everloop up' starts one when a version goes live.",
+        )
