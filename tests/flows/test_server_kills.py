@@ -1,4 +1,5 @@
-"""`everloop up` is killed under traffic while a canary grows: nothing answered is lost, the rollout comes to its end."""
+"""`everloop up`, with two serving processes, is killed under traffic while a canary grows: nothing answered is lost, the rollout
+comes to its end."""
 
 from __future__ import annotations
 
@@ -74,6 +75,7 @@ def traffic(port: int, *, callers: int = 2) -> Iterator[Clients]:
 )
 def test_nothing_answered_is_lost_and_the_rollout_ends_once(any_trained: tuple[Path, str], seed: int) -> None:
     home, url = any_trained
+    (home / "settings.toml").write_text("serving_workers = 2\n")
     settings = load_settings(home, environ={}, actor="tester", database_url=url)
     with open_workspace(settings=settings) as ws, running(home, url) as everloop:
         slowly_growing(ws)
