@@ -74,7 +74,7 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("models delete kind@2", lambda one: one["deleted_at"], None),
     ("endpoints list", names, ["kind"]),
     ("endpoints limit kind --deadline-ms 200 --queue 9", bool, True),
-    ("endpoints limit kind --own-process", lambda one: (one["own_process"], one["queue"]), (True, 9)),
+    ("endpoints limit kind --own-process", lambda one: one["own_process"], True),
     ("endpoints limit kind --reset", lambda one: one.get("queue"), None),
     ("endpoints workers", list, []),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),

@@ -191,7 +191,7 @@ def test_a_small_batch_waits_for_company_where_that_is_asked_and_a_full_one_does
         batcher = Batcher(work, limit=99, name="test", most=3, wait_s=0.1)
         first = batcher.submit(1)
         await asyncio.sleep(0.01)
-        assert await asyncio.gather(first, batcher.submit(2)) == [2, 4]
+        assert await asyncio.gather(*[first, batcher.submit(2)]) == [2, 4]
         begun = time.perf_counter()
         assert await asyncio.gather(*[batcher.submit(number) for number in (3, 4, 5)]) == [6, 8, 10]
         assert time.perf_counter() - begun < 0.1
