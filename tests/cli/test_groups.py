@@ -76,7 +76,7 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("endpoints limit kind --deadline-ms 200 --queue 9", bool, True),
     ("endpoints limit kind --own-process", lambda one: one["own_process"], True),
     ("endpoints limit kind --reset", lambda one: one.get("queue"), None),
-    ("endpoints workers", list, []),
+    ("endpoints workers", lambda one: names(one, "pid"), [1]),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
     ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
