@@ -317,7 +317,7 @@ def test_a_model_is_described_before_it_is_asked(app: InProcess, numbers: InProc
     ("path", "answer"),
     [
         ("/v2/health/live", {"live": True}),
-        ("/v2/health/ready", {"ready": True, "epoch": 1}),
+        ("/v2/health/ready", {"ready": True, "epoch": 1, "workers": 1}),
         ("/v2/models", {"models": ["category"]}),
         ("/v2/models/category/ready", {"name": "category", "ready": True}),
         ("/v2/models/category/versions/3/ready", {"name": "category", "ready": True}),
