@@ -53,7 +53,7 @@ def create_app(
         StarletteRoute(path, _by_method(endpoints), methods=[*endpoints])
         for path, endpoints in by_path.items()
     ]
-    forwarder = None if predictions_url is None else Forwarder(predictions_url)
+    forwarder = None if predictions_url is None else Forwarder(predictions_url, ws.home / "serving")
     if forwarder is not None:
         routes += [
             StarletteRoute(

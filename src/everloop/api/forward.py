@@ -7,6 +7,7 @@ own port and save the hop.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from everloop.access import Permission, Principal
 from everloop.api.guard import MAX_BODY_BYTES, read_body
 from everloop.errors import NotReady
-from everloop.serving import PREDICTION_ROUTES
+from everloop.serving import PREDICTION_ROUTES, rule_headers
 
 if TYPE_CHECKING:
     import httpx
@@ -29,6 +30,7 @@ _ASKED_WITH = (
     "x-everloop-key",
     "x-everloop-replay",
     "x-everloop-at",
+    "x-everloop-version",
 )
 _PASSED_ON = (
     "content-type",
@@ -49,10 +51,13 @@ FORWARDED: list[tuple[str, str, Permission | None]] = [
 
 
 class Forwarder:
-    """Keeps connections to the data plane open."""
+    """Keeps connections to the data plane open; passes on what it reads, and the headers that rules in `folder` look at."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self._url = url
+        self._folder = folder
+        self._routes: tuple[int, int] | None = None
+        self._rule_headers: frozenset[str] = frozenset()
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:
@@ -66,7 +71,8 @@ class Forwarder:
 
     async def forward(self, request: Request, _principal: Principal) -> Response:
         """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
-        headers = {name: request.headers[name] for name in _ASKED_WITH if name in request.headers}
+        asked_with = (*_ASKED_WITH, *self._of_rules())
+        headers = {name: request.headers[name] for name in asked_with if name in request.headers}
         body = await read_body(request, MAX_BODY_BYTES)
         client = self._client
         from httpx import HTTPError  # noqa: PLC0415  (as above)
@@ -82,3 +88,14 @@ class Forwarder:
             ) from error
         kept = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.content, status_code=answer.status_code, headers=kept)
+
+    def _of_rules(self) -> frozenset[str]:
+        """The headers that rules look at now: one stat of a file while the routes stay as they are."""
+        try:
+            stat = (self._folder / "routes.json").stat()
+        except FileNotFoundError:
+            return frozenset()
+        if self._routes != (stat.st_ino, stat.st_mtime_ns):
+            self._rule_headers = rule_headers(self._folder)
+            self._routes = (stat.st_ino, stat.st_mtime_ns)
+        return self._rule_headers

@@ -31,6 +31,7 @@ def list_(out: Output) -> None:
             "endpoint": lambda one: one.name,
             "model": lambda one: one.model,
             "live": lambda one: [f"{variant.version} {variant.weight:g} %" for variant in one.variants],
+            "rules": lambda one: [f"{rule.name} to {rule.to}" for rule in one.rules],
         }
         out.table(
             rollout.endpoints(ws),
@@ -100,3 +101,75 @@ def live(out: Output, name: str, at: str | None) -> None:
         }
         found = rollout.live(ws, name, at=parse_moment(at) if at else None)
         out.table(found, columns, empty="Nothing was live then.")
+        if at or out.as_json:
+            return
+        if segment := rollout.segment_of(ws, name):
+            out.say(
+                f"These are shares of the requests whose {segment.when}; {segment.rest} answers all others"
+                + ("." if segment.share is None else f", {100 * (1 - segment.share):.3g} % of them lately.")
+            )
+        for rule in rollout.endpoint(ws, name).rules:
+            out.say(f"Rule {rule.name}: {rule.to} answers where {rule.when}.")
+
+
+@endpoints.command()
+@click.argument("name")
+@click.argument("rule")
+@click.option("--to", required=True, help="A version such as category@3, or candidate, control, previous.")
+@click.option("--header", metavar="NAME[=VALUE]", help="The header that is looked at, such as X-Beta=yes.")
+@click.option(
+    "--input", "input_", metavar="NAME[=JSON]", help='The input that is looked at, such as country="NO".'
+)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@pass_output
+def rule(
+    out: Output, name: str, rule: str, to: str, header: str | None, input_: str | None, reason: str
+) -> None:
+    """Send requests with a header or an input to a version, whatever chance would deal; rules are asked in their order.
+
+    A header is the choice of whoever sends the request. What a rule placed is logged, and no evidence in a rollout.
+
+    \b
+    Example: everloop endpoints rule category staff --header X-Staff=yes --to candidate --reason "staff look first"
+    """
+    from everloop import rollout
+
+    where, _, value = (header if header is not None else input_ or "").partition("=")
+    values = (value if header is not None else _json(value),) if value else ()
+    made = rollout.RoutingRule(
+        rule, to, where if header is not None else None, where if input_ is not None else None, values
+    )
+    if header is not None and input_ is not None:
+        raise click.UsageError("--header and --input are two rules. Make one of each.")
+    with out.workspace() as ws:
+        changed = rollout.put_rule(ws, name, made, reason=reason)
+        out.answer(changed, f"{changed.name}: {made.to} answers where {made.when}.")
+
+
+def _json(text: str) -> str | int | float | bool:
+    """What a JSON value says, or the text itself where it is none."""
+    import msgspec
+
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+@endpoints.command("drop-rule")
+@click.argument("name")
+@click.argument("rule")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@pass_output
+def drop_rule(out: Output, name: str, rule: str, reason: str) -> None:
+    """Take a rule away: its requests are dealt by chance again.
+
+    \b
+    Example: everloop endpoints drop-rule category staff --reason "everybody meets it now"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        changed = rollout.drop_rule(ws, name, rule, reason=reason)
+        out.answer(changed, f"{changed.name}: the rule {rule} is gone.")

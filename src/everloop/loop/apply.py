@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from everloop.loop.plan import Change, plan, stored
 from everloop.loop.start import check_starts, set_starts
 from everloop.loop.store import LoopVersion
 from everloop.monitoring import KpiWatch, Watch
+from everloop.rollout import RoutingRule
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -63,7 +65,12 @@ def apply(ws: Workspace, loop: Loop) -> list[Change]:
         "applied_at": ws.now(),
         "applied_by": ws.actor,
     }
-    ws.write(lambda tx: _take_force(ws, tx, loop, values))
+    rules = {
+        one.name: rollout.checked_rules(ws, one.model.name, one.rules)
+        for one in loop.declared.of(DeclaredEndpoint)
+        if one.rules is not None
+    }
+    ws.write(lambda tx: _take_force(ws, tx, loop, values, rules))
     return changes
 
 
@@ -112,7 +119,13 @@ def _define(ws: Workspace, loop: Loop) -> None:
         )
 
 
-def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> None:
+def _take_force(
+    ws: Workspace,
+    tx: Tx,
+    loop: Loop,
+    values: dict[str, Any],
+    rules: Mapping[str, Sequence[RoutingRule]],
+) -> None:
     tx.lock("loop")
     known = store.newest(tx.connection)
     number = 1 if known is None else known.number + 1
@@ -126,6 +139,7 @@ def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> No
             canary=endpoint.rollout,
             key=endpoint.key,
             stickiness=endpoint.stickiness,
+            rules=rules.get(endpoint.name),
         )
         monitoring.set_watches(
             ws, tx, endpoint.name, [_with_text(loop.root, watch) for watch in endpoint.watch]

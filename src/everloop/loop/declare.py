@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from everloop.pipelines import Pinned, Pipeline
     from everloop.registry import ApprovalRule, StagePolicy
     from everloop.retraining import Condition
-    from everloop.rollout import Canary
+    from everloop.rollout import Canary, RoutingRule
     from everloop.searches import Plan as SearchPlan
     from everloop.searches import Rule, Space
     from everloop.workspace import Workspace
@@ -157,6 +157,7 @@ class DeclaredEndpoint:
     watch: tuple[Watch, ...]
     key: str | None
     stickiness: Literal["request", "key"]
+    rules: tuple[RoutingRule, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +374,7 @@ def endpoint(
     watch: Sequence[Watch] = (),
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    rules: Sequence[RoutingRule] | None = None,
 ) -> DeclaredEndpoint:
     """Where a model's released versions answer, how a new one takes over, and what is watched.
 
@@ -382,8 +384,12 @@ def endpoint(
         The request's field that corrections by key refer to; the dataset's key when left out.
     stickiness
         `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
+    rules
+        Which requests a version answers whatever chance deals: `el.rule("staff", to="candidate", header="X-Staff")`. They
+        replace those that there are; left out, what `everloop endpoints rule` made stays.
     """
-    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness))
+    given = None if rules is None else tuple(rules)
+    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness, given))
 
 
 def retrain(

@@ -91,6 +91,7 @@ def _value(one: Declared) -> dict[str, Any]:
                 "watch": [monitoring.to_value(watch) for watch in one.watch],
                 "key": one.key,
                 "stickiness": one.stickiness,
+                **({} if one.rules is None else {"rules": [rule.as_json() for rule in one.rules]}),
             }
         case DeclaredRetraining():
             return {

@@ -9,6 +9,7 @@ writes the route table that serving processes read. May call monitoring, feedbac
 """
 
 from everloop.rollout.arms import ArmMeasure, ArmResult, SplitResults, split_results
+from everloop.rollout.dealt import segment_of
 from everloop.rollout.endpoints import (
     create_endpoint,
     define_endpoint,
@@ -49,20 +50,24 @@ from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
     Canary,
     Endpoint,
+    LiveSegment,
     LiveVariant,
     LiveVersion,
     Plan,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     Stage,
     State,
     TrafficSplit,
     all_at_once,
     blue_green,
     canary,
+    rule,
     shadow,
 )
 from everloop.rollout.requests import evidence_of
+from everloop.rollout.rules import checked_rules, drop_rule, put_rule
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.split import end_split, plan_split, split_of, split_traffic
 from everloop.rollout.start import (
@@ -88,6 +93,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Forecast",
+    "LiveSegment",
     "LiveVariant",
     "LiveVersion",
     "MetricEvidence",
@@ -98,6 +104,7 @@ __all__ = [
     "RatesAt",
     "Rollout",
     "RolloutEvent",
+    "RoutingRule",
     "Rules",
     "SampleRatio",
     "Split",
@@ -111,10 +118,12 @@ __all__ = [
     "blue_green",
     "canary",
     "check_start",
+    "checked_rules",
     "count_keys",
     "count_requests",
     "create_endpoint",
     "define_endpoint",
+    "drop_rule",
     "end_split",
     "endpoint",
     "endpoints",
@@ -136,12 +145,15 @@ __all__ = [
     "promote_now",
     "prospects",
     "publish",
+    "put_rule",
     "recent_failures",
     "require_not_live",
     "resume",
     "roll_back",
     "rollout_of",
     "rollouts",
+    "rule",
+    "segment_of",
     "shadow",
     "simulate",
     "slow_above_ms",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from everloop import feedback, serving
 from everloop.rollout.bounded import MeanBounds, mean_bounds
+from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import folder
 from everloop.rollout.eprocess import MAX_LOG_E, shares_log_e
 from everloop.rollout.evidence import is_slow, of_units, units_of
@@ -21,7 +22,19 @@ from everloop.rollout.records import TrafficSplit
 from everloop.rollout.requests import is_old
 from everloop.workspace import Workspace
 
-_COLUMNS = ["id", "at", "epoch", "release", "status", "latency_us", "key", "shadow_of", "request", "replay"]
+_COLUMNS = [
+    "id",
+    "at",
+    "epoch",
+    "release",
+    "status",
+    "latency_us",
+    "key",
+    "shadow_of",
+    "request",
+    "replay",
+    "assigned",
+]
 _MOST_REPORTS = 1_000_000
 _OFF = 1_000.0  # the e-value at which a split is not what was asked for
 _GOOD = ("correct",)  # measures of which more is better
@@ -78,6 +91,7 @@ def split_results(ws: Workspace, split: TrafficSplit, *, confidence: float = 0.9
         & (arm >= 0)
         & np.asarray(table["shadow_of"].is_null())
         & (status != "refused")
+        & was_dealt(table)
     )
     rows, arm, failed = table.filter(pa.array(counted)), arm[counted], status[counted] == "failed"
     sticky = split.stickiness == "key"

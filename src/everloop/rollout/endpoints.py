@@ -21,10 +21,11 @@ from everloop.rollout.records import (
     LiveVersion,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Route, RouteTable, Segment, Variant
+from everloop.serving import Route, RouteTable, Rule, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -41,8 +42,12 @@ def define_endpoint(
     canary: Canary,
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    rules: Sequence[RoutingRule] | None = None,
 ) -> None:
-    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan."""
+    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
+
+    `rules`, as `checked_rules` gives them, take force at once; None leaves those that there are.
+    """
     known = store.endpoint_by_name(tx.connection, name)
     settings = {"model": model, "key": key, "stickiness": stickiness, "canary": canary.to_value()}
     if known is not None and known.model != model:
@@ -53,6 +58,9 @@ def define_endpoint(
     first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
     store.upsert_endpoint(tx, name, settings, first)
     audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
+    defined = store.endpoint_by_name(tx.connection, name)
+    if rules is not None and defined is not None:
+        change_rules(ws, tx, defined, rules, reason="the loop file declares them")
 
 
 def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> Endpoint:
@@ -132,6 +140,12 @@ def live_of_model(ws: Workspace, model: str, *, at: datetime | None = None) -> l
 def require_not_live(ws: Workspace, ref: str) -> None:
     """Raise Conflict when a version, or any version of a model, answers on an endpoint or is kept warm there."""
     for one in endpoints(ws):
+        for rule in one.rules:
+            if ref == rule.to:
+                raise Conflict(
+                    f"the rule {rule.name!r} on the endpoint {one.name} sends requests to {ref}; what is loaded is not deleted. "
+                    f"Drop the rule first: everloop endpoints drop-rule {one.name} {rule.name} --reason WHY"
+                )
         for variant in one.standby:
             if ref == variant.version:
                 raise Conflict(
@@ -198,6 +212,43 @@ def change_traffic(
     return epoch
 
 
+def change_rules(
+    ws: Workspace, tx: Tx, known: Endpoint, rules: Sequence[RoutingRule], *, reason: str
+) -> None:
+    """Record which rules place requests from now on, where they differ. What chance deals stays as it is."""
+    if tuple(rules) == known.rules:
+        return
+    tx.lock("routes")
+    epoch = store.newest_epoch(tx.connection) + 1
+    store.set_rules(tx, known.name, rules, epoch=epoch)
+    event = RolloutEvent(
+        id=new_id("re"),
+        endpoint=known.name,
+        rollout=None,
+        at=ws.now(),
+        act="rules",
+        actor=ws.actor,
+        stage=None,
+        reason=reason,
+        decision=None,
+        variants=known.variants,
+        epoch=epoch,
+        standby=known.standby,
+    )
+    store.insert_event(tx, event)
+    audit(
+        ws,
+        tx,
+        "rollout.rules",
+        Node("endpoint", known.name),
+        before=[str(one) for one in known.rules],
+        after=[str(one) for one in rules],
+        reason=reason,
+        epoch=epoch,
+    )
+    tx.afterwards("routes", lambda: _publish_later(ws))
+
+
 def publish(ws: Workspace) -> int:
     """Write the route table that the database says is in force, unless it stands already; its epoch."""
     with ws.read() as connection:
@@ -241,7 +292,7 @@ def _publish_later(ws: Workspace) -> None:
 
 def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None) -> Route:
     """`limited` is the rollout under way that only a segment of the requests meets."""
-    variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
+    variants = tuple(Variant(one.name, one.release, one.weight, one.dealt_as) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
     segments: tuple[Segment, ...] = ()
@@ -251,5 +302,31 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None)
         rest = Variant(REST, limited.from_release, 0.0)
     stickiness = known.stickiness if split is None else split.stickiness
     return Route(
-        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
+        known.name,
+        known.salt,
+        variants,
+        stickiness=stickiness,
+        shadow=standby,
+        segments=segments,
+        rest=rest,
+        rules=_rules(known),
     )
+
+
+def _rules(known: Endpoint) -> tuple[Rule, ...]:
+    """Those of the endpoint's rules whose version is there."""
+    found = []
+    for rule in known.rules:
+        variant = _placed_on(known, rule)
+        if variant is not None:
+            header = None if rule.header is None else rule.header.lower()
+            found.append(Rule(rule.name, variant, header, rule.input, rule.values))
+    return tuple(found)
+
+
+def _placed_on(known: Endpoint, rule: RoutingRule) -> Variant | None:
+    names = ("canary", "shadow") if rule.to == "candidate" else (rule.to,)
+    for one in (*known.variants, *known.standby):
+        if one.name in names or (rule.release is not None and one.release == rule.release):
+            return Variant(one.name, one.release, 0.0)
+    return None if rule.release is None else Variant("rule", rule.release, 0.0)

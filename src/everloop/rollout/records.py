@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -13,6 +14,24 @@ from everloop.rollout.judge import MetricRule, Rules
 
 METRICS = ("errors", "slow", "contradicted")
 PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
+_RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
+# what is a secret, or is the connection's own and would be wrong on the next one
+_NO_RULES_BY = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-everloop-signature"}
+    | {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+    }
+    | {"transfer-encoding", "upgrade"}
+)
 State = Literal["running", "paused", "done", "rolled_back"]
 Act = Literal[
     "first",
@@ -27,6 +46,8 @@ Act = Literal[
     "overdue",
     "split",
     "split_ended",
+    "rules",
+    "holdback_ended",
 ]
 
 
@@ -134,6 +155,12 @@ class Canary:
             if metric in PAIRED_METRICS
         )
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
+
+    @property
+    def segment(self) -> str | None:
+        """Which requests meet the new version before the last step, in words; None: all do."""
+        limits = [f"{name} is {' or '.join(map(str, values))}" for name, values in self.only.items()]
+        return " and ".join(limits) or None
 
     def to_value(self) -> dict[str, Any]:
         return {
@@ -246,6 +273,7 @@ class LiveVariant:
     release: str
     weight: float
     mirrored: float = 0.0
+    dealt_as: str = ""  # the name by which chance knows it, its own when empty
 
 
 def answering_and_standby(
@@ -254,6 +282,95 @@ def answering_and_standby(
     """Part variants into those that answer and those that are only kept warm."""
     every = tuple(variants)
     return tuple(one for one in every if one.weight > 0), tuple(one for one in every if one.weight == 0)
+
+
+@dataclass(frozen=True)
+class LiveSegment:
+    """The requests that a rollout is limited to for now: which, what share of all they were, and who answers the others."""
+
+    when: str
+    share: float | None  # None while nothing was asked
+    rest: str
+
+
+@dataclass(frozen=True)
+class RoutingRule:
+    """The requests that a version answers whatever chance would deal them, by a header or by an input.
+
+    Parameters
+    ----------
+    to
+        A version such as `category@3`, or what stands on the endpoint at the time: `candidate` (the new version of the
+        rollout under way), `control`, `previous`, `holdback`, or an arm of a split. While there is none the rule does nothing.
+    header, input
+        Where to look; exactly one of them.
+    values
+        What is looked for; none: it is enough that the header or the input is there.
+    release
+        That of the version, once it is known.
+    """
+
+    name: str
+    to: str
+    header: str | None = None
+    input: str | None = None
+    values: tuple[str | int | float | bool, ...] = ()
+    release: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _RULE_NAME.fullmatch(self.name):
+            raise Invalid(
+                f"{self.name[:60]!r} cannot name a rule: it begins with a small letter and goes on with small letters, digits, "
+                "_ or -, 40 at most. Choose another."
+            )
+        if (self.header is None) == (self.input is None):
+            raise Invalid(
+                f"the rule {self.name!r} looks at {'nothing' if self.header is None else 'a header and an input'}; it looks at "
+                "one: header= or input=. Make two rules of it."
+            )
+        if "@" not in self.to and not _RULE_NAME.fullmatch(self.to):
+            raise Invalid(
+                f"the rule {self.name!r} sends requests to {self.to!r}; that is a version such as category@3, or candidate, "
+                "control, previous. Name one."
+            )
+        if self.header is not None:
+            self._check_header(self.header)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "values": list(self.values)}
+
+    def _check_header(self, header: str) -> None:
+        if not _HEADER.fullmatch(header) or header.lower() in _NO_RULES_BY:
+            raise Invalid(
+                f"the rule {self.name!r} looks at the header {header[:60]!r}; a header that is a secret or belongs to the "
+                "connection is not read for rules. Send one of your own, such as X-Beta."
+            )
+        if wrong := [one for one in self.values if not isinstance(one, str)]:
+            raise Invalid(
+                f"the rule {self.name!r} looks for {wrong[0]!r} in a header; headers hold texts. Write it as {str(wrong[0])!r}."
+            )
+
+    @property
+    def when(self) -> str:
+        """Which requests it places, in words."""
+        what = f"header {self.header}" if self.header is not None else f"input {self.input}"
+        return f"{what} is {' or '.join(map(str, self.values))}" if self.values else f"{what} is there"
+
+
+def rule(
+    name: str,
+    *,
+    to: str,
+    header: str | None = None,
+    input: str | None = None,  # noqa: A002  (the word for what a model takes)
+    values: Sequence[str | int | float | bool] = (),
+) -> RoutingRule:
+    """A rule such as `rule("staff", to="candidate", header="X-Staff", values=["yes"])`; see `RoutingRule`."""
+    if isinstance(values, str):
+        raise Invalid(
+            f"the values of the rule {name!r} are {values!r}; they are a list, such as [{values!r}]."
+        )
+    return RoutingRule(name, to, header, input, tuple(values))
 
 
 @dataclass(frozen=True)
@@ -273,7 +390,7 @@ class LiveVersion:
 class Endpoint:
     """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release.
 
-    `standby` are the versions that are kept warm beside those that answer.
+    `standby` are the versions that are kept warm beside those that answer. `rules` are asked in their order, before chance.
     """
 
     name: str
@@ -286,6 +403,7 @@ class Endpoint:
     standby: tuple[LiveVariant, ...]
     epoch: int
     created_at: datetime
+    rules: tuple[RoutingRule, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
+from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
     MetricEvidence,
@@ -39,6 +40,7 @@ _COLUMNS = [
     "shadow_of",
     "request",
     "variant",
+    "assigned",
 ]
 
 
@@ -112,7 +114,7 @@ def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
 def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     """How the new version does since all traffic is its own, by the requests of the newest hour."""
     since = max(rollout.ended_at or rollout.started_at, ws.now() - _LATELY)
-    columns = ["id", "epoch", "release", "status", "shadow_of", "request"]
+    columns = ["id", "epoch", "release", "status", "shadow_of", "request", "assigned"]
     table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
     table = table.sort_by("id")
     status = np.asarray(table["status"], dtype=object)
@@ -121,6 +123,7 @@ def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
         & (np.asarray(table["release"], dtype=object) == rollout.release)
         & np.asarray(table["shadow_of"].is_null())
         & (status != "refused")
+        & was_dealt(table)
     )
     table, failed = table.filter(pa.array(counted)), status[counted] == "failed"
     first, request = first_of_each_request(
@@ -182,6 +185,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & np.asarray(table["shadow_of"].is_null())
         & (np.asarray(table["status"], dtype=object) != "refused")
         & (np.asarray(table["variant"], dtype=object) != REST)
+        & was_dealt(table)
     )
     table = table.filter(pa.array(judged))
     reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)

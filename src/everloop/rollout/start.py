@@ -17,6 +17,7 @@ from everloop.errors import Conflict, Invalid, NotFound, NotReady
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.rollout import store
+from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
@@ -256,9 +257,7 @@ def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
             f"the plan limits the rollout by {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}. Name one of these "
             "in el.canary(..., only=...)."
         )
-    return " and ".join(
-        f"{name} is {' or '.join(str(one) for one in values)}" for name, values in canary.only.items()
-    )
+    return canary.segment
 
 
 def _deadline(canary: Canary) -> str | None:
@@ -317,9 +316,13 @@ def past(ws: Workspace, target: Endpoint) -> Past:
         folder(ws),
         endpoint=target.name,
         start=ws.now() - BEFORE,
-        columns=["id", "at", "status", "latency_us", "shadow_of", "request"],
+        columns=["id", "at", "status", "latency_us", "shadow_of", "request", "assigned"],
     )
-    answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
+    answered = (
+        np.asarray(table["shadow_of"].is_null())
+        & (np.asarray(table["status"]) != "refused")
+        & was_dealt(table)
+    )
     table = table.filter(pa.array(answered))
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()

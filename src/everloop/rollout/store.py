@@ -16,6 +16,7 @@ from everloop.rollout.records import (
     LiveVariant,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     Stage,
     TrafficSplit,
     answering_and_standby,
@@ -34,6 +35,7 @@ endpoints = sa.Table(
     sa.Column("variants", Json, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("rules", Json),
 )
 
 rollouts = sa.Table(
@@ -95,6 +97,8 @@ splits = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("started_at", Utc, nullable=False),
     sa.Column("ended_at", Utc),
+    sa.Column("rollout", sa.String(40)),
+    sa.Column("until", Utc),
     sa.Index("ix_traffic_split_endpoint_id", "endpoint", "id"),
     sa.Index("ix_traffic_split_state", "state"),
 )
@@ -123,6 +127,11 @@ def newest_epoch(connection: Connection) -> int:
 
 def set_variants(tx: Tx, name: str, variants: Sequence[LiveVariant], *, epoch: int, salt: str) -> None:
     values = {"variants": [asdict(one) for one in variants], "epoch": epoch, "salt": salt}
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
+
+
+def set_rules(tx: Tx, name: str, rules: Sequence[RoutingRule], *, epoch: int) -> None:
+    values = {"rules": [one.as_json() for one in rules], "epoch": epoch}
     tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
 
 
@@ -281,9 +290,9 @@ def last_change_before(connection: Connection, endpoint: str, at: datetime) -> R
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
     values = dict(row._mapping)
     variants, standby = _variants(row.variants)
-    return Endpoint(
-        **{**values, "canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
-    )
+    rules = tuple(RoutingRule(**{**one, "values": tuple(one["values"])}) for one in row.rules or ())
+    changed = {"canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
+    return Endpoint(**{**values, **changed, "rules": rules})
 
 
 def _rollout(row: sa.Row[Any]) -> Rollout:

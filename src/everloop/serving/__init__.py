@@ -20,6 +20,7 @@ from everloop.serving.files import (
     read_manifest,
     read_routes,
     release_path,
+    rule_headers,
     workers,
     write_manifest,
     write_routes,
@@ -48,12 +49,13 @@ from everloop.serving.records import (
     PredictionRecord,
     Route,
     RouteTable,
+    Rule,
     Segment,
     Signature,
     Variant,
     Worker,
 )
-from everloop.serving.route import choose
+from everloop.serving.route import HOLDBACK, assign, choose, is_placed
 from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, refusals
 from everloop.serving.signed import (
     SIGNERS,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from everloop.serving.local import LocalServer, Question
 
 __all__ = [
+    "HOLDBACK",
     "IMAGE_STARTS",
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
@@ -95,6 +98,7 @@ __all__ = [
     "Question",
     "Route",
     "RouteTable",
+    "Rule",
     "Segment",
     "Signature",
     "Signed",
@@ -102,6 +106,7 @@ __all__ = [
     "Variant",
     "Worker",
     "acknowledged",
+    "assign",
     "check",
     "check_key",
     "choose",
@@ -109,6 +114,7 @@ __all__ = [
     "code_folder",
     "compare_plan",
     "has_routes",
+    "is_placed",
     "layout_of",
     "load_files",
     "load_skops",
@@ -125,6 +131,7 @@ __all__ = [
     "read_signers",
     "refusals",
     "release_path",
+    "rule_headers",
     "run",
     "try_out",
     "try_out_trusted",

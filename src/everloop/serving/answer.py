@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ from everloop.serving.http import Refusal
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
 from everloop.serving.records import PredictionRecord, Variant
-from everloop.serving.route import choose, shadows
+from everloop.serving.route import PINNED, assign, is_placed, shadows
 from everloop.serving.segments import LogWriter
 from everloop.serving.signature import FieldProblem
 
@@ -36,6 +37,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    version: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class Asked(msgspec.Struct, frozen=True):
     started_ns: int
     endpoint: LiveEndpoint
     variant: Variant
+    assigned: str
     shadow_of: str | None = None
     request: str | None = None
 
@@ -81,6 +84,7 @@ class Asked(msgspec.Struct, frozen=True):
             replay=self.question.replay,
             shadow_of=self.shadow_of,
             request=self.request,
+            assigned=self.assigned,
             **given,
         )
 
@@ -100,18 +104,35 @@ class Answerer:
         """What arrives while new releases are loaded, for their histories; None when none are."""
 
     async def answer(
-        self, endpoint: LiveEndpoint, question: Question, *, started_ns: int, request: str | None = None
+        self,
+        endpoint: LiveEndpoint,
+        question: Question,
+        *,
+        started_ns: int,
+        request: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """What came of the question; not logged yet. Shadows get their copy, which nobody waits for.
 
-        `request` is shared by the rows of one HTTP request: they are dealt to one variant together.
+        `request` is shared by the rows of one HTTP request: they are dealt to one variant together. `headers` are those
+        that the endpoint's rules look at. A version that the question names must be loaded (`LiveEndpoint.by_version`).
+        What chance did not deal is not mirrored either: copies are compared.
         """
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
-        variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
-        asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
-        for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
+        route = endpoint.route
+        if question.version is None:
+            variant, assigned = assign(
+                route, key=key, request=request or prediction_id, inputs=question.inputs, headers=headers
+            )
+        else:
+            variant, assigned = endpoint.by_version[question.version], PINNED
+        asked = Asked(
+            prediction_id, question, key, at, started_ns, endpoint, variant, assigned, request=request
+        )
+        is_mirrored = route.shadow and not is_placed(assigned)
+        for mirrored in shadows(route, prediction_id=prediction_id) if is_mirrored else ():
             copy = Asked(
                 new_prediction_id(self.writer.writer),
                 question,
@@ -120,6 +141,7 @@ class Answerer:
                 started_ns,
                 endpoint,
                 mirrored,
+                "shadow",
                 shadow_of=prediction_id,
                 request=request,
             )

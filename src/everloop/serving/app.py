@@ -21,10 +21,11 @@ from everloop.errors import Conflict, Denied, Invalid, StorageFailed
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
 from everloop.serving.files import remove_dead_workers
-from everloop.serving.form import Form, about
+from everloop.serving.form import Form, about, invalid
 from everloop.serving.http import (
     LOOPBACK,
     Doorkeeper,
+    Headers,
     Receive,
     Refusal,
     Reply,
@@ -54,6 +55,7 @@ VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 GRACE_S = 30
+VERSION_HEADER = b"x-everloop-version"
 
 
 class App:
@@ -152,7 +154,7 @@ class App:
     def _model(self, name: str, what: list[str]) -> Reply:
         endpoint = self._endpoint(name)
         if len(what) > 1 and what[0] == "versions":
-            _check_version(endpoint, what[1])
+            _pinned(endpoint, what[1])
             what = what[2:]
         if not what:
             return json_reply(200, metadata(endpoint))
@@ -195,20 +197,25 @@ class App:
             return await self._unread(name, form, Refusal(413, "too_large", message))
         started_ns = time.perf_counter_ns()
         endpoint = self._endpoint(name)  # again: a slow body may outlast a change of routes
-        _check_version(endpoint, version)
         try:
             check_encoding(headers)
+            if version is not None:
+                headers = _with_version(headers, _pinned(endpoint, version))
             asking = form.read(endpoint, headers, body)
+            for question in asking.questions:
+                if question.version is not None:
+                    _pinned(endpoint, str(question.version), path=version)
         except Refusal as refusal:
             return await self._unread(name, form, refusal)
         ask = self._answerer.answer
+        ruled = _read(headers, endpoint.headers) if endpoint.headers else None
         if len(asking.questions) == 1:
-            answers = [await ask(endpoint, asking.questions[0], started_ns=started_ns)]
+            answers = [await ask(endpoint, asking.questions[0], started_ns=started_ns, headers=ruled)]
         else:
             together = new_id("req")
             answers = await asyncio.gather(
                 *(
-                    ask(endpoint, question, started_ns=started_ns, request=together)
+                    ask(endpoint, question, started_ns=started_ns, request=together, headers=ruled)
                     for question in asking.questions
                 )
             )
@@ -345,24 +352,31 @@ def form_of(path: str) -> Form:
     return KSERVE_V1 if path.startswith("/v1/") else OWN_JSON
 
 
-def _check_version(endpoint: LiveEndpoint, version: str | None) -> None:
-    """Raises Refusal unless that version alone answers: which of several answers is the rollout's to choose."""
-    if version is None:
-        return
-    name, live = endpoint.route.endpoint, [str(one) for one in endpoint.versions]
-    if version not in live:
+def _pinned(endpoint: LiveEndpoint, version: str, *, path: str | None = None) -> str:
+    """The version that a request names. Raises Refusal unless it is loaded here, and the one that its path names, if any."""
+    if path not in (None, version):
+        raise invalid(f"the path names version {path}, the request version {version}. Name one.")
+    loaded = [str(one) for one in sorted(endpoint.by_version)]
+    if version not in loaded:
         raise Refusal(
             404,
             "not_found",
-            f"version {version} does not answer on endpoint {name!r}; {' and '.join(live)} does. Ask without /versions/.",
+            f"version {version[:20]} is not loaded on endpoint {endpoint.route.endpoint!r}; there is {', '.join(loaded)}. Name one "
+            "of these, or none.",
         )
-    if len(live) > 1:
-        raise Refusal(
-            409,
-            "conflict",
-            f"versions {' and '.join(live)} share the traffic of endpoint {name!r} during a rollout, and a request cannot "
-            "choose. Ask without /versions/; the answer says which version gave it.",
-        )
+    return version
+
+
+def _with_version(headers: Headers, version: str) -> Headers:
+    """A path that names a version says what the header X-Everloop-Version would."""
+    return [(name, value) for name, value in headers if name != VERSION_HEADER] + [
+        (VERSION_HEADER, version.encode())
+    ]
+
+
+def _read(headers: Headers, names: frozenset[bytes]) -> dict[str, str]:
+    """What the headers say that rules look at."""
+    return {name.decode(): value.decode("latin-1") for name, value in headers if name in names}
 
 
 def _nothing_there(place: str) -> Refusal:

@@ -47,13 +47,14 @@ class Beside(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    version: int | None = None
 
 
 BESIDE = Beside.__struct_fields__
 
 
 def beside(headers: Headers, given: Mapping[str, Any]) -> Beside:
-    """From the headers X-Everloop-Key, -At and -Replay, and what the body gives, which wins. Raises Refusal."""
+    """From the headers X-Everloop-Key, -At, -Replay and -Version, and what the body gives, which wins. Raises Refusal."""
     said = {
         name: text for name in BESIDE if (text := header(headers, f"x-everloop-{name}".encode())) is not None
     }
@@ -110,7 +111,7 @@ def invalid(text: str) -> Refusal:
 
 def questions(rows: Sequence[dict[str, Any]], said: Beside) -> list[Question]:
     """A question for each row."""
-    return [Question(row, said.key, said.at, said.replay) for row in rows]
+    return [Question(row, said.key, said.at, said.replay, said.version) for row in rows]
 
 
 def named(signature: Signature, row: Any, number: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from everloop.serving.batching import Batcher
 from everloop.serving.files import code_folder, online_path, read_routes
 from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Prediction, Predictor
-from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
+from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature, Variant
 from everloop.serving.signature import Reader
 from everloop.serving.signed import verified_manifest
 from everloop.storage import Blobs
@@ -134,6 +134,19 @@ class LiveEndpoint:
         """The release that gets most of the traffic: what is described to clients."""
         return self.releases[max(self.route.variants, key=lambda variant: variant.weight).release]
 
+    @cached_property
+    def headers(self) -> frozenset[bytes]:
+        """The headers that rules look at, in small letters."""
+        return frozenset(rule.header.encode() for rule in self.route.rules if rule.header is not None)
+
+    @cached_property
+    def by_version(self) -> dict[int, Variant]:
+        """Each version that is loaded, under the name by which it answers, or else is kept warm."""
+        found: dict[int, Variant] = {}
+        for variant in named_in(self.route):
+            found.setdefault(self.releases[variant.release].manifest.version, variant)
+        return found
+
     @property
     def signature(self) -> Signature:
         return self.main.manifest.signature
@@ -231,10 +244,7 @@ class _Loading:
         return live
 
     def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
-        named = dict.fromkeys(
-            variant.release
-            for variant in (*route.variants, *route.shadow, *((route.rest,) if route.rest else ()))
-        )
+        named = dict.fromkeys(variant.release for variant in named_in(route))
         for name in named:
             if name not in self._releases:
                 self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
@@ -296,6 +306,12 @@ class _Loading:
         for arrival in _arrivals(self._loader.folder, since=self._loader.clock.now() - 2 * max(windows)):
             for history in feeds.get(arrival.endpoint, ()):
                 history.observe(arrival)
+
+
+def named_in(route: Route) -> Iterable[Variant]:
+    """Every variant of a route: those that answer by chance first, then those that are kept warm or that rules name."""
+    rest = () if route.rest is None else (route.rest,)
+    return (*route.variants, *route.shadow, *rest, *(rule.variant for rule in route.rules))
 
 
 def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:

@@ -56,6 +56,8 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("replay", pa.bool_(), nullable=False),
     pa.field("shadow_of", pa.string()),
     pa.field("request", pa.string()),
+    pa.field("probability", pa.float64()),
+    pa.field("assigned", pa.string()),
 ]
 SCHEMA = pa.schema(_FIELDS)
 """Of the tables that `read` gives. `output` is the class, `output_number` the number, one of them null;
@@ -212,6 +214,8 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
             record.replay,
             record.shadow_of,
             record.request,
+            record.probability,
+            record.assigned,
         )
         for record in records
     ]
@@ -408,6 +412,8 @@ def _from_row(row: Mapping[str, Any]) -> PredictionRecord:
     values |= {name: msgspec.json.decode(row[name]) for name in ("inputs", "scores")}
     values["features"] = msgspec.json.decode(row["features"], type=_Features)
     values["at"] = to_micros(row["at"])
+    if row["assigned"] is None:  # sealed before these two were kept
+        values |= {"probability": 1.0, "assigned": ""}
     if row["output"] is None:
         values["output"] = row["output_number"]
     return PredictionRecord(**values)

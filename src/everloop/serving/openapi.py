@@ -148,6 +148,7 @@ def _question(signature: Signature) -> Schema:
     question["properties"] |= {
         "key": {"type": ["string", "integer", "null"], "description": "What the request is about."},
         "replay": {"type": "boolean", "description": "Sent again for evidence."},
+        "version": {"type": ["integer", "null"], "description": "The version to answer, if it is loaded."},
         "at": {
             "type": ["string", "null"],
             "format": "date-time",

@@ -20,6 +20,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    version: int | None = None
     instances: list[Question] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -42,7 +43,7 @@ def _read(_endpoint: LiveEndpoint, _headers: Headers, body: bytes) -> Asking:
 def _question(request: Request) -> Question:
     if request.inputs is msgspec.UNSET:
         raise msgspec.ValidationError("it has neither `inputs` nor `instances`")
-    return Question(request.inputs, request.key, request.at, request.replay)
+    return Question(request.inputs, request.key, request.at, request.replay, request.version)
 
 
 def _instances(request: Request, instances: list[Question]) -> list[Question]:

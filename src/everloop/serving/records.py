@@ -109,6 +109,8 @@ class Variant(msgspec.Struct, frozen=True):
     name: str
     release: str
     weight: float
+    dealt_as: str = ""
+    """The name by which chance knows it, its own when empty: keys stay where they are although a variant is renamed."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -118,11 +120,24 @@ class Segment(msgspec.Struct, frozen=True):
     values: tuple[str | int | float | bool, ...]
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """The requests that `variant` answers whatever the weights: by a header, or by an input, of one of these values.
+
+    A header's name is in small letters. Without values it is enough that the header or input is there.
+    """
+
+    name: str
+    variant: Variant
+    header: str | None = None
+    field: str | None = None
+    values: tuple[str | int | float | bool, ...] = ()
+
+
 class Route(msgspec.Struct, frozen=True):
     """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew.
 
     Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
-    in the log says why.
+    in the log says why. Before that the first of the `rules` that a request meets places it.
     """
 
     endpoint: str
@@ -132,6 +147,7 @@ class Route(msgspec.Struct, frozen=True):
     shadow: tuple[Variant, ...] = ()
     segments: tuple[Segment, ...] = ()
     rest: Variant | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -166,7 +182,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     `at` is domain time in microseconds. `inputs` are as given, images and binaries as `blake3:HEX`.
     `features` hold [value, event time of the newest row behind it in microseconds or None]. `scores` are the
     three most probable classes. A shadow's record names the answered prediction in `shadow_of`. `request` is the same
-    for all rows of one HTTP request that asked for several, None for a request of one row.
+    for all rows of one HTTP request that asked for several, None for a request of one row. `assigned` says what chose
+    the variant: `weights`, `key`, `rule:NAME`, `pinned`, `rest`, `holdback` or `shadow`.
     """
 
     id: str
@@ -188,3 +205,5 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     replay: bool = False
     shadow_of: str | None = None
     request: str | None = None
+    probability: float = 1.0
+    assigned: str = ""
