@@ -81,6 +81,9 @@ class Canary:
     watch_h
         For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
         one turns out to do harm; 0 lets it go at once.
+    holdback, holdback_h
+        So many percent of the traffic stay on the version before for so many hours after the last step, the same keys where
+        keys stick, so that effects that take long can be measured: `everloop rollouts results`. The judge looks on meanwhile.
     """
 
     steps: tuple[float, ...]
@@ -95,6 +98,8 @@ class Canary:
     shadow: float = 0.0
     differs_at_most: float | None = None
     only: Mapping[str, Sequence[str | int | float | bool]] = field(default_factory=dict)
+    holdback: float = 0.0
+    holdback_h: float = 0.0
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -116,6 +121,8 @@ class Canary:
                 f"only is {dict(self.only)}; it names by input the values of the requests that meet the new version first, "
                 'such as only={"country": ["NO", "SE"]}.'
             )
+        if (self.holdback, self.holdback_h) != (0, 0):
+            self._check_holdback()
         if not 0 <= self.watch_h < inf:
             raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
         if self.deadline_h is not None and not 0 < self.deadline_h < inf:
@@ -125,6 +132,18 @@ class Canary:
         if self.at_deadline not in ("hold", "roll_back"):
             raise Invalid(f"at_deadline is {self.at_deadline!r}; it is 'hold' or 'roll_back'.")
         _ = self.rules  # its own checks
+
+    def _check_holdback(self) -> None:
+        if not (0 < self.holdback < 50 and 0 < self.holdback_h < inf):
+            raise Invalid(
+                f"holdback is {self.holdback:g} and holdback_h {self.holdback_h:g}; they are a percentage below 50 that stays on "
+                "the version before, and for how many hours. State both, such as holdback=5, holdback_h=336."
+            )
+        if len(self.steps) < 2:
+            raise Invalid(
+                f"holdback is {self.holdback:g} with the steps {list(self.steps)}; what is held back is compared like a step. Give "
+                "the new version a step before 100."
+            )
 
     @property
     def rules(self) -> Rules:
@@ -187,6 +206,8 @@ def canary(
     shadow: float = 0.0,
     differs_at_most: float | None = None,
     only: Mapping[str, Sequence[str | int | float | bool]] | None = None,
+    holdback: float = 0.0,
+    holdback_h: float = 0.0,
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
@@ -205,6 +226,8 @@ def canary(
             name: list(values) if not isinstance(values, str) else values
             for name, values in (only or {}).items()
         },
+        holdback=float(holdback),
+        holdback_h=float(holdback_h),
     )
 
 
@@ -465,6 +488,11 @@ class Rollout:
         """The canary's share of the traffic now, in percent."""
         return self.stages[self.stage].weight
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether it has finished and a part of the traffic was left to the version before."""
+        return self.state == "done" and 0 < self.weight < 100
+
 
 @dataclass(frozen=True)
 class RolloutEvent:
@@ -489,7 +517,10 @@ class RolloutEvent:
 
 @dataclass(frozen=True)
 class TrafficSplit:
-    """Traffic shared between versions until a person ends it; the first arm is what answered before, the control."""
+    """Traffic shared between versions until a person ends it; the first arm is what answered before, the control.
+
+    A holdback is one that a rollout left: its first arm is the version before, and it ends by itself at `until`.
+    """
 
     id: str
     endpoint: str
@@ -502,3 +533,5 @@ class TrafficSplit:
     outcome: str | None
     started_at: datetime
     ended_at: datetime | None
+    rollout: str | None = None
+    until: datetime | None = None

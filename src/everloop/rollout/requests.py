@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
+from everloop.rollout import store
 from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
@@ -21,7 +22,7 @@ from everloop.rollout.evidence import (
     is_slow,
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
-from everloop.rollout.records import Rollout
+from everloop.rollout.records import Rollout, TrafficSplit
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
@@ -69,9 +70,7 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     rows = _rows(ws, rollout)
     requests = rows if sticky else _together(rows)
-    splits = [
-        Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(_judged_epochs(rollout)))
-    ]
+    splits = _splits(rollout)
 
     def count(metric: str, bad: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MetricEvidence:
         arms, stretch = requests.in_canary[counted], requests.stretch[counted]
@@ -100,7 +99,7 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
         ),
     }
     found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
-    if rollout.state == "done":
+    if rollout.state == "done" and not _is_held_back_now(ws, rollout):
         return found, _alone(ws, rollout)
     in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
     return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
@@ -108,7 +107,36 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
 
 def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
     """When the stages began in which both versions answered."""
-    return rollout.epochs[:-1] if rollout.state == "done" else rollout.epochs
+    is_over = rollout.state == "done" and not rollout.is_held_back
+    return rollout.epochs[:-1] if is_over else rollout.epochs
+
+
+def _splits(rollout: Rollout) -> list[Split]:
+    """The split of each of these stages; a person may have skipped some before the last."""
+    numbers = list(range(len(_judged_epochs(rollout))))
+    if rollout.is_held_back:
+        numbers[-1] = rollout.stage
+    return [Split(number, rollout.stages[number].weight / 100) for number in numbers]
+
+
+def _is_held_back_now(ws: Workspace, rollout: Rollout) -> bool:
+    held = _holdback(ws, rollout)
+    return held is not None and held.state == "running"
+
+
+def _holdback(ws: Workspace, rollout: Rollout) -> TrafficSplit | None:
+    with ws.read() as connection:
+        return store.holdback_of(connection, rollout.id)
+
+
+def _over(ws: Workspace, rollout: Rollout) -> tuple[datetime | None, int | None]:
+    """When both versions had answered, and the epoch from which one alone did; None while it goes on."""
+    if rollout.state != "done" or rollout.ended_at is None:
+        return None, None
+    held = _holdback(ws, rollout)
+    if held is not None:
+        return held.ended_at, None
+    return rollout.ended_at + _TO_SWITCH, rollout.epochs[-1]
 
 
 def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
@@ -170,7 +198,7 @@ def _together(rows: _Requests) -> _Requests:
 
 def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     epochs = _judged_epochs(rollout)
-    end = rollout.ended_at + _TO_SWITCH if rollout.state == "done" and rollout.ended_at else None
+    end, last_epoch = _over(ws, rollout)
     table = serving.log.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, end=end, columns=_COLUMNS
     )
@@ -180,7 +208,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     in_canary = release == rollout.release
     judged = (
         (epoch >= rollout.epochs[0])
-        & (np.full(len(epoch), end is None) | (epoch < rollout.epochs[-1]))
+        & (epoch < (np.iinfo(np.int64).max if last_epoch is None else last_epoch))
         & (in_canary | (release == rollout.from_release))
         & np.asarray(table["shadow_of"].is_null())
         & (np.asarray(table["status"], dtype=object) != "refused")

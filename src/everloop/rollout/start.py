@@ -203,6 +203,18 @@ def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
             return before
         name: Literal["shadow", "canary"] = "shadow" if mirrored else "canary"
         return (*before, LiveVariant(name, rollout.version, rollout.release, 0.0, mirrored))
+    if rollout.canary.holdback and stage == len(rollout.stages) - 1:
+        # dealt under the names of the steps: no key that has met the new version is held back from it
+        return (
+            LiveVariant("control", rollout.version, rollout.release, weight, dealt_as="canary"),
+            LiveVariant(
+                serving.HOLDBACK,
+                rollout.from_version,
+                rollout.from_release,
+                100.0 - weight,
+                dealt_as="control",
+            ),
+        )
     if weight >= 100:
         previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
         return (*alone, previous) if rollout.canary.watch_h else alone
@@ -219,6 +231,8 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         if margin is not None
     )
     watch = f"; the version before stays warm for {canary.watch_h:g} h" if canary.watch_h else ""
+    if canary.holdback:
+        watch = f"; {canary.holdback:g} % stay on the version before for {canary.holdback_h:g} h{watch}"
     first = (
         (Stage(0, 0.0, "when every serving process has loaded and warmed it"),) if canary.loads_first else ()
     )
@@ -229,7 +243,7 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
     return first + tuple(
         Stage(
             number,
-            step,
+            step - canary.holdback if step == 100 else step,
             f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
         )
         for number, step in enumerate(canary.steps, start=len(first))
@@ -267,7 +281,7 @@ def _deadline(canary: Canary) -> str | None:
     return f"not decided after {canary.deadline_h:g} h: {then}"
 
 
-def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_holdback: bool = True) -> None:
     """Raise Conflict when a version may not begin to answer on an endpoint now."""
     with ws.read() as connection:
         open_ones = store.newest_rollouts(
@@ -275,7 +289,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> Non
         )
         earlier = store.was_rolled_back(connection, target.name, version)
         split = store.open_split(connection, target.name)
-    if split is not None:
+    if split is not None and not (ends_holdback and split.rollout is not None):
         raise Conflict(
             f"the traffic of {target.name!r} is split since {split.started_at:%Y-%m-%d %H:%M} ({split.reason}); a rollout has "
             f"no control meanwhile. End it first: everloop rollouts end-split {target.name} --reason WHY"
@@ -285,7 +299,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> Non
             f"rollout {open_ones[0].id} of {open_ones[0].version} is under way on {target.name!r}; one at a time. "
             f"Wait for it, or end it: everloop rollouts rollback {open_ones[0].id} --reason WHY"
         )
-    if any(one.version == version for one in target.variants):
+    if any(one.version == version and one.name != serving.HOLDBACK for one in target.variants):
         raise Conflict(f"{version} answers on {target.name!r} already. Nothing is to be done.")
     if earlier is not None and not again:
         raise Conflict(
@@ -338,9 +352,10 @@ def past(ws: Workspace, target: Endpoint) -> Past:
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     tx.lock(f"endpoint:{rollout.endpoint}")
+    held = store.open_split(tx.connection, rollout.endpoint)
     if store.newest_rollouts(
         tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1
-    ) or store.open_split(tx.connection, rollout.endpoint):
+    ) or (held is not None and held.rollout is None):
         raise Conflict(
             f"another rollout or split was started on {rollout.endpoint!r} just now; one at a time."
         )
@@ -352,6 +367,8 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
             f"what answers on {rollout.endpoint!r} changed just now; the plan was made for {rollout.from_version}. Start again."
         )
     store.end_watches(tx, rollout.endpoint)
+    if held is not None:
+        store.end_split(tx, held.id, outcome=f"the rollout of {rollout.version} began", at=ws.now())
     salt = new_id("ro")
     epoch = change_traffic(
         ws,

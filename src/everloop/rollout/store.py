@@ -228,6 +228,12 @@ def newest_split(connection: Connection, name: str) -> TrafficSplit | None:
     return None if row is None else _split(row)
 
 
+def holdback_of(connection: Connection, rollout: str) -> TrafficSplit | None:
+    """What a rollout left to the version before, running or ended."""
+    row = connection.execute(sa.select(splits).where(splits.c.rollout == rollout)).first()
+    return None if row is None else _split(row)
+
+
 def open_splits(connection: Connection) -> list[TrafficSplit]:
     """The splits that run, one an endpoint at most."""
     return [_split(row) for row in connection.execute(sa.select(splits).where(splits.c.state == "running"))]
