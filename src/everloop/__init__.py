@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         released,
         rolled_back,
     )
-    from everloop.rollout import all_at_once, blue_green, canary, rule, shadow
+    from everloop.rollout import all_at_once, blue_green, canary, kpi_of_arms, rule, shadow
     from everloop.searches import choice, halving, median
     from everloop.workspace import open_workspace
 
@@ -99,6 +99,7 @@ _HOMES = {
     "all_at_once": "everloop.rollout",
     "blue_green": "everloop.rollout",
     "canary": "everloop.rollout",
+    "kpi_of_arms": "everloop.rollout",
     "rule": "everloop.rollout",
     "shadow": "everloop.rollout",
     "check": "everloop.checks",
@@ -188,6 +189,7 @@ __all__ = [
     "halving",
     "invariance",
     "kpi",
+    "kpi_of_arms",
     "label_set",
     "labelled",
     "latency",

@@ -25,6 +25,7 @@ from everloop.feedback.records import (
     WaitingLabel,
 )
 from everloop.feedback.review import answer_review, answer_reviews, open_reviews, review_item, review_queue
+from everloop.feedback.truth import differing
 
 __all__ = [
     "AuditSample",
@@ -43,6 +44,7 @@ __all__ = [
     "correct",
     "corrections",
     "corrections_of",
+    "differing",
     "import_corrections",
     "open_reviews",
     "outcomes",

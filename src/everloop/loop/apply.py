@@ -22,7 +22,7 @@ from everloop.loop.plan import Change, plan, stored
 from everloop.loop.start import check_starts, set_starts
 from everloop.loop.store import LoopVersion
 from everloop.monitoring import KpiWatch, Watch
-from everloop.rollout import RoutingRule
+from everloop.rollout import ArmKpi, RoutingRule
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -136,7 +136,10 @@ def _take_force(
             tx,
             endpoint.name,
             model=endpoint.model.name,
-            canary=endpoint.rollout,
+            canary=replace(
+                endpoint.rollout,
+                kpis=tuple(replace(one, sql=_sql(loop.root, one)) for one in endpoint.rollout.kpis),
+            ),
             key=endpoint.key,
             stickiness=endpoint.stickiness,
             rules=rules.get(endpoint.name),
@@ -157,11 +160,13 @@ def _take_force(
 
 def _with_text(root: Path, watch: Watch) -> Watch:
     """A KPI that names an SQL file, with the file's text in its place."""
-    if not isinstance(watch, KpiWatch) or not watch.sql.endswith(".sql"):
-        return watch
-    path = root / watch.sql
+    return replace(watch, sql=_sql(root, watch)) if isinstance(watch, KpiWatch) else watch
+
+
+def _sql(root: Path, kpi: KpiWatch | ArmKpi) -> str:
+    if not kpi.sql.endswith(".sql"):
+        return kpi.sql
+    path = root / kpi.sql
     if not path.is_file():
-        raise Invalid(
-            f"the KPI {watch.name!r} names the file {watch.sql}, which is not beside the loop file."
-        )
-    return replace(watch, sql=path.read_text())
+        raise Invalid(f"the KPI {kpi.name!r} names the file {kpi.sql}, which is not beside the loop file.")
+    return path.read_text()

@@ -16,6 +16,7 @@ from everloop.monitoring.estimates import (
     wilson_interval,
 )
 from everloop.monitoring.look_accuracy import estimate
+from everloop.monitoring.look_kpi import KPI_COLUMNS, query_predictions
 from everloop.monitoring.observe import is_due, observe
 from everloop.monitoring.records import (
     AccuracyWatch,
@@ -47,6 +48,7 @@ from everloop.monitoring.watch import (
 )
 
 __all__ = [
+    "KPI_COLUMNS",
     "AccuracyWatch",
     "Bins",
     "DriftReport",
@@ -84,6 +86,7 @@ __all__ = [
     "next_look_at",
     "observe",
     "profile_of",
+    "query_predictions",
     "set_watches",
     "share_changes",
     "to_value",

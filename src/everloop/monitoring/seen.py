@@ -16,7 +16,7 @@ from everloop.ids import new_id
 from everloop.monitoring.records import Finding, FindingKind, Measure
 from everloop.workspace import Workspace
 
-_COLUMNS = [
+COLUMNS = [
     "id",
     "at",
     "key",
@@ -89,7 +89,7 @@ class Seen:
 
 def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:
     """The endpoint's own traffic in [start, end), in the order of arrival."""
-    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS)
+    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS)
     own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
     return Window(endpoint, start, end, table.filter(own).sort_by("id"))
 

@@ -46,8 +46,10 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
+from everloop.rollout.means import Badness, MeanEvidence, excess_of_means, harm_in_means
 from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
+    ArmKpi,
     Canary,
     Endpoint,
     LiveSegment,
@@ -63,10 +65,11 @@ from everloop.rollout.records import (
     all_at_once,
     blue_green,
     canary,
+    kpi_of_arms,
     rule,
     shadow,
 )
-from everloop.rollout.requests import evidence_of
+from everloop.rollout.requests import evidence_of, means_of
 from everloop.rollout.rules import checked_rules, drop_rule, put_rule
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.split import end_split, plan_split, split_of, split_traffic
@@ -85,8 +88,10 @@ from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_b
 
 __all__ = [
     "Action",
+    "ArmKpi",
     "ArmMeasure",
     "ArmResult",
+    "Badness",
     "Canary",
     "CanaryHealth",
     "Counts",
@@ -96,6 +101,7 @@ __all__ = [
     "LiveSegment",
     "LiveVariant",
     "LiveVersion",
+    "MeanEvidence",
     "MetricEvidence",
     "MetricRule",
     "MetricVerdict",
@@ -129,16 +135,20 @@ __all__ = [
     "endpoints",
     "event_of",
     "evidence_of",
+    "excess_of_means",
     "excess_upper_bound",
     "first_of_each_request",
+    "harm_in_means",
     "has_gone_live",
     "history",
     "is_behind",
     "is_running",
     "is_slow",
     "judge",
+    "kpi_of_arms",
     "live",
     "live_of_model",
+    "means_of",
     "pause",
     "plan",
     "plan_split",

@@ -19,6 +19,7 @@ from everloop.errors import Invalid
 from everloop.rollout.eprocess import MAX_LOG_E, harm_log_e, sample_ratio_log_e
 from everloop.rollout.evidence import Counts, MetricEvidence
 from everloop.rollout.excess import excess_upper_bound
+from everloop.rollout.means import MeanEvidence, counts_of, excess_of_means, harm_in_means
 
 Action = Literal["advance", "hold", "roll_back"]
 
@@ -29,12 +30,15 @@ class MetricRule:
 
     `excess_at_most` is absolute (0.01: one request in a hundred more than the control); None lets the metric roll
     back but not keep a canary from advancing. `tolerated_ratio` is relative: 1.2 never rolls back a canary that is
-    bad at most 1.2 times as often as the control.
+    bad at most 1.2 times as often as the control. A metric that `is_mean` is judged by numbers of some units (`means`), and
+    for these `tolerated` is absolute, a part of their span.
     """
 
     metric: str
     excess_at_most: float | None
     tolerated_ratio: float = 1.0
+    tolerated: float = 0.0
+    is_mean: bool = False
 
     def __post_init__(self) -> None:
         if self.excess_at_most is not None and not 0.0 < self.excess_at_most < 1.0:
@@ -104,7 +108,8 @@ class MetricVerdict:
     """One metric at one look, with the numbers that decided.
 
     `counts` are those of the whole rollout, which `e_value` is about; `stage_counts` those of the running stage,
-    which `excess` (None: an arm is empty) and `excess_upper` are about.
+    which `excess` (None: an arm is empty) and `excess_upper` are about. Where means are judged, `means` are those of canary
+    and control in the metric's own unit, `span` is what an excess of 1 is in it, and counts are units and their badness.
     """
 
     metric: str
@@ -117,6 +122,9 @@ class MetricVerdict:
     excess_at_most: float | None
     counts: Counts
     stage_counts: Counts
+    means: tuple[float | None, float | None] | None = None
+    span: float = 1.0
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,11 @@ class Decision:
 
 
 def judge(
-    evidence: Sequence[MetricEvidence], rules: Rules, *, health: CanaryHealth | None = None
+    evidence: Sequence[MetricEvidence],
+    rules: Rules,
+    *,
+    health: CanaryHealth | None = None,
+    means: Sequence[MeanEvidence] = (),
 ) -> Decision:
     """Advance, hold or roll back, on the counts so far; may be asked as often as one likes.
 
@@ -171,8 +183,11 @@ def judge(
     'roll_back'
     """
     by_metric = _by_metric(evidence, rules)
+    by_mean = {one.metric: one for one in means}
     verdicts = tuple(
-        _verdict(rule, by_metric.get(rule.metric, MetricEvidence(rule.metric, ())), rules)
+        _verdict_of_means(rule, by_mean.get(rule.metric, MeanEvidence(rule.metric)), rules)
+        if rule.is_mean
+        else _verdict(rule, by_metric.get(rule.metric, MetricEvidence(rule.metric, ())), rules)
         for rule in rules.metrics
     )
     ratio = _check_sample_ratio(evidence)
@@ -216,6 +231,28 @@ def _verdict(rule: MetricRule, evidence: MetricEvidence, rules: Rules) -> Metric
         excess_at_most=rule.excess_at_most,
         counts=counts,
         stage_counts=stage_counts,
+    )
+
+
+def _verdict_of_means(rule: MetricRule, evidence: MeanEvidence, rules: Rules) -> MetricVerdict:
+    ratio = rule.tolerated_ratio
+    log_e = harm_in_means(evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated)
+    upper = excess_of_means(evidence.latest, confidence=rules.confidence)
+    canary, control = (one.mean for one in evidence.latest)
+    return MetricVerdict(
+        metric=rule.metric,
+        says=_says(rule, log_e=log_e, upper=upper, e_bound=rules.e_bound),
+        e_value=exp(min(log_e, MAX_LOG_E)),
+        e_bound=rules.e_bound,
+        tolerated_ratio=ratio,
+        excess=None if canary is None or control is None else canary - control,
+        excess_upper=upper,
+        excess_at_most=rule.excess_at_most,
+        counts=evidence.total,
+        stage_counts=counts_of(evidence.latest),
+        means=(evidence.own(canary), evidence.own(control)),
+        span=abs(evidence.span),
+        problem=evidence.problem,
     )
 
 
@@ -307,6 +344,11 @@ def _decide(verdicts: Sequence[MetricVerdict], ratio: SampleRatio, fuse: str | N
 
 def _harm_in_words(verdict: MetricVerdict) -> str:
     counts = verdict.counts
+    if verdict.means is not None:
+        return (
+            f"{verdict.metric} {_number(verdict.means[0])} ({counts.canary_total:,}) against {_number(verdict.means[1])} "
+            f"({counts.control_total:,}) in the control (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        )
     return (
         f"{verdict.metric} {_rate_in_words(counts.canary_rate)} ({counts.canary_bad:,} of {counts.canary_total:,}) against "
         f"{_rate_in_words(counts.control_rate)} ({counts.control_bad:,} of {counts.control_total:,}) in the control "
@@ -315,14 +357,25 @@ def _harm_in_words(verdict: MetricVerdict) -> str:
 
 
 def _bound_in_words(verdict: MetricVerdict) -> str:
+    if verdict.problem is not None:
+        return f"{verdict.metric} cannot be told: {verdict.problem}"
     if verdict.excess_at_most is None:
         return f"{verdict.metric} shows no harm (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
     if not (verdict.stage_counts.canary_total and verdict.stage_counts.control_total):
         return f"{verdict.metric} has no requests in one arm of this stage"
+    if verdict.means is not None:
+        return (
+            f"{verdict.metric} worse than the control by at most {verdict.span * verdict.excess_upper:.3g} "
+            f"(margin {verdict.span * verdict.excess_at_most:g}, {verdict.stage_counts.canary_total:,} of the canary's)"
+        )
     return (
         f"{verdict.metric} exceed the control by at most {100 * verdict.excess_upper:.2f} points "
         f"(margin {100 * verdict.excess_at_most:g}, {verdict.stage_counts.canary_total:,} canary requests)"
     )
+
+
+def _number(mean: float | None) -> str:
+    return "unknown" if mean is None else f"{mean:.3g}"
 
 
 def _rate_in_words(rate: float | None) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
 
-METRICS = ("errors", "slow", "contradicted")
-PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
+METRICS = ("errors", "slow", "contradicted", "wrong")
+PAIRED_METRICS = ("errors", "slow", "wrong")  # nobody gets a shadow's answer, so that nobody contradicts it
 _RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
 # what is a secret, or is the connection's own and would be wrong on the next one
@@ -52,6 +55,105 @@ Act = Literal[
 
 
 @dataclass(frozen=True)
+class ArmKpi:
+    """A number of the user's by prediction or by key, which both arms of a comparison have.
+
+    Parameters
+    ----------
+    sql
+        Returns `value` beside `prediction_id`, or beside `key` where keys stick, from the views of `el.kpi`; null: not known
+        yet, and left out.
+    low, high
+        Between these a value lies; one outside counts as the nearer of them.
+    better
+        Which end is good.
+    worse_at_most
+        By how much the new version may be worse than the control, in the number's own unit, to be shown before each step;
+        None lets the KPI roll back without having to prove itself.
+    tolerated
+        What is not taken for harm, in the same unit.
+    """
+
+    name: str
+    sql: str
+    low: float
+    high: float
+    better: Literal["higher", "lower"] = "higher"
+    worse_at_most: float | None = None
+    tolerated: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not _RULE_NAME.fullmatch(self.name) or is_metric(self.name):
+            raise Invalid(
+                f"{self.name[:60]!r} cannot name a KPI of arms: it begins with a small letter and goes on with small letters, "
+                f"digits, _ or -, 40 at most, and is not {', '.join(METRICS)}. Choose another."
+            )
+        if not -inf < self.low < self.high < inf:
+            raise Invalid(
+                f"the KPI {self.name!r} lies between {self.low:g} and {self.high:g}; low is below high, and the bounds rest on "
+                "both. State the ends."
+            )
+        if self.better not in ("higher", "lower"):
+            raise Invalid(f"the KPI {self.name!r} is better {self.better!r}; that is 'higher' or 'lower'.")
+        span = self.high - self.low
+        if not 0 <= self.tolerated < span or not (
+            self.worse_at_most is None or 0 < self.worse_at_most < span
+        ):
+            raise Invalid(
+                f"the KPI {self.name!r} tolerates {self.tolerated:g} and may be worse by {self.worse_at_most}; both are in its own "
+                f"unit and below high - low = {span:g}, the margin above 0. State them so."
+            )
+
+    @property
+    def best(self) -> float:
+        return self.high if self.better == "higher" else self.low
+
+    @property
+    def span(self) -> float:
+        """From the best to the worst value."""
+        return self.low - self.high if self.better == "higher" else self.high - self.low
+
+    def badness(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values as shares of the way from best to worst, 0 to 1; not-a-number stays so."""
+        return np.clip((values - self.best) / self.span, 0.0, 1.0)
+
+    @property
+    def rule(self) -> MetricRule:
+        span = self.high - self.low
+        margin = None if self.worse_at_most is None else self.worse_at_most / span
+        return MetricRule(self.name, margin, tolerated=self.tolerated / span, is_mean=True)
+
+
+def kpi_of_arms(
+    sql: str,
+    *,
+    name: str,
+    low: float,
+    high: float,
+    better: Literal["higher", "lower"] = "higher",
+    worse_at_most: float | None = None,
+    tolerated: float = 0.0,
+) -> ArmKpi:
+    """A number to compare versions by: SQL text, or the name of an .sql file beside the loop file; see `ArmKpi`.
+
+    Examples
+    --------
+    >>> kpi_of_arms("SELECT id AS prediction_id, inputs.price AS value FROM predictions", name="price", low=0, high=99).better
+    'higher'
+    """
+    return ArmKpi(name, sql, float(low), float(high), better, worse_at_most, tolerated)
+
+
+def is_truth(metric: str) -> bool:
+    """Whether a metric is told by the audit sample."""
+    return metric == "wrong" or (metric.startswith("wrong:") and len(metric) > len("wrong:"))
+
+
+def is_metric(name: str) -> bool:
+    return name in METRICS or is_truth(name)
+
+
+@dataclass(frozen=True)
 class Canary:
     """How a new version takes over: the traffic it gets step by step, and what it may do worse.
 
@@ -60,8 +162,9 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `slow`, `contradicted`): how much more often than the version before the canary may be
-        bad, absolute; None lets a metric roll back without having to prove itself before the next step.
+        By metric (`errors`, `slow`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
+        say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
+        without having to prove itself before the next step.
     tolerated_ratio
         The test never takes back a version that is bad at most this many times as often.
     slow_above_ms
@@ -84,6 +187,8 @@ class Canary:
     holdback, holdback_h
         So many percent of the traffic stay on the version before for so many hours after the last step, the same keys where
         keys stick, so that effects that take long can be measured: `everloop rollouts results`. The judge looks on meanwhile.
+    kpis
+        Numbers of your own that must not be worse: `el.kpi_of_arms(...)`.
     """
 
     steps: tuple[float, ...]
@@ -100,6 +205,7 @@ class Canary:
     only: Mapping[str, Sequence[str | int | float | bool]] = field(default_factory=dict)
     holdback: float = 0.0
     holdback_h: float = 0.0
+    kpis: tuple[ArmKpi, ...] = ()
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -107,8 +213,11 @@ class Canary:
             raise Invalid(
                 f"the canary's steps are {list(self.steps)}; they are percentages that rise to 100, such as 10, 25, 50, 100."
             )
-        if unknown := sorted(set(self.excess_at_most) - set(METRICS)):
-            raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
+        if unknown := sorted(one for one in self.excess_at_most if not is_metric(one)):
+            raise Invalid(
+                f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)} and wrong:CLASS."
+            )
+        self._check_kpis()
         if not 0 <= self.shadow <= 100:
             raise Invalid(f"shadow is {self.shadow}; it is a percentage of the requests, 0 to 100.")
         if self.differs_at_most is not None and not (0 < self.differs_at_most < 1 and self.shadow):
@@ -133,6 +242,13 @@ class Canary:
             raise Invalid(f"at_deadline is {self.at_deadline!r}; it is 'hold' or 'roll_back'.")
         _ = self.rules  # its own checks
 
+    def _check_kpis(self) -> None:
+        if (self.kpis and len(self.steps) < 2) or {one.name for one in self.kpis} & set(self.excess_at_most):
+            raise Invalid(
+                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, and "
+                "have names of their own. Give the new version a step, and each KPI another name than a metric."
+            )
+
     def _check_holdback(self) -> None:
         if not (0 < self.holdback < 50 and 0 < self.holdback_h < inf):
             raise Invalid(
@@ -149,10 +265,7 @@ class Canary:
     def rules(self) -> Rules:
         """What the judge is told."""
         return Rules(
-            tuple(
-                MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
-                for metric, margin in self.excess_at_most.items()
-            ),
+            (*self._named, *(one.rule for one in self.kpis)),
             false_rollback_at_most=self.false_rollback_at_most,
             further_tests=len(self._paired) if self.shadow and self.steps else 0,
         )
@@ -163,16 +276,31 @@ class Canary:
         return Rules(
             self._paired,
             false_rollback_at_most=self.false_rollback_at_most,
-            further_tests=len(self.excess_at_most) if self.steps else 0,
+            further_tests=len(self.excess_at_most) + len(self.kpis) if self.steps else 0,
+        )
+
+    @property
+    def counted_rules(self) -> Rules:
+        """The rules of the metrics that are a yes or no of every request; the others share the budget."""
+        named = tuple(rule for rule in self.rules.metrics if not rule.is_mean)
+        if not named:
+            raise Invalid(
+                f"the plan judges {', '.join(rule.metric for rule in self.rules.metrics)} alone, which no request tells by "
+                "itself; that cannot be simulated. Give errors a margin, too."
+            )
+        others = len(self.rules.metrics) - len(named) + self.rules.further_tests
+        return replace(self.rules, metrics=named, further_tests=others)
+
+    @property
+    def _named(self) -> tuple[MetricRule, ...]:
+        return tuple(
+            MetricRule(metric, margin, self.tolerated_ratio, is_mean=is_truth(metric))
+            for metric, margin in self.excess_at_most.items()
         )
 
     @property
     def _paired(self) -> tuple[MetricRule, ...]:
-        known = tuple(
-            MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
-            for metric, margin in self.excess_at_most.items()
-            if metric in PAIRED_METRICS
-        )
+        known = tuple(rule for rule in self._named if rule.metric in PAIRED_METRICS)
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
 
     @property
@@ -187,11 +315,13 @@ class Canary:
             "steps": list(self.steps),
             "excess_at_most": dict(self.excess_at_most),
             "only": {name: list(values) for name, values in self.only.items()},
+            "kpis": [asdict(one) for one in self.kpis],
         }
 
     @classmethod
     def from_value(cls, value: Mapping[str, Any]) -> Canary:
-        return cls(**{**value, "steps": tuple(value["steps"])})
+        kpis = tuple(ArmKpi(**one) for one in value.get("kpis", ()))
+        return cls(**{**value, "steps": tuple(value["steps"]), "kpis": kpis})
 
 
 def canary(
@@ -208,6 +338,7 @@ def canary(
     only: Mapping[str, Sequence[str | int | float | bool]] | None = None,
     holdback: float = 0.0,
     holdback_h: float = 0.0,
+    kpis: Sequence[ArmKpi] = (),
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
@@ -228,6 +359,7 @@ def canary(
         },
         holdback=float(holdback),
         holdback_h=float(holdback_h),
+        kpis=tuple(kpis),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -20,9 +21,14 @@ from everloop.rollout.evidence import (
     count_requests,
     first_of_each_request,
     is_slow,
+    of_units,
+    units_of,
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
-from everloop.rollout.records import Rollout, TrafficSplit
+from everloop.rollout.kpis import values_of
+from everloop.rollout.means import NOBODY, Arms, Badness, MeanEvidence
+from everloop.rollout.records import Rollout, TrafficSplit, is_truth
+from everloop.rollout.truths import Truth, truths_of
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
@@ -42,6 +48,7 @@ _COLUMNS = [
     "request",
     "variant",
     "assigned",
+    "probability",
 ]
 
 
@@ -59,6 +66,7 @@ class _Requests:
     keys: NDArray[np.object_]
     ids: list[str]
     request: list[str | None]
+    probability: NDArray[np.float64]
 
 
 def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], CanaryHealth]:
@@ -98,11 +106,97 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
             ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
         ),
     }
-    found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
+    found = [
+        count(metric, *bad_by_metric[metric])
+        for metric in rollout.canary.excess_at_most
+        if not is_truth(metric)
+    ]
     if rollout.state == "done" and not _is_held_back_now(ws, rollout):
         return found, _alone(ws, rollout)
     in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
     return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
+
+
+def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
+    """What both versions' numbers were that no request tells by itself: the audit sample's truths, and the user's KPIs."""
+    asked = [rule.metric for rule in rollout.canary.rules.metrics if rule.is_mean]
+    if not asked:
+        return []
+    sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
+    rows = _rows(ws, rollout)
+    end = _over(ws, rollout)[0]
+    truths = truths_of(
+        ws, rollout.endpoint, start=rollout.started_at, end=end or ws.now() + timedelta(seconds=1)
+    )
+    known = [truths.get(one) for one in rows.ids]
+    weights = np.asarray([1.0 if one is None else one.weight for one in known])
+    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky)
+    found = [
+        units.evidence(metric, wrong_by(known, metric), weights / rows.probability)
+        for metric in asked
+        if is_truth(metric)
+    ]
+    for kpi in rollout.canary.kpis:
+        values = values_of(
+            ws,
+            kpi,
+            rollout.endpoint,
+            start=rollout.started_at,
+            end=end,
+            ids=set(rows.ids),
+            sticky=sticky,
+        )
+        badness = kpi.badness(values.of(rows.ids, list(rows.keys)))
+        evidence = units.evidence(kpi.name, badness, 1.0 / rows.probability)
+        found.append(replace(evidence, best=kpi.best, span=kpi.span, problem=values.problem))
+    return found
+
+
+def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:
+    """1 where the answer was wrong, 0 where it was right; not-a-number where that is not known, or not what is asked."""
+    answer = metric.partition(":")[2]
+    return np.asarray(
+        [
+            np.nan if one is None or (answer and one.answer != answer) else float(one.is_wrong)
+            for one in known
+        ],
+        dtype=np.float64,
+    )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What chance dealt: requests, or keys where they stick."""
+
+    rows: _Requests
+    of: NDArray[np.str_]
+    sticky: bool
+
+    def evidence(
+        self, metric: str, badness: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> MeanEvidence:
+        """The numbers of each stage; a key counts at its first, and in the stage that is running at its first there."""
+        known = np.flatnonzero(~np.isnan(badness))
+        numbers = np.unique(self.rows.stretch)
+        counted = known
+        if self.sticky:
+            counted = known[np.sort(np.unique(self.of[known], return_index=True)[1])]
+
+        def arms(of: NDArray[np.int64], stretch: int) -> Arms:
+            here = of[self.rows.stretch[of] == stretch]
+            canary, control = (here[self.rows.in_canary[here] == arm] for arm in (True, False))
+            return self._badness(canary, badness, weights), self._badness(control, badness, weights)
+
+        latest = arms(known, int(numbers[-1])) if len(numbers) else (NOBODY, NOBODY)
+        return MeanEvidence(metric, tuple(arms(counted, int(one)) for one in numbers), latest)
+
+    def _badness(
+        self, rows: NDArray[np.int64], badness: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> Badness:
+        return Badness(
+            of_units(self.of[rows], badness[rows], sticky=self.sticky),
+            of_units(self.of[rows], weights[rows], sticky=self.sticky),
+        )
 
 
 def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
@@ -193,6 +287,7 @@ def _together(rows: _Requests) -> _Requests:
         keys=rows.keys[first],
         ids=[rows.ids[row] for row in first],
         request=[rows.request[row] for row in first],
+        probability=rows.probability[first],
     )
 
 
@@ -229,4 +324,5 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         keys=np.asarray(table["key"].to_pylist(), dtype=object),
         ids=[str(one) for one in table["id"].to_pylist()],
         request=table["request"].to_pylist(),
+        probability=np.asarray([one or 1.0 for one in table["probability"].to_pylist()], dtype=np.float64),
     )

@@ -22,7 +22,7 @@ from everloop.rollout.moves import (
 )
 from everloop.rollout.paired import judge_pairs
 from everloop.rollout.records import Rollout, RolloutEvent
-from everloop.rollout.requests import evidence_of
+from everloop.rollout.requests import evidence_of, means_of
 from everloop.rollout.start import rollout_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -95,7 +95,7 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
             loaded = "every serving process has loaded and warmed it"
             return ws.write(lambda tx: finish(ws, tx, rollout, reason=loaded, decision=None))
         evidence, health = evidence_of(ws, rollout)
-        decision = judge(evidence, rollout.canary.rules, health=health)
+        decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
         return ws.write(lambda tx: _do(ws, tx, rollout, decision))
     except Conflict:
         return None  # another process went on with it, or a person ended it
@@ -139,7 +139,7 @@ def _due_watches(ws: Workspace) -> list[Rollout]:
 def _watch(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     """Look at what answers alone: gone back from if harm shows after all, left alone when its time is over."""
     evidence, health = evidence_of(ws, rollout)
-    decision = judge(evidence, rollout.canary.rules, health=health)
+    decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
     reason = f"while watched at {rollout.weight:g} %: {decision.reason}"
 
     def do(tx: Tx) -> RolloutEvent | None:
