@@ -340,6 +340,32 @@ def test_a_rollout_is_planned_started_and_turned(api: Api) -> None:
     assert api.post(f"/api/rollouts/{again['id']}/promote", reason="a test")["state"] == "done"
 
 
+def test_traffic_is_split_compared_and_given_to_one_arm(api: Api) -> None:
+    living.release(api.shop.ws, "kind@2")
+    asked: dict[str, Any] = {"shares": {"kind@1": 50, "kind@2": 50}, "reason": "which is better"}
+    where = "/api/endpoints/kind/split"
+    assert [one["version"] for one in api.post(f"{where}/plan", **asked)["arms"]] == ["kind@1", "kind@2"]
+    assert api.client.get(where).status_code == 404
+    assert api.post(where, **asked)["state"] == "running"
+    api.shop.ask(20)
+    results = api.get(where)
+    assert sum(arm["n"] for arm in results["arms"]) == 20
+    assert "errors" in [one["measure"] for one in results["arms"][1]["measures"]]
+    assert api.post(f"{where}/end", keep="kind@2", reason="it is better")["state"] == "ended"
+    assert [one["version"] for one in api.get("/api/endpoints/kind/live")] == ["kind@2"]
+
+
+def test_a_rule_is_put_shown_and_dropped(api: Api) -> None:
+    where = "/api/endpoints/kind/rules/staff"
+    rule = {"to": "candidate", "header": "X-Staff", "values": ["yes"], "reason": "staff look first"}
+    assert api.client.put(where, json=rule).json()["rules"][0]["name"] == "staff"
+    (shown,) = api.get("/api/endpoints/kind")["rules"]
+    assert (shown["to"], shown["header"], shown["values"]) == ("candidate", "X-Staff", ["yes"])
+    assert api.client.put(where, json={**rule, "header": "Cookie"}).status_code == 422
+    assert api.client.request("DELETE", where, json={"reason": "over"}).json()["rules"] == []
+    assert api.client.request("DELETE", where, json={"reason": "over"}).status_code == 404
+
+
 def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
     (asked,) = api.shop.ask(1, key="7")
     where = "/api/endpoints/kind/corrections"

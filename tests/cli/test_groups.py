@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.checks import tables
 from tests.loop import living
 from tests.loop import shop as made_up
 from tests.loop.living import Shop
+from tests.rollout.test_rollouts import started
 
 
 class Shell:
@@ -43,6 +45,14 @@ class Shell:
             assert "Traceback" not in printed.err
             return printed.err
         return json.loads(printed.out)
+
+    def shown(self, *words: str) -> str:
+        """What a person sees."""
+        self._capsys.readouterr()
+        with suppress(SystemExit):
+            main([*words, "--home", str(self.shop.ws.home)])
+        printed = self._capsys.readouterr()
+        return printed.out + printed.err
 
 
 @pytest.fixture
@@ -149,6 +159,16 @@ MISTAKES = [
     ("endpoints create other kinds", 2, "no model 'kinds'"),
     ("endpoints create other kind --steps 10,ten", 2, "no list of percentages"),
     ("endpoints create other kind --steps 10,50", 2, "100"),
+    ("endpoints rule kind staff --to candidate --reason x", 2, "looks at nothing"),
+    (
+        "endpoints rule kind staff --to candidate --header X-A --input seller --reason x",
+        2,
+        "Make two rules of it",
+    ),
+    ("endpoints rule kind staff --to candidate --header Cookie=a --reason x", 2, "is a secret"),
+    ("endpoints rule kind staff --to kind@2 --header X-A=b --reason x", 2, "not released"),
+    ("endpoints rule kind staff --to candidate --input size=1 --reason x", 2, "inputs are title, seller"),
+    ("endpoints drop-rule kind staff --reason x", 2, "there is none"),
     ("rollouts start kind kind@2 --reason x", 2, "not released"),
     ("rollouts simulate kind", 2, "--control errors=0.01"),
     ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
@@ -225,6 +245,27 @@ def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everlo
     ]
     assert states == ["paused", "running", "rolled_back"]
     assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:
+    words = ("endpoints", "rule", "kind")
+    everloop(*words, "staff", "--header", "X-Staff=yes", "--to", "candidate", "--reason", "a test")
+    everloop(*words, "seven", "--input", "seller=7", "--to", "control", "--reason", "a test")
+    (shown,) = everloop("endpoints", "list")
+    assert [(one["name"], one["values"]) for one in shown["rules"]] == [("staff", ["yes"]), ("seven", [7])]
+    told = everloop.shown("endpoints", "live", "kind")
+    assert "Rule staff: candidate answers where header X-Staff is yes." in told
+    dropped = everloop("endpoints", "drop-rule", "kind", "staff", "--reason", "over")
+    assert names(dropped["rules"]) == ["seven"]
+
+
+def test_the_shares_of_a_segment_are_told_with_what_the_segment_is_of_all(everloop: Shell) -> None:
+    started(everloop.shop, only={"seller": [1, 2]})
+    everloop.shop.ask(10, inputs={"seller": 1})
+    everloop.shop.ask(30, inputs={"seller": 5})
+    told = everloop.shown("endpoints", "live", "kind")
+    assert "shares of the requests whose seller is 1 or 2, 25 % of all so far" in told
+    assert "kind@1 answers all others" in told
 
 
 def test_a_failed_check_is_waived_until_the_end_of_a_day(everloop: Shell) -> None:

@@ -104,9 +104,9 @@ def live(out: Output, name: str, at: str | None) -> None:
         if at or out.as_json:
             return
         if segment := rollout.segment_of(ws, name):
+            of_all = "" if segment.share is None else f", {100 * segment.share:.3g} % of all so far"
             out.say(
-                f"These are shares of the requests whose {segment.when}; {segment.rest} answers all others"
-                + ("." if segment.share is None else f", {100 * (1 - segment.share):.3g} % of them lately.")
+                f"These are shares of the requests whose {segment.when}{of_all}; {segment.rest} answers all others."
             )
         for rule in rollout.endpoint(ws, name).rules:
             out.say(f"Rule {rule.name}: {rule.to} answers where {rule.when}.")
@@ -139,8 +139,6 @@ def rule(
     made = rollout.RoutingRule(
         rule, to, where if header is not None else None, where if input_ is not None else None, values
     )
-    if header is not None and input_ is not None:
-        raise click.UsageError("--header and --input are two rules. Make one of each.")
     with out.workspace() as ws:
         changed = rollout.put_rule(ws, name, made, reason=reason)
         out.answer(changed, f"{changed.name}: {made.to} answers where {made.when}.")
