@@ -370,6 +370,8 @@ def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
     (asked,) = api.shop.ask(1, key="7")
     where = "/api/endpoints/kind/corrections"
     assert api.post(where, value="Lamps", prediction_id=asked.id, reporter="seller")["contradicts"]
+    sold = api.post("/api/endpoints/kind/values", name="revenue", value=12.5, prediction_id=asked.id)
+    assert (sold["prediction_id"], sold["value"]) == (asked.id, 12.5)
     (item,) = api.get("/api/review")
     assert api.post(f"/api/review/{item['id']}", value="Tea")["value"] == "Tea"
     assert api.get("/api/endpoints/kind/contradictions")["contradicted"] == 0

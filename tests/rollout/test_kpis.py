@@ -124,6 +124,18 @@ def test_values_beyond_the_ends_count_as_the_ends_and_unknown_ones_not_at_all(sh
     assert verdict(shop, made, "sales").means == (100.0, 100.0)
 
 
+def test_a_kpi_may_be_told_by_what_was_reported(shop: Shop) -> None:
+    sql = """SELECT id AS prediction_id, coalesce(sum(reported.value), 0) AS value FROM predictions
+             LEFT JOIN reported ON prediction_id = id AND reported.name = 'revenue' GROUP BY id"""
+    started(shop, kpis=[kpi(sql)])
+    for one in shop.ask(120):
+        if one.version == 1:
+            feedback.report_value(shop.ws, endpoint="kind", name="revenue", value=40, prediction_id=one.id)
+    (event,) = rollout.tick(shop.ws)
+    assert event.act == "rolled_back"
+    assert "sales 0 (" in event.reason
+
+
 def test_where_keys_stick_a_key_has_one_value(shop: Shop) -> None:
     sql = "SELECT key, count(*) AS value FROM predictions GROUP BY key"
     made = started(shop, key=True, kpis=[kpi(sql)])

@@ -84,6 +84,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class ReportedValue:
+    """A number that the world said of a prediction, such as what a customer spent. `at` is when it happened."""
+
+    id: str
+    endpoint: str
+    prediction_id: str
+    key: str | None
+    name: str
+    value: float
+    at: datetime
+    recorded_at: datetime
+    predicted_at: datetime
+
+
+@dataclass(frozen=True)
 class ReviewItem:
     """A prediction that a person is asked about, because it was drawn for the audit or because of a correction.
 

@@ -71,6 +71,7 @@ def _ask(ws: Workspace, window: Window, sql: str, *, name: str) -> list[dict[str
         "logged": window.predictions,
         "corrections": _corrections(ws, window),
         "outcomes": feedback.outcomes(ws, window.endpoint, start=window.start, end=window.end),
+        "reported": feedback.reported_values(ws, window.endpoint, start=window.start, end=window.end),
     }
     import duckdb  # noqa: PLC0415  (12 MB that a server without such a number does without)
 
@@ -85,7 +86,7 @@ def _ask(ws: Workspace, window: Window, sql: str, *, name: str) -> list[dict[str
         except duckdb.Error as error:
             raise Invalid(
                 f"the KPI {name!r} cannot be computed: {str(error).splitlines()[0]}. "
-                "Its query reads the views predictions, corrections and outcomes."
+                "Its query reads the views predictions, corrections, outcomes and reported."
             ) from error
 
 
