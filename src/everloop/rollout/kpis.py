@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,13 @@ def values_of(
     table = table.filter(pc.is_in(table["id"], pa.array(sorted(ids), pa.string())))
     try:
         rows = monitoring.query_predictions(
-            ws, endpoint, table, start=start, end=end or ws.now(), sql=kpi.sql, name=kpi.name
+            ws,
+            endpoint,
+            table,
+            start=start,
+            end=end or ws.now() + timedelta(seconds=1),
+            sql=kpi.sql,
+            name=kpi.name,
         )
         return _values(kpi, rows, sticky=sticky)
     except Invalid as error:
