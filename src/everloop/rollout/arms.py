@@ -88,108 +88,124 @@ def split_results(ws: Workspace, split: TrafficSplit, *, confidence: float = 0.9
     `contradicted` are shares of the keys or requests; `correct` is one of all answers, estimated from the audit sample, where
     each stands for as many as its own chance of being looked at says. The endpoint's KPIs of arms follow.
     """
-    problems: list[str] = []
-    table = serving.log.read(
-        folder(ws), endpoint=split.endpoint, start=split.started_at, end=split.ended_at, columns=_COLUMNS
-    ).sort_by("id")
-    arm_of = {arm.release: number for number, arm in enumerate(split.arms)}
-    status = np.asarray(table["status"], dtype=object)
-    arm = np.asarray([arm_of.get(str(one), -1) for one in table["release"].to_pylist()], dtype=np.int64)
-    counted = (
-        (np.asarray(table["epoch"], dtype=np.int64) >= split.epoch)
-        & (arm >= 0)
-        & np.asarray(table["shadow_of"].is_null())
-        & (status != "refused")
-        & was_dealt(table)
-    )
-    rows, arm, failed = table.filter(pa.array(counted)), arm[counted], status[counted] == "failed"
-    sticky = split.stickiness == "key"
-    ids = [str(one) for one in rows["id"].to_pylist()]
-    units = units_of(ids, rows["request"].to_pylist(), rows["key"].to_pylist(), sticky=sticky)
-    values: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {
-        "errors": (failed, np.ones_like(failed))
-    }
-    if split.slow_above_ms is not None:
-        latency_ms = np.asarray(rows["latency_us"], dtype=np.float64) / 1_000
-        values["slow"] = (is_slow(latency_ms, above_ms=split.slow_above_ms), ~failed)
-    values["contradicted"] = _contradicted(ws, split, rows)
-    found = {
-        name: [
-            of_units(units[rows_], bad[rows_], sticky=sticky)
-            for rows_ in (known & (arm == number) for number in range(len(split.arms)))
-        ]
-        for name, (bad, known) in values.items()
-    }
-    totals = [len(one) for one in found["errors"]]
+    rows = _rows(ws, split, confidence)
+    counted = _counted(ws, split, rows)
+    totals = [len(one) for one in counted["errors"]]
     log_e = shares_log_e(totals, [one.weight / 100 for one in split.arms])
-    doubt = (1.0 - confidence) / len(split.arms)
     bounds = {
-        name: [mean_bounds(one, confidence=1.0 - doubt) for one in of_arms] for name, of_arms in found.items()
+        name: [mean_bounds(one, confidence=rows.confidence) for one in of_arms]
+        for name, of_arms in counted.items()
     }
-    weights = 1.0 / np.asarray([one or 1.0 for one in rows["probability"].to_pylist()], dtype=np.float64)
-    end = split.ended_at or ws.now() + timedelta(seconds=1)
-    truths = truths_of(ws, split.endpoint, start=split.started_at, end=end)
-    known = [truths.get(one) for one in ids]
-    chances = np.asarray([1.0 if one is None else one.weight for one in known])
-    units_of_arms = _Units(units, arm, len(split.arms), sticky, 1.0 - doubt)
-    bounds["correct"] = units_of_arms.bounds(1.0 - wrong_by(known, "wrong"), weights * chances)
-    kpis = endpoint(ws, split.endpoint).canary.kpis
-    for kpi in kpis:
-        told = values_of(
-            ws,
-            kpi,
-            split.endpoint,
-            start=split.started_at,
-            end=split.ended_at,
-            ids=set(ids),
-            sticky=sticky,
-        )
-        shares = (told.of(ids, rows["key"].to_pylist()) - kpi.low) / (kpi.high - kpi.low)
-        bounds[kpi.name] = [_in_unit(one, kpi) for one in units_of_arms.bounds(shares, weights)]
-        if told.problem is not None:
-            problems.append(told.problem)
-    good = {"correct", *(one.name for one in kpis if one.better == "higher")}
-    own = {one.name for one in kpis}
+    bounds["correct"] = _correct(ws, split, rows)
+    kpis = {one.name: one for one in endpoint(ws, split.endpoint).canary.kpis}
+    told = {name: _of_kpi(ws, split, rows, one) for name, one in kpis.items()}
+    bounds |= {name: found for name, (found, _) in told.items()}
     arms = tuple(
         ArmResult(
             one.name,
             one.version,
             one.weight,
             totals[number],
-            tuple(
-                _measure(name, of_arms, number, is_good=name in good, is_share=name not in own)
-                for name, of_arms in bounds.items()
-            ),
+            tuple(_measure(name, of_arms, number, kpis.get(name)) for name, of_arms in bounds.items()),
         )
         for number, one in enumerate(split.arms)
     )
     return SplitResults(
-        split, split.stickiness, arms, exp(min(log_e, MAX_LOG_E)), log_e >= log(_OFF), tuple(problems)
+        split,
+        split.stickiness,
+        arms,
+        exp(min(log_e, MAX_LOG_E)),
+        log_e >= log(_OFF),
+        tuple(problem for _, problem in told.values() if problem is not None),
     )
 
 
 @dataclass(frozen=True)
-class _Units:
-    """What chance dealt, and to which arm; how sure the bounds are to be."""
+class _Rows:
+    """What chance dealt to the arms, row by row, and how sure the bounds of one arm are to be."""
 
-    of: NDArray[np.str_]
+    table: pa.Table
+    ids: list[str]
     arm: NDArray[np.int64]
+    unit: NDArray[np.str_]
     n_arms: int
     sticky: bool
     confidence: float
 
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The inverse of the chance with which each was logged."""
+        logged = [one or 1.0 for one in self.table["probability"].to_pylist()]
+        return 1.0 / np.asarray(logged, dtype=np.float64)
+
+    def of_arms(self, values: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+        """The values of each arm's units, of the rows about which they are known."""
+        chosen = (np.flatnonzero(known & (self.arm == number)) for number in range(self.n_arms))
+        return [of_units(self.unit[rows], values[rows], sticky=self.sticky) for rows in chosen]
+
     def bounds(self, shares: NDArray[np.float64], weights: NDArray[np.float64]) -> list[MeanBounds]:
         """The bounds of each arm's mean, of the rows whose share is known, each with its weight."""
-        rows_of = [np.flatnonzero(~np.isnan(shares) & (self.arm == number)) for number in range(self.n_arms)]
-        return [
-            bounds_of(
-                Badness(
-                    *(of_units(self.of[rows], one[rows], sticky=self.sticky) for one in (shares, weights))
-                ),
-                confidence=self.confidence,
-            )
-            for rows in rows_of
-        ]
+        known = ~np.isnan(shares)
+        both = zip(self.of_arms(shares, known), self.of_arms(weights, known), strict=True)
+        return [bounds_of(Badness(*one), confidence=self.confidence) for one in both]
+
+
+def _rows(ws: Workspace, split: TrafficSplit, confidence: float) -> _Rows:
+    table = serving.log.read(
+        folder(ws), endpoint=split.endpoint, start=split.started_at, end=split.ended_at, columns=_COLUMNS
+    ).sort_by("id")
+    arm_of = {arm.release: number for number, arm in enumerate(split.arms)}
+    arm = np.asarray([arm_of.get(str(one), -1) for one in table["release"].to_pylist()], dtype=np.int64)
+    counted = (
+        (np.asarray(table["epoch"], dtype=np.int64) >= split.epoch)
+        & (arm >= 0)
+        & np.asarray(table["shadow_of"].is_null())
+        & (np.asarray(table["status"], dtype=object) != "refused")
+        & was_dealt(table)
+    )
+    table = table.filter(pa.array(counted))
+    sticky = split.stickiness == "key"
+    ids = [str(one) for one in table["id"].to_pylist()]
+    unit = units_of(ids, table["request"].to_pylist(), table["key"].to_pylist(), sticky=sticky)
+    n_arms = len(split.arms)
+    return _Rows(table, ids, arm[counted], unit, n_arms, sticky, 1.0 - (1.0 - confidence) / n_arms)
+
+
+def _counted(ws: Workspace, split: TrafficSplit, rows: _Rows) -> dict[str, list[NDArray[np.float64]]]:
+    """By measure, what is a yes or no of every request, for the units of each arm."""
+    failed = np.asarray(np.asarray(rows.table["status"], dtype=object) == "failed", dtype=np.bool_)
+    found = {"errors": rows.of_arms(failed, np.ones_like(failed))}
+    if split.slow_above_ms is not None:
+        latency_ms = np.asarray(rows.table["latency_us"], dtype=np.float64) / 1_000
+        found["slow"] = rows.of_arms(is_slow(latency_ms, above_ms=split.slow_above_ms), ~failed)
+    found["contradicted"] = rows.of_arms(*_contradicted(ws, split, rows.table))
+    return found
+
+
+def _correct(ws: Workspace, split: TrafficSplit, rows: _Rows) -> list[MeanBounds]:
+    """How many of each arm's answers were right, by the audit sample."""
+    end = split.ended_at or ws.now() + timedelta(seconds=1)
+    truths = truths_of(ws, split.endpoint, start=split.started_at, end=end)
+    known = [truths.get(one) for one in rows.ids]
+    chances = np.asarray([1.0 if one is None else one.weight for one in known])
+    return rows.bounds(1.0 - wrong_by(known, "wrong"), rows.weights * chances)
+
+
+def _of_kpi(
+    ws: Workspace, split: TrafficSplit, rows: _Rows, kpi: ArmKpi
+) -> tuple[list[MeanBounds], str | None]:
+    """A KPI's bounds in its own unit, arm by arm, and why there are no values."""
+    told = values_of(
+        ws,
+        kpi,
+        split.endpoint,
+        start=split.started_at,
+        end=split.ended_at,
+        ids=set(rows.ids),
+        sticky=rows.sticky,
+    )
+    shares = (told.of(rows.ids, rows.table["key"].to_pylist()) - kpi.low) / (kpi.high - kpi.low)
+    return [_in_unit(one, kpi) for one in rows.bounds(shares, rows.weights)], told.problem
 
 
 def _in_unit(bounds: MeanBounds, kpi: ArmKpi) -> MeanBounds:
@@ -198,17 +214,16 @@ def _in_unit(bounds: MeanBounds, kpi: ArmKpi) -> MeanBounds:
     return MeanBounds(bounds.n, mean, kpi.low + span * bounds.lower, kpi.low + span * bounds.upper)
 
 
-def _measure(
-    name: str, of_arms: list[MeanBounds], number: int, *, is_good: bool, is_share: bool
-) -> ArmMeasure:
+def _measure(name: str, of_arms: list[MeanBounds], number: int, kpi: ArmKpi | None) -> ArmMeasure:
     own, control = of_arms[number], of_arms[0]
     if number == 0:
-        return ArmMeasure(name, own, None, "control", is_share)
+        return ArmMeasure(name, own, None, "control", kpi is None)
     difference = (own.lower - control.upper, own.upper - control.lower)
     is_more, is_less = difference[0] > 0, difference[1] < 0
     if not (is_more or is_less):
-        return ArmMeasure(name, own, difference, "not told apart", is_share)
-    return ArmMeasure(name, own, difference, "better" if is_more == is_good else "worse", is_share)
+        return ArmMeasure(name, own, difference, "not told apart", kpi is None)
+    is_good = name == "correct" if kpi is None else kpi.better == "higher"
+    return ArmMeasure(name, own, difference, "better" if is_more == is_good else "worse", kpi is None)
 
 
 def _contradicted(
