@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import blake3
+import msgspec
 import numpy as np
 import skops.io
+import yaml
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -18,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from everloop.features import FeatureView
 from everloop.serving import (
+    Approval,
     Field,
     Manifest,
     RouteTable,
@@ -87,6 +90,28 @@ def write_release(
         features=features,
         trusted_types=tuple(untrusted_types(content)),
         code=code,
+    )
+    write_manifest(home / "serving", manifest)
+    return manifest
+
+
+def write_function(home: Path, release: str, code: str, signature: Signature, **source: Any) -> Manifest:
+    """A trusted release of a function `predict` of a module with this code."""
+    described = {
+        "flavors": {"everloop_function": {"module": "own", "name": "predict", **source}},
+        "metadata": {"everloop": {"signature": msgspec.to_builtins(signature)}},
+    }
+    files = {"code/own.py": code.encode(), "MLmodel": yaml.safe_dump(described).encode()}
+    manifest = Manifest(
+        id=release,
+        model="category",
+        version=1,
+        digest=release,
+        files={path: write_blob(home, content) for path, content in files.items()},
+        signature=signature,
+        created_at=datetime(2026, 9, 1, tzinfo=UTC),
+        flavor="function",
+        trust=Approval("alice", datetime(2026, 9, 1, tzinfo=UTC), "read it"),
     )
     write_manifest(home / "serving", manifest)
     return manifest

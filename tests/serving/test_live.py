@@ -89,7 +89,7 @@ def test_a_row_of_other_types_is_left_out(filled: Callable[..., LiveHistory]) ->
 
 def live(*histories: LiveHistory, manifest: Any = None) -> LiveTable:
     features = tuple(LiveFeature(view_of(volume), volume, history) for history in histories)
-    release = LiveRelease(manifest, manifest, features, manifest, manifest)
+    release = LiveRelease(manifest, manifest, features, manifest, manifest, manifest)
     return LiveTable(1, {"category": LiveEndpoint(route(("a", 100)), 1, {"rel_a": release}, histories)})
 
 

@@ -35,11 +35,12 @@ from everloop.serving.loaded import (
     predicts_the_most_probable,
     untrusted_types,
 )
-from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.mlmodel import FUNCTION_FLAVOR, FunctionSource, Layout, layout_of
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
+    WITH_CODE,
     Approval,
     Compiled,
     Field,
@@ -75,10 +76,12 @@ if TYPE_CHECKING:
     from everloop.serving.local import LocalServer, Question
 
 __all__ = [
+    "FUNCTION_FLAVOR",
     "IMAGE_STARTS",
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
     "SIGNERS",
+    "WITH_CODE",
     "Approval",
     "Compiled",
     "Failure",
@@ -86,6 +89,7 @@ __all__ = [
     "FieldProblem",
     "FieldType",
     "Findings",
+    "FunctionSource",
     "Layout",
     "Loaded",
     "LocalServer",

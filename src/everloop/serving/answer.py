@@ -16,8 +16,10 @@ import msgspec
 
 from everloop.clock import Clock, to_micros
 from everloop.errors import Invalid, NotReady, StorageFailed
+from everloop.explaining import Explanation
 from everloop.ids import new_prediction_id
 from everloop.serving.batching import Batcher
+from everloop.serving.explain import Unexplained
 from everloop.serving.http import Refusal
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
@@ -36,13 +38,15 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    explain: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The record, and what the HTTP answer says beside it when it is no prediction."""
+    """The record, what the HTTP answer says beside it when it is no prediction, and why it is this one, if that was asked."""
 
     record: PredictionRecord
     refusal: Refusal | None = None
+    explanation: Explanation | Unexplained | None = None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -126,7 +130,8 @@ class Answerer:
             task = asyncio.create_task(self._shadow(copy))
             self._shadows.add(task)
             task.add_done_callback(self._shadows.discard)
-        return await self._ask(asked)
+        answered = await self._ask(asked)
+        return await self._explained(asked, answered) if question.explain else answered
 
     async def log(self, records: list[PredictionRecord]) -> None:
         """Make the records survive a kill, or a power cut if so set. Raises StorageFailed."""
@@ -168,6 +173,20 @@ class Answerer:
             return _failed(asked, "model_failed", f"{result.kind}: {result.text}", features=features)
         output, scores = result
         return Answer(asked.record(status="ok", output=output, scores=scores, features=features))
+
+    async def _explained(self, asked: Asked, answered: Answer) -> Answer:
+        """The answer with why it is this one; its record is made already, so that its latency is the prediction's own."""
+        record, release = answered.record, asked.release
+        if record.output is None:
+            return answered
+        values, _ = release.reader.read(asked.question.inputs)
+        row = [*values, *(value for value, _ in record.features.values())]
+        try:
+            found = await release.explainer.submit((row, record.output))
+        except NotReady as error:
+            return msgspec.structs.replace(answered, explanation=Unexplained(str(error)))
+        explanation = Unexplained(f"{found.kind}: {found.text}") if isinstance(found, Failure) else found
+        return msgspec.structs.replace(answered, explanation=explanation)
 
     def _observe(self, asked: Asked) -> None:
         """The row has happened, whatever the model makes of it: later requests see it in their past."""

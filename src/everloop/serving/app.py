@@ -35,7 +35,7 @@ from everloop.serving.http import (
     json_reply,
     read_body,
 )
-from everloop.serving.kserve_v1 import KSERVE_V1
+from everloop.serving.kserve_v1 import KSERVE_V1, KSERVE_V1_EXPLAIN
 from everloop.serving.live import LiveEndpoint, Loader
 from everloop.serving.mlflow_scoring import MLFLOW_SCORING
 from everloop.serving.open_inference import OPEN_INFERENCE, metadata
@@ -123,6 +123,8 @@ class App:
                 return name, OPEN_INFERENCE, version
             case ["", "v1", "models", asked] if asked.endswith(":predict"):
                 return asked.removesuffix(":predict"), KSERVE_V1, None
+            case ["", "v1", "models", asked] if asked.endswith(":explain"):
+                return asked.removesuffix(":explain"), KSERVE_V1_EXPLAIN, None
         return None
 
     def _looked_at(self, path: str, parts: list[str]) -> Reply:

@@ -13,6 +13,7 @@ import msgspec
 
 from everloop.clock import Clock
 from everloop.errors import EverloopError, Invalid
+from everloop.explaining import Explanation
 from everloop.features import (
     FeatureFunction,
     FeatureValue,
@@ -22,9 +23,10 @@ from everloop.features import (
     online_value,
 )
 from everloop.serving.batching import Batcher
+from everloop.serving.explain import Explainer
 from everloop.serving.files import code_folder, online_path, read_routes
 from everloop.serving.log import batches
-from everloop.serving.predictor import Failure, Prediction, Predictor
+from everloop.serving.predictor import Failure, Output, Prediction, Predictor
 from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
 from everloop.serving.signature import Reader
 from everloop.serving.signed import verified_manifest
@@ -113,10 +115,12 @@ class LiveRelease:
     features: tuple[LiveFeature, ...]
     batcher: Batcher[list[Any], Prediction | Failure]
     predictor: Predictor
+    explainer: Batcher[tuple[list[Any], Output], Explanation | Failure]
 
     async def close(self) -> None:
         """Answer what waits, then let the model go."""
         await self.batcher.close()
+        await self.explainer.close()
         self.predictor.close()
 
 
@@ -262,7 +266,11 @@ class _Loading:
             name=manifest.id,
             at_once=predictor.predict_at_once,
         )
-        return LiveRelease(manifest, reader, features, batcher, predictor)
+        # explanations wait for each other in a thread of their own, which is started by the first
+        explainer = Batcher(
+            Explainer(predictor).explain, limit=self._loader.queue_limit, name=f"explain-{manifest.id}"
+        )
+        return LiveRelease(manifest, reader, features, batcher, predictor, explainer)
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
         if manifest.code is None:

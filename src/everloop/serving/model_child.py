@@ -1,10 +1,10 @@
-"""The program of a model's own process: loads one MLflow model and answers rows, behind a wall.
+"""The program of a model's own process: loads one MLflow model, or one function, and answers rows, behind a wall.
 
-It is run by any Python that has mlflow, so it imports nothing of everloop and nothing but the standard library before the wall
+It is run by any Python that has what the model needs, so it imports nothing of everloop and nothing but the standard library before the wall
 stands: from then on the kernel lets this process, and all that it starts, read Python's own folders and the model's, write into
 one scratch folder, and connect to nobody by TCP (Linux's Landlock). What the model's code does, it does inside.
 
-Frames on stdin and stdout: four bytes of length, then JSON. First the model's columns are told; each further frame is
+Frames on stdin and stdout: four bytes of length, then JSON. First the model's columns are told, and which function it is; each further frame is
 {"rows": [[...]]}, answered by {"answers": [...]} or {"error": [kind, text]}. Ends with its input.
 """
 
@@ -19,6 +19,7 @@ import resource
 import struct
 import sys
 import sysconfig
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,7 +45,8 @@ def main(model: str, scratch: str, hidden: str) -> None:
     is_walled = wall(model, scratch, hidden)
     told = _read(incoming)
     try:
-        answer = _model(model, told["columns"])
+        load = _model if told["function"] is None else _function
+        answer = load(model, told)
     except BaseException as error:  # noqa: BLE001  (the model's code may raise anything, exits too)
         _write(outgoing, {"error": [type(error).__name__, str(error)], "is_walled": is_walled})
         return
@@ -100,7 +102,66 @@ def _allow(call: Any, rules: int, path: str, rights: int) -> None:
     os.close(descriptor)
 
 
-def _model(folder: str, columns: list[list[str]]) -> Any:
+class WrongShapeError(ValueError):
+    """As everloop's own of this name, which is not here to be imported."""
+
+
+def _function(folder: str, told: dict[str, Any]) -> Any:
+    """Asks a function or class of the model's own code: for each row by its values' names, or with a list of rows."""
+    sys.path.insert(0, str(Path(folder, "code")))
+    source = told["function"]
+    found: Any = importlib.import_module(source["module"])
+    for name in source["name"].split("."):
+        found = getattr(found, name)
+    given = {**source["arguments"], **{key: Path(folder, path) for key, path in source["files"].items()}}
+    ask: Any = found
+    if isinstance(found, type):
+        ask, given = found(**given).predict, {}
+    columns = told["columns"]
+
+    def answer(rows: list[list[Any]]) -> list[Any]:
+        read = [
+            {name: _read_value(kind, value) for (name, kind), value in zip(columns, row, strict=True)}
+            for row in rows
+        ]
+        if source["takes"] == "row":
+            return [_one_answer(ask(**row, **given)) for row in read]
+        answers = ask(read, **given)
+        if isinstance(answers, (str, bytes, dict)) or not hasattr(answers, "__iter__"):
+            raise WrongShapeError(
+                f"the model answered {len(rows)} rows with a {type(answers).__name__}, not one value a row"
+            )
+        listed = [_one_answer(one) for one in answers]
+        if len(listed) != len(rows):
+            raise WrongShapeError(
+                f"the model answered {len(rows)} rows with {len(listed)} values, not one value a row"
+            )
+        return listed
+
+    return answer
+
+
+def _read_value(kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if kind == "time":
+        return datetime.fromisoformat(value)
+    return base64.b64decode(value) if kind in ("image", "binary") else value
+
+
+def _one_answer(value: Any) -> Any:
+    """A number, a text or nothing; what of these it is must fit the signature, which is looked at outside."""
+    if hasattr(value, "item"):
+        value = value.item()  # of numpy
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise WrongShapeError(
+        f"the model answered a row with a {type(value).__name__}, which is no number and no text"
+    )
+
+
+def _model(folder: str, told: dict[str, Any]) -> Any:
+    columns = told["columns"]
     # of the Python that runs this: everloop's own has no mlflow, and needs none
     mlflow_pyfunc, np, pd = map(importlib.import_module, ("mlflow.pyfunc", "numpy", "pandas"))
     model = mlflow_pyfunc.load_model(folder)
@@ -133,7 +194,7 @@ def _model(folder: str, columns: list[list[str]]) -> Any:
         if answers.ndim == 2 and answers.shape[1] == 1:
             answers = answers[:, 0]
         if answers.shape != (len(rows),):
-            raise ValueError(
+            raise WrongShapeError(
                 f"the model answered {len(rows)} rows with the shape {answers.shape}, not one value a row"
             )
         found: list[Any] = answers.tolist()

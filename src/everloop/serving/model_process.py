@@ -16,16 +16,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from everloop.clock import elapsed_s
 from everloop.errors import Invalid, NotReady
+from everloop.serving.held import WrongShapeError
 from everloop.serving.loaded import Loaded, Rows
+from everloop.serving.mlmodel import layout_of
 from everloop.serving.records import Signature
 
 logger = logging.getLogger(__name__)
@@ -44,12 +48,12 @@ class ModelError(RuntimeError):
 def in_own_process(
     files: Mapping[str, bytes], signature: Signature, *, python: str = "", hidden: Path | None = None
 ) -> Loaded:
-    """Load an MLflow model from its files in a process of its own.
+    """Load an MLflow model, or a function of the user's own, from its files in a process of its own.
 
     Parameters
     ----------
     python
-        The Python that runs it: of an environment with mlflow and what the model needs. Empty: this one.
+        The Python that runs it: of an environment with what the model needs, and mlflow if it is one of MLflow's. Empty: this one.
     hidden
         What it must not read though it lies beside Python's own folders: the workspace's home.
 
@@ -64,21 +68,28 @@ def in_own_process(
     except BaseException:
         process.close()
         raise
-    return Loaded(process.predict, is_class=signature.output == "class", close=process.close)
+    return Loaded(
+        process.predict,
+        classes=signature.classes,
+        is_class=signature.output == "class",
+        close=process.close,
+    )
 
 
 class _ModelProcess:
-    """The process and its two folders, until `close`. Used by one thread at a time."""
+    """The process and its two folders, until `close`; asked one batch at a time."""
 
     def __init__(
         self, files: Mapping[str, bytes], signature: Signature, python: str, hidden: Path | None
     ) -> None:
         self._columns = [(one.name, one.type) for one in signature.inputs]
+        self._function = msgspec.to_builtins(layout_of(files, files.__getitem__).function)
         self._python = python
         self._hidden = "" if hidden is None else str(hidden.resolve())
         self._folder = Path(tempfile.mkdtemp(prefix="everloop-model-")).resolve()
         self._process: subprocess.Popen[bytes] | None = None
         self._died_s: float | None = None
+        self._asking = threading.Lock()  # explanations ask as well
         (self._folder / "scratch").mkdir()
         for path, content in files.items():
             place = self._folder / "model" / path
@@ -111,7 +122,7 @@ class _ModelProcess:
                     "the Python of an environment with mlflow and what the model needs."
                 ) from error
         try:
-            told = self._exchange({"columns": self._columns}, LOAD_S)
+            told = self._exchange({"columns": self._columns, "function": self._function}, LOAD_S)
         except ModelError as error:
             raise Invalid(
                 f"the model cannot be loaded in its own process ({self._python}): {error}. {self._said()}Make an environment with "
@@ -125,12 +136,13 @@ class _ModelProcess:
 
     def predict(self, rows: Rows) -> Rows:
         """(n_rows,) answers to (n_rows, n_columns) object. Raises what the model raised, as ModelError."""
-        if self._process is None or self._process.poll() is not None:
-            self._start_again()
         given = [[_told(value) for value in row] for row in rows.tolist()]
-        answers = self._exchange({"rows": given}, ANSWER_S).get("answers")
+        with self._asking:
+            if self._process is None or self._process.poll() is not None:
+                self._start_again()
+            answers = self._exchange({"rows": given}, ANSWER_S).get("answers")
         if not isinstance(answers, list) or len(answers) != len(given):
-            raise ModelError(f"the model's process did not answer {len(given)} rows with as many values")
+            raise WrongShapeError(f"the model's process did not answer {len(given)} rows with as many values")
         found = np.empty(len(answers), dtype=np.object_)
         found[:] = answers
         return found
@@ -168,6 +180,8 @@ class _ModelProcess:
             self._kill()
             raise ModelError(f"{error}. {self._said()}".strip()) from error
         if "error" in told:
+            if told["error"][0] == WrongShapeError.__name__:
+                raise WrongShapeError(told["error"][1])
             raise ModelError(": ".join(map(str, told["error"])))
         return told
 

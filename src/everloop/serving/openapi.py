@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-from datetime import datetime
 from typing import Any
 
 from everloop.serving.form import MOST_INSTANCES
 from everloop.serving.live import LiveEndpoint
 from everloop.serving.records import Field, FieldType, Signature
-from everloop.serving.signature import example_row
+from everloop.serving.signature import example_row, in_json
 
 Schema = dict[str, Any]
 
@@ -148,6 +146,7 @@ def _question(signature: Signature) -> Schema:
     question["properties"] |= {
         "key": {"type": ["string", "integer", "null"], "description": "What the request is about."},
         "replay": {"type": "boolean", "description": "Sent again for evidence."},
+        "explain": {"type": "boolean", "description": "Say what each input added to the answer's score."},
         "at": {
             "type": ["string", "null"],
             "format": "date-time",
@@ -162,7 +161,7 @@ def _prediction(signature: Signature) -> Schema:
     output: Schema = {"type": "number"}
     if signature.output == "class":
         output = {"type": "string", **({"enum": list(signature.classes)} if signature.classes else {})}
-    return _object(
+    prediction = _object(
         {
             "prediction_id": {"type": "string"},
             "output": output,
@@ -172,6 +171,37 @@ def _prediction(signature: Signature) -> Schema:
             "variant": {"type": "string"},
         }
     )
+    prediction["properties"]["explanation"] = _EXPLANATION
+    return prediction
+
+
+_NUMBER: Schema = {"type": "number"}
+_EXPLANATION: Schema = {
+    "description": "Where it was asked for: `base` and all contributions add up to `score`; or why there is none.",
+    "type": "object",
+    "properties": {
+        "method": {"type": "string"},
+        "of": {"type": "string", "description": "What the score is."},
+        "score": _NUMBER,
+        "base": _NUMBER,
+        "contributions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "input": {"type": "string"},
+                    "contribution": _NUMBER,
+                    "parts": {"type": "array", "items": {"type": "object"}},
+                    "rest": _NUMBER,
+                },
+                "required": ["input", "contribution"],
+            },
+        },
+        "class": {"type": "string"},
+        "compared_with": {"type": "object"},
+        "problem": {"type": "string"},
+    },
+}
 
 
 _FIELD_PROBLEM: Schema = {
@@ -199,13 +229,7 @@ _ERROR: Schema = {
 
 def _example(signature: Signature) -> dict[str, Any]:
     values = zip(signature.inputs, example_row(signature), strict=True)
-    return {field.name: _in_json(value) for field, value in values}
-
-
-def _in_json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    return {field.name: in_json(value) for field, value in values}
 
 
 def _object(properties: dict[str, Schema], *, extra: bool = True) -> Schema:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from everloop.compiled import Plan
 from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.serving.exact import Quick, quick
+from everloop.serving.held import WrongShapeError, held_classes, held_numbers, held_shares
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
-from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.mlmodel import Layout, example_rows, layout_of
 from everloop.serving.model_process import in_own_process
 from everloop.serving.records import Field, Manifest
 from everloop.serving.signature import example_row
@@ -47,6 +48,8 @@ class Predictor:
     model: Loaded
     quick: Quick | str = "nobody asked for a compiled plan"
     """The verified plan that answers in place of the model, or why there is none."""
+    example: Mapping[str, Any] | None = None
+    """A usual row by the names of inputs and features, as JSON has it, if the model's folder holds one."""
 
     @classmethod
     def load(
@@ -83,7 +86,7 @@ class Predictor:
                 "Register the model again."
             )
         _check_inputs(manifest, layout)
-        if manifest.flavor == "pyfunc":
+        if manifest.brings_code:
             predictor = cls(manifest, _in_own_process(manifest, files, model_python, hidden))
         else:
             _check_types(manifest, layout, files)
@@ -92,7 +95,11 @@ class Predictor:
             _check_columns(manifest, predictor.model)
             _check_classes(manifest, predictor.model)
             predictor._warm()
-            return replace(predictor, quick=_quick(manifest, predictor.model, is_compiled=is_compiled))
+            return replace(
+                predictor,
+                quick=_quick(manifest, predictor.model, is_compiled=is_compiled),
+                example=_example(manifest, layout, files),
+            )
         except BaseException:
             predictor.close()
             raise
@@ -144,12 +151,14 @@ class Predictor:
             return None
 
     def _told(self, asked: Loaded | Plan, rows: NDArray[np.object_]) -> tuple[list[Output], list[Scores]]:
-        model, names = self.model, self.model.classes
+        model, names, count = self.model, self.model.classes, len(rows)
         if self.manifest.signature.output == "number":
-            return [float(value) for value in asked.predict(rows)], [{} for _ in rows]
+            return held_numbers(asked.predict(rows), count), [{} for _ in rows]
         if names is None or model.probabilities is None or asked.probabilities is None:
-            return [str(value) for value in asked.predict(rows).tolist()], [{} for _ in rows]
+            return held_classes(asked.predict(rows), count, names), [{} for _ in rows]
         probabilities = np.asarray(asked.probabilities(rows), dtype=np.float64)  # (n_rows, n_classes)
+        if asked is model:  # a plan's were compared, and are sound by construction
+            held_shares(probabilities, count, len(names))
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]  # (n_rows, 3)
         # np.take_along_axis would take four times as long for a row
         shares = probabilities[np.arange(len(rows))[:, None], best]
@@ -159,7 +168,7 @@ class Predictor:
         ]
         if model.takes_most_probable:
             return [next(iter(each)) for each in scores], scores
-        return [str(value) for value in asked.predict(rows).tolist()], scores
+        return held_classes(asked.predict(rows), count, names), scores
 
     def answer(self, rows: list[list[Any]]) -> list[Prediction | Failure]:
         """As `predict`, for rows as lists; when the model raises, each row alone, so that only the guilty fail."""
@@ -176,9 +185,18 @@ class Predictor:
             *(_FEATURE_EXAMPLES[view.dtype] for view in self.manifest.features),
         ]
         result = self.answer([row])[0]
+        if isinstance(result, Failure) and result.kind == WrongShapeError.__name__:
+            raise Invalid(
+                f"the model of release {self.manifest.id} cannot be served: {result.text}. Log one that gives one answer for each row."
+            )
         if isinstance(result, Failure):
             # no reason to refuse it: the row is made up, and a model may rightly refuse what it has not seen
             logger.info("release %s raised %s on a made-up row", self.manifest.id, result.kind)
+
+
+def _example(manifest: Manifest, layout: Layout, files: Mapping[str, bytes]) -> Mapping[str, Any] | None:
+    rows = [] if layout.example is None else example_rows(manifest.signature, files[layout.example])
+    return rows[0] if rows else None
 
 
 def _quick(manifest: Manifest, model: Loaded, *, is_compiled: bool) -> Quick | str:
@@ -244,7 +262,7 @@ def _in_own_process(
 ) -> Loaded:
     if manifest.trust is None:
         raise GateFailed(
-            f"release {manifest.id} brings code of its own (a pickle or a pyfunc), which runs only when somebody trusts it. Log the "
+            f"release {manifest.id} brings code of its own (a pickle, a pyfunc or a function), which runs only when somebody trusts it. Log the "
             f"model with skops, or: everloop models trust {manifest.model}@{manifest.version} --reason WHY"
         )
     return in_own_process(files, manifest.signature, python=python, hidden=hidden)

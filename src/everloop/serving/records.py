@@ -17,6 +17,9 @@ FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "
 Status = Literal["ok", "failed", "refused"]
 
 
+WITH_CODE = ("pyfunc", "function")  # flavors
+
+
 class Field(msgspec.Struct, frozen=True):
     """One input of a model. `allowed`, `minimum` and `maximum` hold for values that are not null."""
 
@@ -98,6 +101,11 @@ class Manifest(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     trust: Approval | None = None
     compiled: Compiled | None = None
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether it runs code of its own: in a process of its own, once somebody trusts it."""
+        return self.flavor in WITH_CODE
 
 
 class Variant(msgspec.Struct, frozen=True):

@@ -249,6 +249,13 @@ def example_of(field: Field) -> Any:
     return examples[field.type]
 
 
+def in_json(value: Any) -> Any:
+    """A value as the model takes it, as a request carries it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
 # a PNG of one grey pixel
 _GREY_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
