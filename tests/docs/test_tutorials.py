@@ -21,6 +21,7 @@ PAGES = [
             "run-on-airflow",
             "run-pipelines-by-themselves",
             "search-for-parameters",
+            "serve-your-own-function",
             "stages-and-approvals",
             "use-one-room",
             "verify-a-model",
@@ -28,7 +29,14 @@ PAGES = [
     ),
 ]
 
-LONG = ("check-a-pull-request", "photos", "replay-your-history", "search-for-parameters", "table")
+LONG = (
+    "check-a-pull-request",
+    "photos",
+    "replay-your-history",
+    "search-for-parameters",
+    "serve-your-own-function",
+    "table",
+)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def judge_rows(ws: Workspace, ref: str, *, train: pa.Table, test: pa.Table, labe
             predictions=pa.table(told),
             metrics=version.metrics,
             answer=answer,
-            loadable=None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs),
+            loadable=None if manifest.brings_code else Loadable(manifest, ws.blobs),
         )
         gates = registry.model(ws, version.model).gates
         return checks.evaluate(ws, version.ref, given, gates=gates, evidence=Evidence(model=version.digest))

@@ -367,7 +367,7 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
             with closing(loaded) as predictor:
                 outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            loadable = None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs)
+            loadable = None if manifest.brings_code else Loadable(manifest, ws.blobs)
             return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.forking import fork
+    from everloop.pipelines.from_function import FunctionModel, function_model
     from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.inside import log_artifact, log_metrics, log_params, log_tags, start_run
@@ -182,6 +183,8 @@ _HOMES = {
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
     "fork": "forking",
+    "FunctionModel": "from_function",
+    "function_model": "from_function",
     "begin_run": "run",
     "cancel": "run",
     "pause": "run",
@@ -220,6 +223,7 @@ __all__ = [
     "DataDifference",
     "Difference",
     "Executor",
+    "FunctionModel",
     "Graph",
     "Guard",
     "Inline",
@@ -271,6 +275,7 @@ __all__ = [
     "fit",
     "follow",
     "fork",
+    "function_model",
     "held_out_answers",
     "listed",
     "log_artifact",

@@ -13,7 +13,7 @@ from everloop.errors import GateFailed, Invalid
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
 from everloop.registry import signing, store
-from everloop.registry.examine import is_from_mlflow, tried
+from everloop.registry.examine import is_tried, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
 from everloop.registry.records import Release
@@ -115,9 +115,9 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
     if flavor == "other":
         raise Invalid(
             f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
-            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
+            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc, a function). Save it in one of these and register it again."
         )
-    if is_from_mlflow(ws, version):
+    if is_tried(ws, version):
         flavor, found = tried(ws, version, trust)
         signature, trusted_types, compiled = found.signature, found.trusted_types, found.compiled
     if signature is None:
@@ -141,7 +141,9 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
         data_version=version.data_version,
         label_snapshot=version.label_snapshot,
         run=version.run,
-        trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
+        trust=serving.Approval(trust.by, trust.at, trust.reason)
+        if trust and flavor in serving.WITH_CODE
+        else None,
         compiled=compiled and msgspec.structs.replace(compiled, digest=version.digest),
     )
 
