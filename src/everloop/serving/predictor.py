@@ -97,7 +97,7 @@ class Predictor:
             predictor._warm()
             return replace(
                 predictor,
-                quick=_quick(manifest, predictor.model, is_compiled=is_compiled),
+                quick=_quick(manifest, predictor.model, blobs, is_compiled=is_compiled),
                 example=_example(manifest, layout, files),
             )
         except BaseException:
@@ -114,8 +114,10 @@ class Predictor:
 
     @property
     def path(self) -> str:
-        """Which path answers, in words: `compiled`, or `original` and why."""
-        return f"original: {self.quick}" if isinstance(self.quick, str) else "compiled"
+        """Which path answers, in words: `compiled`, `onnx`, or `original` and why."""
+        if isinstance(self.quick, str):
+            return f"original: {self.quick}"
+        return "onnx" if self.quick.is_onnx else "compiled"
 
     def predict(self, rows: NDArray[np.object_]) -> tuple[list[Output], list[Scores]]:
         """Outputs and the scores of the three most probable classes, for each row.
@@ -157,7 +159,7 @@ class Predictor:
         if names is None or model.probabilities is None or asked.probabilities is None:
             return held_classes(asked.predict(rows), count, names), [{} for _ in rows]
         probabilities = np.asarray(asked.probabilities(rows), dtype=np.float64)  # (n_rows, n_classes)
-        if asked is model:  # a plan's were compared, and are sound by construction
+        if asked is model:  # a plan's were compared
             held_shares(probabilities, count, len(names))
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]  # (n_rows, 3)
         # np.take_along_axis would take four times as long for a row
@@ -199,17 +201,18 @@ def _example(manifest: Manifest, layout: Layout, files: Mapping[str, bytes]) -> 
     return rows[0] if rows else None
 
 
-def _quick(manifest: Manifest, model: Loaded, *, is_compiled: bool) -> Quick | str:
+def _quick(manifest: Manifest, model: Loaded, blobs: Blobs, *, is_compiled: bool) -> Quick | str:
     """The plan that answers in place of the model, or why none does."""
     if not is_compiled:
         return "the setting compiled_models is off"
     try:
-        found = quick(manifest, model)
+        digest = "" if manifest.compiled is None else manifest.compiled.onnx
+        found = quick(manifest, model, _verified(manifest, "model.onnx", digest, blobs) if digest else b"")
     except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
         found = f"comparing its plan raised {type(error).__name__}: {error}"
     if isinstance(found, str) and manifest.compiled is not None and manifest.compiled.is_used:
         logger.warning(
-            "release %s is answered by its model, not by its compiled plan: %s", manifest.id, found
+            "release %s is answered by its model, not by what was compared with it: %s", manifest.id, found
         )
     return found
 

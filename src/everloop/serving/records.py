@@ -51,6 +51,7 @@ class Compiled(msgspec.Struct, frozen=True):
     `digest` is the version's, `rules` those that the plan was made by, `library` the version of scikit-learn. Of `rows`, so
     many were real; `left` is how many the plan leaves to the model. `difference` is the largest one, of a probability, or of a
     number relative to it. Why it is not used is in `reason`.
+    Where `onnx` is not empty, it is the digest of a conversion to ONNX, which was compared because there is no plan.
     """
 
     digest: str
@@ -62,14 +63,16 @@ class Compiled(msgspec.Struct, frozen=True):
     real_rows: int = 0
     left: int = 0
     difference: float = 0.0
+    onnx: str = ""
 
     @property
     def in_words(self) -> str:
         if not self.is_used:
             return f"answered by the model's own library: {self.reason}"
         left = f", {self.left} left to the model" if self.left else ""
+        what = "its conversion to ONNX" if self.onnx else "its compiled plan"
         return (
-            f"answered by its compiled plan: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
+            f"answered by {what}: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
             f"to within {self.difference:.1g}"
         )
 

@@ -20,7 +20,7 @@ import msgspec
 
 from everloop.compiled import RULES
 from everloop.errors import EverloopError, GateFailed, Invalid
-from everloop.serving.exact import verified
+from everloop.serving.exact import verified, verified_onnx
 from everloop.serving.held import WrongShapeError
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, example_rows, layout_of
@@ -104,7 +104,7 @@ def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) ->
 def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[Sequence[Any]]]) -> Compiled:
     """How the compiled plan of a version compares with its model, on the `real` rows and on made-up ones.
 
-    What cannot be compared is not used, and the reason says why.
+    Where there is none, its conversion to ONNX, which is put among the blobs if it is as good. What cannot be compared is not used, and the reason says why.
     """
     told = Compiled(manifest.digest, RULES, "", is_used=False)
     if manifest.flavor != "sklearn":
@@ -112,7 +112,13 @@ def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[S
             told, reason=f"models of flavor {manifest.flavor} are answered by their own library"
         )
     try:
-        return verified(manifest, Predictor.load(manifest, blobs).model, real())
+        model, rows = Predictor.load(manifest, blobs).model, real()
+        found = verified(manifest, model, rows)
+        if not found.is_used:
+            found, onnx = verified_onnx(manifest, model, found, rows)
+            if found.onnx:
+                blobs.put(onnx)
+        return found
     except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
         return msgspec.structs.replace(
             told, reason=f"it could not be compared: {type(error).__name__}: {error}"
