@@ -57,7 +57,7 @@ def _known(estimator: Any) -> dict[int, list[Any]]:
 def _value(field: Field, known: list[Any], rng: np.random.Generator, *, is_plain: bool) -> Any:
     if field.nullable and not is_plain and rng.random() < 0.15:
         return None
-    if field.allowed:
+    if field.allowed and (is_plain or field.unseen != "pass" or rng.random() < 0.5):
         return field.allowed[rng.integers(len(field.allowed))]
     if field.type == "string":
         return _text(known or _WORDS, rng, is_plain=is_plain)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from everloop.serving.form import MOST_INSTANCES
 from everloop.serving.live import LiveEndpoint
 from everloop.serving.records import Field, FieldType, Signature
-from everloop.serving.signature import example_row, in_json
+from everloop.serving.signature import MOST_PIXELS, example_row, in_json
 
 Schema = dict[str, Any]
 
@@ -131,7 +133,15 @@ def _field(field: Field) -> Schema:
     if field.maximum is not None:
         schema["maximum"] = _number(field, field.maximum)
     if field.allowed is not None:
-        schema["enum"] = [*field.allowed, *([None] if field.nullable else [])]
+        values = [*field.allowed, *([None] if field.nullable else [])]
+        schema["examples" if field.unseen == "pass" else "enum"] = values
+    if field.longest is not msgspec.UNSET and field.type == "string":
+        schema["maxLength"] = field.longest
+    if field.type == "image":
+        most = MOST_PIXELS if field.most_pixels is msgspec.UNSET else field.most_pixels
+        schema["description"] = f"{schema['description']} At most {most:,} pixels."
+    if field.from_schema is not msgspec.UNSET:
+        schema["x-from-schema"] = list(field.from_schema)
     if field.nullable:
         schema["type"] = [schema["type"], "null"]
     return schema

@@ -21,7 +21,13 @@ WITH_CODE = ("pyfunc", "function")  # flavors
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One input of a model. `allowed`, `minimum` and `maximum` hold for values that are not null."""
+    """One input of a model. The rules hold for values that are not null.
+
+    With `unseen="pass"` a value that is not among the `allowed` ones goes to the model, as one that it has not seen. `longest` counts the
+    characters of a text or the bytes of a binary, `most_pixels` an image's. `from_schema` names the rules that the dataset's schema
+    states; the others were said where the model was logged, or are guessed from its training rows. What is not set is not
+    written, so that older signatures keep their digest.
+    """
 
     name: str
     type: FieldType
@@ -29,6 +35,10 @@ class Field(msgspec.Struct, frozen=True):
     allowed: tuple[str | int | float | bool, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    unseen: Literal["refuse", "pass"] | msgspec.UnsetType = msgspec.UNSET
+    longest: int | msgspec.UnsetType = msgspec.UNSET
+    most_pixels: int | msgspec.UnsetType = msgspec.UNSET
+    from_schema: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Signature(msgspec.Struct, frozen=True):
