@@ -143,6 +143,17 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]
     return run
 
 
+def test_a_model_that_answers_its_example_with_no_number_is_not_released(ws: Workspace, prices: Any) -> None:
+    example = {**ROW, "size": 1e308}  # times the rate it is infinite
+    version = function_model(prices.worth, example=example).register(ws, "category")
+    check(ws, version)
+    registry.trust(ws, version.ref, reason="I wrote it")
+    with pytest.raises(
+        Invalid, match="does not answer its own input example: ValueError: the model returned inf"
+    ):
+        registry.release(ws, version.ref)
+
+
 def test_a_function_of_a_notebook_is_kept_with_what_it_reaches_there_and_nothing_else(
     ws: Workspace, notebook: Callable[[str], dict[str, Any]]
 ) -> None:

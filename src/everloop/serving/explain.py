@@ -6,6 +6,7 @@ is asked about rows between the given one and a usual one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from everloop.explaining import (
 from everloop.serving.loaded import Rows, class_names, numbers
 from everloop.serving.predictor import Failure, Output, Predictor
 from everloop.serving.signature import Reader, example_row, in_json
+
+logger = logging.getLogger(__name__)
 
 MOST_EXPLAINED = 100  # rows of one request
 
@@ -61,7 +64,10 @@ class Explainer:
             if self._apart is not None:
                 try:
                     return self._taken_apart(self._apart, row, output)
-                except NotExplainedError:
+                except Exception as error:  # noqa: BLE001  (transformers may raise anything; the model can still be asked)
+                    logger.info(
+                        "release %s is asked, not taken apart: %s", self._predictor.manifest.id, error
+                    )
                     self._apart = None  # what mixes its columns does so in every row
             return self._by_asking(row, output)
         except Exception as error:  # noqa: BLE001  (a model may raise anything; the prediction is answered all the same)
@@ -96,7 +102,7 @@ class Explainer:
         usual = self._usual()
         found = by_asking(score, row, usual, names=self._names, of=of, label=_label(output))
         told = {name: in_json(value) for name, value in (found.compared_with or {}).items()}
-        return msgspec.structs.replace(found, compared_with=told)
+        return msgspec.structs.replace(found, compared_with=told if self._predictor.is_example_told else None)
 
     def _score(self, output: Output) -> tuple[Callable[[Rows], Rows], str]:
         model = self._predictor.model

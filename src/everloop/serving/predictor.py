@@ -50,6 +50,8 @@ class Predictor:
     """The verified plan that answers in place of the model, or why there is none."""
     example: Mapping[str, Any] | None = None
     """A usual row by the names of inputs and features, as JSON has it, if the model's folder holds one."""
+    is_example_told: bool = True
+    """Whether it is nobody's row; that of an mlflow client may be anybody's."""
 
     @classmethod
     def load(
@@ -99,6 +101,7 @@ class Predictor:
                 predictor,
                 quick=_quick(manifest, predictor.model, blobs, is_compiled=is_compiled),
                 example=_example(manifest, layout, files),
+                is_example_told=layout.ours is not None,
             )
         except BaseException:
             predictor.close()
