@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from everloop.serving import Field
+from everloop.explaining import Explanation
+from everloop.serving import Field, Predictor
+from everloop.serving.explain import Explainer
+from everloop.storage import FileBlobs
 from tests.serving.asgi import InProcess
 from tests.serving.home import COLOUR, go_live, object_array, title_model, write_release
 from tests.serving.server import Server
@@ -116,6 +120,19 @@ def test_a_model_that_cannot_be_taken_apart_is_compared_with_a_usual_row(tmp_pat
         ("size", 1.0),
         ("price", 0.0),
     ]
+
+
+def test_somebodys_example_is_compared_with_and_not_told(tmp_path: Path) -> None:
+    model = KNeighborsClassifier(1).fit(object_array([[0.0], [9.0]]), ["low", "high"])
+    manifest = write_release(
+        tmp_path, "rel_1", model, inputs=(Field("age", "number"),), classes=("high", "low")
+    )
+    loaded = Predictor.load(manifest, FileBlobs(tmp_path / "blobs"))
+    for is_told, told in ((True, {"age": 1.0}), (False, None)):
+        predictor = dataclasses.replace(loaded, example={"age": 1.0}, is_example_told=is_told)
+        (found,) = Explainer(predictor).explain([([8.0], "high")])
+        assert isinstance(found, Explanation)
+        assert (found.base, found.score, found.compared_with) == (0.0, 1.0, told)
 
 
 def test_an_explanation_that_fails_leaves_the_prediction(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class Predictor:
                 predictor,
                 quick=_quick(manifest, predictor.model, blobs, is_compiled=is_compiled),
                 example=_example(manifest, layout, files),
-                is_example_told=layout.ours is not None,
+                is_example_told=layout.ours is not None or layout.example is None,
             )
         except BaseException:
             predictor.close()
