@@ -9,6 +9,7 @@ Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events
 
 from everloop.data.arrow import ARROW_TYPES
 from everloop.data.cleaning import clean, recorded_operations
+from everloop.data.databases import queried_columns, query_database
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import count_arrived, diff
 from everloop.data.ingestion import ingest, typed
@@ -63,6 +64,8 @@ __all__ = [
     "origins",
     "personal_kinds",
     "profile",
+    "queried_columns",
+    "query_database",
     "read",
     "recorded_operations",
     "row_ids_by_key",
