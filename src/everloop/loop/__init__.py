@@ -53,6 +53,7 @@ from everloop.loop.judge_rows import judge_rows
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
+from everloop.loop.rows import Query
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
 from everloop.loop.train import (
@@ -90,6 +91,7 @@ __all__ = [
     "Loop",
     "LoopVersion",
     "Names",
+    "Query",
     "Trained",
     "Wanted",
     "accept_golden",

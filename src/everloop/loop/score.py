@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -78,17 +78,22 @@ def inputs_of(
 
 def typed_inputs(rows: pa.Table, manifest: Manifest, ref: str) -> pa.Table:
     """The rows with the version's inputs in its own types. Raises Invalid for one that is missing or cannot be so."""
-    wanted = [field.name for field in manifest.signature.inputs]
-    if missing := [name for name in wanted if name not in rows.column_names]:
-        raise Invalid(
-            f"the rows lack {', '.join(missing)}; {manifest.model}@{manifest.version} takes {', '.join(wanted)}. Add the "
-            "columns."
-        )
+    check_inputs(rows.column_names, manifest)
     whole = rows
     for field in manifest.signature.inputs:
         place = whole.column_names.index(field.name)
         whole = whole.set_column(place, field.name, _cast(whole[field.name], field))
     return whole
+
+
+def check_inputs(columns: Sequence[str], manifest: Manifest) -> None:
+    """Raises Invalid when a column is missing that the version takes."""
+    wanted = [field.name for field in manifest.signature.inputs]
+    if missing := [name for name in wanted if name not in columns]:
+        raise Invalid(
+            f"the rows lack {', '.join(missing)}; {manifest.model}@{manifest.version} takes {', '.join(wanted)}. Add the "
+            "columns."
+        )
 
 
 def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray[Any]:

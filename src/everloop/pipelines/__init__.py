@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         reproduce_job,
         verdicts_on,
     )
-    from everloop.pipelines.run import begin_run, cancel, pause, planned, resume, run_pipeline
+    from everloop.pipelines.run import begin_run, cancel, is_known, pause, planned, resume, run_pipeline
     from everloop.pipelines.secret_names import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.serializers import serializer
@@ -200,6 +200,7 @@ _HOMES = {
     "with_facts": "values",
     "with_features": "values",
     "Touched": "records",
+    "is_known": "run",
     "listed": "touched",
     "Secret": "secret_names",
     "secret": "secret_names",
@@ -272,6 +273,7 @@ __all__ = [
     "follow",
     "fork",
     "held_out_answers",
+    "is_known",
     "listed",
     "log_artifact",
     "log_metrics",
