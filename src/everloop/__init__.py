@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         model,
         pool,
         retrain,
+        scoring,
         search,
         trigger,
     )
@@ -139,6 +140,7 @@ _HOMES = {
     "secret": "everloop.pipelines",
     "rolled_back": "everloop.retraining",
     "serializer": "everloop.pipelines",
+    "scoring": "everloop.loop",
     "search": "everloop.loop",
     "split": "everloop.pipelines",
     "sql": "everloop.pipelines",
@@ -207,6 +209,7 @@ __all__ = [
     "report",
     "retrain",
     "rolled_back",
+    "scoring",
     "search",
     "secret",
     "serializer",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from everloop.data import Column
     from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
-    from everloop.pipelines import Pinned, Pipeline
+    from everloop.pipelines import Pinned, Pipeline, Secret
     from everloop.registry import ApprovalRule, StagePolicy
     from everloop.retraining import Condition
     from everloop.rollout import Canary
@@ -46,6 +46,7 @@ Kind = Literal[
     "limit",
     "pool",
     "search",
+    "scoring",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
@@ -219,6 +220,27 @@ class DeclaredSearch:
     plan: SearchPlan
 
 
+@dataclass(frozen=True)
+class DeclaredScoring:
+    """`name` is the dataset of the answers; `rows` a dataset or the text of a query."""
+
+    kind = "scoring"
+    name: str
+    of: DeclaredEndpoint | DeclaredModel
+    rows: DeclaredDataset | str
+    database: str | None
+    key: str | None
+    cron: str | None
+    time_zone: str
+    when: Condition | None
+    only_new: bool
+
+    @property
+    def trigger(self) -> str:
+        """The name of the trigger that begins it."""
+        return f"score-{self.name}"
+
+
 Declared = (
     DeclaredDataset
     | DeclaredLabels
@@ -230,6 +252,7 @@ Declared = (
     | DeclaredPool
     | DeclaredLimit
     | DeclaredSearch
+    | DeclaredScoring
 )
 D = TypeVar("D", bound=Declared)
 
@@ -452,6 +475,50 @@ def trigger(
             priority,
         )
     )
+
+
+def scoring(
+    of: DeclaredEndpoint | DeclaredModel,
+    rows: DeclaredDataset | str,
+    *,
+    to: str,
+    cron: str | None = None,
+    time_zone: str = "UTC",
+    when: Condition | None = None,
+    only_new: bool = False,
+    key: str | None = None,
+    database: Secret | None = None,
+) -> DeclaredScoring:
+    """Score rows by itself, at fixed times or when something was found, into versions of the dataset `to`.
+
+    The trigger `score-TO` begins it: it can be fired by hand and paused as any other. The same answers again make no version.
+
+    Parameters
+    ----------
+    of
+        An endpoint: the version that answers most of its traffic when the scoring begins; a model: the one released last.
+    rows
+        A dataset, whose newest version is scored, or one SELECT over datasets.
+    only_new
+        Score only rows whose key has no answer yet, and keep the answers that are there.
+    key
+        The column that names a row in the answers; None: the dataset's key, a query's first column.
+    database
+        `el.secret(...)`, whose value is the URL of the database that the SELECT is asked in.
+    """
+    if isinstance(rows, DeclaredDataset) and (rows.name == to or database is not None):
+        what = (
+            "are to become the same dataset" if rows.name == to else "come from everloop, not from a database"
+        )
+        raise Invalid(
+            f"the rows {rows.name!r} and their answers {what}; a scoring reads one and writes another. Name another."
+        )
+    if cron is None and when is None:
+        raise Invalid(
+            f"the scoring into {to!r} states neither cron= nor when=; it would never begin. State one."
+        )
+    secret = None if database is None else database.name
+    return _declare(DeclaredScoring(_name(to), of, rows, secret, key, cron, time_zone, when, only_new))
 
 
 def all_missed(*, at_most: int) -> AllMissed:

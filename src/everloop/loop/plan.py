@@ -18,6 +18,7 @@ from everloop.loop.declare import (
     DeclaredModel,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredScoring,
     DeclaredSearch,
     DeclaredTrigger,
 )
@@ -100,11 +101,13 @@ def _value(one: Declared) -> dict[str, Any]:
                 "when": None if one.when is None else retraining.to_value(one.when),
                 "cooldown_s": one.cooldown.total_seconds(),
             }
-        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch():
+        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch() | DeclaredScoring():
             return _of_runs(one)
 
 
-def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch) -> dict[str, Any]:
+def _of_runs(
+    one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch | DeclaredScoring,
+) -> dict[str, Any]:
     """What says when, how often and with what pipelines are run."""
     match one:
         case DeclaredTrigger():
@@ -116,6 +119,17 @@ def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearc
             return {"at_most": one.at_most, "when_full": one.when_full, "pool": pool}
         case DeclaredSearch():
             return {"pipeline": one.pipeline.name, **one.plan.as_json()}
+        case DeclaredScoring():
+            return {
+                one.of.kind: one.of.name,
+                "rows": one.rows if isinstance(one.rows, str) else one.rows.name,
+                "database": one.database,
+                "key": one.key,
+                "cron": one.cron,
+                "time_zone": one.time_zone,
+                "when": None if one.when is None else retraining.to_value(one.when),
+                "only_new": one.only_new,
+            }
 
 
 def _trigger(one: DeclaredTrigger) -> dict[str, Any]:
