@@ -20,14 +20,18 @@ from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
 from everloop.errors import Conflict, Denied, Invalid, StorageFailed
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
+from everloop.serving.connections import BODY_S, Server
 from everloop.serving.files import remove_dead_workers
 from everloop.serving.form import Form, about
 from everloop.serving.http import (
     LOOPBACK,
+    SMALL_BYTES,
     Doorkeeper,
+    Headers,
     Receive,
     Refusal,
     Reply,
+    Room,
     Scope,
     Send,
     TooLarge,
@@ -53,6 +57,7 @@ logger = logging.getLogger(__name__)
 VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
+BODIES_AT_ONCE = 16  # of the largest size, that are being read or answered
 GRACE_S = 30
 
 
@@ -71,6 +76,7 @@ class App:
         self._answerer = answerer
         self._door = Doorkeeper(allowed_hosts)
         self._body_limit_bytes = body_limit_bytes
+        self._room = Room(BODIES_AT_ONCE * body_limit_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,7 +85,7 @@ class App:
             try:
                 reply = await self._reply(scope, receive)
             except Refusal as refusal:
-                reply = form_of(scope["path"]).refuse(refusal)
+                reply = form_of(scope["path"]).refuse(refusal).with_headers(refusal.headers)
             await reply.send(send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -137,7 +143,8 @@ class App:
             case ["", "version"]:
                 return Reply(200, MLFLOW_VERSION.encode(), content_type=b"text/plain; charset=utf-8")
             case ["", "endpoints", name, "openapi.json"]:
-                return json_reply(200, describe(self._endpoint(name)))
+                is_only = len(self._watcher.table.endpoints) == 1
+                return json_reply(200, describe(self._endpoint(name), is_only=is_only))
             case ["", "v2"]:
                 extensions = ["binary_tensor_data"]
                 return json_reply(200, {"name": "everloop", "version": VERSION, "extensions": extensions})
@@ -186,13 +193,21 @@ class App:
         self, name: str, form: Form, scope: Scope, receive: Receive, *, version: str | None = None
     ) -> Reply:
         self._endpoint(name)
-        headers = scope["headers"]
+        headers, body = scope["headers"], b""
         try:
-            body = await read_body(headers, receive, limit_bytes=self._body_limit_bytes)
+            body = await read_body(headers, receive, limit_bytes=self._body_limit_bytes, room=self._room)
+            return await self._answered(name, form, headers, body, version)
         except TooLarge:
             limit = f"{self._body_limit_bytes:,} bytes"
             message = f"the body is over {limit}, the limit. Send fewer instances or smaller images."
             return await self._unread(name, form, Refusal(413, "too_large", message))
+        finally:
+            if len(body) > SMALL_BYTES:
+                self._room.free(len(body))
+
+    async def _answered(
+        self, name: str, form: Form, headers: Headers, body: bytes, version: str | None
+    ) -> Reply:
         started_ns = time.perf_counter_ns()
         endpoint = self._endpoint(name)  # again: a slow body may outlast a change of routes
         _check_version(endpoint, version)
@@ -266,6 +281,8 @@ def run(
     port: int | None = None,
     queue_limit: int = QUEUE_LIMIT,
     body_limit_bytes: int = BODY_LIMIT_BYTES,
+    body_s: float = BODY_S,
+    most_connections: int | None = None,
 ) -> None:
     """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return.
 
@@ -316,7 +333,7 @@ def run(
         signal.signal(
             number, _asked_to_stop
         )  # uvicorn raises the signal again when it is done; stopping is no failure
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, most=most_connections, body_s=body_s).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -372,7 +389,9 @@ def _nothing_there(place: str) -> Refusal:
 
 def _expect(allowed: str, method: str) -> None:
     if method != allowed:
-        raise Refusal(405, "method_not_allowed", f"{method} is not answered here. Use {allowed}.")
+        refusal = Refusal(405, "method_not_allowed", f"{method} is not answered here. Use {allowed}.")
+        refusal.headers = ((b"allow", allowed.encode()),)
+        raise refusal
 
 
 def _stop_if_failed(watching: asyncio.Task[None]) -> None:
