@@ -51,14 +51,14 @@ FORWARDED: list[tuple[str, str, Permission | None]] = [
 class Forwarder:
     """Keeps connections to the data plane open."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | None) -> None:
         self._url = url
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (5 MB that a server without predictions does without)
 
-        return httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False)
+        return httpx.AsyncClient(base_url=self._url or "", timeout=_TIMEOUT_S, trust_env=False)
 
     async def close(self) -> None:
         if "_client" in vars(self):
@@ -66,6 +66,10 @@ class Forwarder:
 
     async def forward(self, request: Request, _principal: Principal) -> Response:
         """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
+        if self._url is None:
+            raise NotReady(
+                "this server has no data plane beside it to ask for predictions. Start both: everloop up"
+            )
         headers = {name: request.headers[name] for name in _ASKED_WITH if name in request.headers}
         body = await read_body(request, MAX_BODY_BYTES)
         client = self._client

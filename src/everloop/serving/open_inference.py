@@ -33,7 +33,7 @@ from everloop.serving.records import Field, FieldType, Signature
 from everloop.serving.tensors import Tensor, from_bytes, from_json, to_bytes
 
 HEADER_LENGTH = b"inference-header-content-length"
-_DATATYPES: dict[FieldType, str] = {
+TENSOR_TYPES: dict[FieldType, str] = {
     "string": "BYTES",
     "integer": "INT64",
     "number": "FP64",
@@ -270,7 +270,7 @@ def metadata(endpoint: LiveEndpoint) -> dict[str, Any]:
         "versions": [str(version) for version in endpoint.versions],
         "platform": f"everloop_{endpoint.main.manifest.flavor}",
         "inputs": [
-            {"name": field.name, "datatype": _DATATYPES[field.type], "shape": [-1]}
+            {"name": field.name, "datatype": TENSOR_TYPES[field.type], "shape": [-1]}
             for field in signature.inputs
         ],
         "outputs": [
