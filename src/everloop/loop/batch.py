@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from everloop import data, pipelines, registry, rollout, serving, tracking
 from everloop.data import ROW_ID, DatasetVersion
@@ -220,27 +222,71 @@ def answers(part: pa.Table, model: Asked, past: dict[str, pa.Table], key: str) -
     manifest = model.predictor.manifest
     x = inputs_of(model.ws, manifest, part, past=past)
     errors = serving.refusals(manifest.signature, x)
+    asked = np.array([error is None for error in errors], dtype=bool)
+    columns = [
+        _answered_at_once(model.predictor, x[start : start + AT_ONCE], errors[start : start + AT_ONCE])
+        if asked[start : start + AT_ONCE].all()
+        else _answered_in_turn(model.predictor, x[start : start + AT_ONCE], errors[start : start + AT_ONCE])
+        for start in range(0, len(x), AT_ONCE)
+    ]
+    found = pa.concat_tables([_answered_in_turn(model.predictor, x[:0], []), *columns]).combine_chunks()
+    version = pa.array([f"{manifest.model}@{manifest.version}"]).take(np.zeros(len(x), np.int64))
+    return found.add_column(0, key, part[key]).append_column("version", version)
+
+
+def _answered_at_once(predictor: Predictor, x: NDArray[np.object_], errors: list[str | None]) -> pa.Table:
+    """What a model says of rows that an endpoint would take, made without an object for each row."""
+    found = predictor.ranked(x)
+    if found is None:
+        return _answered_in_turn(predictor, x, errors)
+    rows = len(x)
+    if found.best is None or found.shares is None:
+        output = pa.array(found.outputs, _output_type(predictor))
+        score: Any = pa.nulls(rows, pa.float64())
+        scores: Any = pa.nulls(rows, _SCORES)
+    else:
+        classes = pa.array(found.classes, pa.string())
+        width = found.best.shape[1]
+        named = pa.StructArray.from_arrays(
+            [classes.take(found.best.ravel()), pa.array(found.shares.ravel())],
+            names=["class", "score"],
+        )
+        scores = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), named)
+        output = pa.array(found.outputs, pa.string())
+        is_first = found.outputs == found.classes[found.best[:, 0]]
+        if is_first.all():
+            score = pa.array(found.shares[:, 0])
+        else:  # it does not take the most probable: the score is that of what it took
+            is_output = found.classes[found.best] == found.outputs[:, None]
+            score = pa.array((found.shares * is_output).sum(axis=1), mask=~is_output.any(axis=1))
+    return _table(output, score, scores, pa.nulls(rows, pa.string()))
+
+
+def _answered_in_turn(predictor: Predictor, x: NDArray[np.object_], errors: list[str | None]) -> pa.Table:
+    """The same, row by row: some would be refused, or the model fails on some."""
+    told = list(errors)
     given: list[tuple[Any, dict[str, float]]] = [(None, {})] * len(x)
     asked = [row for row, error in enumerate(errors) if error is None]
-    for start in range(0, len(asked), AT_ONCE):
-        some = asked[start : start + AT_ONCE]
-        for row, answer in zip(some, model.predictor.answer(x[some].tolist()), strict=True):
-            if isinstance(answer, Failure):
-                errors[row] = f"{answer.kind}: {answer.text}"
-            else:
-                given[row] = answer
-    is_class = manifest.signature.output == "class"
+    for row, answer in zip(asked, predictor.answer(x[asked].tolist()) if asked else (), strict=True):
+        if isinstance(answer, Failure):
+            told[row] = f"{answer.kind}: {answer.text}"
+        else:
+            given[row] = answer
     scores = [[{"class": name, "score": share} for name, share in each.items()] or None for _, each in given]
-    return pa.table(
-        {
-            key: part[key],
-            "output": pa.array([output for output, _ in given], pa.string() if is_class else pa.float64()),
-            "score": pa.array([each.get(output) for output, each in given], pa.float64()),
-            "scores": pa.array(scores, _SCORES),
-            "error": pa.array(errors, pa.string()),
-            "version": pa.array([f"{manifest.model}@{manifest.version}"] * len(x), pa.string()),
-        }
+    return _table(
+        pa.array([output for output, _ in given], _output_type(predictor)),
+        pa.array([each.get(output) for output, each in given], pa.float64()),
+        pa.array(scores, _SCORES),
+        pa.array(told, pa.string()),
     )
+
+
+def _output_type(predictor: Predictor) -> pa.DataType:
+    return pa.string() if predictor.manifest.signature.output == "class" else pa.float64()
+
+
+def _table(output: Any, score: Any, scores: Any, error: Any) -> pa.Table:
+    return pa.table({"output": output, "score": score, "scores": scores, "error": error})
 
 
 @step

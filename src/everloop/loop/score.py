@@ -17,7 +17,7 @@ from everloop.loop.apply import checked_out
 from everloop.serving import Manifest, Predictor
 from everloop.workspace import Workspace
 
-AT_ONCE = 4_096  # rows that a model is asked about in one call
+AT_ONCE = 16_384  # rows that a model is asked about in one call
 
 
 def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:

@@ -40,6 +40,20 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """Answers to many rows without an object for each.
+
+    `outputs` is (n_rows,), names or float64. `best` and `shares` are (n_rows, up to 3): the most probable classes, as
+    positions in `classes`, and how probable they are; None where there are no probabilities.
+    """
+
+    outputs: NDArray[Any]
+    classes: NDArray[np.object_]
+    best: NDArray[np.intp] | None = None
+    shares: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A model that answers; made by `load`. One thread at a time may ask it. Who is done with it calls `close`."""
 
@@ -132,6 +146,39 @@ class Predictor:
             except Exception:  # noqa: BLE001  (a plan answers what it is sure of; whatever it raises, the model says what is true)
                 logger.debug("the plan of release %s left %d rows to the model", self.manifest.id, len(rows))
         return self._told(self.model, rows)
+
+    def ranked(self, rows: NDArray[np.object_]) -> Ranked | None:
+        """As `predict`, in arrays: a tenth of the time for what is not the model's. None where `answer` has to be asked,
+        because the model raised or gave what is no answer.
+        """
+        quick = self.quick
+        with_plan = not isinstance(quick, str) and len(rows) <= quick.most_rows
+        for asked in (quick.plan, self.model) if with_plan and not isinstance(quick, str) else (self.model,):
+            try:
+                return self._in_arrays(asked, rows)
+            except Exception as error:  # noqa: BLE001  (as in `answer`, which is asked then)
+                logger.debug("release %s raised %s on many rows", self.manifest.id, type(error).__name__)
+        return None
+
+    def _in_arrays(self, asked: Loaded | Plan, rows: NDArray[np.object_]) -> Ranked:
+        model, names = self.model, np.array(self.model.classes or (), dtype=object)
+        if self.manifest.signature.output == "number":
+            numbers = np.asarray(asked.predict(rows), dtype=np.float64)
+            _require(numbers.shape == (len(rows),) and bool(np.isfinite(numbers).all()))
+            return Ranked(numbers, names)
+        if model.classes is None or model.probabilities is None or asked.probabilities is None:
+            outputs = np.asarray(asked.predict(rows))
+            _require(outputs.shape == (len(rows),))
+            return Ranked(outputs.astype(str).astype(object), names)
+        probabilities = np.asarray(asked.probabilities(rows), dtype=np.float64)
+        _require(probabilities.shape == (len(rows), len(names)) and bool(np.isfinite(probabilities).all()))
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+        shares = np.take_along_axis(probabilities, best, axis=1)
+        if model.takes_most_probable:
+            return Ranked(names[best[:, 0]], names, best, shares)
+        outputs = np.asarray(asked.predict(rows))
+        _require(outputs.shape == (len(rows),))
+        return Ranked(outputs.astype(str).astype(object), names, best, shares)
 
     def predict_at_once(self, rows: list[list[Any]]) -> list[Prediction | Failure] | None:
         """As `answer`, when a plan does that sooner than a thread could be asked; None when it does not."""
@@ -270,6 +317,11 @@ def _check_classes(manifest: Manifest, model: Loaded) -> None:
 
 def _columns(fields: Sequence[Field]) -> str:
     return _few(tuple(f"{one.name} ({one.type})" for one in fields))
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError("not one answer for each row")
 
 
 def _array(rows: list[list[Any]]) -> NDArray[np.object_]:
