@@ -20,6 +20,7 @@ PAGES = [
             "replay-your-history",
             "run-on-airflow",
             "run-pipelines-by-themselves",
+            "score-in-batches",
             "search-for-parameters",
             "stages-and-approvals",
             "use-one-room",

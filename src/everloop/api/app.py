@@ -106,7 +106,7 @@ def refused_as_asked(request: Request, error: EverloopError) -> Response:
     if path.endswith("/invocations"):
         answer = mlflow_error_answer(error)
         return _error_answer(error, msgspec.json.decode(answer.body))
-    if path.startswith(("/v1/", "/v2/")):
+    if path == "/v2" or path.startswith(("/v1/", "/v2/")):
         return _error_answer(error, {"error": str(error), "code": error.code})
     return error_answer(error)
 
