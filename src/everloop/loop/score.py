@@ -51,7 +51,9 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     outputs: list[Any] = []
     with closing(loaded) as predictor:
         for start in range(0, len(x), AT_ONCE):
-            outputs += predictor.predict(x[start : start + AT_ONCE])[0]
+            some = x[start : start + AT_ONCE]
+            found = predictor.ranked(some)
+            outputs += predictor.predict(some)[0] if found is None else found.outputs.tolist()
     return pa.table({"output": outputs})
 
 
