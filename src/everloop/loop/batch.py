@@ -87,7 +87,7 @@ def _predictor(ws: Workspace, release: str) -> Predictor:
             ws.blobs,
             model_python=ws.settings.model_python,
             hidden=ws.home.absolute(),
-            is_compiled=ws.settings.compiled_models,
+            is_compiled=False,  # what a plan saves is paid once for thousands of rows, and comparing it costs more
         )
     return _loaded[wanted]
 
