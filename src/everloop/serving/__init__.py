@@ -36,6 +36,12 @@ from everloop.serving.loaded import (
     untrusted_types,
 )
 from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.newest import (
+    FoundPredictions,
+    PredictionKind,
+    PredictionSearch,
+    newest_predictions,
+)
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
@@ -86,11 +92,14 @@ __all__ = [
     "FieldProblem",
     "FieldType",
     "Findings",
+    "FoundPredictions",
     "Layout",
     "Loaded",
     "LocalServer",
     "Manifest",
+    "PredictionKind",
     "PredictionRecord",
+    "PredictionSearch",
     "Predictor",
     "Question",
     "Route",
@@ -114,6 +123,7 @@ __all__ = [
     "load_skops",
     "log",
     "need_signer",
+    "newest_predictions",
     "numbers",
     "of_estimator",
     "of_scores",

@@ -49,6 +49,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _head_decoder = msgspec.msgpack.Decoder(Head)
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
+_BLOCK_BYTES = 1 << 20
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
 
 
@@ -213,6 +214,31 @@ def scan(
             continue
         yield record
         position = following
+
+
+def frames_backwards(path: Path) -> Iterator[PredictionRecord]:
+    """The records of a segment from its end back; what cannot be read is passed over. Raises FileNotFoundError.
+
+    A frame is known by the id that its payload begins with, so that the end is read alone, `_BLOCK_BYTES` at a time. Of a
+    segment that is being written, what is appended meanwhile is not seen.
+    """
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        rest = b""  # the beginning of the block before, in which a frame may end that begins further back
+        while end > 0:
+            start = max(0, end - _BLOCK_BYTES)
+            file.seek(start)
+            block = file.read(end - start) + rest
+            view = memoryview(block)
+            first, place = len(block), block.rfind(_ID_MARK)
+            while place >= 0:
+                for header in _ARRAY_HEADERS:
+                    record, _ = _record_at(view, place - header - _HEADER.size)
+                    if record is not None:
+                        first = place - header - _HEADER.size
+                        yield record
+                place = block.rfind(_ID_MARK, 0, place)
+            rest, end = block[:first], start
 
 
 def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:

@@ -1,0 +1,371 @@
+"""The newest predictions that fit what somebody looks for, without reading the log from its beginning.
+
+Segments are read from their ends, all processes' side by side: of a live one the last frames first, of a sealed one the
+last row groups, and a group is passed over when its statistics say that nothing in it fits. Reading stops at `limit`
+records, or after a third of a second's work; what is not found by then is asked for with `before`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from everloop.clock import to_micros
+from everloop.errors import Invalid
+from everloop.ids import milliseconds_of, prefix_of
+from everloop.serving.log import SCHEMA, _from_row, _segments, _writer_folders
+from everloop.serving.records import PredictionRecord, Status
+from everloop.serving.segments import frames_backwards
+
+MOST_EFFORT = 90_000
+"""As many records of a live segment as are read in a third of a second; sealed ones take a fifth of that."""
+_FOREVER_MS = 1 << 48
+_WRITING_MS = 250  # between an answer and its record in the log, at most
+_SLOWEST_ANSWER_MS = 30_000  # between a prediction's time and its id, at most
+_LONGEST_REQUEST_MS = (
+    3_600_000  # as in `log`: a segment may hold ids that were made so long before it was begun
+)
+_CHUNK = 512  # records of a live segment between two looks at what the other processes have
+_SEALED_PER_EFFORT = 5
+_OPENING = 300  # of a sealed segment
+
+_EQUAL = ("endpoint", "version", "variant", "status", "key")  # the columns that are looked for as they are
+
+PredictionKind = Literal["live", "replay", "shadow"]
+
+
+@dataclass(frozen=True)
+class PredictionSearch:
+    """What is looked for; None leaves a field open.
+
+    `text` stands in one of the inputs, in whatever letters. `slower_than_ms` and `score_below` (the best score) are limits
+    that are not met themselves. `kind` tells live traffic from what was sent again and from a shadow's copies. `ids` are
+    the only predictions that are of interest.
+    """
+
+    endpoint: str | None = None
+    version: int | None = None
+    variant: str | None = None
+    status: Status | None = None
+    output: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    key: str | None = None
+    text: str | None = None
+    slower_than_ms: float | None = None
+    score_below: float | None = None
+    kind: PredictionKind | None = None
+    ids: frozenset[str] | None = None
+
+    def fits(self, record: PredictionRecord) -> bool:
+        return (
+            (self.endpoint is None or record.endpoint == self.endpoint)
+            and (self.version is None or record.version == self.version)
+            and (self.variant is None or record.variant == self.variant)
+            and (self.status is None or record.status == self.status)
+            and (self.output is None or str(record.output) == self.output)
+            and (self.start is None or record.at >= to_micros(self.start))
+            and (self.end is None or record.at < to_micros(self.end))
+            and (self.key is None or record.key == self.key)
+            and (self.slower_than_ms is None or record.latency_us > 1_000 * self.slower_than_ms)
+            and (self.kind is None or _kind_of(record) == self.kind)
+            and (self.ids is None or record.id in self.ids)
+            and (self.score_below is None or max(record.scores.values(), default=1.0) < self.score_below)
+            and (self.text is None or _holds(record.inputs, self.text.lower()))
+        )
+
+
+@dataclass(frozen=True)
+class FoundPredictions:
+    """Records, the newest first; those that are older than all of them are found with `before`, None: there are none."""
+
+    records: list[PredictionRecord]
+    looked_at: int
+    before: str | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a part of a segment held; every record before it has an id that was made at `below_ms` or earlier.
+
+    None of its own was made later than `newest_ms`.
+    """
+
+    records: list[PredictionRecord]
+    looked_at: int
+    effort: int
+    below_ms: int
+    newest_ms: int = 0
+
+
+def newest_predictions(
+    folder: Path,
+    search: PredictionSearch,
+    *,
+    limit: int,
+    before: str | None = None,
+    is_simulation: bool = False,
+    most_effort: int = MOST_EFFORT,
+) -> FoundPredictions:
+    """The newest predictions that fit, newest first by the moment at which their ids were made.
+
+    Spends no more than about `most_effort`; then `before` says where to go on, though fewer than `limit` were found. Outside a simulation ids are made when things happen, so that a time leads straight to its segments.
+
+    Raises Invalid when `before` is no prediction's id.
+    """
+    if before is not None and (not before.startswith("pred_") or prefix_of(before) != "pred"):
+        raise Invalid(f"before is {before!r}; it is the id of a prediction, which begins with pred_.")
+    first_ms, last_ms = _bounds(search, before, is_simulation=is_simulation)
+    # the process whose next record may be the newest is asked next
+    waiting = [
+        (-last_ms, number, _newest_parts(directory, search, before, last_ms))
+        for number, directory in enumerate(_writer_folders(folder))
+    ]
+    heapq.heapify(waiting)
+    found: list[PredictionRecord] = []
+    looked_at, effort, newest_ms = 0, 0, 0
+    while waiting:
+        below_ms = -waiting[0][0]
+        is_enough = len(found) >= limit and milliseconds_of(found[limit - 1].id) > below_ms
+        has_come_on = below_ms < min(
+            newest_ms, last_ms - 1
+        )  # so that the next look begins further back than this one
+        if is_enough or below_ms < first_ms or (effort >= most_effort and has_come_on):
+            break
+        _, number, parts = waiting[0]
+        part = next(parts, None)
+        if part is None:
+            heapq.heappop(waiting)
+            continue
+        heapq.heapreplace(waiting, (-part.below_ms, number, parts))
+        looked_at, effort = looked_at + part.looked_at, effort + part.effort
+        newest_ms = max(newest_ms, part.newest_ms)
+        found = heapq.nlargest(limit + 1, [*found, *part.records], key=lambda one: one.id)
+    below_ms = -waiting[0][0] if waiting else 0
+    return _told(found, limit=limit, looked_at=looked_at, below_ms=below_ms if below_ms >= first_ms else 0)
+
+
+def _told(
+    found: Sequence[PredictionRecord], *, limit: int, looked_at: int, below_ms: int
+) -> FoundPredictions:
+    """What is sure to be the newest: who has not been asked yet may still have any record below."""
+    sure = [one for one in found if milliseconds_of(one.id) > below_ms]
+    if len(sure) > limit or (len(sure) == limit and below_ms):
+        return FoundPredictions(sure[:limit], looked_at, sure[limit - 1].id)
+    return FoundPredictions(sure, looked_at, _first_id_of(below_ms + 1) if below_ms else None)
+
+
+def _bounds(search: PredictionSearch, before: str | None, *, is_simulation: bool) -> tuple[int, int]:
+    """Between which milliseconds the ids were made."""
+    first_ms, last_ms = 0, _FOREVER_MS if before is None else milliseconds_of(before)
+    if not is_simulation:
+        if search.start is not None:
+            first_ms = to_micros(search.start) // 1_000 - _SLOWEST_ANSWER_MS
+        if search.end is not None:
+            last_ms = min(last_ms, to_micros(search.end) // 1_000 + _SLOWEST_ANSWER_MS)
+    if search.ids is not None:
+        last_ms = min(last_ms, max(map(milliseconds_of, search.ids), default=0))
+        first_ms = max(first_ms, min(map(milliseconds_of, search.ids), default=_FOREVER_MS))
+    return first_ms, last_ms
+
+
+def _newest_parts(
+    directory: Path, search: PredictionSearch, before: str | None, last_ms: int
+) -> Iterator[_Part]:
+    """What a process wrote, part by part, from its newest record back."""
+    numbers = _segments(directory)
+    ends = [*numbers[1:], _FOREVER_MS]  # a segment is begun later than every id in those before
+    for number, end in zip(reversed(numbers), reversed(ends), strict=True):
+        if number > last_ms + _LONGEST_REQUEST_MS:
+            continue
+        below_ms = min(end, last_ms)
+        if number != numbers[-1]:
+            yield _Part([], 0, 0, below_ms)  # somebody else's turn, perhaps, before this one is opened
+        path = directory / str(number)
+        try:
+            yield from (
+                _sealed_parts(path.with_suffix(".parquet"), search, before, number)
+                if path.with_suffix(".parquet").exists()
+                else _live_parts(path.with_suffix(".log"), search, before)
+            )
+        except FileNotFoundError:  # sealed since it was looked for
+            yield from _sealed_parts(path.with_suffix(".parquet"), search, before, number)
+
+
+def _live_parts(path: Path, search: PredictionSearch, before: str | None) -> Iterator[_Part]:
+    written = _Written()
+    records = frames_backwards(path)
+    while chunk := list(islice(records, _CHUNK)):
+        for record in chunk:
+            written.see(record)
+        fitting = [one for one in chunk if (before is None or one.id < before) and search.fits(one)]
+        newest_ms = milliseconds_of(max(one.id for one in chunk))
+        yield _Part(fitting, len(chunk), len(chunk), written.by_ms + _WRITING_MS, newest_ms)
+
+
+class _Written:
+    """When the records seen so far, from the end of a segment back, had been written at the latest.
+
+    A record is written as soon as it is answered, its latency after its id was made; the rows of a request together, with
+    the slowest of them. What stands before it was written earlier, so that its id was made earlier, too.
+    """
+
+    def __init__(self) -> None:
+        self.by_ms = _FOREVER_MS
+        self._request: str | None = None
+        self._together_ms = _FOREVER_MS
+
+    def see(self, record: PredictionRecord) -> None:
+        answered_ms = milliseconds_of(record.id) + record.latency_us // 1_000
+        if record.request is None:
+            self.by_ms = min(self.by_ms, self._together_ms, answered_ms)
+            self._together_ms = _FOREVER_MS
+        elif record.request == self._request:
+            self._together_ms = max(self._together_ms, answered_ms)
+        else:
+            self.by_ms = min(self.by_ms, self._together_ms)
+            self._together_ms = answered_ms
+        self._request = record.request
+
+
+def _sealed_parts(path: Path, search: PredictionSearch, before: str | None, number: int) -> Iterator[_Part]:
+    file = pq.ParquetFile(path)
+    groups = [_Group(file.metadata.row_group(group)) for group in range(file.metadata.num_row_groups)]
+    effort = _OPENING
+    for number_of_group in reversed(range(len(groups))):
+        group = groups[number_of_group]
+        earlier = [one.newest for one in groups[:number_of_group]]
+        fitting: list[PredictionRecord] = []
+        rows = 0
+        if (before is None or group.oldest < before) and group.may_hold(search):
+            fitting = _fitting(file, number_of_group, search, before)
+            rows = group.rows
+            effort += rows // _SEALED_PER_EFFORT
+        below_ms = milliseconds_of(max(earlier)) if earlier else number
+        yield _Part(fitting, rows, effort, below_ms, milliseconds_of(group.newest))
+        effort = 0
+
+
+class _Group:
+    """What the statistics of a row group say: between which values each column lies."""
+
+    def __init__(self, metadata: pq.RowGroupMetaData) -> None:
+        self.rows = metadata.num_rows
+        self._ends: dict[str, tuple[Any, Any]] = {}
+        for position in range(metadata.num_columns):
+            column = metadata.column(position)
+            statistics = column.statistics
+            if statistics is not None and statistics.has_min_max:
+                self._ends[column.path_in_schema] = statistics.min, statistics.max
+        self.oldest, self.newest = self._ends["id"]
+
+    def may_hold(self, search: PredictionSearch) -> bool:
+        return (
+            all(self._may_be(name, getattr(search, name)) for name in _EQUAL)
+            and (search.start is None or self._end("at", search.start, 1) >= search.start)
+            and (search.end is None or self._end("at", search.end, 0) <= search.end)
+            and (
+                search.slower_than_ms is None
+                or self._end("latency_us", 1e18, 1) > 1_000 * search.slower_than_ms
+            )
+            and (search.kind != "replay" or self._end("replay", True, 1))
+            and (search.kind != "shadow" or "shadow_of" in self._ends)
+            and (search.ids is None or any(self.oldest <= one <= self.newest for one in search.ids))
+        )
+
+    def _may_be(self, column: str, value: Any) -> bool:
+        low, high = self._ends.get(column, (value, value))
+        return value is None or bool(low <= value <= high)
+
+    def _end(self, column: str, otherwise: Any, which: int) -> Any:
+        return self._ends.get(column, (otherwise, otherwise))[which]
+
+
+def _fitting(
+    file: pq.ParquetFile, group: int, search: PredictionSearch, before: str | None
+) -> list[PredictionRecord]:
+    """The records of a row group that fit: columns leave most out, and what is left is looked at one by one."""
+    asked = _columns_asked(search)
+    table = file.read_row_group(group, columns=[*dict.fromkeys(("id", *asked))])
+    for one in _filters(search, before):
+        table = table.filter(one)
+    rows = table["id"]
+    if not len(rows):
+        return []
+    whole = file.read_row_group(group)
+    for field in SCHEMA:
+        if field.name not in whole.column_names:  # sealed before there was such a column
+            whole = whole.append_column(field, pa.nulls(whole.num_rows, field.type))
+    whole = whole.filter(pc.is_in(whole["id"], value_set=rows.combine_chunks()))
+    records = (_from_row(row) for batch in whole.to_batches() for row in batch.to_pylist())
+    return [record for record in records if search.fits(record)]
+
+
+def _columns_asked(search: PredictionSearch) -> list[str]:
+    of_field = {
+        "endpoint": "endpoint", "version": "version", "variant": "variant", "status": "status", "output": "output",
+        "start": "at", "end": "at", "key": "key", "text": "inputs", "slower_than_ms": "latency_us",
+    }  # fmt: skip
+    asked = [column for name, column in of_field.items() if getattr(search, name) is not None]
+    return [*asked, *(("replay", "shadow_of") if search.kind is not None else ())]
+
+
+def _filters(search: PredictionSearch, before: str | None) -> Iterator[pc.Expression]:
+    """Which rows may fit, as far as that is seen column by column."""
+    if before is not None:
+        yield pc.field("id") < before
+    for name in _EQUAL:
+        if (value := getattr(search, name)) is not None:
+            yield pc.field(name) == value
+    at = SCHEMA.field("at").type
+    if search.start is not None:
+        yield pc.field("at") >= pa.scalar(search.start, at)
+    if search.end is not None:
+        yield pc.field("at") < pa.scalar(search.end, at)
+    if search.output is not None:
+        yield (pc.field("output") == search.output) | pc.field("output").is_null()
+    if search.slower_than_ms is not None:
+        yield pc.field("latency_us") > 1_000 * search.slower_than_ms
+    if search.kind is not None:
+        yield from _of_kind(search.kind)
+    if search.ids is not None:
+        yield pc.field("id").isin(pa.array(sorted(search.ids), pa.string()))
+    if search.text is not None:
+        in_json = msgspec.json.encode(search.text).decode()[1:-1]
+        yield pc.match_substring(pc.field("inputs"), in_json, ignore_case=True)
+
+
+def _of_kind(kind: PredictionKind) -> Iterator[pc.Expression]:
+    is_own = pc.field("shadow_of").is_null()
+    yield is_own if kind != "shadow" else ~is_own
+    if kind != "shadow":
+        yield pc.field("replay") == (kind == "replay")
+
+
+def _kind_of(record: PredictionRecord) -> PredictionKind:
+    if record.shadow_of is not None:
+        return "shadow"
+    return "replay" if record.replay else "live"
+
+
+def _holds(value: Any, text: str) -> bool:
+    """Whether a text stands in a value, or in one of those that it consists of."""
+    if isinstance(value, dict):
+        return any(_holds(one, text) for one in value.values())
+    if isinstance(value, list):
+        return any(_holds(one, text) for one in value)
+    return text in str(value).lower()
+
+
+def _first_id_of(milliseconds: int) -> str:
+    return f"pred_{milliseconds << 80:032x}"
