@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from everloop.cli.output import Output, pass_output
@@ -100,3 +102,50 @@ def live(out: Output, name: str, at: str | None) -> None:
         }
         found = rollout.live(ws, name, at=parse_moment(at) if at else None)
         out.table(found, columns, empty="Nothing was live then.")
+
+
+@endpoints.command()
+@click.argument("name")
+@click.option("--status", type=click.Choice(["ok", "failed", "refused"]))
+@click.option("--version", help="Of a version alone, such as category@2 or 2.")
+@click.option("--output", help="Answered with this class.")
+@click.option("--text", help="What stands in one of the inputs.")
+@click.option("--key")
+@click.option("--slower-than-ms", type=click.FloatRange(min=0))
+@click.option("--score-below", type=click.FloatRange(min=0, min_open=True), help="Whose best score is lower.")
+@click.option("--said", type=click.Choice(["corrected", "contradicted"]), help="Of which people said so.")
+@click.option("--kind", type=click.Choice(["live", "replay", "shadow"]))
+@click.option("--start", help="From a moment such as 2026-05-01T12:00:00Z, or a day (UTC), on.")
+@click.option("--end", help="Until a moment, or the end of a day (UTC).")
+@click.option("--before", metavar="ID", help="Older than this prediction: where an earlier answer ended.")
+@click.option("--last", default=20, show_default=True, type=click.IntRange(1, 500))
+@pass_output
+def predictions(out: Output, name: str, last: int, start: str | None, end: str | None, **asked: Any) -> None:
+    """List the newest predictions of an endpoint that fit, with what was said of them.
+
+    A look takes a third of a second at most; where there may be more, the last line says how to go on.
+
+    \b
+    Example: everloop endpoints predictions category --status failed --last 20
+    """
+    from everloop.api import Logged, PredictionsAsked, found_predictions
+    from everloop.clock import parse_moment
+
+    with out.workspace() as ws:
+        times = {
+            "start": None if start is None else parse_moment(start, is_end=False).isoformat(),
+            "end": None if end is None else parse_moment(end).isoformat(),
+        }
+        page = found_predictions(ws, PredictionsAsked(endpoint=name, limit=last, **times, **asked))
+        columns = {
+            "when": lambda one: one.at,
+            "prediction": lambda one: one.id,
+            "version": lambda one: one.version,
+            "answer": lambda one: one.output if one.status == "ok" else f"{one.status}: {one.error}",
+            "took": lambda one: f"{one.latency_ms:.3g} ms",
+            "said": lambda one: [f"{it.reporter}: {it.value}" for it in one.corrections],
+            "asked": lambda one: one.inputs,
+        }
+        out.table([Logged.of(one) for one in page.found], columns, empty="No prediction is so.")
+        if page.before is not None:
+            out.say(f"{page.looked_at:,} looked at. Earlier ones: add --before {page.before}")

@@ -14,6 +14,7 @@ from everloop.feedback.correct import correct, corrections, corrections_of
 from everloop.feedback.imports import import_corrections
 from everloop.feedback.labelling import absorb, waiting
 from everloop.feedback.outcomes import outcomes, record_outcome
+from everloop.feedback.recent import Exchange, Exchanges, Said, exchanges
 from everloop.feedback.records import (
     AuditSample,
     Contradictions,
@@ -30,9 +31,12 @@ __all__ = [
     "AuditSample",
     "Contradictions",
     "Correction",
+    "Exchange",
+    "Exchanges",
     "ImportReport",
     "Outcome",
     "ReviewItem",
+    "Said",
     "VariantCount",
     "WaitingLabel",
     "absorb",
@@ -43,6 +47,7 @@ __all__ = [
     "correct",
     "corrections",
     "corrections_of",
+    "exchanges",
     "import_corrections",
     "open_reviews",
     "outcomes",

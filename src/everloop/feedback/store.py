@@ -144,6 +144,16 @@ def newest_corrections(
     return statement.order_by(corrections.c.at.desc(), corrections.c.id.desc()).limit(limit)
 
 
+def corrected_ids(endpoint: str | None, *, only_contradicted: bool, limit: int) -> sa.Select[Any]:
+    """The predictions that the newest corrections are about."""
+    statement = sa.select(corrections.c.prediction_id)
+    if endpoint is not None:
+        statement = statement.where(corrections.c.endpoint == endpoint)
+    if only_contradicted:
+        statement = statement.where(corrections.c.contradicts)
+    return statement.order_by(corrections.c.at.desc(), corrections.c.id.desc()).limit(limit)
+
+
 def read_corrections(connection: Connection, statement: sa.Select[Any]) -> list[Correction]:
     return _read(connection, statement, Correction)
 
@@ -213,6 +223,15 @@ def newest_outcome(connection: Connection, prediction_id: str, *, source: str) -
         connection, statement.order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(1), Outcome
     )
     return found[0] if found else None
+
+
+def outcomes_of_predictions(connection: Connection, prediction_ids: Sequence[str]) -> list[Outcome]:
+    """What is known of some predictions, the newest of each last."""
+    found = []
+    for start in range(0, len(prediction_ids), _IN):
+        wanted = outcomes.c.prediction_id.in_(prediction_ids[start : start + _IN])
+        found += _read(connection, sa.select(outcomes).where(wanted), Outcome)
+    return sorted(found, key=lambda one: (one.at, one.id))
 
 
 def outcomes_of(

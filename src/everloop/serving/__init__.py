@@ -38,7 +38,6 @@ from everloop.serving.loaded import (
 from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.newest import (
     FoundPredictions,
-    PredictionKind,
     PredictionSearch,
     newest_predictions,
 )
@@ -51,6 +50,7 @@ from everloop.serving.records import (
     Field,
     FieldType,
     Manifest,
+    PredictionKind,
     PredictionRecord,
     Route,
     RouteTable,

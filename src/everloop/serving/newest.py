@@ -8,12 +8,14 @@ records, or after a third of a second's work; what is not found by then is asked
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +26,7 @@ from everloop.clock import to_micros
 from everloop.errors import Invalid
 from everloop.ids import milliseconds_of, prefix_of
 from everloop.serving.log import SCHEMA, _from_row, _segments, _writer_folders
-from everloop.serving.records import PredictionRecord, Status
+from everloop.serving.records import PredictionKind, PredictionRecord, Status
 from everloop.serving.segments import frames_backwards
 
 MOST_EFFORT = 90_000
@@ -40,8 +42,6 @@ _SEALED_PER_EFFORT = 5
 _OPENING = 300  # of a sealed segment
 
 _EQUAL = ("endpoint", "version", "variant", "status", "key")  # the columns that are looked for as they are
-
-PredictionKind = Literal["live", "replay", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,19 @@ class PredictionSearch:
             and (self.end is None or record.at < to_micros(self.end))
             and (self.key is None or record.key == self.key)
             and (self.slower_than_ms is None or record.latency_us > 1_000 * self.slower_than_ms)
-            and (self.kind is None or _kind_of(record) == self.kind)
+            and (self.kind is None or record.kind == self.kind)
             and (self.ids is None or record.id in self.ids)
             and (self.score_below is None or max(record.scores.values(), default=1.0) < self.score_below)
             and (self.text is None or _holds(record.inputs, self.text.lower()))
         )
+
+    def has_id_between(self, oldest: str, newest: str) -> bool:
+        place = bisect_left(self._sorted_ids, oldest)
+        return place < len(self._sorted_ids) and self._sorted_ids[place] <= newest
+
+    @cached_property
+    def _sorted_ids(self) -> list[str]:
+        return sorted(self.ids or ())
 
 
 @dataclass(frozen=True)
@@ -280,7 +288,7 @@ class _Group:
             )
             and (search.kind != "replay" or self._end("replay", True, 1))
             and (search.kind != "shadow" or "shadow_of" in self._ends)
-            and (search.ids is None or any(self.oldest <= one <= self.newest for one in search.ids))
+            and (search.ids is None or search.has_id_between(self.oldest, self.newest))
         )
 
     def _may_be(self, column: str, value: Any) -> bool:
@@ -327,11 +335,7 @@ def _filters(search: PredictionSearch, before: str | None) -> Iterator[pc.Expres
     for name in _EQUAL:
         if (value := getattr(search, name)) is not None:
             yield pc.field(name) == value
-    at = SCHEMA.field("at").type
-    if search.start is not None:
-        yield pc.field("at") >= pa.scalar(search.start, at)
-    if search.end is not None:
-        yield pc.field("at") < pa.scalar(search.end, at)
+    yield from _in_time(search.start, search.end)
     if search.output is not None:
         yield (pc.field("output") == search.output) | pc.field("output").is_null()
     if search.slower_than_ms is not None:
@@ -339,10 +343,18 @@ def _filters(search: PredictionSearch, before: str | None) -> Iterator[pc.Expres
     if search.kind is not None:
         yield from _of_kind(search.kind)
     if search.ids is not None:
-        yield pc.field("id").isin(pa.array(sorted(search.ids), pa.string()))
+        yield pc.field("id").isin(pa.array(list(search.ids), pa.string()))
     if search.text is not None:
         in_json = msgspec.json.encode(search.text).decode()[1:-1]
         yield pc.match_substring(pc.field("inputs"), in_json, ignore_case=True)
+
+
+def _in_time(start: datetime | None, end: datetime | None) -> Iterator[pc.Expression]:
+    at = SCHEMA.field("at").type
+    if start is not None:
+        yield pc.field("at") >= pa.scalar(start, at)
+    if end is not None:
+        yield pc.field("at") < pa.scalar(end, at)
 
 
 def _of_kind(kind: PredictionKind) -> Iterator[pc.Expression]:
@@ -350,12 +362,6 @@ def _of_kind(kind: PredictionKind) -> Iterator[pc.Expression]:
     yield is_own if kind != "shadow" else ~is_own
     if kind != "shadow":
         yield pc.field("replay") == (kind == "replay")
-
-
-def _kind_of(record: PredictionRecord) -> PredictionKind:
-    if record.shadow_of is not None:
-        return "shadow"
-    return "replay" if record.replay else "live"
 
 
 def _holds(value: Any, text: str) -> bool:

@@ -15,6 +15,7 @@ from everloop.features import FeatureView
 
 FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "binary"]
 Status = Literal["ok", "failed", "refused"]
+PredictionKind = Literal["live", "replay", "shadow"]
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -188,3 +189,10 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     replay: bool = False
     shadow_of: str | None = None
     request: str | None = None
+
+    @property
+    def kind(self) -> PredictionKind:
+        """Live traffic, a request that was sent again, or a shadow's copy of one."""
+        if self.shadow_of is not None:
+            return "shadow"
+        return "replay" if self.replay else "live"

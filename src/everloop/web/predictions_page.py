@@ -1,0 +1,132 @@
+"""`/predictions`: what was asked, what was answered, what was said of it: the log, newest first, as the address narrows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from everloop import rollout, serving
+from everloop.api import Logged, PredictionsAsked, found_predictions, read_query
+from everloop.errors import EverloopError, Invalid, NotFound
+from everloop.feedback import Exchanges
+from everloop.rollout import Endpoint
+from everloop.web.visits import Shown, Visit
+from everloop.web.words import middle_cut
+
+_MAIN = ("endpoint", "status", "version", "output", "text")
+_MORE = ("start", "end", "key", "variant", "kind", "said", "slower_than_ms", "score_below")
+_SCORES = 3
+_LONGEST = 90  # characters of a value in the table; the trace has all of it
+_VALUES = 6  # of a row in the table
+# how an active filter is said
+WORDS = {
+    "endpoint": "endpoint",
+    "status": "status",
+    "version": "version",
+    "output": "answer",
+    "text": "inputs hold",
+    "start": "from",
+    "end": "before",
+    "key": "key",
+    "variant": "answered by",
+    "kind": "traffic",
+    "said": "people",
+    "slower_than_ms": "slower than ms",
+    "score_below": "best score below",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A prediction as the table shows it: a few values of its inputs, cut, and its best scores."""
+
+    logged: Logged
+    values: tuple[tuple[str, str], ...]
+    more_values: int
+    scores: tuple[tuple[str, float], ...]
+
+    @property
+    def may_be_corrected(self) -> bool:
+        return self.logged.status == "ok" and self.logged.kind == "live"
+
+
+def view(visit: Visit) -> Shown:
+    """The page of all endpoints, and of one where the path names it."""
+    fixed = visit.path.get("name")
+    endpoints = rollout.endpoints(visit.ws)
+    if fixed is not None:
+        rollout.endpoint(visit.ws, fixed)
+    asked = {name: visit.query.get(name, "").strip() for name in (*_MAIN, *_MORE, "before")}
+    asked["endpoint"] = fixed or asked["endpoint"]
+    problem, page = None, Exchanges((), 0, None)
+    try:
+        page = found_predictions(visit.ws, _read(asked))
+    except (Invalid, NotFound) as error:
+        problem = str(error)
+    one = next((it for it in endpoints if it.name == asked["endpoint"]), None)
+    return {
+        "fixed": fixed,
+        "endpoints": endpoints,
+        "asked": asked,
+        "is_narrowed": any(asked[name] for name in (*_MAIN[1:], *_MORE))
+        or bool(asked["endpoint"] and not fixed),
+        "without": {name: _address(asked, name, fixed) for name in (*_MAIN, *_MORE) if asked[name]},
+        "words": WORDS,
+        "lines": [_line(Logged.of(it)) for it in page.found],
+        "looked_at": page.looked_at,
+        "earlier": None if page.before is None else _address({**asked, "before": page.before}, "", fixed),
+        "newest": _address(asked, "before", fixed),
+        "problem": problem,
+        "classes": () if one is None else _classes(visit, one),
+        "variants": ("control", "canary", "shadow"),
+    }
+
+
+def _read(asked: Mapping[str, str]) -> PredictionsAsked:
+    """The filters as the JSON route reads them; a browser's times have no zone, and are UTC."""
+    given = {name: value for name, value in asked.items() if value}
+    for name in ("start", "end"):
+        if name in given and len(given[name]) in (16, 19):
+            given[name] += "Z"
+    try:
+        found: PredictionsAsked = read_query(given, PredictionsAsked)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"a filter cannot be read: {error}. Change it above, or leave it empty.") from error
+    return found
+
+
+def _address(asked: Mapping[str, str], without: str, fixed: str | None) -> str:
+    """This page with one filter less; another look begins at the newest, unless it goes on."""
+    left_out = {without, *(("endpoint",) if fixed else ()), *(("before",) if without else ())}
+    kept = {name: value for name, value in asked.items() if value and name not in left_out}
+    return f"?{urlencode(kept)}"
+
+
+def _classes(visit: Visit, of: Endpoint) -> tuple[str, ...]:
+    """What the endpoint may answer, of the version that is live."""
+    if not of.variants:
+        return ()
+    try:
+        manifest = serving.read_manifest(visit.ws.home / "serving", of.variants[0].release)
+    except EverloopError:
+        return ()
+    return manifest.signature.classes or ()
+
+
+def _line(one: Logged) -> Line:
+    values = tuple(_values(one.inputs))
+    scores = sorted(one.scores.items(), key=lambda pair: -pair[1])[:_SCORES]
+    return Line(one, values[:_VALUES], max(0, len(values) - _VALUES), tuple(scores))
+
+
+def _values(inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in inputs.items():
+        text = "none" if value is None else str(value)
+        yield (
+            name,
+            f"image or bytes {text[7:19]}" if text.startswith("blake3:") else middle_cut(text, _LONGEST),
+        )
