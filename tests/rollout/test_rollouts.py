@@ -172,6 +172,13 @@ def test_replayed_requests_count_for_errors_but_nobody_can_contradict_them(shop:
     assert counted(shop, made) == {"errors": 40, "contradicted": 0}
 
 
+def test_requests_that_somebody_tried_by_hand_do_not_count(shop: Shop) -> None:
+    made = started(shop)
+    shop.ask(5, replay=True, key="try:alice")
+    shop.ask(3, key="try:alice")
+    assert counted(shop, made) == {"errors": 3}
+
+
 def test_a_key_stays_in_its_arm_while_the_canary_grows(shop: Shop) -> None:
     started(shop, 10, 30, 100, key=True)
     keys = [str(number) for number in range(200)]

@@ -120,7 +120,9 @@ def live(out: Output, name: str, at: str | None) -> None:
 @click.option("--before", metavar="ID", help="Older than this prediction: where an earlier answer ended.")
 @click.option("--last", default=20, show_default=True, type=click.IntRange(1, 500))
 @pass_output
-def predictions(out: Output, name: str, last: int, start: str | None, end: str | None, **asked: Any) -> None:
+def predictions(
+    out: Output, /, name: str, last: int, start: str | None, end: str | None, **asked: Any
+) -> None:
     """List the newest predictions of an endpoint that fit, with what was said of them.
 
     A look takes a third of a second at most; where there may be more, the last line says how to go on.
@@ -132,11 +134,11 @@ def predictions(out: Output, name: str, last: int, start: str | None, end: str |
     from everloop.clock import parse_moment
 
     with out.workspace() as ws:
-        times = {
-            "start": None if start is None else parse_moment(start, is_end=False).isoformat(),
-            "end": None if end is None else parse_moment(end).isoformat(),
-        }
-        page = found_predictions(ws, PredictionsAsked(endpoint=name, limit=last, **times, **asked))
+        first = None if start is None else parse_moment(start, is_end=False).isoformat()
+        until = None if end is None else parse_moment(end).isoformat()
+        page = found_predictions(
+            ws, PredictionsAsked(endpoint=name, limit=last, start=first, end=until, **asked)
+        )
         columns = {
             "when": lambda one: one.at,
             "prediction": lambda one: one.id,

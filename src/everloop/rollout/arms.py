@@ -18,7 +18,7 @@ from everloop.rollout.endpoints import folder
 from everloop.rollout.eprocess import MAX_LOG_E, shares_log_e
 from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.records import TrafficSplit
-from everloop.rollout.requests import is_old
+from everloop.rollout.requests import is_old, is_trial
 from everloop.workspace import Workspace
 
 _COLUMNS = ["id", "at", "epoch", "release", "status", "latency_us", "key", "shadow_of", "request", "replay"]
@@ -78,6 +78,7 @@ def split_results(ws: Workspace, split: TrafficSplit, *, confidence: float = 0.9
         & (arm >= 0)
         & np.asarray(table["shadow_of"].is_null())
         & (status != "refused")
+        & ~is_trial(table)
     )
     rows, arm, failed = table.filter(pa.array(counted)), arm[counted], status[counted] == "failed"
     sticky = split.stickiness == "key"

@@ -14,11 +14,12 @@ from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
+from everloop.rollout.requests import is_trial
 from everloop.workspace import Workspace
 
 _COLUMNS = [
     "id", "epoch", "release", "status", "error", "latency_us", "key",
-    "shadow_of", "request", "output", "output_number",
+    "shadow_of", "request", "output", "output_number", "replay",
 ]  # fmt: skip
 _SAME = 1e-9  # numbers that differ relatively by less are the same answer
 
@@ -56,7 +57,11 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
     table = table.sort_by("id")
     status = np.asarray(table["status"], dtype=object)
     release = np.asarray(table["release"], dtype=object)
-    asked = (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1]) & (status != "refused")
+    asked = (
+        (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
+        & (status != "refused")
+        & ~is_trial(table)
+    )
     copied_from = table["shadow_of"].to_pylist()
     errors = table["error"].to_pylist()
     ids = table["id"].to_pylist()

@@ -21,6 +21,7 @@ from everloop.rollout.evidence import (
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.records import Rollout
+from everloop.serving import TRIED
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
@@ -112,7 +113,7 @@ def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
 def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     """How the new version does since all traffic is its own, by the requests of the newest hour."""
     since = max(rollout.ended_at or rollout.started_at, ws.now() - _LATELY)
-    columns = ["id", "epoch", "release", "status", "shadow_of", "request"]
+    columns = ["id", "epoch", "release", "status", "shadow_of", "request", "key", "replay"]
     table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
     table = table.sort_by("id")
     status = np.asarray(table["status"], dtype=object)
@@ -121,6 +122,7 @@ def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
         & (np.asarray(table["release"], dtype=object) == rollout.release)
         & np.asarray(table["shadow_of"].is_null())
         & (status != "refused")
+        & ~is_trial(table)
     )
     table, failed = table.filter(pa.array(counted)), status[counted] == "failed"
     first, request = first_of_each_request(
@@ -140,6 +142,20 @@ def is_old(
     delay_s = float(np.quantile(delays_s, 0.9)) if delays_s else 0.0
     newest = ws.now().replace(tzinfo=None) - timedelta(seconds=delay_s)
     return np.asarray(at <= np.datetime64(newest, "us"), dtype=bool)
+
+
+def is_trial(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows of the log somebody sent by hand to try the endpoint: they are no sample of what is asked.
+
+    Examples
+    --------
+    >>> is_trial(pa.table({"key": ["try:ann", "try:ann", None], "replay": [True, False, True]})).tolist()
+    [True, False, False]
+    """
+    is_trial = np.array(table["replay"], dtype=np.bool_)
+    replayed = np.flatnonzero(is_trial)
+    is_trial[replayed] = [str(key).startswith(TRIED) for key in table["key"].take(replayed).to_pylist()]
+    return is_trial
 
 
 def _together(rows: _Requests) -> _Requests:
@@ -182,6 +198,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & np.asarray(table["shadow_of"].is_null())
         & (np.asarray(table["status"], dtype=object) != "refused")
         & (np.asarray(table["variant"], dtype=object) != REST)
+        & ~is_trial(table)
     )
     table = table.filter(pa.array(judged))
     reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)

@@ -45,6 +45,7 @@ from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
+    TRIED,
     Approval,
     Compiled,
     Field,
@@ -60,7 +61,7 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import choose
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, refusals
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals
 from everloop.serving.signed import (
     SIGNERS,
     Signed,
@@ -85,6 +86,7 @@ __all__ = [
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
     "SIGNERS",
+    "TRIED",
     "Approval",
     "Compiled",
     "Failure",
@@ -117,6 +119,7 @@ __all__ = [
     "class_names",
     "code_folder",
     "compare_plan",
+    "example_row",
     "has_routes",
     "layout_of",
     "load_files",

@@ -14,6 +14,9 @@ import msgspec
 from everloop.features import FeatureView
 
 FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "binary"]
+TRIED = "try:"
+"""How the key of a request begins that somebody sent by hand to see what comes of it. One that says it is a replay besides
+is no evidence: no judge counts it."""
 Status = Literal["ok", "failed", "refused"]
 PredictionKind = Literal["live", "replay", "shadow"]
 

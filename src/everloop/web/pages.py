@@ -40,6 +40,7 @@ from everloop.web import (
     trace_page,
     tracked_page,
     triggers_page,
+    try_page,
     version_page,
 )
 from everloop.web.rendering import headers, page_answer
@@ -68,6 +69,7 @@ _PAGES = (
     Page("/endpoints", "see", lists.view_endpoints, "endpoints.html"),
     Page("/endpoints/{name}", "see", endpoint_page.view, "endpoint.html", plots=True),
     Page("/endpoints/{name}/predictions", "see", predictions_page.view, "predictions.html"),
+    Page("/endpoints/{name}/try", "predict", try_page.view, "try.html"),
     Page("/predictions", "see", predictions_page.view, "predictions.html"),
     Page("/rollouts/{id}", "see", rollout_page.view, "rollout.html"),
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),
