@@ -12,7 +12,7 @@ from everloop.api.routes import Call, Limited, Route, Time, moment
 from everloop.clock import from_micros
 from everloop.errors import Invalid
 from everloop.feedback import Correction, Exchange, Exchanges, Outcome
-from everloop.serving import PredictionKind, PredictionSearch
+from everloop.serving import PredictionKind, PredictionSearch, kind_of
 from everloop.workspace import Workspace
 
 
@@ -74,7 +74,7 @@ class Logged(msgspec.Struct, frozen=True):
             record.status,
             record.error,
             record.latency_us / 1_000,
-            record.kind,
+            kind_of(record),
             record.shadow_of,
             one.corrections,
             one.outcome,

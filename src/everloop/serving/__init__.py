@@ -38,7 +38,9 @@ from everloop.serving.loaded import (
 from everloop.serving.mlmodel import Layout, layout_of
 from everloop.serving.newest import (
     FoundPredictions,
+    PredictionKind,
     PredictionSearch,
+    kind_of,
     newest_predictions,
 )
 from everloop.serving.paths import MLFLOW_VERSION
@@ -51,7 +53,6 @@ from everloop.serving.records import (
     Field,
     FieldType,
     Manifest,
-    PredictionKind,
     PredictionRecord,
     Route,
     RouteTable,
@@ -121,6 +122,7 @@ __all__ = [
     "compare_plan",
     "example_row",
     "has_routes",
+    "kind_of",
     "layout_of",
     "load_files",
     "load_skops",

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -26,7 +26,7 @@ from everloop.clock import to_micros
 from everloop.errors import Invalid
 from everloop.ids import milliseconds_of, prefix_of
 from everloop.serving.log import SCHEMA, _from_row, _segments, _writer_folders
-from everloop.serving.records import PredictionKind, PredictionRecord, Status
+from everloop.serving.records import PredictionRecord, Status
 from everloop.serving.segments import frames_backwards
 
 MOST_EFFORT = 90_000
@@ -42,6 +42,8 @@ _SEALED_PER_EFFORT = 5
 _OPENING = 300  # of a sealed segment
 
 _EQUAL = ("endpoint", "version", "variant", "status", "key")  # the columns that are looked for as they are
+
+PredictionKind = Literal["live", "replay", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class PredictionSearch:
             and (self.end is None or record.at < to_micros(self.end))
             and (self.key is None or record.key == self.key)
             and (self.slower_than_ms is None or record.latency_us > 1_000 * self.slower_than_ms)
-            and (self.kind is None or record.kind == self.kind)
+            and (self.kind is None or kind_of(record) == self.kind)
             and (self.ids is None or record.id in self.ids)
             and (self.score_below is None or max(record.scores.values(), default=1.0) < self.score_below)
             and (self.text is None or _holds(record.inputs, self.text.lower()))
@@ -362,6 +364,13 @@ def _of_kind(kind: PredictionKind) -> Iterator[pc.Expression]:
     yield is_own if kind != "shadow" else ~is_own
     if kind != "shadow":
         yield pc.field("replay") == (kind == "replay")
+
+
+def kind_of(record: PredictionRecord) -> PredictionKind:
+    """Live traffic, a request that was sent again, or a shadow's copy of one."""
+    if record.shadow_of is not None:
+        return "shadow"
+    return "replay" if record.replay else "live"
 
 
 def _holds(value: Any, text: str) -> bool:

@@ -18,7 +18,6 @@ TRIED = "try:"
 """How the key of a request begins that somebody sent by hand to see what comes of it. One that says it is a replay besides
 is no evidence: no judge counts it."""
 Status = Literal["ok", "failed", "refused"]
-PredictionKind = Literal["live", "replay", "shadow"]
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -192,10 +191,3 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     replay: bool = False
     shadow_of: str | None = None
     request: str | None = None
-
-    @property
-    def kind(self) -> PredictionKind:
-        """Live traffic, a request that was sent again, or a shadow's copy of one."""
-        if self.shadow_of is not None:
-            return "shadow"
-        return "replay" if self.replay else "live"
