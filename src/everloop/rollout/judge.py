@@ -104,7 +104,8 @@ class MetricVerdict:
     """One metric at one look, with the numbers that decided.
 
     `counts` are those of the whole rollout, which `e_value` is about; `stage_counts` those of the running stage,
-    which `excess` (None: an arm is empty) and `excess_upper` are about.
+    which `excess` (None: an arm is empty) and `excess_upper` are about. Of pairs the other end of their excess is known too:
+    `excess_lower` is passed with the same confidence.
     """
 
     metric: str
@@ -117,6 +118,7 @@ class MetricVerdict:
     excess_at_most: float | None
     counts: Counts
     stage_counts: Counts
+    excess_lower: float | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def _verdict(rule: MetricRule, pairs: Pairs, rules: Rules) -> MetricVerdict:
     log_e, margin = _harm(rule, pairs), rule.excess_at_most
     excess, times = np.unique(pairs.shadow - pairs.live, return_counts=True)
     upper = upper_bound(excess, counts=times, low=-1.0, confidence=rules.confidence)
+    lower = -upper_bound(-excess, counts=times, low=-1.0, confidence=rules.confidence)
     counts = Counts(int((pairs.shadow > 0).sum()), n, int((pairs.live > 0).sum()), n)
     says: Action = "advance" if margin is None or upper < margin else "hold"
     return MetricVerdict(
@@ -87,6 +88,7 @@ def _verdict(rule: MetricRule, pairs: Pairs, rules: Rules) -> MetricVerdict:
         excess_at_most=margin,
         counts=counts,
         stage_counts=counts,
+        excess_lower=lower,
     )
 
 

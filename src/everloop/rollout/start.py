@@ -178,6 +178,12 @@ def history(
         )
 
 
+def looks(ws: Workspace, rollout_id: str, *, most: int = 100) -> list[RolloutEvent]:
+    """What the judge decided of a rollout and on which numbers, oldest first; of many looks at most so many, evenly."""
+    with ws.read() as connection:
+        return store.spread_looks(connection, rollout_id, most=most)
+
+
 def event_of(ws: Workspace, event_id: str) -> RolloutEvent:
     """One thing that a rollout did. Raises NotFound."""
     with ws.read() as connection:

@@ -63,6 +63,7 @@ rollouts = sa.Table(
     sa.Index("ix_rollout_watch_until", "watch_until"),
 )
 
+_OF_THE_JUDGE = ("look", "advanced", "finished", "rolled_back", "overdue")
 events = sa.Table(
     "rollout_event",
     metadata,
@@ -253,6 +254,16 @@ def newest_events(
     if without_looks:
         statement = statement.where(events.c.act != "look")
     return [_event(row) for row in connection.execute(statement)]
+
+
+def spread_looks(connection: Connection, rollout: str, *, most: int) -> list[RolloutEvent]:
+    """What the judge decided of a rollout, oldest first; of many looks some, evenly, the first and the last among them."""
+    looked = sa.select(events.c.id).where(events.c.rollout == rollout, events.c.act.in_(_OF_THE_JUDGE))
+    ids = list(connection.execute(looked.order_by(events.c.id)).scalars())
+    if len(ids) > most:
+        ids = [ids[round(place * (len(ids) - 1) / (most - 1))] for place in range(most)]
+    rows = connection.execute(sa.select(events).where(events.c.id.in_(ids)).order_by(events.c.id))
+    return [event for row in rows if (event := _event(row)).decision is not None]
 
 
 def has_event(connection: Connection, rollout: str, act: str) -> bool:
