@@ -32,7 +32,7 @@ from everloop.rollout.evidence import (
     is_slow,
     slow_above_ms,
 )
-from everloop.rollout.excess import excess_upper_bound
+from everloop.rollout.excess import excess_upper_bound, requests_to_show
 from everloop.rollout.judge import (
     Action,
     CanaryHealth,
@@ -139,6 +139,7 @@ __all__ = [
     "prospects",
     "publish",
     "recent_failures",
+    "requests_to_show",
     "require_not_live",
     "resume",
     "roll_back",

@@ -25,6 +25,12 @@ class Seen:
     verdict: dict[str, Any]
 
     @property
+    def stage(self) -> int:
+        """The stage that was judged; a rollout that went on is in the next one by then."""
+        stage = self.event.stage or 0
+        return stage - 1 if stage and self.event.act in ("advanced", "finished") else stage
+
+    @property
     def in_words(self) -> str:
         counts, upper = self.verdict["counts"], self.verdict["excess_upper"]
         return (
@@ -133,7 +139,7 @@ def _excess(
 
     lines: list[tuple[str, str]] = []
     bands: list[str] = []
-    for _, group in groupby(seen, key=lambda one: one.event.stage):
+    for _, group in groupby(seen, key=lambda one: one.stage):
         of_stage = list(group)
         upper = [(x(one.requests), y(one.verdict["excess_upper"])) for one in of_stage]
         lower = [
@@ -164,10 +170,9 @@ def _stages(
 ) -> Iterable[tuple[float, str]]:
     """Where each stage that was looked at begins: where the one before was left."""
     left_at = 0.0
-    for number_, group in groupby(seen, key=lambda one: one.event.stage):
-        if number_ is not None and number_ < len(stages):
-            stage = stages[number_]
-            yield x(left_at), f"shadow {stage.mirrored:g} %" if stage.mirrored else f"{stage.weight:g} %"
+    for number_, group in groupby(seen, key=lambda one: one.stage):
+        stage = stages[number_]
+        yield x(left_at), f"shadow {stage.mirrored:g} %" if stage.mirrored else f"{stage.weight:g} %"
         left_at = list(group)[-1].requests
 
 
