@@ -160,6 +160,12 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/rollouts/{it}", first_rollout, lambda one: [each["act"] for each in one["events"]], ["first"]),
     ("/api/endpoints/kind/corrections", None, list, []),
     ("/api/endpoints/kind/contradictions", None, lambda one: one["contradicted"], 0),
+    (
+        "/api/predictions?endpoint=kind&version=kind@1&status=ok",
+        None,
+        lambda one: {each["version"] for each in one["predictions"]},
+        {"kind@1"},
+    ),
     ("/api/review", None, list, []),
     ("/api/endpoints/kind/measures", None, list, []),
     ("/api/findings", None, list, []),

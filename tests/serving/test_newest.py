@@ -151,7 +151,10 @@ def test_a_torn_tail_and_damage_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_nothing_was_asked_yet(tmp_path: Path) -> None:
-    page = newest_predictions(tmp_path / "serving", EVERY, limit=5)
+    folder = tmp_path / "serving"
+    assert newest_predictions(folder, EVERY, limit=5).before is None
+    LogWriter.claim(folder).close()
+    page = newest_predictions(folder, EVERY, limit=5)
     assert (page.records, page.before) == ([], None)
 
 

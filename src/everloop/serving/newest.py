@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,8 +194,8 @@ def _newest_parts(
 ) -> Iterator[_Part]:
     """What a process wrote, part by part, from its newest record back."""
     numbers = _segments(directory)
-    ends = [*numbers[1:], _FOREVER_MS]  # a segment is begun later than every id in those before
-    for number, end in zip(reversed(numbers), reversed(ends), strict=True):
+    # a segment is begun later than every id in those before
+    for number, end in reversed([*pairwise([*numbers, _FOREVER_MS])]):
         if number > last_ms + _LONGEST_REQUEST_MS:
             continue
         below_ms = min(end, last_ms)

@@ -73,7 +73,7 @@ _PAGES = (
     Page("/endpoints/{name}/predictions", "see", predictions_page.view, "predictions.html"),
     Page("/endpoints/{name}/plan", "see", plan_page.view, "plan.html"),
     Page("/endpoints/{name}/split", "see", split_page.view, "split.html"),
-    Page("/endpoints/{name}/try", "predict", try_page.view, "try.html"),
+    Page("/endpoints/{name}/try", "see", try_page.view, "try.html"),
     Page("/predictions", "see", predictions_page.view, "predictions.html"),
     Page("/rollouts/{id}", "see", rollout_page.view, "rollout.html"),
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),

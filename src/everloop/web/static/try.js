@@ -164,6 +164,7 @@ async function ask() {
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = form.querySelector("[data-ask]");
+  if (!button) return;
   button.disabled = true;
   clearProblems();
   try {
