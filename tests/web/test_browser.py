@@ -233,7 +233,7 @@ def test_a_phone_never_scrolls_sideways(page: Page, story: Site, width: int) -> 
         f"/rollouts/{running.id}",
         "/endpoints/kind/predictions",
         "/endpoints/kind/try",
-        "/endpoints/kind/plan?version=kind@3&prospects=yes",
+        "/endpoints/kind/plan?version=kind@3",
         "/trace",
         f"/trace/{correction.prediction_id}",
     ]
