@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+import blake3
+import msgspec
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
-from everloop import feedback, rollout, serving
+from everloop import data, feedback, rollout, serving
+from everloop.serving import Field, Signature, write_manifest
+from everloop.serving.segments import LogWriter
 from tests.loop.living import Shop
 from tests.rollout.test_split import shared
+from tests.serving.home import title_model, write_release
+from tests.serving.records import record
 from tests.serving.server import Server
 from tests.web.conftest import Site, serve
 
@@ -63,6 +72,36 @@ def test_pages_lead_back_through_all_of_them(small: Shop) -> None:
             earlier = re.search(r'href="(\?before=[^"]+)">Earlier ones', page)
             query = earlier[1] if earlier else None
     assert found == every
+
+
+def test_the_list_is_a_file_of_the_same_filters(small: Shop) -> None:
+    small.ask(60)
+    small.ask(2, status="failed", output=None, scores={}, error="=1+1")
+    with serve(small.ws) as site:
+        answer = site.get("/endpoints/kind/predictions?status=failed&as=csv")
+        assert len(site.get("/predictions?as=csv").text.splitlines()) == 63
+    assert answer.headers["content-type"].startswith("text/csv")
+    head, *lines = csv.reader(io.StringIO(answer.text))
+    assert [dict(zip(head, line, strict=True))["error"] for line in lines] == ["'=1+1"] * 2
+
+
+def test_a_picture_is_shown_where_a_dataset_keeps_it(empty: Site) -> None:
+    ws = empty.ws
+    photo = Field("photo", "image")
+    (content,) = serving.example_row(Signature((photo,), "number"))
+    data.define(ws, "photos", key="id")
+    data.ingest(ws, "photos", pa.table({"id": [7], "photo": pa.array([content], pa.binary())}))
+    manifest = write_release(ws.home, "rel_1", title_model(), inputs=(photo,))
+    write_manifest(
+        ws.home / "serving", msgspec.structs.replace(manifest, id="rel_2", data_version="photos@1")
+    )
+    writer = LogWriter.claim(ws.home / "serving")
+    for key, digest in (("7", blake3.blake3(content).hexdigest()), ("8", "0" * 64)):
+        writer.write([record(key=key, release="rel_2", inputs={"photo": f"blake3:{digest}"})])
+    page = empty.get("/predictions").text
+    writer.close()
+    assert page.count('<img class="thumb" src="data:image/png;base64,') == 1
+    assert "image or bytes 000000000000" in page
 
 
 @pytest.mark.browser

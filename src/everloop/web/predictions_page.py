@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -14,11 +14,14 @@ from everloop.api import Logged, PredictionsAsked, found_predictions, read_query
 from everloop.errors import EverloopError, Invalid, NotFound
 from everloop.feedback import Exchanges
 from everloop.rollout import Endpoint
+from everloop.web.thumbnails import thumbnails
 from everloop.web.visits import Shown, Visit
 from everloop.web.words import middle_cut
 
+_json = msgspec.json.Encoder().encode
 _MAIN = ("endpoint", "status", "version", "output", "text")
 _MORE = ("start", "end", "key", "variant", "kind", "said", "slower_than_ms", "score_below")
+_CSV_ROWS = 500
 _SCORES = 3
 _LONGEST = 90  # characters of a value in the table; the trace has all of it
 _VALUES = 6  # of a row in the table
@@ -46,6 +49,7 @@ class Line:
 
     logged: Logged
     values: tuple[tuple[str, str], ...]
+    pictures: tuple[tuple[str, str], ...]
     more_values: int
     scores: tuple[tuple[str, float], ...]
 
@@ -64,9 +68,11 @@ def view(visit: Visit) -> Shown:
     asked["endpoint"] = fixed or asked["endpoint"]
     problem, page = None, Exchanges((), 0, None)
     try:
-        page = found_predictions(visit.ws, _read(asked))
+        most = {"limit": str(_CSV_ROWS)} if visit.query.get("as") == "csv" else {}
+        page = found_predictions(visit.ws, _read({**asked, **most}))
     except (Invalid, NotFound) as error:
         problem = str(error)
+    pictures = thumbnails(visit.ws, page.found)
     one = next((it for it in endpoints if it.name == asked["endpoint"]), None)
     return {
         "fixed": fixed,
@@ -76,9 +82,10 @@ def view(visit: Visit) -> Shown:
         or bool(asked["endpoint"] and not fixed),
         "without": {name: _address(asked, name, fixed) for name in (*_MAIN, *_MORE) if asked[name]},
         "words": WORDS,
-        "lines": [_line(Logged.of(it)) for it in page.found],
+        "lines": [_line(Logged.of(it), pictures) for it in page.found],
         "looked_at": page.looked_at,
         "earlier": None if page.before is None else _address({**asked, "before": page.before}, "", fixed),
+        "here_again": f"{_address(asked, '', fixed)}&",
         "newest": _address(asked, "before", fixed),
         "problem": problem,
         "classes": () if one is None else _classes(visit, one),
@@ -117,10 +124,13 @@ def _classes(visit: Visit, of: Endpoint) -> tuple[str, ...]:
     return manifest.signature.classes or ()
 
 
-def _line(one: Logged) -> Line:
-    values = tuple(_values(one.inputs))
+def _line(one: Logged, pictures: Mapping[str, str]) -> Line:
+    drawn = tuple((name, pictures[value]) for name, value in one.inputs.items() if _is_in(pictures, value))
+    values = tuple(
+        _values({name: value for name, value in one.inputs.items() if not _is_in(pictures, value)})
+    )
     scores = sorted(one.scores.items(), key=lambda pair: -pair[1])[:_SCORES]
-    return Line(one, values[:_VALUES], max(0, len(values) - _VALUES), tuple(scores))
+    return Line(one, values[:_VALUES], drawn, max(0, len(values) - _VALUES), tuple(scores))
 
 
 def _values(inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -130,3 +140,23 @@ def _values(inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             name,
             f"image or bytes {text[7:19]}" if text.startswith("blake3:") else middle_cut(text, _LONGEST),
         )
+
+
+def _is_in(pictures: Mapping[str, str], value: Any) -> bool:
+    return isinstance(value, str) and value in pictures
+
+
+def rows_of(shown: Shown) -> Iterator[Sequence[object]]:
+    """The predictions as rows of a CSV file, the names of its columns first; inputs and scores as JSON."""
+    yield [
+        "id", "at", "endpoint", "version", "variant", "status", "output", "latency_ms", "key", "inputs", "scores",
+        "error", "corrected_to", "corrected_by",
+    ]  # fmt: skip
+    for line in shown["lines"]:
+        one = line.logged
+        last = one.corrections[-1] if one.corrections else None
+        yield [
+            one.id, one.at.isoformat(), one.endpoint, one.version, one.variant, one.status, one.output, one.latency_ms,
+            one.key, _json(one.inputs).decode(), _json(one.scores).decode(), one.error, last and last.value,
+            last and last.reporter,
+        ]  # fmt: skip
