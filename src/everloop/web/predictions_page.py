@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from everloop import rollout, serving
+from everloop import monitoring, rollout, serving
 from everloop.api import Logged, PredictionsAsked, found_predictions, read_query
 from everloop.errors import EverloopError, Invalid, NotFound
 from everloop.feedback import Exchanges
 from everloop.rollout import Endpoint
+from everloop.serving import TRIED
 from everloop.web.thumbnails import thumbnails
 from everloop.web.visits import Shown, Visit
 from everloop.web.words import middle_cut
@@ -21,6 +24,8 @@ from everloop.web.words import middle_cut
 _json = msgspec.json.Encoder().encode
 _MAIN = ("endpoint", "status", "version", "output", "text")
 _MORE = ("start", "end", "key", "variant", "kind", "said", "slower_than_ms", "score_below")
+_COUNTED = ("endpoint", "status", "version", "start", "end")  # the filters by which traffic is counted
+_WEEK, _BAR = timedelta(days=7), timedelta(hours=3)
 _CSV_ROWS = 500
 _SCORES = 3
 _LONGEST = 90  # characters of a value in the table; the trace has all of it
@@ -54,8 +59,23 @@ class Line:
     scores: tuple[tuple[str, float], ...]
 
     @property
+    def is_tried(self) -> bool:
+        """Whether somebody sent it by hand, to see what comes."""
+        return self.logged.kind == "replay" and (self.logged.key or "").startswith(TRIED)
+
+    @property
     def may_be_corrected(self) -> bool:
         return self.logged.status == "ok" and self.logged.kind == "live"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How many were asked in a part of the last week; `link` narrows the list to it."""
+
+    start: datetime
+    n: int
+    link: str
+    is_chosen: bool
 
 
 def view(visit: Visit) -> Shown:
@@ -83,6 +103,7 @@ def view(visit: Visit) -> Shown:
         "without": {name: _address(asked, name, fixed) for name in (*_MAIN, *_MORE) if asked[name]},
         "words": WORDS,
         "lines": [_line(Logged.of(it), pictures) for it in page.found],
+        "bars": _bars(visit, asked, fixed),
         "looked_at": page.looked_at,
         "earlier": None if page.before is None else _address({**asked, "before": page.before}, "", fixed),
         "here_again": f"{_address(asked, '', fixed)}&",
@@ -111,6 +132,32 @@ def _address(asked: Mapping[str, str], without: str, fixed: str | None) -> str:
     left_out = {without, *(("endpoint",) if fixed else ()), *(("before",) if without else ())}
     kept = {name: value for name, value in asked.items() if value and name not in left_out}
     return f"?{urlencode(kept)}"
+
+
+def _bars(visit: Visit, asked: Mapping[str, str], fixed: str | None) -> list[Bar]:
+    """The last week of an endpoint, from what is counted in the background; none where that does not tell by the filters."""
+    if not asked["endpoint"] or any(asked[name] for name in (*_MAIN, *_MORE) if name not in _COUNTED):
+        return []
+    end = visit.ws.now()
+    start = end - _WEEK
+    counted = monitoring.traffic(visit.ws, asked["endpoint"], start=start, end=end, bucket=_BAR)
+    number = asked["version"].rpartition("@")[2]
+    by_start: Counter[datetime] = Counter()
+    for one in counted:
+        if not number or one.version.rpartition("@")[2] == number:
+            ok = one.requests - one.failed - one.refused
+            of_status = {"": one.requests, "ok": ok, "failed": one.failed, "refused": one.refused}
+            by_start[one.start] += of_status.get(asked["status"], 0)
+    if not by_start:
+        return []
+    first = min(by_start)
+    return [_bar(first + _BAR * place, by_start, asked, fixed) for place in range((end - first) // _BAR + 1)]
+
+
+def _bar(start: datetime, by_start: Counter[datetime], asked: Mapping[str, str], fixed: str | None) -> Bar:
+    between = {"start": f"{start:%Y-%m-%dT%H:%M}", "end": f"{start + _BAR:%Y-%m-%dT%H:%M}"}
+    is_chosen = all(asked[name][:16] == value for name, value in between.items())
+    return Bar(start, by_start[start], _address({**asked, **between}, "before", fixed), is_chosen)
 
 
 def _classes(visit: Visit, of: Endpoint) -> tuple[str, ...]:
