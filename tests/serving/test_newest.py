@@ -13,7 +13,7 @@ import pytest
 from everloop.clock import from_micros
 from everloop.errors import Invalid
 from everloop.serving import PredictionRecord, PredictionSearch, log, newest_predictions
-from everloop.serving.segments import LogWriter
+from everloop.serving.segments import LogWriter, _frame
 from tests.serving.records import T0_US, record
 
 EVERY = PredictionSearch()
@@ -120,6 +120,21 @@ def test_a_look_is_bounded_and_goes_on_where_it_ended(written: Log) -> None:
         assert before is None or page.before < before
         before = page.before
     assert [one.key for one in page.records] == ["3"]
+
+
+def test_outside_a_simulation_a_time_leads_to_its_segments(tmp_path: Path) -> None:
+    folder = tmp_path / "serving"
+    (folder / "log/00001").mkdir(parents=True)
+    made = []
+    for day in range(20):
+        at_ms = T0_US // 1_000 + day * 86_400_000
+        made.append(record(id=f"pred_{at_ms << 80:032x}", at=at_ms * 1_000))
+        (folder / f"log/00001/{at_ms - 1}.log").write_bytes(_frame(made[-1]))
+    span = PredictionSearch(start=from_micros(made[7].at), end=from_micros(made[9].at))
+    page = newest_predictions(folder, span, limit=50)
+    assert page.records == [made[8], made[7]]
+    assert page.looked_at < 5
+    assert page.before is None
 
 
 def test_sealing_meanwhile_changes_nothing(tmp_path: Path) -> None:

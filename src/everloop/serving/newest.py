@@ -10,10 +10,11 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +34,8 @@ MOST_EFFORT = 90_000
 """As many records of a live segment as are read in a third of a second; sealed ones take a fifth of that."""
 _FOREVER_MS = 1 << 48
 _WRITING_MS = 250  # between an answer and its record in the log, at most
-_SLOWEST_ANSWER_MS = 30_000  # between a prediction's time and its id, at most
-_LONGEST_REQUEST_MS = (
-    3_600_000  # as in `log`: a segment may hold ids that were made so long before it was begun
-)
+_APART_MS = 30_000  # between a prediction's time and its id's, at most; both are now, outside a simulation
+_LONGEST_REQUEST_MS = 3_600_000  # as in `log`: so long before a segment was begun its ids may have been made
 _CHUNK = 512  # records of a live segment between two looks at what the other processes have
 _SEALED_PER_EFFORT = 5
 _OPENING = 300  # of a sealed segment
@@ -129,7 +128,8 @@ def newest_predictions(
 ) -> FoundPredictions:
     """The newest predictions that fit, newest first by the moment at which their ids were made.
 
-    Spends no more than about `most_effort`; then `before` says where to go on, though fewer than `limit` were found. Outside a simulation ids are made when things happen, so that a time leads straight to its segments.
+    Spends no more than about `most_effort`; then `before` says where to go on, though fewer than `limit` were found.
+    Outside a simulation ids are made when things happen, so that a time leads straight to its segments.
 
     Raises Invalid when `before` is no prediction's id.
     """
@@ -147,9 +147,7 @@ def newest_predictions(
     while waiting:
         below_ms = -waiting[0][0]
         is_enough = len(found) >= limit and milliseconds_of(found[limit - 1].id) > below_ms
-        has_come_on = below_ms < min(
-            newest_ms, last_ms - 1
-        )  # so that the next look begins further back than this one
+        has_come_on = below_ms < min(newest_ms, last_ms - 1)  # so that the next look begins further back
         if is_enough or below_ms < first_ms or (effort >= most_effort and has_come_on):
             break
         _, number, parts = waiting[0]
@@ -180,9 +178,9 @@ def _bounds(search: PredictionSearch, before: str | None, *, is_simulation: bool
     first_ms, last_ms = 0, _FOREVER_MS if before is None else milliseconds_of(before)
     if not is_simulation:
         if search.start is not None:
-            first_ms = to_micros(search.start) // 1_000 - _SLOWEST_ANSWER_MS
+            first_ms = to_micros(search.start) // 1_000 - _APART_MS
         if search.end is not None:
-            last_ms = min(last_ms, to_micros(search.end) // 1_000 + _SLOWEST_ANSWER_MS)
+            last_ms = min(last_ms, to_micros(search.end) // 1_000 + _APART_MS)
     if search.ids is not None:
         last_ms = min(last_ms, max(map(milliseconds_of, search.ids), default=0))
         first_ms = max(first_ms, min(map(milliseconds_of, search.ids), default=_FOREVER_MS))
@@ -201,15 +199,15 @@ def _newest_parts(
         below_ms = min(end, last_ms)
         if number != numbers[-1]:
             yield _Part([], 0, 0, below_ms)  # somebody else's turn, perhaps, before this one is opened
-        path = directory / str(number)
+        sealed = directory / f"{number}.parquet"
         try:
-            yield from (
-                _sealed_parts(path.with_suffix(".parquet"), search, before, number)
-                if path.with_suffix(".parquet").exists()
-                else _live_parts(path.with_suffix(".log"), search, before)
-            )
-        except FileNotFoundError:  # sealed since it was looked for
-            yield from _sealed_parts(path.with_suffix(".parquet"), search, before, number)
+            if not sealed.exists():
+                yield from _live_parts(directory / f"{number}.log", search, before)
+                continue
+        except FileNotFoundError:
+            pass  # sealed since it was looked for
+        with suppress(FileNotFoundError):  # removed since then: it was too old to be kept
+            yield from _sealed_parts(sealed, search, before, number)
 
 
 def _live_parts(path: Path, search: PredictionSearch, before: str | None) -> Iterator[_Part]:
@@ -218,9 +216,11 @@ def _live_parts(path: Path, search: PredictionSearch, before: str | None) -> Ite
     while chunk := list(islice(records, _CHUNK)):
         for record in chunk:
             written.see(record)
-        fitting = [one for one in chunk if (before is None or one.id < before) and search.fits(one)]
+        asked = [one for one in chunk if before is None or one.id < before]
+        fitting = [one for one in asked if search.fits(one)]
         newest_ms = milliseconds_of(max(one.id for one in chunk))
-        yield _Part(fitting, len(chunk), len(chunk), written.by_ms + _WRITING_MS, newest_ms)
+        # the way to `before` is no effort, or a look far back in a long segment would end where it begins
+        yield _Part(fitting, len(asked), len(asked), written.by_ms + _WRITING_MS, newest_ms)
 
 
 class _Written:
@@ -251,19 +251,15 @@ class _Written:
 def _sealed_parts(path: Path, search: PredictionSearch, before: str | None, number: int) -> Iterator[_Part]:
     file = pq.ParquetFile(path)
     groups = [_Group(file.metadata.row_group(group)) for group in range(file.metadata.num_row_groups)]
-    effort = _OPENING
-    for number_of_group in reversed(range(len(groups))):
-        group = groups[number_of_group]
-        earlier = [one.newest for one in groups[:number_of_group]]
+    below_ms = [number, *accumulate((milliseconds_of(one.newest) for one in groups), max)]
+    yield _Part([], 0, _OPENING, below_ms[-1])
+    for place, group in reversed([*enumerate(groups)]):
         fitting: list[PredictionRecord] = []
         rows = 0
         if (before is None or group.oldest < before) and group.may_hold(search):
-            fitting = _fitting(file, number_of_group, search, before)
-            rows = group.rows
-            effort += rows // _SEALED_PER_EFFORT
-        below_ms = milliseconds_of(max(earlier)) if earlier else number
-        yield _Part(fitting, rows, effort, below_ms, milliseconds_of(group.newest))
-        effort = 0
+            fitting, rows = _fitting(file, place, search, before), group.rows
+        effort = rows // _SEALED_PER_EFFORT
+        yield _Part(fitting, rows, effort, below_ms[place], milliseconds_of(group.newest))
 
 
 class _Group:
