@@ -137,6 +137,34 @@ def test_outside_a_simulation_a_time_leads_to_its_segments(tmp_path: Path) -> No
     assert page.before is None
 
 
+def test_slow_answers_and_requests_of_several_rows_stand_where_their_ids_belong(tmp_path: Path) -> None:
+    """They are written when the slowest row is answered: behind requests that were made later."""
+    chance = random.Random(8)  # noqa: S311  (made-up traffic)
+    writes: list[tuple[int, list[PredictionRecord]]] = []
+    for number in range(1_500):
+        made_ms = T0_US // 1_000 + chance.randrange(60_000)
+        latencies_ms = [chance.choice([3, 40, 5_000]) for _ in range(chance.choice([1, 1, 2]))]
+        rows = [
+            record(
+                id=f"pred_{made_ms << 80 | 2 * number + row:032x}",
+                latency_us=latency_ms * 1_000,
+                request=f"req_{number}" if len(latencies_ms) > 1 else None,
+            )
+            for row, latency_ms in enumerate(latencies_ms)
+        ]
+        writes.append((made_ms + max(latencies_ms), rows))
+    in_order = [one for _, rows in sorted(writes, key=lambda one: one[0]) for one in rows]
+    (tmp_path / "serving/log/00001").mkdir(parents=True)
+    (tmp_path / f"serving/log/00001/{T0_US // 1_000}.log").write_bytes(b"".join(map(_frame, in_order)))
+    found: list[str] = []
+    page = newest_predictions(tmp_path / "serving", EVERY, limit=61)
+    while page.before is not None:
+        found += [one.id for one in page.records]
+        page = newest_predictions(tmp_path / "serving", EVERY, limit=61, before=page.before)
+    found += [one.id for one in page.records]
+    assert found == sorted((one.id for one in in_order), reverse=True)
+
+
 def test_sealing_meanwhile_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "serving"
     with_many = LogWriter.claim(folder, segment_bytes=4_000)
