@@ -335,6 +335,16 @@ def test_a_column_that_the_model_cannot_take_is_refused(everloop: Shell, tmp_pat
         loop.score(everloop.shop.ws, "kind@1", wrong)
 
 
+def test_the_newest_predictions_that_fit_are_listed(everloop: Shell) -> None:
+    everloop.shop.ask(3)
+    (failed,) = everloop.shop.ask(1, status="failed", output=None, scores={}, error="model_failed: x")
+    listed = everloop("endpoints", "predictions", "kind", "--status", "failed", "--last", "5")
+    assert names(listed, "id") == [failed.id]
+    day = everloop.shop.ws.now().date().isoformat()
+    assert len(everloop("endpoints", "predictions", "kind", "--start", day, "--end", day)) == 4
+    assert "is a model's version" in everloop("endpoints", "predictions", "kind", "--version", "new", code=2)
+
+
 def test_background_work_is_done_on_request(everloop: Shell) -> None:
     living.approve(everloop.shop.ws, "kind@2")
     assert everloop("work")["done"] > 0
