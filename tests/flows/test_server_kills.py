@@ -5,65 +5,21 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from everloop import rollout, serving
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
+from tests.flows.calling import traffic
 from tests.flows.running import Everloop, Part, running, wait_for
 from tests.loop import living
 
 KILLS: tuple[Part, ...] = ("up", "up", "serve", "ticks")
 STEPS = (20, 40, 60, 80, 100)
-
-
-@dataclass
-class Clients:
-    """Callers that ask again and again, whatever happens, and remember each answer that they were given."""
-
-    port: int
-    answered: dict[str, str] = field(default_factory=dict)
-    refused: Counter[int] = field(default_factory=Counter)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311  (traffic, not secrets)
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
-            while not self.stopping.wait(0.01):
-                inputs = {"title": "red small leaf", "seller": chance.randrange(7)}
-                try:
-                    answer = client.post("/endpoints/kind/predict", json={"inputs": inputs})
-                except httpx.HTTPError:
-                    self.stopping.wait(0.1)  # nobody was answered; the server is being started again
-                    continue
-                if answer.status_code == 200:
-                    body = answer.json()
-                    self.answered[body["prediction_id"]] = body["output"]
-                else:
-                    self.refused[answer.status_code] += 1
-
-
-@contextmanager
-def traffic(port: int, *, callers: int = 2) -> Iterator[Clients]:
-    found = Clients(port)
-    threads = [threading.Thread(target=found.ask, args=(seed,)) for seed in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        found.stopping.set()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.slow

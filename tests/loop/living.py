@@ -40,6 +40,13 @@ def release(ws: Workspace, ref: str) -> None:
     loop.prepare_release(ws, registry.version(ws, ref))
 
 
+def pass_time(ws: Workspace, **by: float) -> datetime:
+    """Let the domain time of a simulation pass, for all its processes, and say what time it is then."""
+    assert isinstance(ws.clock, SimulatedClock)
+    ws.clock.advance(timedelta(**by))
+    return ws.now()
+
+
 @dataclass
 class Shop:
     """A workspace in which the shop's loop is applied, and the log of what its endpoint `kind` answered."""
@@ -77,9 +84,7 @@ class Shop:
 
     def later(self, **by: float) -> datetime:
         """Let domain time pass, and say what time it is then."""
-        assert isinstance(self.ws.clock, SimulatedClock)
-        self.ws.clock.advance(timedelta(**by))
-        return self.ws.now()
+        return pass_time(self.ws, **by)
 
     def _record(
         self, table: serving.RouteTable, key: str | None, fails: Mapping[str, float], given: Mapping[str, Any]
