@@ -91,7 +91,9 @@ class Shop:
     ) -> PredictionRecord:
         prediction_id = new_prediction_id(self.log.writer)
         inputs = {"title": "red leaf", "seller": self.chance.randrange(7), **given.get("inputs", {})}
-        variant = serving.choose(table.endpoints["kind"], key=key, request=prediction_id, inputs=inputs)
+        variant = serving.choose(
+            table.endpoints["kind"], key=key, request=given.get("request") or prediction_id, inputs=inputs
+        )
         manifest = serving.read_manifest(self.folder, variant.release)
         version = f"{manifest.model}@{manifest.version}"
         failed = self.chance.random() < fails.get(version, 0.0)

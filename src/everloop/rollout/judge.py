@@ -90,13 +90,15 @@ class Rules:
 class CanaryHealth:
     """What a fuse looks at; it needs no statistics and no minimum of traffic.
 
-    `control_successes_meanwhile` counts what the control answered well since the canary's first failure in that row:
-    none means that the trouble is not the canary's. None means that there is no control.
+    `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
+    failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None means
+    that there is no control.
     """
 
     is_ready: bool = True
     failures_in_a_row: int = 0
     control_successes_meanwhile: int | None = None
+    control_failures_meanwhile: int = 0
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,8 @@ def _check_sample_ratio(evidence: Sequence[MetricEvidence]) -> SampleRatio:
 def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | None:
     """Why the canary goes back at once, without a test; None when no fuse blew.
 
-    A healthy canary that fails one request in five would fail twenty in a row once in 10^14 tries.
+    A healthy canary that fails one request in five would fail twenty in a row once in 10^14 tries. In an incident that
+    fails more than half of all requests the control fails, too, and nothing blows.
 
     Examples
     --------
@@ -262,13 +265,13 @@ def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | No
         return None
     if health.control_successes_meanwhile is None:
         return f"the canary failed {health.failures_in_a_row} requests in a row"
-    if health.control_successes_meanwhile == 0:
+    if health.control_successes_meanwhile < max(1, health.control_failures_meanwhile):
         return None
     return f"the canary failed {health.failures_in_a_row} requests in a row while the control answered"
 
 
-def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> tuple[int, int]:
-    """The canary's failures in a row up to now, and what the control answered well since the first of them.
+def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> CanaryHealth:
+    """The canary's failures in a row up to now, and what the control did since the first of them.
 
     Parameters
     ----------
@@ -276,16 +279,20 @@ def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> tuple[int, i
 
     Examples
     --------
-    >>> recent_failures([True, False, True, False, True], [True, True, True, False, True])
-    (2, 1)
+    >>> seen = recent_failures([True, False, True, False, True], [True, True, True, False, True])
+    >>> seen.failures_in_a_row, seen.control_successes_meanwhile, seen.control_failures_meanwhile
+    (2, 1, 0)
     """
     failed, canary = np.asarray(has_failed, dtype=bool), np.asarray(in_canary, dtype=bool)
     good = np.flatnonzero(canary & ~failed)
     row = np.flatnonzero(canary[good[-1] + 1 :] if good.size else canary)
-    if not row.size:
-        return 0, 0
-    first = int(row[0] + (good[-1] + 1 if good.size else 0))
-    return int(row.size), int(np.count_nonzero(~canary[first:] & ~failed[first:]))
+    first = int(row[0] + (good[-1] + 1 if good.size else 0)) if row.size else len(failed)
+    control = failed[first:][~canary[first:]]
+    return CanaryHealth(
+        failures_in_a_row=int(row.size),
+        control_successes_meanwhile=int(np.count_nonzero(~control)),
+        control_failures_meanwhile=int(np.count_nonzero(control)),
+    )
 
 
 def _decide(verdicts: Sequence[MetricVerdict], ratio: SampleRatio, fuse: str | None) -> tuple[Action, str]:

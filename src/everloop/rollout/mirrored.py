@@ -99,4 +99,5 @@ def _health(errors: Pairs) -> CanaryHealth:
     return CanaryHealth(
         failures_in_a_row=len(errors.shadow) - since,
         control_successes_meanwhile=int((errors.live[since:] == 0).sum()),
+        control_failures_meanwhile=int((errors.live[since:] > 0).sum()),
     )

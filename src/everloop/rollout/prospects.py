@@ -116,6 +116,11 @@ def _rates(ws: Workspace, target: Endpoint, seen: Past, *, given: Mapping[str, f
         reports = feedback.corrections(ws, target.name, start=ws.now() - BEFORE, limit=_MOST_REPORTS)
         wrong = {report.prediction_id for report in reports if report.contradicts}
         known["contradicted"] = min(1.0, len(wrong) / n)
+        audited = feedback.outcomes(ws, target.name, start=ws.now() - BEFORE, end=ws.now(), source="audit")[
+            "is_correct"
+        ].to_pylist()
+        if audited:
+            known["wrong"] = audited.count(False) / len(audited)
     known |= given
     if missing := [metric for metric in target.canary.excess_at_most if metric not in known]:
         raise Invalid(

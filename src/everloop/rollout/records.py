@@ -11,7 +11,7 @@ from typing import Any, Literal
 from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
 
-METRICS = ("errors", "slow", "contradicted")
+METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
 PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
 State = Literal["running", "paused", "done", "rolled_back"]
 Act = Literal[
@@ -39,7 +39,7 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `slow`, `contradicted`): how much more often than the version before the canary may be
+        By metric (`errors`, `slow`, `refused`, `contradicted`, `wrong`): how much more often than the version before the canary may be
         bad, absolute; None lets a metric roll back without having to prove itself before the next step.
     tolerated_ratio
         The test never takes back a version that is bad at most this many times as often.

@@ -10,14 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
+from everloop.rollout.audited import wrong_answers
 from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
     MetricEvidence,
     Split,
+    Stretch,
     count_keys,
     count_requests,
     first_of_each_request,
     is_slow,
+    units_of,
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.records import Rollout
@@ -49,6 +52,8 @@ class _Requests:
     in_canary: NDArray[np.bool_]
     stretch: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    checked: NDArray[np.bool_]  # the model was asked
+    refused: NDArray[np.bool_]  # by the version's signature
     latency_ms: NDArray[np.float64]
     contradicted: NDArray[np.bool_]
     is_replay: NDArray[np.bool_]
@@ -66,16 +71,19 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     """
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     rows = _rows(ws, rollout)
-    requests = rows if sticky else _together(rows)
+    together = _together(rows)
+    requests = rows if sticky else together
     splits = [
         Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(_judged_epochs(rollout)))
     ]
+
+    units = units_of(requests.ids, requests.request, requests.keys.tolist(), sticky=sticky)
 
     def count(metric: str, bad: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MetricEvidence:
         arms, stretch = requests.in_canary[counted], requests.stretch[counted]
         stretches = (
             count_keys(
-                requests.keys[counted].astype(str),
+                units[counted],
                 bad[counted],
                 in_canary=arms,
                 stretch=stretch,
@@ -87,21 +95,45 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
         known_bad, known_total = rollout.before.get(metric, (0, 0))
         return MetricEvidence(metric, stretches, before_bad=known_bad, before_total=known_total)
 
-    every = np.ones(len(requests.failed), dtype=bool)
+    checked = requests.checked
     bad_by_metric = {
-        "errors": (requests.failed, every),
-        "slow": (is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf), ~requests.failed),
+        "errors": (requests.failed, checked),
+        "refused": (requests.refused, np.ones(len(checked), dtype=bool)),
+        "slow": (
+            is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf),
+            checked & ~requests.failed,
+        ),
         # nobody corrects a replayed request, and nobody has yet corrected a young one: neither says anything
         "contradicted": (
             requests.contradicted,
-            ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
+            checked & ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
         ),
     }
-    found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
+    found = [
+        MetricEvidence(metric, _wrong(ws, rollout, rows, splits, sticky=sticky))
+        if metric == "wrong"
+        else count(metric, *bad_by_metric[metric])
+        for metric in rollout.canary.excess_at_most
+    ]
     if rollout.state == "done":
         return found, _alone(ws, rollout)
-    in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
-    return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
+    return found, recent_failures(together.failed[~together.refused], together.in_canary[~together.refused])
+
+
+def _wrong(
+    ws: Workspace, rollout: Rollout, rows: _Requests, splits: list[Split], *, sticky: bool
+) -> tuple[Stretch, ...]:
+    units = units_of(rows.ids, rows.request, rows.keys.tolist(), sticky=sticky)
+    return wrong_answers(
+        ws,
+        rollout,
+        ids=rows.ids,
+        units=units,
+        in_canary=rows.in_canary,
+        stretch=rows.stretch,
+        splits=splits,
+        sticky=sticky,
+    )
 
 
 def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
@@ -127,8 +159,8 @@ def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )
     has_failed = np.bincount(request, weights=failed, minlength=len(first)) > 0
-    in_a_row, _ = recent_failures(has_failed, np.ones(len(first), dtype=bool))
-    return CanaryHealth(failures_in_a_row=in_a_row)
+    seen = recent_failures(has_failed, np.ones(len(first), dtype=bool))
+    return CanaryHealth(failures_in_a_row=seen.failures_in_a_row)
 
 
 def is_old(
@@ -143,8 +175,9 @@ def is_old(
 
 
 def _together(rows: _Requests) -> _Requests:
-    """The rows of each HTTP request as one: bad when one of them is, as slow as the slowest."""
-    first, request = first_of_each_request(rows.ids, rows.request)
+    """The rows of each HTTP request that one arm answered as one: bad when one of them is, as slow as the slowest."""
+    in_arms = [one and f"{one} {arm}" for one, arm in zip(rows.request, rows.in_canary.tolist(), strict=True)]
+    first, request = first_of_each_request(rows.ids, in_arms)
 
     def any_of(what: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.bincount(request, weights=what, minlength=len(first)) > 0
@@ -155,6 +188,8 @@ def _together(rows: _Requests) -> _Requests:
         in_canary=rows.in_canary[first],
         stretch=rows.stretch[first],
         failed=any_of(rows.failed),
+        checked=any_of(rows.checked),
+        refused=any_of(rows.refused),
         latency_ms=slowest,
         contradicted=any_of(rows.contradicted),
         is_replay=rows.is_replay[first],
@@ -180,7 +215,6 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & (np.full(len(epoch), end is None) | (epoch < rollout.epochs[-1]))
         & (in_canary | (release == rollout.from_release))
         & np.asarray(table["shadow_of"].is_null())
-        & (np.asarray(table["status"], dtype=object) != "refused")
         & (np.asarray(table["variant"], dtype=object) != REST)
     )
     table = table.filter(pa.array(judged))
@@ -190,6 +224,8 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         in_canary=in_canary[judged],
         stretch=np.searchsorted(np.asarray(epochs), epoch[judged], side="right") - 1,
         failed=np.asarray(table["status"], dtype=object) == "failed",
+        checked=np.asarray(table["status"], dtype=object) != "refused",
+        refused=np.asarray(table["status"], dtype=object) == "refused",
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,
         contradicted=np.asarray([one in contradicted for one in table["id"].to_pylist()], dtype=bool),
         is_replay=np.asarray(table["replay"], dtype=bool),
