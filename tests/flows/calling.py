@@ -25,7 +25,8 @@ class Clients:
 
     def ask(self, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  (traffic, not secrets)
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
+        place = f"http://127.0.0.1:{self.port}"
+        with httpx.Client(base_url=place, trust_env=False, timeout=60) as client:
             while not self.stopping.wait(0.01):
                 seller = chance.choice(self.strangers) if self.strangers else chance.randrange(7)
                 inputs = {"title": "red small leaf", "seller": seller}

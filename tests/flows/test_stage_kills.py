@@ -49,7 +49,7 @@ class Story:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if killed in ("worker", "both"):
+        if killed != "ticks":
             self.cut_off_at_most += CALLERS  # each caller has one request on its way at most
         if killed in ("control", "both"):
             assert self.everloop.process is not None
@@ -104,7 +104,7 @@ def tell(trained: tuple[Path, str], kills: Sequence[tuple[Moment, Killed]]) -> N
                 story.kill(moment, killed)
             if not is_bad:
                 wait_for(lambda: "finished" in story.acts(), f"it finishes: {story.acts()} {everloop.said()}")
-                living.pass_time(ws, hours=2)
+                living.pass_time(ws, hours=2)  # the watch
             ending = "rolled_back" if is_bad else "watched"
             wait_for(lambda: ending in story.acts(), f"it ends: {story.acts()} {everloop.said()}")
             before = len(clients.answered)
@@ -122,7 +122,7 @@ def nothing_is_lost(story: Story) -> None:
     logged = Counter(answered.filter(answered["shadow_of"].is_null())["id"].to_pylist())
     assert not story.clients.answered.keys() - logged.keys(), "an answered prediction is not in the log"
     assert set(logged.values()) == {1}
-    assert story.clients.cut_off.total() <= story.cut_off_at_most, story.clients.cut_off
+    assert story.clients.cut_off.total() <= story.cut_off_at_most, (story.clients.cut_off, story.killed)
 
 
 def ended_once(story: Story, *, is_bad: bool) -> None:
