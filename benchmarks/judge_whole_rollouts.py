@@ -24,12 +24,11 @@ from everloop.rollout import (
     Split,
     blown_fuse,
     count_keys,
-    judge,
     recent_failures,
 )
 from everloop.rollout.bounded import _LOG_WEIGHTS, _PARTS
-from everloop.rollout.eprocess import log_mean_exp, sample_ratio_log_e
-from everloop.rollout.excess import outcomes
+from everloop.rollout.eprocess import harm_log_e, log_mean_exp, sample_ratio_log_e
+from everloop.rollout.excess import _excess_log_e_at, known_of_control, log_weights_of_rates, outcomes
 from everloop.rollout.paired import Pairs, judge_pairs
 from everloop.rollout.simulate import MadeUpRollouts, median_and_p90
 
@@ -319,8 +318,8 @@ def sticky_table() -> str:
     return table(head, [_sticky(name, times) for name, times in cases])
 
 
-def _sticky(name: str, times: float, *, every: int = 1_000, requests: int = 20_000, n: int = 500) -> Row:
-    """Whole rollouts in which the judge itself is asked at each look; keys keep their arm while the share grows."""
+def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_000, n: int = 500) -> Row:
+    """Whole rollouts with a look every 2,000 requests; keys keep their arm while the share grows."""
     random = np.random.default_rng(17)
     n_keys = 3_000
     popularity = 1.0 / np.arange(1, n_keys + 1) ** 1.1
@@ -341,7 +340,7 @@ def _sticky(name: str, times: float, *, every: int = 1_000, requests: int = 20_0
             is_bad = chance[:sent] < np.minimum(1.0, rate[keys[:sent]] * np.where(in_canary, times, 1.0))
             splits = [Split(one, SHARES[one]) for one in range(stage + 1)]
             counted = count_keys(keys[:sent], is_bad, in_canary=in_canary, stretch=upto, splits=splits)
-            action = judge([MetricEvidence("errors", counted, 0, 0)], rules).action
+            action = _decided(MetricEvidence("errors", counted), rules)
             stage += action == "advance"
             if action == "roll_back" or stage == len(SHARES):
                 (back if action == "roll_back" else through).append(float(sent))
@@ -354,6 +353,24 @@ def _sticky(name: str, times: float, *, every: int = 1_000, requests: int = 20_0
         percent(1 - (len(back) + len(through)) / n),
         *map(number, times_),
     )
+
+
+def _decided(evidence: MetricEvidence, rules: Rules) -> str:
+    """What `judge` says of one metric, at its margin alone: the bound itself takes a hundred margins to find."""
+    parts, (rule,) = evidence.stretches, rules.metrics
+    log_e = harm_log_e(
+        [one.counts.canary_bad for one in parts],
+        [one.counts.control_bad for one in parts],
+        canary_share=[one.split.canary_share for one in parts],
+        stage=[one.split.stage for one in parts],
+        tolerated_ratio=rule.tolerated_ratio,
+    )
+    if log_e >= np.log(rules.e_bound):
+        return "roll_back"
+    now = [one for one in evidence.latest_stage if 0 < one.split.canary_share < 1]
+    weights = log_weights_of_rates(*known_of_control(evidence))
+    shown = _excess_log_e_at(now, np.array([rule.excess_at_most or 1.0]), log_weights=weights)
+    return "advance" if shown[0] >= -np.log(1 - rules.confidence) else "hold"
 
 
 # --- pairs

@@ -26,7 +26,9 @@ class Clients:
     def ask(self, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  (traffic, not secrets)
         place = f"http://127.0.0.1:{self.port}"
-        with httpx.Client(base_url=place, trust_env=False, timeout=60) as client:
+        # a connection for each request: one that is kept may be closed for being idle just as it is used again
+        once = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=place, trust_env=False, timeout=60, limits=once) as client:
             while not self.stopping.wait(0.01):
                 seller = chance.choice(self.strangers) if self.strangers else chance.randrange(7)
                 inputs = {"title": "red small leaf", "seller": seller}

@@ -164,7 +164,7 @@ def test_a_kill_in_every_stage_loses_no_answer_and_no_step(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("killed", ["worker", "ticks", "control", "both"])
 @pytest.mark.parametrize("any_trained", ["sqlite", "postgres"], indirect=True)
 def test_a_kill_while_it_is_taken_back_ends_with_the_version_before(

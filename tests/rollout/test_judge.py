@@ -72,6 +72,15 @@ def test_a_metric_without_a_margin_does_not_keep_from_advancing_but_rolls_back()
     assert judge([errors(CLEAN), contradicted], rules).action == "roll_back"
 
 
+def test_without_any_margin_a_person_decides_and_harm_still_takes_back() -> None:
+    rules = Rules((MetricRule("errors", excess_at_most=None),))
+    for counts in (Counts(), CLEAN):
+        decision = judge([errors(counts)], rules)
+        assert decision.action == "hold"
+        assert decision.reason.startswith("no metric has a margin")
+    assert judge([errors(HARMFUL)], rules).action == "roll_back"
+
+
 def test_a_new_stage_starts_without_the_last_ones_credit() -> None:
     assert judge([errors(CLEAN, Counts(0, 25, 0, 75))], RULES).action == "hold"
 

@@ -167,7 +167,7 @@ def test_sticky_keys_are_judged_by_key_since_request_counts_lie() -> None:
 
 def test_a_version_that_mends_a_fault_is_not_taken_back_for_the_keys_that_it_has_left() -> None:
     """A fault hits 5 % of the keys each time they ask, the new version three times in ten: its keys are bad later."""
-    assert sticky_alarms(times_as_bad=0.3, frail=0.05, rollouts=60) == 0.0
+    assert sticky_alarms(times_as_bad=0.3, frail=0.05, rollouts=30) == 0.0
 
 
 def test_a_metric_without_assumed_rates_is_refused() -> None:

@@ -28,7 +28,8 @@ class MetricRule:
     """What is tolerated of one metric.
 
     `excess_at_most` is absolute (0.01: one request in a hundred more than the control); None lets the metric roll
-    back but not keep a canary from advancing. `tolerated_ratio` is relative: 1.2 never rolls back a canary that is
+    back but not keep a canary from advancing; where no metric has a margin, nothing can be shown, and a person decides.
+    `tolerated_ratio` is relative: 1.2 never rolls back a canary that is
     bad at most 1.2 times as often as the control.
     """
 
@@ -309,7 +310,10 @@ def _decide(verdicts: Sequence[MetricVerdict], ratio: SampleRatio, fuse: str | N
     waiting = [verdict for verdict in verdicts if verdict.says == "hold"]
     if waiting:
         return "hold", "needs more evidence: " + "; ".join(_bound_in_words(verdict) for verdict in waiting)
-    return "advance", "; ".join(_bound_in_words(verdict) for verdict in verdicts)
+    told = "; ".join(_bound_in_words(verdict) for verdict in verdicts)
+    if all(verdict.excess_at_most is None for verdict in verdicts):
+        return "hold", f"no metric has a margin, so that a person promotes it or takes it back: {told}"
+    return "advance", told
 
 
 def _harm_in_words(verdict: MetricVerdict) -> str:

@@ -125,7 +125,8 @@ class MadeUpRollouts:
         """Judge every running rollout on its counts; False when none runs any more."""
         running = np.flatnonzero(self.ended_at == 0)
         is_harmful = self.is_harmful(running)
-        is_shown = np.ones(len(running), dtype=bool)
+        has_margins = any(rule.excess_at_most is not None for rule in self.rules.metrics)
+        is_shown = np.full(len(running), has_margins)
         for rule in self.rules.metrics:
             is_shown &= self._is_shown(rule, running, self.stage[running])
         self._move(running, is_harmful=is_harmful, is_shown=is_shown, sent=sent)

@@ -229,7 +229,9 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         Stage(
             number,
             step,
-            f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
+            f"the rollout is done{watch}"
+            if step == 100
+            else f"when {margins or 'a person promotes it: no metric has a margin'}",
         )
         for number, step in enumerate(canary.steps, start=len(first))
     )
