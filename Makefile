@@ -63,7 +63,7 @@ lock:  ## pin all dependencies with their hashes (needs uv)
 	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
 	$(LOCK) --group build -o requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
-	for peer in airflow kfp s3 mlflow mlflow_oldest mlflow_models schemathesis serving_clients; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
+	for peer in airflow kfp s3 mlflow mlflow_oldest mlflow_models schemathesis serving_clients bench_fastapi bench_litserve bench_bentoml bench_mlflow; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
 	$(LOCK) tests/peers/ray.in --extra ray --group build --constraint requirements-dev.lock -o tests/peers/ray.txt
 	for peer in trackers trackers_oldest; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 \
