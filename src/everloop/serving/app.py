@@ -38,6 +38,7 @@ from everloop.serving.http import (
 from everloop.serving.kserve_v1 import KSERVE_V1
 from everloop.serving.live import LiveEndpoint, Loader
 from everloop.serving.mlflow_scoring import MLFLOW_SCORING
+from everloop.serving.one_write import OneWrite
 from everloop.serving.open_inference import OPEN_INFERENCE, metadata
 from everloop.serving.openapi import describe
 from everloop.serving.own_json import OWN_JSON
@@ -309,6 +310,8 @@ def run(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
+        http=OneWrite,
         timeout_graceful_shutdown=GRACE_S,
         ws="none",
     )
