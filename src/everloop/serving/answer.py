@@ -111,6 +111,7 @@ class Answerer:
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
         asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
+        copies: list[Asked] = []
         for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
             copy = Asked(
                 new_prediction_id(self.writer.writer),
@@ -123,10 +124,14 @@ class Answerer:
                 shadow_of=prediction_id,
                 request=request,
             )
-            task = asyncio.create_task(self._shadow(copy))
-            self._shadows.add(task)
-            task.add_done_callback(self._shadows.discard)
-        return await self._ask(asked)
+            copies.append(copy)
+        try:
+            return await self._ask(asked)
+        finally:  # only now, so that no shadow's model runs before the one that is waited for
+            for copy in copies:
+                task = asyncio.create_task(self._shadow(copy))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
 
     async def log(self, records: list[PredictionRecord]) -> None:
         """Make the records survive a kill, or a power cut if so set. Raises StorageFailed."""
@@ -189,6 +194,7 @@ class Answerer:
         )
 
     async def _shadow(self, asked: Asked) -> None:
+        asked = msgspec.structs.replace(asked, started_ns=time.perf_counter_ns())
         try:
             await self.log([(await self._ask(asked)).record])
         except StorageFailed as error:
