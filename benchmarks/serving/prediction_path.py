@@ -58,7 +58,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Bar:
-    """What issue or design promise: a figure of which `least` or `most` is allowed."""
+    """A figure in a median of turns, and what it should be: at `least` or at `most` so much, or neither is promised."""
 
     what: str
     found: Sequence[float]
@@ -72,11 +72,15 @@ class Bar:
         return (self.least is None or middle >= self.least) and (self.most is None or middle <= self.most)
 
     def row(self) -> str:
-        allowed = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+        if self.least is None and self.most is None:
+            allowed, met = "", ""
+        else:
+            allowed = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+            met = "yes" if self.is_met else "**no**"
         told = f"{median(self.found):.{self.digits}f}"
         if len(self.found) > 1:
             told += f" ({min(self.found):.{self.digits}f} to {max(self.found):.{self.digits}f})"
-        return f"| {self.what} | {allowed} | {told} | {'yes' if self.is_met else '**no**'} |"
+        return f"| {self.what} | {allowed} | {told} | {met} |"
 
 
 BARS_HEAD = "| | wanted | found | met |\n|---|---|---|---|"
