@@ -116,7 +116,7 @@ class Watcher:
 def _keep_out_of_collections() -> None:
     """Let the garbage collector look at what is loaded once, now, instead of with every full collection.
 
-    Libraries and models are some 150,000 objects: 60 ms for each 20,000 requests, in which nobody is answered.
+    Libraries and models are some 150,000 objects: 80 ms for each 20,000 requests, in which nobody is answered.
     """
     gc.unfreeze()
     gc.collect()
