@@ -23,11 +23,11 @@ FOR_RUNNING := $(VENV)/.everloop-$(VERSION)
 FOR_TESTING := $(VENV)/.everloop-dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test long check kills lint docs lock clean
+.PHONY: help environment demo test long check kills bench-serving lint docs lock clean
 
 help:  ## this list
 	@echo "make TARGET (targets that run something prepare the environment first)"
-	@sed -n 's/^\([a-z]*\):.*## /  \1@/p' Makefile | awk -F@ '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  \1@/p' Makefile | awk -F@ '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: $(FOR_RUNNING)  ## the loop told as a story, on simulated listings, or real ones with DATA=FOLDER
 	$(ONE_THREAD) $(BIN)/everloop demo $(if $(DATA),--data '$(DATA)')
@@ -43,6 +43,9 @@ check: lint  ## the same without the slow tests, for while you work
 
 kills: $(FOR_TESTING)  ## 1,000 kills of pipeline workers at random moments, a quarter of an hour; KILLS=N for another number
 	TEST_KILLS=$(KILLS) $(BIN)/pytest tests/flows/test_pipeline_kills.py -n $(JOBS) -rP --timeout 0 $(PYTEST_ARGS)
+
+bench-serving: $(FOR_TESTING)  ## ten minutes of serving beside FastAPI, LitServe, BentoML and mlflow; DATA=FOLDER has the two data sets
+	$(BIN)/python -m benchmarks.serving.all --data '$(if $(DATA),$(DATA),../shared/data)' --write
 
 environment: $(FOR_TESTING)  ## the environment with all that the tests need
 
@@ -63,7 +66,7 @@ lock:  ## pin all dependencies with their hashes (needs uv)
 	@$(if $(HAS_UV),,echo "make lock needs uv, and there is none on PATH. Install it with: pip install uv" >&2; exit 1)
 	$(LOCK) --group build -o requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
-	for peer in airflow kfp s3 mlflow mlflow_oldest mlflow_models schemathesis serving_clients; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
+	for peer in airflow kfp s3 mlflow mlflow_oldest mlflow_models schemathesis serving_clients explainers bench_fastapi bench_litserve bench_bentoml bench_mlflow; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o tests/peers/$$peer.txt; done
 	$(LOCK) tests/peers/ray.in --extra ray --group build --constraint requirements-dev.lock -o tests/peers/ray.txt
 	for peer in trackers trackers_oldest; do $(UV) pip compile tests/peers/$$peer.in --universal --python-version 3.11 \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,12 +140,18 @@ def _by_look(look: Ints, chosen: Bools) -> Ints:
     return np.bincount(look[chosen], minlength=LOOKS)[:LOOKS].cumsum()[:, None]
 
 
-def _first_alarm(canary_bad: Ints, control_bad: Ints, *, shares: Sequence[float] = (SHARE,)) -> float:
+def _first_alarm(
+    canary_bad: NDArray[Any],
+    control_bad: NDArray[Any],
+    *,
+    shares: Sequence[float] = (SHARE,),
+    stages: Ints | None = None,
+) -> float:
     """Requests at the first look that rolls back at alpha 0.05, one metric; 0 if none does.
 
-    canary_bad, control_bad: (n_looks, n_stages), what is known at each look.
+    canary_bad, control_bad: (n_looks, n_parts), what is known at each look; a part is a stage, unless `stages` says more.
     """
-    stage = np.arange(len(shares))
+    stage = np.arange(len(shares)) if stages is None else stages
     log_e = harm_log_e(canary_bad, control_bad, canary_share=shares, stage=stage, tolerated_ratio=1.0)
     above = np.flatnonzero(log_e >= np.log(20.0))
     return float((above[0] + 1) * EVERY) if above.size else 0.0
@@ -216,13 +223,17 @@ def of_requests(keys: Ints, is_bad: Bools, in_canary: Bools, *, shares: tuple[fl
 
 def of_keys(keys: Ints, is_bad: Bools, in_canary: Bools, *, shares: tuple[float, ...]) -> float:
     look = np.arange(keys.size) // EVERY
-    splits = [Split(0, share) for share in shares]
+    splits = [Split(number, share) for number, share in enumerate(shares)]
     counted = count_keys(keys, is_bad, in_canary=in_canary, stretch=look, splits=splits)
-    # Counts by (look, split), added up over the looks, so that each row is what is known at that look.
-    steps = np.array([[share == step for step in sorted(set(shares))] for share in shares])
-    canary = (np.array([stretch.counts.canary_bad for stretch in counted])[:, None] * steps).cumsum(axis=0)
-    control = (np.array([stretch.counts.control_bad for stretch in counted])[:, None] * steps).cumsum(axis=0)
-    return _first_alarm(canary, control, shares=sorted(set(shares)))
+    # a column for each part of each share: keys that chance dealt anew are counted by the share that dealt them
+    parts = sorted({(shares[one.split.stage], one.split.canary_share) for one in counted})
+    bad = np.zeros((2, len(shares), len(parts)))
+    for one in counted:
+        part = parts.index((shares[one.split.stage], one.split.canary_share))
+        bad[:, one.split.stage, part] += one.counts.canary_bad, one.counts.control_bad
+    canary, control = bad.cumsum(axis=1)
+    stages = np.unique([share for share, _ in parts], return_inverse=True)[1]
+    return _first_alarm(canary, control, shares=[share for _, share in parts], stages=stages)
 
 
 def _sticky(times_as_bad: float, count: Callable[..., float], *, shares: tuple[float, ...] = _ONE) -> Floats:

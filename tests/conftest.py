@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,17 @@ START = datetime(2026, 9, 1, tzinfo=UTC)
 
 def pytest_configure() -> None:
     required()  # a misspelt TEST_REQUIRE stops the run before its first test
+
+
+@pytest.fixture(autouse=True)
+def _no_module_outlives_its_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forget what a test imported out of its own folder, which is removed after it."""
+    folder = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(folder):
+                del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

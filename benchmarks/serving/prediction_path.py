@@ -1,15 +1,12 @@
-"""The prediction path against a hand-written FastAPI server that does the same work.
+"""The prediction path against FastAPI + uvicorn, LitServe, BentoML and mlflow models serve: one model file, one program that asks.
 
-Both serve one model in one process: parse and check the request, predict the class and the three best scores, log the
-prediction with write(2) before the answer. The peer asks scikit-learn; everloop does too, or answers by the compiled plan
-that was verified against it. They run in turns, so that what else the machine does hits all: the ratios mean more than the
-figures. The model is a TF-IDF + logistic regression over a title, or, with --table, a HistGradientBoosting over
-numbers and categories: whether somebody earns over 50,000 dollars.
+    python -m benchmarks.serving.prediction_path [--data ../shared/data] [--rounds 7] [--seconds 2]
 
-    python benchmarks/serving/prediction_path.py --titles ../shared/data/marketplace/seed_labelled.parquet
-    python benchmarks/serving/prediction_path.py --table ../shared/data/adult/train.parquet
-
-The peer gets an environment of its own in --peer-env, made on the first run (that needs a package index).
+All serve in one worker process and are asked in turns, so that what else the machine does hits all: the ratios, of pairs
+in the same round, mean more than the figures. A server whose turn it is not is stopped, so that what it does while
+nobody asks costs itself alone. everloop answers by the plan that was verified against the model, and by the unmodified
+pipeline; it checks each request and logs each prediction. What the peers do is said at the top of each in `peers/`; each has an
+environment of its own, made at the first run from `tests/peers/bench_*.txt`.
 """
 
 from __future__ import annotations
@@ -17,281 +14,241 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import httpx
-import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from benchmarks.serving import tasks
+from benchmarks.serving.servers import HERE, Measured, Server, started
+from benchmarks.serving.tasks import Task
+from tests.peer import peer
 
-from everloop import serving
-from everloop.clock import wall
-from everloop.serving import Field, Manifest, Route, RouteTable, Signature, Variant
-from everloop.settings import child_environment, load_settings
-from everloop.storage import FileBlobs
-
-HERE = Path(__file__).resolve().parent
 PATH = "/endpoints/category/predict"
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-SERVE = (
-    "import sys; from everloop.serving import run; from everloop.settings import load_settings\n"
-    "run(load_settings(sys.argv[1], log_fsync=sys.argv[3] == 'power-safe', compiled_models=sys.argv[3] != 'original'), port=int(sys.argv[2]))"
+COMPILED, UNMODIFIED = "everloop, compiled", "everloop, unmodified"
+FASTAPI, LITSERVE, BENTOML, MLFLOW = (
+    "FastAPI + uvicorn",
+    "LitServe, batching",
+    "BentoML, batching",
+    "mlflow models serve",
 )
+PEERS = {"text": (FASTAPI, LITSERVE, BENTOML, MLFLOW), "table": (FASTAPI,)}
+CONNECTIONS = (32, 1)
+
+
+@dataclass
+class Results:
+    """Of one model: the turns of each server at so many connections, round by round; and their memory after them."""
+
+    turns: dict[tuple[str, int], list[Measured]] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
+
+    def middle(self, name: str, connections: int, what: str) -> float:
+        return median(getattr(turn, what) for turn in self.turns[name, connections])
+
+    def ratios(self, ours: str, peer_: str, connections: int, what: str) -> list[float]:
+        """Ours by the peer's, of each round."""
+        pairs = zip(self.turns[ours, connections], self.turns[peer_, connections], strict=True)
+        return sorted(getattr(one, what) / getattr(other, what) for one, other in pairs)
 
 
 @dataclass(frozen=True)
-class Measured:
-    requests_per_s: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
+class Bar:
+    """A figure in a median of turns, and what it should be: at `least` or at `most` so much, or neither is promised."""
+
+    what: str
+    found: Sequence[float]
+    least: float | None = None
+    most: float | None = None
+    digits: int = 2
+
+    @property
+    def is_met(self) -> bool:
+        middle = median(self.found)
+        return (self.least is None or middle >= self.least) and (self.most is None or middle <= self.most)
+
+    def row(self) -> str:
+        if self.least is None and self.most is None:
+            allowed, met = "", ""
+        else:
+            allowed = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+            met = "yes" if self.is_met else "**no**"
+        told = f"{median(self.found):.{self.digits}f}"
+        if len(self.found) > 1:
+            told += f" ({min(self.found):.{self.digits}f} to {max(self.found):.{self.digits}f})"
+        return f"| {self.what} | {allowed} | {told} | {met} |"
 
 
-@dataclass(frozen=True)
-class Task:
-    """A model, what it takes, and the rows it learnt from."""
-
-    fields: tuple[Field, ...]
-    rows: NDArray[np.object_]
-    model: Any
-
-
-@dataclass(frozen=True)
-class Server:
-    name: str
-    process: subprocess.Popen[bytes]
-    port: int
+BARS_HEAD = "| | wanted | found | met |\n|---|---|---|---|"
 
 
 def main() -> None:
-    options = _options()
-    task = _census(options.table) if options.table else _listings(options.titles)
-    names = [field.name for field in task.fields]
-    bodies = b"\n".join(
-        msgspec.json.encode({"inputs": dict(zip(names, row, strict=True)), "key": str(number)})
-        for number, row in enumerate(task.rows[:2000].tolist())
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        model = _release(Path(folder), task)
-        python = _peer_environment(options.peer_env)
-        kinds = {field.name: (field.type, field.nullable) for field in task.fields}
-        ours = [sys.executable, "-c", SERVE, folder, "PORT"]
-        with (
-            _started("everloop, compiled", [*ours, "compiled"], folder, bodies) as compiled,
-            _started("everloop, unmodified", [*ours, "original"], folder, bodies) as original,
-            _started("everloop, compiled, power-safe", [*ours, "power-safe"], folder, bodies) as safe,
-            _started(
-                "FastAPI",
-                [
-                    python,
-                    str(HERE / "fastapi_peer.py"),
-                    model,
-                    f"{folder}/peer.log",
-                    "PORT",
-                    json.dumps(kinds),
-                ],
-                folder,
-                bodies,
-            ) as peer,
-        ):
-            servers = [compiled, original, safe, peer]
-            _show(options, _measure(servers, bodies, options))
-            print(
-                "resident MB: "
-                + ", ".join(f"{one.name} {_resident_mb(one.process.pid):.0f}" for one in servers)
-            )
+    options = parser(__doc__).parse_args()
+    for model in PEERS:
+        results = measure(model, options.data, rounds=options.rounds, seconds=options.seconds)
+        print(f"\n{model} model\n\n{table(results)}\n\n{BARS_HEAD}")
+        print("\n".join(bar.row() for bar in bars(model, results)))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--titles", type=Path, help="Parquet file with columns title and category")
-    model.add_argument("--table", type=Path, help="Parquet file of the Adult census data")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir()) / "everloop-peer")
-    return parser.parse_args()
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", type=Path, default=Path("../shared/data"), help="where the two data sets are")
+    made.add_argument("--rounds", type=int, default=7)
+    made.add_argument("--seconds", type=float, default=2.0, help="of each turn")
+    return made
 
 
-def _listings(path: Path) -> Task:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    table = pq.read_table(path, columns=["title", "category"]).drop_null()
-    rows = np.array(table["title"].to_pylist(), dtype=object).reshape(-1, 1)
-    model = make_pipeline(ColumnTransformer([("title", TfidfVectorizer(), 0)]), LogisticRegression(C=10))
-    return Task((Field("title", "string"),), rows, model.fit(rows, table["category"].to_pylist()))
+def task_of(model: str, data: Path) -> Task:
+    if model == "text":
+        return tasks.listings(data / "marketplace" / "seed_labelled.parquet")
+    return tasks.census(data / "adult" / "train.parquet")
 
 
-def _census(path: Path) -> Task:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OrdinalEncoder
-
-    table = pq.read_table(path).drop_columns(["person_id", "final_weight"])
-    labels = ["over" if one else "under" for one in table["income_over_50k"].to_pylist()]
-    table = table.drop_columns(["income_over_50k"])
-    rows = np.empty(table.shape, dtype=object)
-    for position, column in enumerate(table.columns):
-        rows[:, position] = column.to_pylist()
-    is_text = [not pa.types.is_integer(one.type) for one in table.schema]
-    fields = tuple(
-        Field(one.name, "string" if text else "integer", nullable=True)
-        for one, text in zip(table.schema, is_text, strict=True)
-    )
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    columns = ColumnTransformer(
-        [
-            ("numbers", "passthrough", [place for place, text in enumerate(is_text) if not text]),
-            ("words", encoder, [place for place, text in enumerate(is_text) if text]),
-        ]
-    )
-    return Task(fields, rows, make_pipeline(columns, HistGradientBoostingClassifier()).fit(rows, labels))
+def measure(model: str, data: Path, *, rounds: int, seconds: float) -> Results:
+    task = task_of(model, data)
+    results = Results()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        home = Path(folder)
+        file = tasks.release(home, task)
+        servers = [stack.enter_context(start()) for start in _starts(model, home, file, task)]
+        for server in servers:
+            server.stand_still()
+        for number in range(rounds + 1):
+            for connections in CONNECTIONS:
+                for server in servers:
+                    server.go_on()
+                    measured = server.ask(connections=connections, seconds=seconds if number else 1.0)
+                    server.stand_still()
+                    if number:  # the first round warms up
+                        results.turns.setdefault((server.name, connections), []).append(measured)
+            print(f"{model}: round {number} of {rounds}", file=sys.stderr, flush=True)
+        results.memory_mb = {server.name: server.memory_mb() for server in servers}
+    return results
 
 
-def _release(home: Path, task: Task) -> str:
-    """The trained model, released and live in `home`; returns its file for the peer."""
-    import skops.io
-
-    content = skops.io.dumps(task.model)
-    (home / "model.skops").write_bytes(content)
-    blobs = FileBlobs(home / "blobs")
-    digest = blobs.put(content)
-    signature = Signature(task.fields, "class", tuple(str(name) for name in task.model.classes_))
-    manifest = Manifest(
-        "rel_1",
-        "category",
-        1,
-        digest,
-        {"model.skops": digest},
-        signature,
-        wall(),
-        trusted_types=tuple(serving.untrusted_types(content)),
-    )
-    compiled = serving.compare_plan(manifest, blobs, task.rows.tolist)
-    print(f"compared: {compiled}")
-    assert compiled.is_used, compiled.reason
-    serving.write_manifest(home / "serving", msgspec.structs.replace(manifest, compiled=compiled))
-    route = Route("category", "salt", (Variant("control", "rel_1", 100.0),))
-    serving.write_routes(home / "serving", RouteTable(1, {"category": route}))
-    return str(home / "model.skops")
-
-
-def _peer_environment(place: Path) -> str:
-    python = place / "bin" / "python"
-    if not python.exists():
-        venv.create(place, with_pip=True)
-        same = [
-            f"{name}=={version(name)}"
-            for name in ("scikit-learn", "skops", "numpy", "uvicorn", "uvloop", "httptools")
-        ]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "fastapi", *same], check=True)
-    return str(python)
+def _starts(model: str, home: Path, file: Path, task: Task) -> Iterator[Callable[[], object]]:
+    yield lambda: ours(COMPILED, home, task)
+    yield lambda: ours(UNMODIFIED, home, task, EVERLOOP_COMPILED_MODELS="false")
+    for name in PEERS[model]:
+        yield lambda name=name: _peer(name, home, file, task)
 
 
 @contextmanager
-def _started(name: str, command: list[str], home: str, bodies: bytes) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    # one thread in numeric libraries for both: a row is too small for more
-    environment = child_environment(load_settings(home), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    process = subprocess.Popen([str(port) if word == "PORT" else word for word in command], env=environment)
-    try:
-        _wait_until_ready(process, port, bodies.split(b"\n", 1)[0])
-        yield Server(name, process, port)
-    finally:
-        process.terminate()
-        process.wait()
+def ours(name: str, home: Path, task: Task, *options: str, **environment: str) -> Iterator[Server]:
+    command = [sys.executable, "-m", "everloop", "serve", "--home", str(home), "--port", "PORT", *options]
+    with started(
+        name, command, path=PATH, bodies=task.bodies("everloop"), folder=home, environment=environment
+    ) as server:
+        yield server
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    while process.poll() is None:
-        try:
-            answer = httpx.post(f"http://127.0.0.1:{port}{PATH}", content=body, headers=headers)
-            if answer.status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise SystemExit("a server did not start")
-
-
-def _measure(
-    servers: list[Server], bodies: bytes, options: argparse.Namespace
-) -> dict[tuple[str, int], list[Measured]]:
-    found: dict[tuple[str, int], list[Measured]] = {}
-    for number in range(options.rounds + 1):
-        for connections in (32, 1):
-            for server in servers:
-                measured = _one(server, bodies, connections, options.seconds if number else 1.0)
-                if number:  # the first round warms up
-                    found.setdefault((server.name, connections), []).append(measured)
-    return found
-
-
-def _one(server: Server, bodies: bytes, connections: int, seconds: float) -> Measured:
-    before = _cpu_s(server.process.pid)
-    command = [sys.executable, str(HERE / "load.py"), str(server.port), PATH, str(connections), str(seconds)]
-    done = subprocess.run(command, input=bodies, stdout=subprocess.PIPE, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    assert result["failed"] == 0, f"{server.name}: {result['failed']} answers were not 200"
-    cpu_us = (_cpu_s(server.process.pid) - before) * 1e6 / result["requests"]
-    return Measured(result["requests"] / result["seconds"], cpu_us, result["p50_ms"], result["p99_ms"])
-
-
-def _resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _cpu_s(pid: int) -> float:
-    """User and system time of a process and its threads."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / TICKS_PER_S
-
-
-def _show(options: argparse.Namespace, found: dict[tuple[str, int], list[Measured]]) -> None:
-    rounds = f"median of {options.rounds} rounds of {options.seconds:g} s"
-    print(
-        f"\n{rounds}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, scikit-learn {version('scikit-learn')}\n"
-    )
-    print("| server | connections | requests/s | CPU us a request | p50 ms | p99 ms |")
-    print("|---|---|---|---|---|---|")
-    for (name, connections), runs in found.items():
-        middle = [
-            median(getattr(run, field) for run in runs)
-            for field in ("requests_per_s", "cpu_us", "p50_ms", "p99_ms")
+@contextmanager
+def _peer(name: str, home: Path, file: Path, task: Task) -> Iterator[Server]:
+    environment = {"BENCH_MODEL": str(file), "BENCH_FIELDS": json.dumps(task.kinds)}
+    form, path = "everloop", PATH
+    if name == FASTAPI:
+        command = [str(peer("bench_fastapi") / "python"), "fastapi_peer.py", "PORT", str(home / "peer.log")]
+    elif name == LITSERVE:
+        command = [str(peer("bench_litserve") / "python"), "litserve_peer.py", "PORT"]
+    elif name == BENTOML:
+        form, path, bin_ = "bentoml", "/predict", peer("bench_bentoml")
+        command = [
+            str(bin_ / "bentoml"),
+            "serve",
+            "bentoml_peer:Classifier",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "PORT",
         ]
-        print("| {} | {} | {:,.0f} | {:,.0f} | {:.2f} | {:.2f} |".format(name, connections, *middle))
-    for connections, field in ((32, "requests_per_s"), (32, "cpu_us"), (1, "p50_ms")):
-        for name in ("everloop, compiled", "everloop, unmodified", "everloop, compiled, power-safe"):
-            pairs = zip(found[name, connections], found["FastAPI", connections], strict=True)
-            ratios = [getattr(ours, field) / getattr(peer, field) for ours, peer in pairs]
-            print(
-                f"\n{name} / FastAPI, {field} at {connections}: "
-                f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                end="",
-            )
-    print()
+        environment |= {
+            "BENTOML_DO_NOT_TRACK": "1",
+            "BENTOML_HOME": str(home / "bentoml"),
+            "PATH": f"{bin_}:/usr/bin:/bin",
+        }
+    else:
+        form, path, bin_ = "mlflow", "/invocations", peer("bench_mlflow")
+        environment |= {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "PATH": f"{bin_}:/usr/bin:/bin",
+        }
+        make = [str(bin_ / "python"), "mlflow_model.py", str(home / "mlmodel")]
+        subprocess.run(make, cwd=HERE / "peers", env={**os.environ, **environment}, check=True)  # noqa: TID251  (what it inherits)
+        command = [
+            str(bin_ / "mlflow"),
+            "models",
+            "serve",
+            "-m",
+            str(home / "mlmodel"),
+            "--env-manager",
+            "local",
+        ]
+        command += ["--host", "127.0.0.1", "--port", "PORT", "--workers", "1"]
+    with started(
+        name, command, path=path, bodies=task.bodies(form), folder=home, environment=environment
+    ) as server:
+        yield server
+
+
+def table(results: Results) -> str:
+    lines = [
+        "| server | connections | requests/s | CPU us a request | p50 ms | p99 ms | memory MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, connections in results.turns:
+        per_s, cpu_us, p50, p99 = (
+            results.middle(name, connections, what)
+            for what in ("requests_per_s", "cpu_us", "p50_ms", "p99_ms")
+        )
+        lines.append(
+            f"| {name} | {connections} | {per_s:,.0f} | {cpu_us:,.0f} | {p50:.2f} | {p99:.2f} | {results.memory_mb[name]:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def bars(model: str, results: Results) -> list[Bar]:
+    def times(ours: str, peer_: str, least: float) -> Bar:
+        found = results.ratios(ours, peer_, 32, "requests_per_s")
+        return Bar(f"{model}: requests/s at 32 connections, {ours} / {peer_}", found, least=least)
+
+    def middle(ours: str, most: float) -> Bar:
+        found = results.ratios(ours, FASTAPI, 1, "p50_ms")
+        return Bar(f"{model}: p50 at one connection, {ours} / {FASTAPI}", found, most=most)
+
+    def tail(ours: str) -> Bar:
+        found = [turn.p99_ms / turn.p50_ms for turn in results.turns[ours, 32]]
+        return Bar(f"{model}: p99 / p50 at 32 connections, {ours}", found, most=10)
+
+    more_mb = results.memory_mb[COMPILED] - results.memory_mb[FASTAPI]
+    memory = Bar(f"{model}: memory of one worker over {FASTAPI}'s, MB", [more_mb], most=50, digits=0)
+    if model == "table":
+        return [
+            times(COMPILED, FASTAPI, 5),
+            times(UNMODIFIED, FASTAPI, 5),
+            tail(COMPILED),
+            tail(UNMODIFIED),
+            memory,
+        ]
+    return [
+        times(COMPILED, FASTAPI, 12),
+        times(COMPILED, MLFLOW, 30),
+        times(UNMODIFIED, FASTAPI, 8),
+        times(UNMODIFIED, MLFLOW, 20),
+        times(COMPILED, BENTOML, 8),
+        times(COMPILED, LITSERVE, 8),
+        times(UNMODIFIED, BENTOML, 8),
+        times(UNMODIFIED, LITSERVE, 8),
+        middle(COMPILED, 0.5),
+        middle(UNMODIFIED, 1.0),
+        tail(COMPILED),
+        tail(UNMODIFIED),
+        memory,
+    ]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from everloop import (
     clock,
     events,
+    governance,
     jobs,
     loop,
     monitoring,
@@ -45,11 +46,22 @@ class Tick:
     verb: Callable[[Workspace], int]
 
 
+def _ship(ws: Workspace) -> int:
+    done = governance.ship_log(ws)
+    return done.sent + done.brought
+
+
 TICKS: tuple[Tick, ...] = (
     Tick("fire schedules", "jobs", jobs.schedules_due, lambda ws: len(jobs.fire_due(ws))),
     Tick("bring what serving reads", "delivery", rollout.is_behind, lambda ws: len(loop.restore(ws))),
     Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws))),
     Tick("look at watches", "monitoring", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
+    Tick(
+        "tell of predictions without a log",
+        "monitoring",
+        monitoring.has_unlogged,
+        lambda ws: len(monitoring.tell_unlogged(ws)),
+    ),
     Tick(
         "consider retraining",
         "retraining",
@@ -64,6 +76,13 @@ TICKS: tuple[Tick, ...] = (
         "serving",
         lambda ws: serving.log.may_be_sealed(ws.home / "serving"),
         lambda ws: len(serving.log.seal(ws.home / "serving")),
+    ),
+    Tick("ship the prediction log", "governance", governance.has_shipping, _ship),
+    Tick(
+        "remove predictions that are kept no longer",
+        "governance",
+        governance.has_expiring,
+        lambda ws: sum(one.rows for one in governance.expire_predictions(ws)),
     ),
 )
 

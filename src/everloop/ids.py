@@ -49,7 +49,8 @@ Prefix = Literal[
     "tok",  # access token
     "pwd",  # password
     "rev",  # review item
-    "aud",  # audit sample
+    "aud",
+    "val",  # reported value
 ]
 
 WRITER_BITS = 20

@@ -84,6 +84,10 @@ class Settings:
     log_segment_s: int = _setting(
         3_600, "Seconds after which a part of the prediction log is closed and packed into Parquet."
     )
+    log_ship_s: int = _setting(
+        60,
+        "Where blobs names a place: seconds after which what was logged is copied there; what a lost machine may take with it.",
+    )
     executor: str = _setting(
         "inline",
         "Where a pipeline's steps run: inline (in the command's own process), processes (one each), ray (a cluster).",
@@ -103,6 +107,14 @@ class Settings:
     compiled_models: bool = _setting(
         True,
         "Answer by a model's compiled plan where it was verified row by row at the release; false: always by the model's own library.",
+    )
+    serving_workers: int = _setting(
+        1,
+        "How many processes answer predictions; they share one port, and each has the models in its own memory.",
+    )
+    request_deadline_ms: int = _setting(
+        30_000,
+        "Milliseconds after which a prediction that has no answer gets 504; an endpoint's limits may say otherwise, a client less.",
     )
     job_workers: int = _setting(
         1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lightgbm
@@ -14,7 +15,9 @@ import xgboost
 import yaml
 
 from everloop.errors import Invalid
-from everloop.serving import Field, Layout, Loaded, load_files, try_out
+from everloop.explaining import Explanation
+from everloop.serving import Field, Layout, Loaded, Manifest, Predictor, Signature, load_files, try_out
+from everloop.serving.explain import Explainer
 from everloop.serving.mlmodel import Flavor
 
 COLUMNS = tuple(Field(f"x{number}", "number") for number in range(4))
@@ -79,6 +82,46 @@ def test_a_missing_number_is_a_gap_for_the_trees() -> None:
     given = row.astype(object)
     given[0, 2] = None
     assert found.predict(given).tolist() == model.predict(row).tolist()
+
+
+def explained(found: Loaded, output: str | float) -> Explanation:
+    """Why the first row is answered so."""
+    signature = Signature(COLUMNS, "number" if isinstance(output, float) else "class", found.classes)
+    manifest = Manifest("rel_1", "model", 1, "", {}, signature, datetime(2026, 9, 1, tzinfo=UTC))
+    (told,) = Explainer(Predictor(manifest, found)).explain([(X[0].tolist(), output)])
+    assert isinstance(told, Explanation)
+    assert told.method == "tree shap"
+    assert told.base + sum(one.contribution for one in told.contributions) == pytest.approx(told.score)
+    return told
+
+
+def test_xgboosts_own_contributions_add_up_to_its_margin() -> None:
+    several = xgboost.XGBClassifier(n_estimators=4).fit(X, Y)
+    found = loaded("xgboost", "model.ubj", ubj(several), "xgboost.sklearn.XGBClassifier")
+    margins = several.predict(X[:1], output_margin=True)[0]
+    for place, name in enumerate(found.classes or ()):
+        assert explained(found, name).score == pytest.approx(margins[place], abs=1e-5)
+    two = xgboost.XGBClassifier(n_estimators=4).fit(X, Y > 0)
+    found = loaded("xgboost", "model.ubj", ubj(two), "xgboost.sklearn.XGBClassifier")
+    (margin,) = two.predict(X[:1], output_margin=True)
+    assert [explained(found, name).score for name in found.classes or ()] == pytest.approx(
+        [-margin, margin], abs=1e-5
+    )
+    number = xgboost.XGBRegressor(n_estimators=4).fit(X, X[:, 0])
+    told = explained(loaded("xgboost", "model.ubj", ubj(number)), 1.0)
+    assert told.score == pytest.approx(number.predict(X[:1])[0], abs=1e-5)
+    assert told.contributions[0].input == "x0"
+
+
+def test_lightgbms_own_contributions_add_up_to_its_raw_score() -> None:
+    several = lightgbm.LGBMClassifier(n_estimators=4, verbose=-1).fit(X, Y)
+    found = loaded("lightgbm", "model.lgb", several.booster_.model_to_string().encode())
+    raw = several.predict(X[:1], raw_score=True)[0]
+    for place, name in enumerate(found.classes or ()):
+        assert explained(found, name).score == pytest.approx(raw[place])
+    number = lightgbm.LGBMRegressor(n_estimators=4, verbose=-1).fit(X, X[:, 0])
+    found = loaded("lightgbm", "model.lgb", number.booster_.model_to_string().encode())
+    assert explained(found, 1.0).score == pytest.approx(number.predict(X[:1])[0])
 
 
 def test_a_model_in_onnx_form_answers() -> None:

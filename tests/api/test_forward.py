@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from everloop import access
+from everloop.serving import Rule, Variant
 from everloop.workspace import Workspace
 from tests.api.test_app import serve
 from tests.conftest import simulation
@@ -63,6 +64,24 @@ def test_each_protocol_is_passed_on_with_its_headers(
     assert answer.status_code == 200, answer.text
     assert "Fridges" in answer.text
     assert server.record(answer).replay == (path != ASKED[0][0])
+
+
+def test_the_headers_of_rules_are_passed_on_and_no_others(
+    client: httpx.Client, server: Server, ws: Workspace
+) -> None:
+    home = ws.settings.home
+    write_release(home, "rel_canary", title_model(reverse=True), version=2)
+    staff = Rule("staff", Variant("canary", "rel_canary", 0.0), header="x-staff", values=("yes",))
+    path, body = ASKED[0]
+    headers = {"X-Staff": "yes", "X-Other": "yes"}
+    assert client.post(path, json=body, headers=headers).json()["version"] == 1
+    server.wait_for_epoch(go_live(home, ("control", 100), rules=(staff,)))
+    answer = client.post(path, json=body, headers=headers)
+    assert server.record(answer).assigned == "rule:staff"
+    pinned = client.post("/v1/models/category:predict", json=ASKED[3][1], headers={"X-Everloop-Version": "2"})
+    assert server.record(pinned).assigned == "pinned"
+    server.wait_for_epoch(go_live(home, ("control", 100)))
+    assert client.post(path, json=body, headers=headers).json()["version"] == 1
 
 
 def test_bytes_pass_through_both_ways(client: httpx.Client) -> None:

@@ -160,6 +160,12 @@ LOOKS: list[tuple[str, Callable[[Api], str] | None, Callable[[Answer], Any], Any
     ("/api/rollouts/{it}", first_rollout, lambda one: [each["act"] for each in one["events"]], ["first"]),
     ("/api/endpoints/kind/corrections", None, list, []),
     ("/api/endpoints/kind/contradictions", None, lambda one: one["contradicted"], 0),
+    (
+        "/api/predictions?endpoint=kind&version=kind@1&status=ok",
+        None,
+        lambda one: {each["version"] for each in one["predictions"]},
+        {"kind@1"},
+    ),
     ("/api/review", None, list, []),
     ("/api/endpoints/kind/measures", None, list, []),
     ("/api/findings", None, list, []),
@@ -199,6 +205,7 @@ def test_a_look(
 
 def test_each_route_that_looks_is_looked_at() -> None:
     looked_at = [one[0].partition("?")[0] for one in LOOKS]
+    looked_at += ["/api/endpoints/kind/split"]  # by a test of its own, since a split changes what others see
     for route in all_routes():
         shape = re.compile(re.sub(r"\{[^}]+\}", "[^/]+", route.path) + "$")
         assert route.method != "GET" or any(map(shape.match, looked_at)), route.path
@@ -340,10 +347,38 @@ def test_a_rollout_is_planned_started_and_turned(api: Api) -> None:
     assert api.post(f"/api/rollouts/{again['id']}/promote", reason="a test")["state"] == "done"
 
 
+def test_traffic_is_split_compared_and_given_to_one_arm(api: Api) -> None:
+    living.release(api.shop.ws, "kind@2")
+    asked: dict[str, Any] = {"shares": {"kind@1": 50, "kind@2": 50}, "reason": "which is better"}
+    where = "/api/endpoints/kind/split"
+    assert [one["version"] for one in api.post(f"{where}/plan", **asked)["arms"]] == ["kind@1", "kind@2"]
+    assert api.client.get(where).status_code == 404
+    assert api.post(where, **asked)["state"] == "running"
+    api.shop.ask(20)
+    results = api.get(where)
+    assert sum(arm["n"] for arm in results["arms"]) == 20
+    assert "errors" in [one["measure"] for one in results["arms"][1]["measures"]]
+    assert api.post(f"{where}/end", keep="kind@2", reason="it is better")["state"] == "ended"
+    assert [one["version"] for one in api.get("/api/endpoints/kind/live")] == ["kind@2"]
+
+
+def test_a_rule_is_put_shown_and_dropped(api: Api) -> None:
+    where = "/api/endpoints/kind/rules/staff"
+    rule = {"to": "candidate", "header": "X-Staff", "values": ["yes"], "reason": "staff look first"}
+    assert api.client.put(where, json=rule).json()["rules"][0]["name"] == "staff"
+    (shown,) = api.get("/api/endpoints/kind")["rules"]
+    assert (shown["to"], shown["header"], shown["values"]) == ("candidate", "X-Staff", ["yes"])
+    assert api.client.put(where, json={**rule, "header": "Cookie"}).status_code == 422
+    assert api.client.request("DELETE", where, json={"reason": "over"}).json()["rules"] == []
+    assert api.client.request("DELETE", where, json={"reason": "over"}).status_code == 404
+
+
 def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:
     (asked,) = api.shop.ask(1, key="7")
     where = "/api/endpoints/kind/corrections"
     assert api.post(where, value="Lamps", prediction_id=asked.id, reporter="seller")["contradicts"]
+    sold = api.post("/api/endpoints/kind/values", name="revenue", value=12.5, prediction_id=asked.id)
+    assert (sold["prediction_id"], sold["value"]) == (asked.id, 12.5)
     (item,) = api.get("/api/review")
     assert api.post(f"/api/review/{item['id']}", value="Tea")["value"] == "Tea"
     assert api.get("/api/endpoints/kind/contradictions")["contradicted"] == 0

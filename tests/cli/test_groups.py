@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.checks import tables
 from tests.loop import living
 from tests.loop import shop as made_up
 from tests.loop.living import Shop
+from tests.rollout.test_rollouts import started
 
 
 class Shell:
@@ -43,6 +45,14 @@ class Shell:
             assert "Traceback" not in printed.err
             return printed.err
         return json.loads(printed.out)
+
+    def shown(self, *words: str) -> str:
+        """What a person sees."""
+        self._capsys.readouterr()
+        with suppress(SystemExit):
+            main([*words, "--home", str(self.shop.ws.home)])
+        printed = self._capsys.readouterr()
+        return printed.out + printed.err
 
 
 @pytest.fixture
@@ -73,6 +83,10 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("models live kind --at 2020-01-01T00:00:00Z", list, []),
     ("models delete kind@2", lambda one: one["deleted_at"], None),
     ("endpoints list", names, ["kind"]),
+    ("endpoints limit kind --deadline-ms 200 --queue 9", bool, True),
+    ("endpoints limit kind --own-process", lambda one: one["own_process"], True),
+    ("endpoints limit kind --reset", lambda one: one.get("queue"), None),
+    ("endpoints workers", lambda one: names(one, "pid"), [1]),
     ("endpoints live kind", lambda one: names(one, "version"), ["kind@1"]),
     ("endpoints live kind --at 2000-01-01", list, []),
     ("rollouts list --endpoint kind", lambda one: names(one, "state"), ["done"]),
@@ -149,6 +163,19 @@ MISTAKES = [
     ("endpoints create other kinds", 2, "no model 'kinds'"),
     ("endpoints create other kind --steps 10,ten", 2, "no list of percentages"),
     ("endpoints create other kind --steps 10,50", 2, "100"),
+    ("endpoints create other kind --memory-mb 1", 2, "memory_mb is 1"),
+    ("endpoints limit none", 2, "no endpoint 'none'"),
+    ("endpoints limit kind --queue 0", 2, "queue is 0"),
+    ("endpoints rule kind staff --to candidate --reason x", 2, "looks at nothing"),
+    (
+        "endpoints rule kind staff --to candidate --header X-A --input seller --reason x",
+        2,
+        "Make two rules of it",
+    ),
+    ("endpoints rule kind staff --to candidate --header Cookie=a --reason x", 2, "is a secret"),
+    ("endpoints rule kind staff --to kind@2 --header X-A=b --reason x", 2, "not released"),
+    ("endpoints rule kind staff --to candidate --input size=1 --reason x", 2, "inputs are title, seller"),
+    ("endpoints drop-rule kind staff --reason x", 2, "there is none"),
     ("rollouts start kind kind@2 --reason x", 2, "not released"),
     ("rollouts simulate kind", 2, "--control errors=0.01"),
     ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
@@ -167,7 +194,7 @@ MISTAKES = [
     ("jobs cancel job_none --reason x", 2, "job_none"),
     ("apply none.py", 2, "no loop file"),
     ("run trian", 2, "it has train"),
-    ("score kind@2 none.parquet", 2, "none.parquet"),
+    ("score kind@1 none.parquet", 2, "none.parquet"),
     ("trace nothing", 2, "cannot be traced"),
     ("impact nothing", 2, "nothing is known"),
     (f"audit verify --anchor 9999:{'0' * 64}", 3, ""),
@@ -225,6 +252,27 @@ def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everlo
     ]
     assert states == ["paused", "running", "rolled_back"]
     assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:
+    words = ("endpoints", "rule", "kind")
+    everloop(*words, "staff", "--header", "X-Staff=yes", "--to", "candidate", "--reason", "a test")
+    everloop(*words, "seven", "--input", "seller=7", "--to", "control", "--reason", "a test")
+    (shown,) = everloop("endpoints", "list")
+    assert [(one["name"], one["values"]) for one in shown["rules"]] == [("staff", ["yes"]), ("seven", [7])]
+    told = everloop.shown("endpoints", "live", "kind")
+    assert "Rule staff: candidate answers where header X-Staff is yes." in told
+    dropped = everloop("endpoints", "drop-rule", "kind", "staff", "--reason", "over")
+    assert names(dropped["rules"]) == ["seven"]
+
+
+def test_the_shares_of_a_segment_are_told_with_what_the_segment_is_of_all(everloop: Shell) -> None:
+    started(everloop.shop, only={"seller": [1, 2]})
+    everloop.shop.ask(10, inputs={"seller": 1})
+    everloop.shop.ask(30, inputs={"seller": 5})
+    told = everloop.shown("endpoints", "live", "kind")
+    assert "shares of the requests whose seller is 1 or 2, 25 % of all so far" in told
+    assert "kind@1 answers all others" in told
 
 
 def test_a_failed_check_is_waived_until_the_end_of_a_day(everloop: Shell) -> None:
@@ -335,6 +383,16 @@ def test_a_column_that_the_model_cannot_take_is_refused(everloop: Shell, tmp_pat
         loop.score(everloop.shop.ws, "kind@1", wrong)
 
 
+def test_the_newest_predictions_that_fit_are_listed(everloop: Shell) -> None:
+    everloop.shop.ask(3)
+    (failed,) = everloop.shop.ask(1, status="failed", output=None, scores={}, error="model_failed: x")
+    listed = everloop("predictions", "list", "kind", "--status", "failed", "--limit", "5")
+    assert names(listed, "id") == [failed.id]
+    day = everloop.shop.ws.now().date().isoformat()
+    assert len(everloop("predictions", "list", "kind", "--since", day, "--until", day)) == 4
+    assert "is a model's version" in everloop("predictions", "list", "kind", "--version", "new", code=2)
+
+
 def test_background_work_is_done_on_request(everloop: Shell) -> None:
     living.approve(everloop.shop.ws, "kind@2")
     assert everloop("work")["done"] > 0
@@ -355,3 +413,17 @@ def test_an_account_gets_a_token_that_can_be_revoked(everloop: Shell) -> None:
     assert everloop("access", "revoke", made["id"]) == {"revoked": made["id"]}
     assert everloop("access", "disable", "bob") == {"disabled": "bob"}
     assert "nobody" in everloop("access", "token", "nobody", code=2)
+
+
+def test_the_prediction_log_is_looked_at_exported_and_erased(everloop: Shell, tmp_path: Path) -> None:
+    asked = everloop.shop.ask(3, key="7")
+    everloop.shop.ask(1, status="failed", output=None, key="8")
+    newest = everloop("predictions", "list", "kind", "--key", "7", "--limit", "2")
+    assert names(newest, "id") == [asked[2].id, asked[1].id]
+    assert names(everloop("predictions", "list", "kind", "--status", "failed"), "key") == ["8"]
+    assert "no endpoint 'kid'" in everloop("predictions", "list", "kid", code=2)
+    file = tmp_path / "asked.parquet"
+    assert everloop("predictions", "export", "kind", str(file))["rows"] == pq.read_table(file).num_rows == 4
+    assert everloop("predictions", "expire", "--dry-run") == []
+    assert everloop("predictions", "erase", "7", "--reason", "a request")["predictions"] == 3
+    assert names(everloop("predictions", "list", "kind"), "key") == ["8", None, None, None]

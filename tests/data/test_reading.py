@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from everloop import data
+from everloop.data import Column
 from everloop.data.layout import read_manifest
 from everloop.data.lookup import Remembered
 from everloop.errors import Invalid, NotFound
@@ -44,6 +45,19 @@ def test_a_table_says_what_it_is(ws: Workspace) -> None:
         "time": "at",
         "inputs": ["title"],
         "personal": [],
+    }
+
+
+def test_a_table_says_what_its_schema_allows(ws: Workspace) -> None:
+    size = Column("size", "number", minimum=0.0, maximum=9.5)
+    kind = Column("kind", "string", allowed=("a", "b"), max_length=1)
+    data.define(ws, "items", key="id", columns=[size, kind])
+    data.ingest(ws, "items", pa.table({"id": [1], "size": [2.0], "kind": ["a"]}))
+    metadata = data.read(ws, "items").schema.metadata
+    assert metadata is not None
+    assert json.loads(metadata[b"everloop"])["rules"] == {
+        "size": {"minimum": 0.0, "maximum": 9.5},
+        "kind": {"allowed": ["a", "b"], "max_length": 1},
     }
 
 

@@ -96,8 +96,43 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
         load(tmp_path / "a.csv", key="id", file_format=None)
 
 
-def test_a_folder_is_only_read_as_images(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="only images come as one"):
+def test_the_tables_of_a_folder_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    written(tmp_path, "b.csv", "id,name\n1,red\n")
+    written(tmp_path / "more", "a.csv", "name,id\nblue,2\n")
+    written(tmp_path, ".hidden.csv", "x\n1\n")
+    found = load(tmp_path, key=None, file_format=None)
+    assert found.rows.to_pylist() == [{"id": "1", "name": "red"}, {"id": "2", "name": "blue"}]
+    assert (found.is_text, (found.file or {})["files"]) == (True, 2)
+
+
+def test_numbers_of_a_folders_files_go_together_where_one_has_whole_ones(tmp_path: Path) -> None:
+    written(tmp_path, "a.jsonl", '{"id": 1, "price": 2}\n')
+    written(tmp_path, "b.jsonl", '{"id": 2, "price": 2.5}\n')
+    rows = load(tmp_path, key=None, file_format=None).rows
+    assert rows["price"].to_pylist() == [2.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("b.csv", "id,colour\n1,red\n", r"b\.csv and a\.csv do not have the same columns \(colour, name\)"),
+        ("b.jsonl", '{"id": 1, "name": "red"}\n', "has csv and jsonl files"),
+        ("b.csv", "", r"b\.csv is empty"),
+        ("b.txt", "id,name\n1,red\n", "is not an image"),
+    ],
+)
+def test_files_that_are_not_one_table_are_told_apart(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    written(tmp_path, "a.csv", "id,name\n1,red\n")
+    written(tmp_path, name, content)
+    with pytest.raises(Invalid, match=message):
+        load(tmp_path, key="id", file_format=None)
+
+
+def test_a_folder_without_tables_is_none(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="has no files"):
         load(tmp_path, key="id", file_format="parquet")
 
 

@@ -20,7 +20,9 @@ PAGES = [
             "replay-your-history",
             "run-on-airflow",
             "run-pipelines-by-themselves",
+            "score-in-batches",
             "search-for-parameters",
+            "serve-your-own-function",
             "stages-and-approvals",
             "use-one-room",
             "verify-a-model",
@@ -28,7 +30,16 @@ PAGES = [
     ),
 ]
 
-LONG = ("check-a-pull-request", "photos", "replay-your-history", "search-for-parameters", "table")
+LONG = (
+    "check-a-pull-request",
+    "photos",
+    "replay-your-history",
+    "score-in-batches",
+    "search-for-parameters",
+    "serve-your-own-function",
+    "table",
+    "texts",
+)
 
 
 @pytest.mark.slow

@@ -10,9 +10,8 @@ from scipy import stats
 from everloop import events, feedback
 from everloop.errors import Conflict, Invalid
 from everloop.feedback import AuditSample
-from everloop.feedback.audits import uniform
 from everloop.ids import new_prediction_id
-from everloop.serving import Route, Variant, choose
+from everloop.serving import Route, Variant, choose, uniform
 from tests.conftest import START
 from tests.feedback.conftest import World
 
@@ -133,3 +132,23 @@ def test_weighing_by_the_inverse_chance_undoes_the_design() -> None:
     assert abs(float(np.mean(is_correct[drawn])) - float(np.mean(is_correct))) > 0.1, (
         "the plain average misleads"
     )
+
+
+def test_from_a_sampled_log_the_smaller_of_both_chances_holds(world: World) -> None:
+    made = [world.predict(key) for key in range(1, 200)]
+    kept = [one for one in made if uniform(one) < 0.2]
+    for one in kept:
+        world.predict(1, id=one, probability=0.2, endpoint="other")
+    drawn = feedback.sample_for_audit(
+        world.ws, "other", probability=0.5, start=START, end=world.later(hours=1)
+    )
+    assert drawn.created == len(kept)
+    assert {one.inclusion_probability for one in feedback.review_queue(world.ws)} == {0.2}
+
+
+def test_an_outcome_of_a_sampled_log_is_weighed_by_its_chance_to_be_there(world: World) -> None:
+    one = world.predict(1, probability=0.25)
+    found = feedback.record_outcome(
+        world.ws, endpoint="kind", prediction_id=one, value="TVs", source="returns", inclusion_probability=0.5
+    )
+    assert found.inclusion_probability == 0.125

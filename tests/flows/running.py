@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -64,8 +65,10 @@ class Everloop:
         return dict(_parts(self.home))
 
     def kill(self, part: Part) -> bool:
-        """End a part at once, wherever it is; whether there was one."""
-        for pid, name in self.parts().items():
+        """End a process of a part at once, wherever it is; whether there was one. Serving processes have a parent that is one, too."""
+        found = list(self.parts().items())
+        random.shuffle(found)
+        for pid, name in found:
             if name == part:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

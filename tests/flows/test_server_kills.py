@@ -1,24 +1,21 @@
-"""`everloop up` is killed under traffic while a canary grows: nothing answered is lost, the rollout comes to its end."""
+"""`everloop up`, with two serving processes, is killed under traffic while a canary grows: nothing answered is lost, the rollout
+comes to its end."""
 
 from __future__ import annotations
 
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from everloop import rollout, serving
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
+from tests.flows.calling import traffic
 from tests.flows.running import Everloop, Part, running, wait_for
 from tests.loop import living
 
@@ -26,54 +23,17 @@ KILLS: tuple[Part, ...] = ("up", "up", "serve", "ticks")
 STEPS = (20, 40, 60, 80, 100)
 
 
-@dataclass
-class Clients:
-    """Callers that ask again and again, whatever happens, and remember each answer that they were given."""
-
-    port: int
-    answered: dict[str, str] = field(default_factory=dict)
-    refused: Counter[int] = field(default_factory=Counter)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311  (traffic, not secrets)
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
-            while not self.stopping.wait(0.01):
-                inputs = {"title": "red small leaf", "seller": chance.randrange(7)}
-                try:
-                    answer = client.post("/endpoints/kind/predict", json={"inputs": inputs})
-                except httpx.HTTPError:
-                    self.stopping.wait(0.1)  # nobody was answered; the server is being started again
-                    continue
-                if answer.status_code == 200:
-                    body = answer.json()
-                    self.answered[body["prediction_id"]] = body["output"]
-                else:
-                    self.refused[answer.status_code] += 1
-
-
-@contextmanager
-def traffic(port: int, *, callers: int = 2) -> Iterator[Clients]:
-    found = Clients(port)
-    threads = [threading.Thread(target=found.ask, args=(seed,)) for seed in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        found.stopping.set()
-        for thread in threads:
-            thread.join()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [11])
 @pytest.mark.parametrize(
-    "any_trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"], indirect=True
+    "any_trained",
+    [pytest.param(one, marks=pytest.mark.long) for one in ("sqlite", "postgres")],  # CI kills by stage
+    indirect=True,
 )
 def test_nothing_answered_is_lost_and_the_rollout_ends_once(any_trained: tuple[Path, str], seed: int) -> None:
     home, url = any_trained
+    (home / "settings.toml").write_text("serving_workers = 2\n")
     settings = load_settings(home, environ={}, actor="tester", database_url=url)
     with open_workspace(settings=settings) as ws, running(home, url) as everloop:
         slowly_growing(ws)

@@ -40,6 +40,13 @@ def release(ws: Workspace, ref: str) -> None:
     loop.prepare_release(ws, registry.version(ws, ref))
 
 
+def pass_time(ws: Workspace, **by: float) -> datetime:
+    """Let the domain time of a simulation pass, for all its processes, and say what time it is then."""
+    assert isinstance(ws.clock, SimulatedClock)
+    ws.clock.advance(timedelta(**by))
+    return ws.now()
+
+
 @dataclass
 class Shop:
     """A workspace in which the shop's loop is applied, and the log of what its endpoint `kind` answered."""
@@ -65,28 +72,38 @@ class Shop:
         n: int = 1,
         *,
         key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         fails: Mapping[str, float] | None = None,
         **given: Any,
     ) -> list[PredictionRecord]:
         """Log `n` requests as the routes in force deal them; `fails` is the share of failures by version."""
         table = serving.read_routes(self.folder)
         assert table is not None
-        records = [self._record(table, key, fails or {}, given) for _ in range(n)]
+        records = [self._record(table, key, headers or {}, fails or {}, given) for _ in range(n)]
         self.log.write(records)
         return records
 
     def later(self, **by: float) -> datetime:
         """Let domain time pass, and say what time it is then."""
-        assert isinstance(self.ws.clock, SimulatedClock)
-        self.ws.clock.advance(timedelta(**by))
-        return self.ws.now()
+        return pass_time(self.ws, **by)
 
     def _record(
-        self, table: serving.RouteTable, key: str | None, fails: Mapping[str, float], given: Mapping[str, Any]
+        self,
+        table: serving.RouteTable,
+        key: str | None,
+        headers: Mapping[str, str],
+        fails: Mapping[str, float],
+        given: Mapping[str, Any],
     ) -> PredictionRecord:
         prediction_id = new_prediction_id(self.log.writer)
         inputs = {"title": "red leaf", "seller": self.chance.randrange(7), **given.get("inputs", {})}
-        variant = serving.choose(table.endpoints["kind"], key=key, request=prediction_id, inputs=inputs)
+        variant, assigned = serving.assign(
+            table.endpoints["kind"],
+            key=key,
+            request=given.get("request") or prediction_id,
+            inputs=inputs,
+            headers=headers,
+        )
         manifest = serving.read_manifest(self.folder, variant.release)
         version = f"{manifest.model}@{manifest.version}"
         failed = self.chance.random() < fails.get(version, 0.0)
@@ -107,6 +124,7 @@ class Shop:
             "status": "failed" if failed else "ok",
             "error": "model_failed: ValueError: unknown" if failed else None,
             "latency_us": 900,
+            "assigned": assigned,
         }
         return PredictionRecord(**{**values, **{name: one for name, one in given.items() if name != "at"}})
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import data, ledger, loop, pipelines
-from everloop.errors import Invalid, NotFound
+from everloop import data, governance, ledger, loop, pipelines, registry
+from everloop.errors import Conflict, Invalid, NotFound
 from everloop.ledger import Node
 from everloop.workspace import Workspace
 from tests.flows.running import wait_for
@@ -66,6 +68,101 @@ def test_it_is_traced_to_the_file_or_the_version_and_to_the_release(shop: Shop, 
     assert (of_version.rows, of_version.answers.column_names[0]) == (240, "sku")
 
 
+def test_a_folder_and_a_query_are_scored_as_a_file_is(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    rows = pq.read_table(file)
+    (tmp_path / "parts").mkdir()
+    for number, start in enumerate((0, 25)):
+        pq.write_table(rows.slice(start, 25), tmp_path / "parts" / f"{number}.parquet")
+    of_file = loop.score_batch(shop.ws, "kind@1", file)
+    assert loop.score_batch(shop.ws, "kind@1", tmp_path / "parts").digest == of_file.digest
+    query = loop.Query(
+        'SELECT sku AS id, title, g.seller, g.listed_at FROM goods g JOIN "goods@1" USING (sku, title) WHERE sku < 9'
+    )
+    of_query = loop.score_batch(shop.ws, "kind@1", query)
+    of_version = loop.score_batch(shop.ws, "kind@1", "goods@1").answers
+    assert of_query.answers["id"].to_pylist() == list(range(9))
+    assert of_query.answers["scores"].to_pylist() == of_version["scores"].to_pylist()[:9]
+    run = pipelines.pipeline_run(shop.ws, of_query.run)
+    assert {(name, one.ref) for name, one in run.pins.items() if one.kind == "dataset_version"} >= {
+        ("goods@1", "goods@1")
+    }
+
+
+def test_a_query_of_an_outside_database_is_asked_anew_each_time(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE", f"sqlite:///{tmp_path / 'shop.db'}")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as outside:
+        outside.execute("CREATE TABLE goods (sku INTEGER, title TEXT, seller INTEGER, listed_at TEXT)")
+        outside.execute("INSERT INTO goods VALUES (1, 'red leaf', 2, '2026-09-01T12:00:00Z')")
+        outside.commit()
+        query = loop.Query("SELECT * FROM goods", "WAREHOUSE")
+        assert loop.score_batch(shop.ws, "kind@1", query).answers["output"].to_pylist() == ["Tea"]
+        outside.execute("UPDATE goods SET title = 'small chain'")
+        outside.commit()
+        again = loop.score_batch(shop.ws, "kind@1", query)
+    assert again.answers["output"].to_pylist() == ["Bikes"]
+    assert "sqlite" not in str(pipelines.pipeline_run(shop.ws, again.run).params)
+
+
+def test_answers_become_a_version_and_changed_rows_a_further_one(shop: Shop, tmp_path: Path) -> None:
+    first = loop.score_batch(shop.ws, "kind", given(shop.ws, tmp_path), to="answers")
+    again = loop.score_batch(shop.ws, "kind", given(shop.ws, tmp_path), to="answers")
+    changed = loop.score_batch(shop.ws, "kind", given(shop.ws, tmp_path, 30), to="answers")
+    assert (first.version, first.kept, again.kept, changed.kept) == (
+        "kind@1",
+        "answers@1",
+        "answers@1",
+        "answers@2",
+    )
+    kept = data.read(shop.ws, "answers@2")
+    assert kept.drop_columns(["_row_id", "scores"]).equals(
+        changed.answers.drop_columns(["scores"]).cast(kept.drop_columns(["_row_id", "scores"]).schema)
+    )
+    assert str(kept["scores"][0]).startswith('[{"class":')
+    release = Node("release", changed.release)
+    made_from = {one.source for one in ledger.upstream(shop.ws, Node("dataset_version", "answers@2"))}
+    assert made_from >= {Node("run", changed.run), release, Node("dataset_version", "goods@1")}
+    assert "answers" not in {one.target.id for one in ledger.downstream(shop.ws, release)}
+
+
+def test_only_rows_without_an_answer_are_asked_where_that_is_wanted(shop: Shop, tmp_path: Path) -> None:
+    loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path, 30), to="answers")
+    more = loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path, 40), to="answers", only_new=True)
+    assert (more.rows, more.answers["sku"].to_pylist()) == (10, list(range(1_030, 1_040)))
+    assert data.read(shop.ws, "answers@2").num_rows == 40
+    none = loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path, 40), to="answers", only_new=True)
+    assert (none.rows, none.kept) == (0, "answers@2")
+
+
+def test_an_answer_is_traced_to_its_row_the_data_the_code_and_the_model(shop: Shop) -> None:
+    made = loop.score_batch(shop.ws, "kind@1", "goods@1", to="answers")
+    found = governance.trace(shop.ws, "answers:17")
+    told = {one.node: one.facts for one in reversed(found.steps)}
+    row = data.rows_by_key(shop.ws, "goods@1", [17])
+    assert found.gaps == ()
+    assert told[Node("row", "answers:17")]["values"]["version"] == "kind@1"
+    assert told[Node("row", f"goods:{row['_row_id'][0]}")]["values"]["title"] == row["title"][0].as_py()
+    run = registry.version(shop.ws, "kind@1").run
+    nodes = [
+        Node("dataset_version", "answers@1"),
+        Node("run", made.run),
+        Node("run", str(run)),
+        Node("dataset_version", "goods@1"),
+        Node("release", made.release),
+    ]
+    assert all(one in told for one in nodes)
+    assert {"code", "environment", "label_snapshot", "gate_report"} <= {one.kind for one in told}
+    assert [one.title for one in found.steps].count("label of this row") == 1
+
+
+def test_answers_take_no_other_rows_place(shop: Shop, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="'goods' holds rows that no scoring made"):
+        loop.score_batch(shop.ws, "kind@1", given(shop.ws, tmp_path), to="goods")
+    assert pipelines.pipeline_runs(shop.ws, pipeline="batch_scoring") == []
+
+
 def test_a_row_that_the_endpoint_would_refuse_has_an_error_in_its_place(shop: Shop, tmp_path: Path) -> None:
     file = given(shop.ws, tmp_path, 3, title=["red leaf", None, "small chain"])
     made = loop.score_batch(shop.ws, "kind@1", file)
@@ -89,6 +186,7 @@ def test_a_part_that_was_scored_before_is_not_scored_again(shop: Shop, tmp_path:
     assert [one.state for one in calls(shop.ws, more.run)] == ["cached", "cached", "done"]
 
 
+@pytest.mark.long
 def test_after_a_kill_the_same_command_goes_on_and_scores_no_part_twice(shop: Shop, tmp_path: Path) -> None:
     file, out = given(shop.ws, tmp_path, 160), tmp_path / "out.parquet"
     command = [sys.executable, "-m", "everloop", "--home", str(shop.ws.home), "score", "kind@1", str(file)]
@@ -114,6 +212,16 @@ def test_what_cannot_be_scored_is_told_before_anything_is_written(shop: Shop, tm
         loop.score_batch(shop.ws, "kind@2", file)
     with pytest.raises(Invalid, match="is 'size'; it is one of sku, title"):
         loop.score_batch(shop.ws, "kind@1", file, key="size")
+    with pytest.raises(NotFound, match="there is no endpoint 'kinds'"):
+        loop.score_batch(shop.ws, "kinds", file)
+    with pytest.raises(Invalid, match="the rows lack title"):
+        loop.score_batch(shop.ws, "kind@1", loop.Query("SELECT sku, seller FROM goods"))
+    with pytest.raises(Invalid, match="gone does not exist"):
+        loop.score_batch(shop.ws, "kind@1", loop.Query("SELECT * FROM gone"))
+    with pytest.raises(Invalid, match="there is no secret WAREHOUSE"):
+        loop.score_batch(shop.ws, "kind@1", loop.Query("SELECT 1", "WAREHOUSE"))
+    with pytest.raises(Invalid, match="Name it with --to"):
+        loop.score_batch(shop.ws, "kind@1", file, only_new=True)
     with pytest.raises(NotFound, match="there is no executor 'nowhere'"):
         loop.score_batch(shop.ws, "kind@1", file, executor="nowhere")
     assert pipelines.pipeline_runs(shop.ws, pipeline="batch_scoring") == []

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+import everloop as el
 from everloop.errors import Invalid
 from everloop.loop.declare import collecting, dataset, duration, feature, label_set, retrain
 
@@ -86,3 +88,31 @@ def test_a_declaration_has_no_rows_of_its_own() -> None:
     listings = dataset("listings", key="id", inputs=["title"])
     with pytest.raises(AttributeError, match=r"has no 'num_rows': .* inside a function with @el\.step"):
         _ = listings.num_rows
+
+
+def test_a_log_that_keeps_less_than_is_audited_is_refused() -> None:
+    @el.pipeline
+    def train() -> el.Model:
+        raise NotImplementedError
+
+    model = el.model("kind", train)
+    watch = [el.accuracy(audit=0.02)]
+    with pytest.raises(Invalid, match=r"logs 0\.01 of its predictions and audits 0\.02"):
+        el.endpoint("kind", model, rollout=el.canary(100), watch=watch, log=el.prediction_log(sample=0.01))
+    kept = el.endpoint("kind", model, rollout=el.canary(100), watch=watch, log=el.prediction_log(sample=0.02))
+    assert kept.log.sample == 0.02
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sample": 0}, "sample is 0; it is a share above 0"),
+        ({"sample_failed": 1.5}, "sample_failed is 1.5"),
+        ({"keep_days": -1}, "keep_days is -1"),
+        ({"inputs": "encrypt"}, "inputs is 'keep', 'hash' or 'drop'"),
+        ({"when_full": "panic"}, "when_full 'refuse' or 'serve'"),
+    ],
+)
+def test_a_log_that_cannot_be_is_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(Invalid, match=told):
+        el.prediction_log(**given)

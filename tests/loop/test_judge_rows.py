@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -103,3 +104,24 @@ def test_a_link_in_a_folder_is_not_followed(ws: Workspace, folder: Path) -> None
     (folder / "notes").symlink_to("/etc/passwd")
     with pytest.raises(Invalid, match="is a link"):
         registry.register_folder(ws, "kind", folder)
+
+
+def test_rows_that_a_model_does_not_answer_are_told_with_the_reason(ws: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "function"
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "own.py").write_text(
+        "def predict(rows):\n    return [{'tea': 'drink'}.get(one['title'][:3]) for one in rows]\n"
+    )
+    signature = serving.Signature((serving.Field("title", "string"),), "class")
+    described = {
+        "flavors": {"everloop_function": {"module": "own", "name": "predict"}},
+        "metadata": {"everloop": {"signature": msgspec.to_builtins(signature)}},
+    }
+    (folder / "MLmodel").write_text(yaml.safe_dump(described))
+    version = registry.register_folder(ws, "kind", folder)
+    registry.trust(ws, version.ref, reason="I wrote it")
+    with pytest.raises(
+        Invalid,
+        match=r"kind@1 does not answer 25 of 30 rows, the first of them row .*: the model answered None",
+    ):
+        loop.judge_rows(ws, version.ref, train=goods(0, 60), test=goods(60, 30), label="kind")

@@ -12,7 +12,7 @@ import pytest
 
 from everloop.errors import Invalid
 from everloop.pipelines.fitting import best, fit
-from everloop.pipelines.values import Model, Split, split, with_features
+from everloop.pipelines.values import Model, Split, split, with_facts, with_features
 from everloop.serving import Field, Signature
 
 
@@ -44,8 +44,37 @@ def on_titles(data: Split, last: Any = None) -> Any:
     return make_pipeline(words, last or LogisticRegression())
 
 
+def with_rules(data: Split, **rules: Any) -> Split:
+    """The split as of a dataset whose schema says this of its columns."""
+    train, test = (with_facts(part, rules=rules) for part in (data.train, data.test))
+    return Split(train, test, data.inputs)
+
+
 def a_model(**metrics: float) -> Model:
     return Model(lambda: None, Signature((), "number"), metrics, pa.table({}), "split")
+
+
+def test_a_models_signature_has_the_rules_of_the_datasets_schema_and_says_so() -> None:
+    data = with_rules(
+        colours(),
+        title={"max_length": 40, "allowed": ["red rose", "blue sky"]},
+        price={"minimum": 0.0, "maximum": 99.0},
+    )
+    title, price = fit(on_titles(data), data).signature.inputs
+    assert title == Field(
+        "title", "string", allowed=("red rose", "blue sky"), longest=40, from_schema=("allowed", "longest")
+    )
+    assert price == Field(
+        "price", "number", nullable=True, minimum=0.0, maximum=99.0, from_schema=("maximum", "minimum")
+    )
+
+
+def test_values_that_the_schema_does_not_name_are_passed_where_that_is_said() -> None:
+    data = with_rules(colours(), title={"allowed": ["red rose"]})
+    model = fit(on_titles(data), data, unseen={"title": "pass"})
+    assert model.signature.inputs[0].unseen == "pass"
+    with pytest.raises(Invalid, match="of an input whose schema names the allowed values: title"):
+        fit(on_titles(data), data, unseen={"price": "pass"})
 
 
 def test_a_classifier_is_fitted_and_judged() -> None:

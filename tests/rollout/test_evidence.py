@@ -41,15 +41,38 @@ def test_a_key_that_turns_bad_later_in_a_stretch_is_bad_in_it() -> None:
 
 
 def test_a_bad_key_leaves_the_count_after_its_stretch() -> None:
-    first, second = count_keys(
+    counted = count_keys(
         ["a", "b", "a", "b"],
         [True, False, True, False],
         in_canary=[False] * 4,
         stretch=[0, 0, 1, 1],
         splits=TWO,
     )
-    assert first.counts == Counts(control_bad=1, control_total=2)
-    assert second.counts == Counts(control_total=1)
+    assert [one.counts for one in counted] == [
+        Counts(control_bad=1, control_total=2),
+        Counts(),
+        Counts(control_total=1),
+    ]
+
+
+def test_when_the_share_has_grown_a_key_counts_by_where_it_was_before() -> None:
+    """a was in the canary, which says nothing now; b moved to it, c did not, and d is new."""
+    counted = count_keys(
+        ["a", "b", "c", "a", "b", "c", "d"],
+        [False, False, False, True, True, False, False],
+        in_canary=[True, False, False, True, True, False, True],
+        stretch=[0, 0, 0, 1, 1, 1, 1],
+        splits=TWO,
+    )
+    assert counted[1] == Stretch(TWO[1], Counts(canary_total=1))
+    assert counted[2].split.canary_share == pytest.approx((0.25 - 0.1) / 0.9)
+    assert counted[2].counts == Counts(canary_bad=1, canary_total=1, control_total=1)
+    assert len(counted) == 3
+
+
+def test_a_share_that_falls_is_refused_where_keys_stick() -> None:
+    with pytest.raises(Invalid, match="never fall"):
+        count_keys(["a"], [True], in_canary=[True], stretch=[0], splits=[Split(0, 0.5), Split(1, 0.1)])
 
 
 requests = st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 2)), max_size=60)

@@ -72,6 +72,15 @@ def test_a_metric_without_a_margin_does_not_keep_from_advancing_but_rolls_back()
     assert judge([errors(CLEAN), contradicted], rules).action == "roll_back"
 
 
+def test_without_any_margin_a_person_decides_and_harm_still_takes_back() -> None:
+    rules = Rules((MetricRule("errors", excess_at_most=None),))
+    for counts in (Counts(), CLEAN):
+        decision = judge([errors(counts)], rules)
+        assert decision.action == "hold"
+        assert decision.reason.startswith("no metric has a margin")
+    assert judge([errors(HARMFUL)], rules).action == "roll_back"
+
+
 def test_a_new_stage_starts_without_the_last_ones_credit() -> None:
     assert judge([errors(CLEAN, Counts(0, 25, 0, 75))], RULES).action == "hold"
 
@@ -117,6 +126,8 @@ def test_a_fuse_needs_no_statistics() -> None:
         (CanaryHealth(failures_in_a_row=19, control_successes_meanwhile=100), False),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=1), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=0), False),
+        (CanaryHealth(True, 20, 30, 150), False),
+        (CanaryHealth(True, 20, 150, 30), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=None), True),
         (CanaryHealth(is_ready=False), True),
     ],
@@ -129,14 +140,26 @@ def test_failures_in_a_row_as_by_walking_backwards() -> None:
     random = np.random.default_rng(3)
     for _ in range(200):
         failed, canary = random.random(30) < 0.7, random.random(30) < 0.5
-        row = successes = pending = 0
+        row = 0
+        seen = meanwhile = (0, 0)
         for is_failed, in_canary in zip(failed[::-1].tolist(), canary[::-1].tolist(), strict=True):
             if in_canary and not is_failed:
                 break
-            pending += not in_canary and not is_failed
             if in_canary:
-                row, successes = row + 1, pending
-        assert recent_failures(failed, canary) == (row, successes)
+                row, meanwhile = row + 1, seen
+            else:
+                seen = (seen[0] + (not is_failed), seen[1] + is_failed)
+        assert recent_failures(failed, canary) == CanaryHealth(True, row, *meanwhile)
+
+
+def test_an_incident_that_fails_most_requests_of_both_arms_blows_no_fuse() -> None:
+    """400 incidents in which 80 % of 2,000 requests fail in both arms, looked at after each of the canary's."""
+    random, blown = np.random.default_rng(5), 0
+    for _ in range(400):
+        failed, canary = random.random(2_000) < 0.8, random.random(2_000) < 0.1
+        looks = (recent_failures(failed[: n + 1], canary[: n + 1]) for n in np.flatnonzero(canary))
+        blown += any(blown_fuse(seen) is not None for seen in looks)
+    assert blown == 0
 
 
 def test_a_decision_is_stored_as_json() -> None:

@@ -172,6 +172,13 @@ def test_replayed_requests_count_for_errors_but_nobody_can_contradict_them(shop:
     assert counted(shop, made) == {"errors": 40, "contradicted": 0}
 
 
+def test_requests_that_somebody_tried_by_hand_do_not_count(shop: Shop) -> None:
+    made = started(shop)
+    shop.ask(5, replay=True, key="try:alice")
+    shop.ask(3, key="try:alice")
+    assert counted(shop, made) == {"errors": 3}
+
+
 def test_a_key_stays_in_its_arm_while_the_canary_grows(shop: Shop) -> None:
     started(shop, 10, 30, 100, key=True)
     keys = [str(number) for number in range(200)]
@@ -194,6 +201,31 @@ def test_sticky_requests_are_counted_by_key(shop: Shop) -> None:
     for _ in range(5):
         shop.ask(4, key="heavy")
     assert counted(shop, made) == {"errors": 1}
+
+
+def test_requests_without_a_key_are_counted_each_where_keys_stick(shop: Shop) -> None:
+    made = started(shop, key=True)
+    shop.ask(4)
+    assert counted(shop, made) == {"errors": 4}
+
+
+def test_one_request_of_many_rows_blows_no_fuse_where_keys_stick(shop: Shop) -> None:
+    made = started(shop, key=True)
+    shop.ask(40)
+    for number in range(25):
+        shop.ask(1, key=f"k{number}", request="req_1", fails={"kind@2": 1.0})
+    _, health = rollout.evidence_of(shop.ws, made)
+    assert health.failures_in_a_row == 1
+
+
+def test_a_version_that_refuses_what_the_other_takes_is_taken_back(shop: Shop) -> None:
+    made = started(shop, excess_at_most={"errors": 0.2, "refused": 0.2})
+    for record in shop.ask(200):
+        if record.version == 2:
+            shop.ask(1, version=2, release=made.release, variant="canary", status="refused", output=None)
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason.startswith("refused")
+    assert weights(shop) == {"kind@1": 100}
 
 
 def test_a_paused_rollout_is_left_alone_and_goes_on_when_resumed(shop: Shop) -> None:

@@ -161,14 +161,14 @@ def test_the_evidence_of_three_pairs_by_hand() -> None:
 
 
 def test_equal_versions_are_rarely_taken_back_however_often_one_looks() -> None:
-    """200 rollouts of 1,000 pairs at 3 % errors each, looked at every 100: at most 5 % are promised."""
+    """100 rollouts of 1,000 pairs at 3 % errors each, looked at every 200: at most 5 % are promised."""
     rng, rules = np.random.default_rng(5), Rules((MetricRule("errors", excess_at_most=0.01),))
-    failed = (rng.random((2, 200, 1_000)) < 0.03).astype(np.float64)
+    failed = (rng.random((2, 100, 1_000)) < 0.03).astype(np.float64)
     taken_back = 0
     for shadow, live in zip(failed[0], failed[1], strict=True):
         looks = (
             judge_pairs([Pairs("errors", shadow[:n], live[:n])], CanaryHealth(), rules).action
-            for n in range(100, 1_001, 100)
+            for n in range(200, 1_001, 200)
         )
         taken_back += "roll_back" in looks
-    assert taken_back <= 10
+    assert taken_back <= 5

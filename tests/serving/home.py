@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import blake3
+import msgspec
 import numpy as np
 import skops.io
+import yaml
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
 from everloop.features import FeatureView
 from everloop.serving import (
+    Approval,
     Field,
     Manifest,
+    Personal,
     RouteTable,
     Signature,
     read_routes,
@@ -55,6 +60,32 @@ def picky_model() -> Any:
     return make_pipeline(columns, LogisticRegression(C=100)).fit(object_array(rows), labels)
 
 
+SIZE = Field("size", "number")
+GOOD, CRASHES, HANGS = 1, 1_000_000, 2_000_000  # none that a release makes up
+
+
+def trap() -> Any:
+    """A tree over sizes that is damaged in two places: there it reads memory that is not there, or walks in circles.
+
+    No audit of types finds that: the library walks the arrays of a tree without looking at them.
+    """
+    sizes = [0, GOOD, CRASHES - 1, CRASHES, CRASHES + 1, HANGS - 1, HANGS, HANGS + 1]
+    tree = DecisionTreeClassifier(random_state=0).fit([[size] for size in sizes], [*CLASSES] * 4)
+    leaves = {size: int(tree.apply([[size]])[0]) for size in (CRASHES, HANGS)}
+    state = tree.tree_.__getstate__()
+    for size, child in ((CRASHES, 1 << 40), (HANGS, leaves[HANGS])):
+        node = state["nodes"][leaves[size]]
+        node["left_child"] = node["right_child"] = child
+        node["feature"] = 0
+    tree.tree_.__setstate__(state)
+    return tree
+
+
+def size_model() -> Any:
+    """A tree over sizes that is whole."""
+    return DecisionTreeClassifier().fit([[0], [CRASHES]], CLASSES)
+
+
 def write_blob(home: Path, content: bytes) -> str:
     digest = blake3.blake3(content).hexdigest()
     place = home / "blobs" / digest[:2] / digest[2:]
@@ -73,6 +104,7 @@ def write_release(
     features: tuple[FeatureView, ...] = (),
     version: int = 1,
     code: str | None = None,
+    personal: dict[str, Personal] | None = None,
 ) -> Manifest:
     content = skops.io.dumps(model)
     digest = write_blob(home, content)
@@ -87,6 +119,29 @@ def write_release(
         features=features,
         trusted_types=tuple(untrusted_types(content)),
         code=code,
+        personal=personal or {},
+    )
+    write_manifest(home / "serving", manifest)
+    return manifest
+
+
+def write_function(home: Path, release: str, code: str, signature: Signature, **source: Any) -> Manifest:
+    """A trusted release of a function `predict` of a module with this code."""
+    described = {
+        "flavors": {"everloop_function": {"module": "own", "name": "predict", **source}},
+        "metadata": {"everloop": {"signature": msgspec.to_builtins(signature)}},
+    }
+    files = {"code/own.py": code.encode(), "MLmodel": yaml.safe_dump(described).encode()}
+    manifest = Manifest(
+        id=release,
+        model="category",
+        version=1,
+        digest=release,
+        files={path: write_blob(home, content) for path, content in files.items()},
+        signature=signature,
+        created_at=datetime(2026, 9, 1, tzinfo=UTC),
+        flavor="function",
+        trust=Approval("alice", datetime(2026, 9, 1, tzinfo=UTC), "read it"),
     )
     write_manifest(home / "serving", manifest)
     return manifest

@@ -197,7 +197,7 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
 
 def test_health_and_readiness_are_what_probes_of_others_look_for(server: Server) -> None:
     assert server.client.get("/health").json() == {"live": True}
-    assert server.client.get("/ready").json() == {"ready": True, "epoch": 1}
+    assert server.client.get("/ready").json() == {"ready": True, "epoch": 1, "workers": 1}
     assert server.client.get("/").json() == {
         "name": "everloop",
         "status": "alive",

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 from everloop.errors import NotReady
-from everloop.serving.batching import Batcher
+from everloop.serving.batching import Batcher, TooLate
 
 
 class Work:
@@ -146,5 +147,56 @@ def test_quick_batches_leave_the_loop_to_others_in_between() -> None:
         assert await asyncio.gather(*waiting) == [*range(600), *[600] * 400]
         await batcher.close()
         assert turns == [256, 0, 256, 256, 232]
+
+    asyncio.run(story())
+
+
+def test_an_item_whose_time_is_over_hears_of_it_at_once_and_is_not_asked_any_more() -> None:
+    async def story() -> None:
+        work = Work()
+        batcher = Batcher(work, limit=3, name="test")
+        in_work = batcher.submit(1, until_s=time.perf_counter() + 0.2)
+        await asyncio.sleep(0)
+        soon, later = batcher.submit(2, until_s=time.perf_counter() + 0.05), batcher.submit(3)
+        with pytest.raises(NotReady):
+            batcher.submit(4)
+        with pytest.raises(TooLate):
+            await soon
+        assert not in_work.done()
+        assert batcher.room == 1  # who is told no more waits makes room
+        with pytest.raises(TooLate):
+            await in_work
+        work.go.release(2)
+        assert await later == 6
+        assert work.batches == [[1], [3]]
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_an_item_whose_time_was_over_before_the_batch_began_is_not_asked() -> None:
+    async def story() -> None:
+        batcher = Batcher(Work(), limit=9, name="test")
+        with pytest.raises(TooLate):
+            await batcher.submit(1, until_s=time.perf_counter() - 1)
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_a_small_batch_waits_for_company_where_that_is_asked_and_a_full_one_does_not() -> None:
+    async def story() -> None:
+        work = Work()
+        work.go.release(9)
+        batcher = Batcher(work, limit=99, name="test", most=3, wait_s=0.1)
+        first = batcher.submit(1)
+        await asyncio.sleep(0.01)
+        assert [*await asyncio.gather(first, batcher.submit(2))] == [2, 4]
+        begun = time.perf_counter()
+        assert await asyncio.gather(*[batcher.submit(number) for number in (3, 4, 5)]) == [6, 8, 10]
+        assert time.perf_counter() - begun < 0.1
+        assert await batcher.submit(6) == 12
+        assert work.batches == [[1, 2], [3, 4, 5], [6]]
+        await batcher.close()
 
     asyncio.run(story())

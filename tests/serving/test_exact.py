@@ -106,7 +106,7 @@ def test_a_plan_that_differs_is_found_and_not_used(tmp_path: Path, monkeypatch: 
     compiled = released(tmp_path, title_model()).compiled
     assert compiled is not None
     assert (compiled.is_used, compiled.rows) == (False, 1)
-    assert compiled.reason == "the plan differs from the model in row 1, by 2e-09"
+    assert compiled.reason.startswith("the plan differs from the model in row 1, by 2e-09")
 
 
 def test_a_plan_that_gives_another_class_is_found_and_the_manifest_says_so(
@@ -117,7 +117,7 @@ def test_a_plan_that_gives_another_class_is_found_and_the_manifest_says_so(
     released(tmp_path, title_model(), [[title] for title in TITLES])
     compiled = read_manifest(tmp_path / "serving", "rel_1").compiled
     assert compiled is not None
-    assert compiled.reason == "the plan gives another answer than the model in row 1"
+    assert compiled.reason.startswith("the plan gives another answer than the model in row 1")
 
 
 def test_a_plan_that_differs_only_here_is_found_when_it_is_loaded(
@@ -128,7 +128,10 @@ def test_a_plan_that_differs_only_here_is_found_when_it_is_loaded(
     with caplog.at_level(logging.WARNING):
         predictor = load(tmp_path, manifest)
     assert predictor.path == "original: the plan differs from the model in row 1, by 0.001"
-    assert "release rel_1 is answered by its model, not by its compiled plan: the plan differs" in caplog.text
+    assert (
+        "release rel_1 is answered by its model, not by what was compared with it: the plan differs"
+        in caplog.text
+    )
     assert predictor.answer([["a fridge"]])[0][0] == "Fridges"  # type: ignore[index]
 
 
@@ -155,7 +158,7 @@ def test_what_is_not_compiled_says_why(tmp_path: Path) -> None:
     model = KNeighborsClassifier(3).fit(X, Y)
     manifest = released(tmp_path, model, inputs=NUMBERS, classes=("x", "y"))
     path = load(tmp_path, manifest).path
-    assert path == "original: KNeighborsClassifier is no model that is compiled"
+    assert path.startswith("original: KNeighborsClassifier is no model that is compiled")
 
 
 def test_numbers_are_compared_relative_to_their_size(tmp_path: Path) -> None:

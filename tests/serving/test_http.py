@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from everloop.serving.http import Doorkeeper, Refusal, TooLarge, error_reply, read_body
+from everloop.serving.http import SMALL_BYTES, Doorkeeper, Refusal, Room, TooLarge, error_reply, read_body
 
 
 def headers(**values: str) -> list[tuple[bytes, bytes]]:
@@ -73,7 +73,7 @@ def body_of(*parts: bytes, limit: int = 10, length: str | None = None, then: str
         return next(arriving)
 
     given = [] if length is None else [(b"content-length", length.encode())]
-    return asyncio.run(read_body(given, receive, limit_bytes=limit))
+    return asyncio.run(read_body(given, receive, limit_bytes=limit, room=Room(1_000_000)))
 
 
 def test_a_body_comes_in_any_number_of_parts() -> None:
@@ -96,6 +96,27 @@ def test_a_body_that_says_nothing_is_read_to_the_limit() -> None:
 def test_a_client_that_leaves_is_not_answered_with_a_prediction() -> None:
     with pytest.raises(Refusal, match="closed before"):
         body_of(b"123", b"", then="http.disconnect")
+
+
+def test_large_bodies_share_one_room_and_leave_it_when_they_are_not_whole() -> None:
+    room, large = Room(2 * SMALL_BYTES), b" " * (SMALL_BYTES + 1)
+
+    def read(*messages: dict[str, Any]) -> bytes:
+        arriving = iter(messages)
+
+        async def receive() -> Mapping[str, Any]:
+            return next(arriving)
+
+        return asyncio.run(read_body([], receive, limit_bytes=1 << 30, room=room))
+
+    first = read({"type": "http.request", "body": large})
+    with pytest.raises(Refusal, match="leave no room"):
+        read({"type": "http.request", "body": large})
+    assert read({"type": "http.request", "body": b"small"}) == b"small"
+    room.free(len(first))
+    with pytest.raises(Refusal, match="closed before"):
+        read({"type": "http.request", "body": large, "more_body": True}, {"type": "http.disconnect"})
+    assert read({"type": "http.request", "body": large}) == large
 
 
 def test_errors_have_one_form_and_a_503_says_when_to_try_again() -> None:

@@ -12,63 +12,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from everloop.serving import Segment, Variant, acknowledged, log, read_routes, workers
+from everloop.serving import LogPolicy, Segment, Variant, acknowledged, log, read_routes, workers
 from everloop.serving.records import Worker
 from tests.serving.home import go_live, picky_model, title_model, write_release
 from tests.serving.records import route
 from tests.serving.server import Server, wait_for
+from tests.serving.traffic import Traffic
 
 Serve = Callable[..., Server]
-
-
-class Traffic:
-    """Requests from several clients at once, without pause, and all that came back."""
-
-    def __init__(self, server: Server, *, clients: int = 8) -> None:
-        self.server = server
-        self.answered: list[dict[str, Any]] = []
-        self.errors: list[int] = []
-        self.lost = 0
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-
-    def _ask(self, client: int) -> None:
-        with httpx.Client(base_url=self.server.client.base_url, timeout=60) as http:
-            number = 0
-            while not self._stopped.is_set():
-                number += 1
-                body = {"inputs": {"title": "a fridge"}, "key": f"{client}-{number}"}
-                try:
-                    reply = http.post("/endpoints/category/predict", json=body)
-                except httpx.TransportError:
-                    self.lost += 1
-                    return
-                if reply.status_code == 200:
-                    self.answered.append({**reply.json(), "key": body["key"]})
-                else:
-                    self.errors.append(reply.status_code)
-
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
-        wait_for(lambda: len(self.answered) > 50)
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            for thread in self._threads:
-                thread.join()
-
-    def wait_for_more(self, count: int) -> None:
-        before = len(self.answered)
-        wait_for(lambda: len(self.answered) >= before + count)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -275,7 +231,42 @@ def test_two_processes_serve_one_home_side_by_side(home: Path, serve: Serve) -> 
 
 
 def test_a_disk_that_fills_up_gives_errors_and_no_unlogged_answer(home: Path) -> None:
-    """The log is on a small disk of its own, mounted for this one process."""
+    with full_disk(home) as (client, log_folder):
+        replies = [ask(client) for _ in range(400)]
+        logged = set(log.read(log_folder)["id"].to_pylist())
+    assert Counter(reply.status_code for reply in replies).keys() == {200, 503}
+    answered = {reply.json()["prediction_id"] for reply in replies if reply.status_code == 200}
+    assert answered == logged
+    refusal = replies[-1].json()["error"]
+    assert refusal["code"] == "storage_failed"
+    assert "Free space" in refusal["message"]
+
+
+def test_a_disk_that_fills_up_is_served_without_where_that_is_asked_for_and_said_everywhere(
+    home: Path,
+) -> None:
+    go_live(home, ("control", 100), log=LogPolicy(when_full="serve"))
+    with full_disk(home) as (client, log_folder):
+        replies = [ask(client) for _ in range(400)]
+        logged = set(log.read(log_folder)["id"].to_pylist())
+        unlogged = [reply for reply in replies if "x-everloop-not-logged" in reply.headers]
+        assert {reply.status_code for reply in replies} == {200}
+        assert logged == {reply.json()["prediction_id"] for reply in replies if reply not in unlogged}
+        assert "Free space" in client.get("/ready").json()["log_error"]
+        told = {"category": len(unlogged)}
+        wait_for(lambda: [one.unlogged for one in _workers(home)] == [told])
+        next(log_folder.glob("log/*/*.log")).write_bytes(b"")  # somebody makes room
+        assert "x-everloop-not-logged" not in ask(client).headers
+        wait_for(lambda: all(one.log_error is None for one in _workers(home)))
+
+
+def ask(client: httpx.Client) -> httpx.Response:
+    return client.post("/endpoints/category/predict", json={"inputs": {"title": "a fridge"}})
+
+
+@contextmanager
+def full_disk(home: Path) -> Iterator[tuple[httpx.Client, Path]]:
+    """A server whose log is on a small disk of its own, mounted for that one process; and where others see it."""
     unshare = shutil.which("unshare")
     if unshare is None or not _can_mount(unshare):
         pytest.skip(
@@ -293,18 +284,10 @@ def test_a_disk_that_fills_up_gives_errors_and_no_unlogged_answer(home: Path) ->
         worker = wait_for(lambda: _worker_of(home))
         with httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", timeout=60) as client:
             wait_for(lambda: client.get("/ready").status_code == 200)
-            body = {"inputs": {"title": "a fridge"}}
-            replies = [client.post("/endpoints/category/predict", json=body) for _ in range(400)]
-        logged = set(log.read(Path(f"/proc/{process.pid}/root{home}/serving"))["id"].to_pylist())
+            yield client, Path(f"/proc/{process.pid}/root{home}/serving")
     finally:
         process.kill()
         process.wait()
-    assert Counter(reply.status_code for reply in replies).keys() == {200, 503}
-    answered = {reply.json()["prediction_id"] for reply in replies if reply.status_code == 200}
-    assert answered == logged
-    refusal = replies[-1].json()["error"]
-    assert refusal["code"] == "storage_failed"
-    assert "Free space" in refusal["message"]
 
 
 def _can_mount(unshare: str) -> bool:
@@ -312,9 +295,14 @@ def _can_mount(unshare: str) -> bool:
     return subprocess.run(probe, check=False, capture_output=True).returncode == 0
 
 
+def _workers(home: Path) -> list[Worker]:
+    """What the processes say: whether they live is known by their locks, which are on the disk of their own."""
+    found = (home / "serving" / "workers").glob("[0-9]*.json")
+    return [msgspec.json.decode(path.read_bytes(), type=Worker) for path in found]
+
+
 def _worker_of(home: Path) -> Worker | None:
-    found = list((home / "serving" / "workers").glob("[0-9]*.json"))
-    return msgspec.json.decode(found[0].read_bytes(), type=Worker) if found else None
+    return next(iter(_workers(home)), None)
 
 
 def test_a_slow_body_is_answered_by_the_routes_at_its_end(home: Path, serve: Serve) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_a_row_of_other_types_is_left_out(filled: Callable[..., LiveHistory]) ->
 
 def live(*histories: LiveHistory, manifest: Any = None) -> LiveTable:
     features = tuple(LiveFeature(view_of(volume), volume, history) for history in histories)
-    release = LiveRelease(manifest, manifest, features, manifest, manifest)
+    release = LiveRelease(manifest, manifest, features, manifest, manifest, manifest)
     return LiveTable(1, {"category": LiveEndpoint(route(("a", 100)), 1, {"rel_a": release}, histories)})
 
 
@@ -117,4 +118,13 @@ def test_a_release_that_is_live_already_is_not_loaded_again(home: Path) -> None:
     go_live(home, ("control", 90), ("canary", 10))
     second = loader.load(first)
     assert second.epoch == 2
-    assert second.releases["rel_control"] is first.releases["rel_control"]
+    assert second.endpoints["category"].releases["rel_control"] is first.releases[0]
+
+
+def test_a_row_whose_values_the_log_hides_is_none(filled: Callable[[FeatureView], LiveHistory]) -> None:
+    history = filled(view_of(volume, key="title"))
+    for number, hidden in enumerate(({"merchant_id": "hash:00"}, {"title": "drop:"})):
+        history.observe(replace(arrival(1, 20 + number, key=str(number), **hidden), is_logged=True))
+    assert seen(history) == 2
+    history.observe(replace(arrival(3, 22, key="c"), is_logged=True))
+    assert seen(history) == 3

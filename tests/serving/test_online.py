@@ -211,3 +211,17 @@ def test_live_values_are_those_of_training_on_real_listings(
     logged = {one.key: one.features["volume"][0] for one in server.records()}
     assert [logged[str(key)] for key in rows["listing_id"].to_pylist()] == expected
     assert max(value for value in expected if value) > 10
+
+
+def test_what_another_process_answered_is_known_here_soon_and_counts_once(
+    simulated: Path, serve: Serve
+) -> None:
+    first, second = serve(simulated), serve(simulated)
+    send(first, 1, 7, 0)
+    wait_for(lambda: send(second, 2, 7, 1, replay=True) == (1, at(0)))
+    send(second, 3, 7, 2)
+    wait_for(lambda: send(first, 4, 7, 3, replay=True) == (2, at(2)))
+    first.kill()
+    third = serve(simulated)  # in the place of the first
+    assert send(third, 5, 7, 4) == (2, at(2))
+    wait_for(lambda: send(second, 6, 7, 5, replay=True) == (3, at(4)))

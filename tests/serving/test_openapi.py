@@ -42,7 +42,24 @@ def schema(described: Any, name: str) -> Any:
 
 def test_it_names_the_version_that_answers(described: Any) -> None:
     assert (described["openapi"], described["info"]["version"]) == ("3.1.0", "7")
-    assert list(described["paths"]) == ["/endpoints/category/predict"]
+    assert list(described["paths"]) == [
+        "/endpoints/category/predict",
+        "/endpoints/category/invocations",
+        "/invocations",
+        "/v1/models/category:predict",
+        "/v1/models/category:explain",
+        "/v2/models/category/infer",
+        "/v2/models/category",
+        "/v2/models/category/ready",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v1/models/category:predict", "/v2/models/category/infer"])
+def test_the_example_of_each_protocol_is_answered(app: InProcess, described: Any, path: str) -> None:
+    (body,) = described["paths"][path]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ].values()
+    assert app.post(path, body["value"]).status == 200
 
 
 def test_each_input_has_its_type_its_limits_and_what_it_allows(described: Any) -> None:

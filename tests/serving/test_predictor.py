@@ -109,6 +109,39 @@ def test_any_other_classifier_is_asked_itself(tmp_path: Path) -> None:
     assert predictor.predict(X)[0] == list(model.predict(X))
 
 
+@pytest.mark.parametrize(
+    ("model", "classes"),
+    [
+        (GaussianNB().fit(X, Y), ("x", "y", "z")),
+        (KNeighborsClassifier(2).fit(X, Y), ("x", "y", "z")),
+        (LinearSVC().fit(X, Y), ("x", "y", "z")),
+        (LinearRegression().fit(X, X.sum(axis=1)), None),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_in_arrays_it_says_of_many_rows_what_it_says_of_each(
+    tmp_path: Path, model: Any, classes: tuple[str, ...] | None
+) -> None:
+    predictor = load(tmp_path, model, inputs=NUMBERS, classes=classes)
+    outputs, scores = predictor.predict(X)
+    found = predictor.ranked(X)
+    assert found is not None
+    assert found.outputs.tolist() == outputs
+    if found.best is None or found.shares is None:
+        assert scores == [{}] * 300
+        return
+    for each, best, shares in zip(scores, found.best, found.shares, strict=True):
+        assert dict(zip(found.classes[best], shares, strict=True)) == pytest.approx(each)
+
+
+def test_in_arrays_there_is_nothing_where_one_row_fails(tmp_path: Path) -> None:
+    predictor = load(tmp_path, picky_model(), inputs=(Field("title", "string"), Field("colour", "string")))
+    assert predictor.ranked(object_array([["fridge", "red"], ["fridge", "green"]])) is None
+    endless = LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [1.0, 2.0, 5.0])
+    endless.intercept_ = np.inf
+    assert load(tmp_path / "other", endless, inputs=NUMBERS, classes=None).ranked(X) is None
+
+
 def test_a_model_of_other_columns_is_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="takes 2 columns, its signature and features give 1"):
         load(tmp_path, picky_model())

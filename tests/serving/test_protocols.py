@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from everloop.serving import Field, RouteTable, log, write_routes
+from everloop.serving import Field, RouteTable, Rule, Variant, log, write_routes
 from everloop.serving.tensors import DATATYPES
 from tests.serving.asgi import Got, InProcess
 from tests.serving.home import COLOUR, TITLE, go_live, object_array, picky_model, title_model, write_release
@@ -317,7 +317,7 @@ def test_a_model_is_described_before_it_is_asked(app: InProcess, numbers: InProc
     ("path", "answer"),
     [
         ("/v2/health/live", {"live": True}),
-        ("/v2/health/ready", {"ready": True, "epoch": 1}),
+        ("/v2/health/ready", {"ready": True, "epoch": 1, "workers": 1}),
         ("/v2/models", {"models": ["category"]}),
         ("/v2/models/category/ready", {"name": "category", "ready": True}),
         ("/v2/models/category/versions/3/ready", {"name": "category", "ready": True}),
@@ -440,13 +440,62 @@ def test_invocations_without_a_name_are_refused_where_several_could_be_meant(
     assert "category, kind" in got.json()["message"]
 
 
-def test_a_version_that_shares_the_traffic_cannot_be_chosen(home: Path, in_process: Opening) -> None:
+TITLES = {"inputs": [{"name": "title", "datatype": "BYTES", "shape": [1], "data": ["a fridge"]}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/endpoints/category/predict", {"inputs": {"title": "a fridge"}, "version": 2}, {}),
+        ("/v2/models/category/versions/2/infer", TITLES, {}),
+        ("/v2/models/category/infer", {**TITLES, "parameters": {"version": 2}}, {}),
+        ("/v2/models/category/infer", TITLES, {"x_everloop_version": "2"}),
+        ("/v1/models/category:predict", {"instances": ["a fridge"]}, {"x_everloop_version": "2"}),
+        ("/endpoints/category/invocations", {"inputs": ["a fridge"], "params": {"version": 2}}, {}),
+    ],
+)
+@pytest.mark.parametrize("variants", [(("control", 90), ("canary", 10)), (("control", 100), ("canary", 0))])
+def test_a_request_may_name_any_version_that_is_loaded(
+    home: Path, in_process: Opening, variants: Any, path: str, body: Any, headers: dict[str, str]
+) -> None:
+    warm = [Variant(name, f"rel_{name}", weight) for name, weight in variants if not weight]
+    go_live(home, *(one for one in variants if one[1]), shadow=tuple(warm))
+    app = in_process(home)
+    for _ in range(8):
+        record = app.record(app.post(path, body, **headers))
+        assert (record.version, record.variant, record.assigned) == (2, "canary", "pinned")
+
+
+def test_a_version_that_is_not_loaded_is_refused_with_what_is_there(home: Path, in_process: Opening) -> None:
     go_live(home, ("control", 90), ("canary", 10))
     app = in_process(home)
-    got = app.post("/v2/models/category/versions/1/infer", {"inputs": []})
-    assert got.status == 409
-    assert "versions 1 and 2 share" in got.json()["error"]
+    got = app.post("/v2/models/category/versions/7/infer", TITLES)
+    assert got.status == 404
+    assert "there is 1, 2" in got.json()["error"]
+    assert app.record(got).status == "refused"
+    asked = {"instances": [{"inputs": {"title": "a"}}, {"inputs": {"title": "a"}, "version": 7}]}
+    assert app.post("/endpoints/category/predict", asked).status == 404
+    both = app.post("/v2/models/category/versions/1/infer", {**TITLES, "parameters": {"version": 2}})
+    assert (both.status, "Name one" in both.json()["error"]) == (422, True)
     assert app.get("/v2/models/category").json()["versions"] == ["1", "2"]
+
+
+def test_what_a_request_or_a_rule_placed_is_not_mirrored(home: Path, in_process: Opening) -> None:
+    mirrored = (Variant("shadow", "rel_canary", 100),)
+    rule = Rule("staff", Variant("shadow", "rel_canary", 0), header="x-staff", values=("yes",))
+    go_live(home, ("control", 100), shadow=mirrored, rules=(rule,))
+    with InProcess(home) as app:
+        path, asked = "/endpoints/category/predict", {"inputs": {"title": "a fridge"}}
+        app.post(path, {**asked, "version": 1})
+        app.post(path, asked, x_staff="yes")
+        app.post(path, asked, x_staff="no")
+    found = log.read(app.folder, columns=["assigned", "shadow_of", "version"]).to_pylist()
+    assert sorted((one["assigned"], one["version"], one["shadow_of"] is None) for one in found) == [
+        ("pinned", 1, True),
+        ("rule:staff", 2, True),
+        ("shadow", 2, False),
+        ("weights", 1, True),
+    ]
 
 
 def test_all_rows_of_a_request_go_to_one_variant(home: Path, in_process: Opening) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from everloop.serving.answer import _MESSAGES
 from everloop.serving.app import BODY_LIMIT_BYTES, QUEUE_LIMIT
 from everloop.serving.form import MOST_INSTANCES
 from everloop.serving.log import SCHEMA
@@ -32,7 +33,10 @@ SOURCE = "".join(
         "tensors",
     )
 )
-CODES = set(re.findall(r'(?:Refusal\(\s*\d+,\s*|_failed\(asked, )"(\w+)"', SOURCE)) | {"storage_failed"}
+CODES = set(re.findall(r'(?:Refusal\(\s*\d+,\s*|_failed\(asked, )"(\w+)"', SOURCE)) | {
+    "storage_failed",
+    *_MESSAGES,
+}
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everloop.serving import Route, Segment, Variant, choose
+from everloop.serving import Route, Rule, Segment, Variant, assign, choose
 from everloop.serving.route import shadows
 from tests.serving.records import route
 
@@ -100,3 +100,53 @@ def test_requests_outside_the_segments_are_answered_by_the_rest() -> None:
 
     assert dealt(country="SE", age=3) == {"control", "canary"}
     assert dealt(country="SE", age=4) == dealt(country="SE") == dealt() == {"rest"}
+
+
+STAFF = Rule("staff", Variant("canary", "rel_2", 0.0), header="x-staff", values=("yes", "1"))
+NORTH = Rule("north", Variant("control", "rel_1", 0.0), field="country", values=("NO", 47))
+ANY = Rule("beta", Variant("canary", "rel_2", 0.0), header="x-beta")
+
+
+def ruled(*rules: Rule, headers: dict[str, str] | None = None, **inputs: object) -> tuple[str, str]:
+    given = Route("kind", "salt", (Variant("control", "rel_1", 100.0),), rules=rules)
+    variant, why = assign(given, key=None, request="pred_1", inputs=inputs, headers=headers)
+    return variant.name, why
+
+
+def test_the_first_rule_that_a_request_meets_places_it() -> None:
+    assert ruled(STAFF, NORTH, headers={"x-staff": "yes"}, country="NO") == ("canary", "rule:staff")
+    assert ruled(NORTH, STAFF, headers={"x-staff": "yes"}, country="NO") == ("control", "rule:north")
+    assert ruled(STAFF, NORTH, headers={"x-staff": "no"}, country=47) == ("control", "rule:north")
+    assert ruled(STAFF, NORTH, headers={"x-staff": "YES"}, country="SE") == ("control", "weights")
+    assert ruled(STAFF, NORTH) == ("control", "weights")
+
+
+def test_a_rule_without_values_wants_the_header_there() -> None:
+    assert ruled(ANY, headers={"x-beta": ""}) == ("canary", "rule:beta")
+    assert ruled(ANY) == ("control", "weights")
+
+
+def test_what_chose_a_variant_is_told() -> None:
+    rest = Variant("rest", "rel_1", 0.0)
+    dealt = Route("kind", "salt", (Variant("holdback", "rel_1", 100.0),), stickiness="key")
+    assert assign(dealt, key="7", request="x", inputs={})[1] == "holdback"
+    sticky = route(("control", 100), stickiness="key")
+    assert [assign(sticky, key=key, request="x", inputs={})[1] for key in ("7", None)] == ["key", "weights"]
+    outside = Route("kind", "salt", sticky.variants, segments=(Segment("country", ("NO",)),), rest=rest)
+    assert assign(outside, key=None, request="x", inputs={"country": "SE"}) == (rest, "rest")
+
+
+@given(st.text(), st.floats(1, 40))
+def test_a_key_that_met_the_canary_is_not_held_back_when_the_names_change(key: str, held: float) -> None:
+    growing = route(("control", 50), ("canary", 50), stickiness="key")
+    finished = Route(
+        "category",
+        "salt",
+        (
+            Variant("control", "rel_canary", 100 - held, "canary"),
+            Variant("holdback", "rel_control", held, "control"),
+        ),
+        stickiness="key",
+    )
+    if choose(growing, key=key, request="x").release == "rel_canary":
+        assert choose(finished, key=key, request="x").release == "rel_canary"

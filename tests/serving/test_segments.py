@@ -158,3 +158,17 @@ def test_a_durable_writer_may_be_synced_after_any_write(tmp_path: Path) -> None:
         writer.sync()
     writer.close()
     assert log.read(tmp_path)["id"].to_pylist() == [one.id for one in RECORDS]
+
+
+def test_what_nobody_adds_to_any_more_is_sealed_all_the_same(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path, segment_s=0.0)
+    writer.roll()
+    assert not list(tmp_path.glob("log/*/*.log")), "nothing was written, nothing is old"
+    writer.write(RECORDS[:1])
+    writer.roll()
+    writer.roll()
+    assert len(log.seal(tmp_path)) == 1
+    assert log.read(tmp_path)["id"].to_pylist() == [RECORDS[0].id]
+    writer.close()
+    assert log.seal(tmp_path) == [], "the segment after it is empty and leaves no file"
+    assert len(list(tmp_path.glob("log/*/*.*"))) == 1

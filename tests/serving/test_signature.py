@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import blake3
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,29 @@ def test_a_value_of_another_type_is_a_problem_of_its_field(kind: FieldType, valu
 def test_limits_hold(rules: dict[str, Any], good: int, bad: int, words: str) -> None:
     assert check(one("integer", **rules), {"x": good}) == []
     assert words in check(one("integer", **rules), {"x": bad})[0].problem
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("string", "characters"), ("binary", "bytes")])
+def test_a_length_is_limited(kind: FieldType, unit: str) -> None:
+    good, bad = (
+        ("four", "seven")
+        if kind == "string"
+        else (base64.b64encode(it).decode() for it in (b"4444", b"55555"))
+    )
+    assert check(one(kind, longest=4), {"x": good}) == []
+    assert check(one(kind, longest=4), {"x": bad})[0].problem == f"has 5 {unit}; the most allowed are 4"
+
+
+def test_an_unseen_value_is_refused_or_passed_as_the_signature_says() -> None:
+    assert "allowed are 'red'" in check(one("string", allowed=("red",)), {"x": "blue"})[0].problem
+    passing = Reader(one("string", allowed=("red",), unseen="pass"))
+    assert passing.read({"x": "blue"}) == (["blue"], [])
+    assert passing.read({"x": 3})[1][0].problem == "is 3; it must be a text"
+
+
+def test_a_signature_of_before_is_written_as_before() -> None:
+    told = msgspec.to_builtins(Field("x", "string"))
+    assert set(told) == {"name", "type", "nullable", "allowed", "minimum", "maximum"}
 
 
 def test_a_nullable_field_may_be_null_or_left_out_and_escapes_its_limits() -> None:

@@ -20,7 +20,8 @@ from everloop.api import create_app
 from everloop.serving.segments import LogWriter
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
-from tests.conftest import START
+from tests.conftest import START, simulation
+from tests.loop import living
 from tests.web.story import Shop, told
 
 
@@ -36,8 +37,10 @@ class Site:
 
 
 @contextmanager
-def serve(ws: Workspace) -> Iterator[Site]:
-    app = create_app(ws, pages=web.routes(ws), handlers=web.error_handlers(ws))
+def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[Site]:
+    app = create_app(
+        ws, predictions_url=predictions_url, pages=web.routes(ws), handlers=web.error_handlers(ws)
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -104,6 +107,14 @@ def shop(story: Site) -> Iterator[Shop]:
         yield going_on
     finally:
         writer.close()
+
+
+@pytest.fixture
+def small(tmp_path: Path, trained_home: Path) -> Iterator[living.Shop]:
+    """A shop whose first version is live, and nobody has asked."""
+    shutil.copytree(trained_home, tmp_path / "home")
+    with simulation(tmp_path / "home") as workspace, living.opened(workspace) as found:
+        yield found
 
 
 def _opened(home: Path) -> Workspace:

@@ -231,6 +231,9 @@ def test_a_phone_never_scrolls_sideways(page: Page, story: Site, width: int) -> 
         "/",
         "/endpoints/kind",
         f"/rollouts/{running.id}",
+        "/endpoints/kind/predictions",
+        "/endpoints/kind/try",
+        "/endpoints/kind/plan?version=kind@3",
         "/trace",
         f"/trace/{correction.prediction_id}",
     ]
@@ -269,9 +272,10 @@ def test_what_strangers_wrote_is_shown_as_text_everywhere(quiet: Page, shop: Sho
     (running,) = rollout.rollouts(ws, states=("running",))
     rollout.pause(ws, running.id, reason=NASTY)
     paths = ["/", "/endpoints/kind", f"/rollouts/{running.id}", f"/trace/{made.id}", f"/trace/{answered}"]
+    paths += ["/endpoints/kind/predictions", f"/endpoints/kind/try?like={made.id}"]
     for path in [*paths, "/models/kind/3", "/review", "/audit", f"/search?q={NASTY}", f"/trace/{NASTY}"]:
         quiet.goto(f"{story.url}{path}")
-        if path.startswith("/endpoints"):
+        if path == "/endpoints/kind":
             expect(quiet.locator(".js-plotly-plot")).to_be_visible(timeout=20_000)
         assert quiet.locator("main img, main script").count() == 0, path
         assert "owned" not in quiet.title(), path

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
+import re
 
 from everloop import rollout
-from tests.conftest import simulation
 from tests.loop import living
 from tests.rollout.test_shadow import mirrored, shadowed
 from tests.rollout.test_watch import watched
 from tests.web.conftest import serve
-
-
-@pytest.fixture
-def small(tmp_path: Path, trained_home: Path) -> Iterator[living.Shop]:
-    shutil.copytree(trained_home, tmp_path / "home")
-    with simulation(tmp_path / "home") as workspace, living.opened(workspace) as found:
-        yield found
 
 
 def test_a_mirrored_version_is_shown_with_what_its_pairs_say(small: living.Shop) -> None:
@@ -32,6 +20,8 @@ def test_a_mirrored_version_is_shown_with_what_its_pairs_say(small: living.Shop)
         assert site.get("/endpoints/kind").status_code == 200
     assert "shadow 100 %" in page
     assert "answers differ in 0 of 10 pairs" in page
+    assert re.search(r'<polygon class="within" points="[\d.,-]+ ', page), "both ends of the excess are drawn"
+    assert "goes on under 20 pt" in page
 
 
 def test_a_watched_version_may_be_taken_back_but_not_promoted(small: living.Shop) -> None:

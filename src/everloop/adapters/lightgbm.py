@@ -36,11 +36,18 @@ def load(layout: Layout, files: Mapping[str, bytes]) -> Loaded:
         return np.asarray(booster.predict(numbers(rows)))
 
     columns = int(booster.num_feature())
+
+    def contributions(rows: NDArray[Any]) -> NDArray[Any]:
+        found = np.asarray(booster.predict(numbers(rows), pred_contrib=True))
+        return found.reshape(len(rows), -1, columns + 1)
+
     if classes is None:
-        return of_scores(answer, columns=columns)
+        return of_scores(answer, columns=columns, contributions=contributions)
 
     def probabilities(rows: NDArray[Any]) -> NDArray[Any]:
         found = answer(rows)  # (n_rows, n_classes); of two classes (n_rows,), the second's
         return found if found.ndim == 2 else np.column_stack([1 - found, found])
 
-    return of_scores(probabilities, columns=columns, classes=class_names(classes))
+    return of_scores(
+        probabilities, columns=columns, classes=class_names(classes), contributions=contributions
+    )

@@ -1,4 +1,4 @@
-"""ONNX models by onnxruntime, on the processor."""
+"""ONNX models by onnxruntime, on the processor; also those that scikit-learn's were converted to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from everloop.compiled import NotCompiledError, Plan
 from everloop.errors import Invalid, MissingExtra
 from everloop.serving import Layout, Loaded, class_names, of_scores
 
@@ -64,8 +65,43 @@ def load(layout: Layout, files: Mapping[str, bytes]) -> Loaded:
     )
 
 
-def _session(path: str, content: bytes) -> Any:
+def plan(content: bytes, *, has_probabilities: bool) -> Plan:
+    """What answers in the place of a scikit-learn model, by its conversion. Raises NotCompiledError when it cannot be loaded."""
+    try:
+        session = _session("the conversion", content, threads=1)
+    except Invalid as error:
+        raise NotCompiledError(str(error)) from error
+    outputs = [one.name for one in session.get_outputs()]
+    columns = [(one.name, _columns_of(one.name), _DTYPES[one.type]) for one in session.get_inputs()]
+
+    def ask(output: str, rows: NDArray[Any]) -> NDArray[Any]:
+        given = {name: rows[:, part].astype(dtype) for name, part, dtype in columns}
+        return np.asarray(session.run([output], given)[0])
+
+    def predict(rows: NDArray[Any]) -> NDArray[Any]:
+        found = ask(outputs[0], rows)
+        return found.reshape(len(rows)).astype(np.float64) if found.dtype.kind == "f" else found
+
+    if not has_probabilities:
+        return Plan(predict)
+    return Plan(predict, lambda rows: ask(outputs[1], rows).astype(np.float64))
+
+
+TABLE = "table"
+
+
+def _columns_of(name: str) -> slice:
+    """All columns for the input of this name, else the one whose number is behind its letter."""
+    if name == TABLE:
+        return slice(None)
+    place = int(name[1:])
+    return slice(place, place + 1)
+
+
+def _session(path: str, content: bytes, *, threads: int = 0) -> Any:
+    """A session with so many threads; 0: as many as the library finds good."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", "0"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everloop.errors import Invalid, MissingExtra
 from everloop.serving import Layout, Loaded, class_names, numbers, of_scores
@@ -27,9 +28,19 @@ def load(layout: Layout, files: Mapping[str, bytes]) -> Loaded:
         raise Invalid(
             f"{path} is no model of XGBoost: {str(error)[:300]}. Log it again with mlflow.xgboost."
         ) from error
+    booster = model.get_booster() if is_classifier else model
+
+    def contributions(rows: NDArray[Any]) -> NDArray[Any]:
+        found = np.asarray(
+            booster.predict(xgboost.DMatrix(numbers(rows)), pred_contribs=True), dtype=np.float64
+        )
+        return found if found.ndim == 3 else found[:, None, :]
+
     if not is_classifier:
         return of_scores(
-            lambda rows: np.asarray(model.inplace_predict(numbers(rows))), columns=int(model.num_features())
+            lambda rows: np.asarray(model.inplace_predict(numbers(rows))),
+            columns=int(model.num_features()),
+            contributions=contributions,
         )
     return Loaded(
         lambda rows: np.asarray(model.predict(numbers(rows))),
@@ -38,4 +49,5 @@ def load(layout: Layout, files: Mapping[str, bytes]) -> Loaded:
         columns=int(model.n_features_in_),
         takes_most_probable=True,
         is_class=True,
+        contributions=contributions,
     )

@@ -10,7 +10,9 @@ from everloop.api.app import create_app, error_answer, guarded
 from everloop.api.callers import SESSION_COOKIE, address_of, recognise
 from everloop.api.guard import check_address
 from everloop.api.mlflow import MLFLOW_STATUSES, PROTOCOL_VERSION, MlflowRoute, mlflow_routes
-from everloop.api.routes import Call, Route, all_routes
+from everloop.api.predictions import Asked as PredictionsAsked
+from everloop.api.predictions import Logged, found_predictions
+from everloop.api.routes import Call, Route, all_routes, read_query
 
 __all__ = [
     "EXIT_CODES",
@@ -19,7 +21,9 @@ __all__ = [
     "SESSION_COOKIE",
     "STATUSES",
     "Call",
+    "Logged",
     "MlflowRoute",
+    "PredictionsAsked",
     "Route",
     "address_of",
     "all_routes",
@@ -27,8 +31,10 @@ __all__ = [
     "create_app",
     "error_answer",
     "exit_code_of",
+    "found_predictions",
     "guarded",
     "mlflow_routes",
+    "read_query",
     "recognise",
     "status_of",
 ]

@@ -42,7 +42,7 @@ def create_app(
 ) -> Starlette:
     """The app over a workspace.
 
-    `predictions_url` is the data plane's address, where predictions are forwarded; `pages` are routes that a room
+    `predictions_url` is the data plane's address, where predictions are forwarded, None where there is none; `pages` are routes that a room
     above answers, and `handlers` its answers by status or exception to what no route answers.
     """
     routes = mlflow.mounted(ws)  # first: training loops wait for these
@@ -53,22 +53,20 @@ def create_app(
         StarletteRoute(path, _by_method(endpoints), methods=[*endpoints])
         for path, endpoints in by_path.items()
     ]
-    forwarder = None if predictions_url is None else Forwarder(predictions_url)
-    if forwarder is not None:
-        routes += [
-            StarletteRoute(
-                path,
-                guarded(ws, permission, forwarder.forward, refuse=refused_as_asked),
-                methods=[method],
-            )
-            for method, path, permission in FORWARDED
-        ]
+    forwarder = Forwarder(predictions_url, ws.home / "serving")
+    routes += [
+        StarletteRoute(
+            path,
+            guarded(ws, permission, forwarder.forward, refuse=refused_as_asked),
+            methods=[method],
+        )
+        for method, path, permission in FORWARDED
+    ]
 
     @asynccontextmanager
     async def living(_app: Starlette) -> AsyncIterator[None]:
         yield
-        if forwarder is not None:
-            await forwarder.close()
+        await forwarder.close()
 
     return Starlette(routes=[*routes, *pages], exception_handlers=handlers, lifespan=living)
 
@@ -108,7 +106,7 @@ def refused_as_asked(request: Request, error: EverloopError) -> Response:
     if path.endswith("/invocations"):
         answer = mlflow_error_answer(error)
         return _error_answer(error, msgspec.json.decode(answer.body))
-    if path.startswith(("/v1/", "/v2/")):
+    if path == "/v2" or path.startswith(("/v1/", "/v2/")):
         return _error_answer(error, {"error": str(error), "code": error.code})
     return error_answer(error)
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from everloop.api.answers import STATUSES
 from everloop.api.callers import SESSION_COOKIE
+from everloop.api.forward import FORWARDED
 from everloop.api.mlflow import MLFLOW_STATUSES, MlflowRoute, mlflow_routes
 from everloop.api.mlflow.protocol import Nothing
 from everloop.api.routes import MODULES, SIGNATURE, Call, File, Route, all_routes
@@ -64,6 +65,34 @@ class MlflowError(msgspec.Struct, frozen=True):
     message: str
 
 
+class KServeError(msgspec.Struct, frozen=True):
+    """How calls of KServe's and the Open Inference protocol say no."""
+
+    error: str
+    code: str
+
+
+_PREDICTIONS = {
+    "/endpoints/{name}/predict": "One prediction, or one for each of several instances.",
+    "/endpoints/{name}/openapi.json": "What the endpoint takes and gives, in all protocols, as OpenAPI.",
+    "/endpoints/{name}/invocations": "A prediction for each row, as MLflow's clients ask.",
+    "/invocations": "As an endpoint's, of the only endpoint that there is.",
+    "/ping": "Whether the data plane is alive, as MLflow's clients ask.",
+    "/v2": "What the data plane is, and its extensions of the Open Inference Protocol.",
+    "/v2/health/live": "Whether the data plane is alive.",
+    "/v2/health/ready": "Whether it answers as the newest routes say.",
+    "/v1/models": "The endpoints.",
+    "/v1/models/{name}": "Whether an endpoint answers.",
+    "/v1/models/{name}:predict": "A prediction for each row, as clients of KServe's first protocol ask.",
+    "/v1/models/{name}:explain": "The same, each with what every input added to its score.",
+    "/v2/models": "The endpoints.",
+    "/v2/models/{name}": "What a client has to know before it asks.",
+    "/v2/models/{name}/ready": "Whether an endpoint answers.",
+    "/v2/models/{name}/infer": "A prediction for each row, as clients of the Open Inference Protocol ask.",
+}
+_PREDICTING = (400, 405, 413, 415, 500)  # statuses of the data plane, beside those of all routes
+
+
 def show(_call: Call) -> dict[str, Any]:
     """This description of all routes, in OpenAPI 3.1."""
     return _described()
@@ -76,15 +105,24 @@ def _described() -> dict[str, Any]:
     refusals |= {
         f"Mlflow{_name(status)}": Refusal(_meaning(status), MlflowError) for status in _mlflow_statuses()
     }
+    refusals |= {
+        f"{prefix}{_name(status)}": Refusal(_meaning(status), form)
+        for prefix, form in (("", Error), ("Mlflow", MlflowError), ("KServe", KServeError))
+        for status in {*_statuses(), *_PREDICTING}
+    }
     return describe(
-        [*_ours(), *(_mlflows(route) for route in mlflow_routes())],
+        [*_ours(), *(_mlflows(route) for route in mlflow_routes()), *_predictions()],
         title="everloop",
         version=version("everloop"),
         description=(
             "The JSON routes of the control plane, and the calls of MLflow's protocol that it answers; these are answered "
             "below /ajax-api too. Where the setting auth is off, nobody has to prove who they are."
         ),
-        tags={**dict(_tags()), "mlflow": "MLflow's protocol, for unmodified clients."},
+        tags={
+            **dict(_tags()),
+            "mlflow": "MLflow's protocol, for unmodified clients.",
+            "predictions": "What the data plane answers, forwarded; each endpoint describes its own inputs.",
+        },
         refusals=refusals,
         security=_SECURITY,
     )
@@ -139,6 +177,26 @@ def _mlflows(route: MlflowRoute) -> Operation:
         security=() if is_open else _MLFLOW_CALLERS,
         needs=route.permission,
     )
+
+
+def _predictions() -> Iterator[Operation]:
+    for method, path, permission in FORWARDED:
+        in_protocol = path.startswith(("/v1", "/v2"))
+        form = "KServe" if in_protocol else "Mlflow" if path.endswith("/invocations") else ""
+        statuses = {*_statuses(), *_PREDICTING} - (set() if permission else {401})
+        yield Operation(
+            id="predictions_" + re.sub(r"\W+", "_", f"{method.lower()}{path}").rstrip("_"),
+            tag="predictions",
+            method=method,
+            path=path,
+            summary=_PREDICTIONS[path.replace("/versions/{version}", "")],
+            asked=dict[str, Any] if method == "POST" else None,
+            asked_in="body",
+            answer=dict[str, Any],
+            errors={status: f"{form}{_name(status)}" for status in sorted(statuses)},
+            security=_CALLERS if permission else (),
+            needs=permission,
+        )
 
 
 def _statuses() -> Iterable[int]:

@@ -9,7 +9,17 @@ import msgspec
 
 from everloop import rollout
 from everloop.api.routes import Body, Call, Limited, Query, Reason, Route, Time, moment
-from everloop.rollout import Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, State
+from everloop.rollout import (
+    Endpoint,
+    LiveVariant,
+    Plan,
+    Rollout,
+    RolloutEvent,
+    RoutingRule,
+    SplitResults,
+    State,
+    TrafficSplit,
+)
 
 
 class At(Query, frozen=True):
@@ -35,6 +45,23 @@ class Started(Reason, frozen=True, kw_only=True):
     again: bool = False
 
 
+class Ruled(Reason, frozen=True, kw_only=True):
+    to: str
+    header: str | None = None
+    input: str | None = None
+    values: list[str | int | float | bool] = []
+
+
+class Shared(Reason, frozen=True, kw_only=True):
+    shares: dict[str, float]
+    sticky: bool = False
+    again: bool = False
+
+
+class Ended(Reason, frozen=True, kw_only=True):
+    keep: str | None = None
+
+
 class Shown(msgspec.Struct, frozen=True):
     rollout: Rollout
     events: list[RolloutEvent]
@@ -53,6 +80,41 @@ def show_endpoint(call: Call) -> Endpoint:
 def show_live(call: Call, asked: At) -> tuple[LiveVariant, ...]:
     """What answers now, or answered at `at`."""
     return rollout.live(call.ws, call.path["name"], at=moment(asked.at))
+
+
+def put_rule(call: Call, asked: Ruled) -> Endpoint:
+    """Send requests with a header or an input to a version: a new rule is the last, one of that name is replaced."""
+    made = RoutingRule(call.path["rule"], asked.to, asked.header, asked.input, tuple(asked.values))
+    return rollout.put_rule(call.ws, call.path["name"], made, reason=asked.reason)
+
+
+def drop_rule(call: Call, asked: Reason) -> Endpoint:
+    """Take a rule away: {reason}."""
+    return rollout.drop_rule(call.ws, call.path["name"], call.path["rule"], reason=asked.reason)
+
+
+def plan_split(call: Call, asked: Shared) -> TrafficSplit:
+    """What a split would do; nothing changes."""
+    return rollout.plan_split(
+        call.ws, call.path["name"], asked.shares, sticky=asked.sticky, reason=asked.reason, again=asked.again
+    )
+
+
+def split_traffic(call: Call, asked: Shared) -> TrafficSplit:
+    """Share the traffic between versions until somebody ends it; what answers now is one of them."""
+    return rollout.split_traffic(
+        call.ws, call.path["name"], asked.shares, sticky=asked.sticky, reason=asked.reason, again=asked.again
+    )
+
+
+def show_split(call: Call) -> SplitResults:
+    """What the arms of the endpoint's newest split or holdback did so far, with bounds that hold at every look."""
+    return rollout.split_results(call.ws, rollout.split_of(call.ws, call.path["name"]))
+
+
+def end_split(call: Call, asked: Ended) -> TrafficSplit:
+    """Give all traffic to one of the arms: {reason, keep?}."""
+    return rollout.end_split(call.ws, call.path["name"], keep=asked.keep, reason=asked.reason)
 
 
 def list_rollouts(call: Call, asked: Listed) -> list[Rollout]:
@@ -112,6 +174,12 @@ ROUTES = [
     Route("GET", "/api/endpoints/{name}/live", "see", show_live),
     Route("POST", "/api/endpoints/{name}/plan", "see", plan),
     Route("POST", "/api/endpoints/{name}/rollouts", "release", start),
+    Route("PUT", "/api/endpoints/{name}/rules/{rule}", "release", put_rule),
+    Route("DELETE", "/api/endpoints/{name}/rules/{rule}", "release", drop_rule),
+    Route("POST", "/api/endpoints/{name}/split/plan", "see", plan_split),
+    Route("POST", "/api/endpoints/{name}/split", "release", split_traffic),
+    Route("GET", "/api/endpoints/{name}/split", "see", show_split),
+    Route("POST", "/api/endpoints/{name}/split/end", "release", end_split),
     Route("GET", "/api/rollouts", "see", list_rollouts),
     Route("GET", "/api/rollouts/{id}", "see", show_rollout),
     Route("POST", "/api/rollouts/{id}/pause", "release", pause),

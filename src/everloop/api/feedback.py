@@ -9,12 +9,20 @@ import msgspec
 from everloop import feedback
 from everloop.api.routes import Body, Call, File, Limited, Query, Route, Time, moment
 from everloop.clock import parse_time
-from everloop.feedback import Correction, ImportReport, ReviewItem, VariantCount
+from everloop.feedback import Correction, ImportReport, ReportedValue, ReviewItem, VariantCount
 
 
 class NewCorrection(Body, frozen=True):
     value: Any
     reporter: str | None = None
+    prediction_id: str | None = None
+    key: str | None = None
+    at: Time | None = None
+
+
+class NewValue(Body, frozen=True):
+    name: str
+    value: float
     prediction_id: str | None = None
     key: str | None = None
     at: Time | None = None
@@ -68,6 +76,19 @@ def correct(call: Call, asked: NewCorrection) -> Correction:
         endpoint=call.path["name"],
         value=asked.value,
         reporter=call.principal.name if asked.reporter is None else asked.reporter,
+        prediction_id=asked.prediction_id,
+        key=asked.key,
+        at=moment(asked.at),
+    )
+
+
+def report_value(call: Call, asked: NewValue) -> ReportedValue:
+    """Keep a number about a prediction, for KPIs: {name, value, prediction_id | key, at?}."""
+    return feedback.report_value(
+        call.ws,
+        endpoint=call.path["name"],
+        name=asked.name,
+        value=asked.value,
         prediction_id=asked.prediction_id,
         key=asked.key,
         at=moment(asked.at),
@@ -130,6 +151,7 @@ ROUTES = [
     Route("POST", "/api/endpoints/{name}/corrections", "correct", correct),
     Route("POST", "/api/endpoints/{name}/corrections/import", "correct", import_corrections),
     Route("GET", "/api/endpoints/{name}/corrections", "see", list_corrections),
+    Route("POST", "/api/endpoints/{name}/values", "correct", report_value),
     Route("GET", "/api/endpoints/{name}/contradictions", "see", show_contradictions),
     Route("GET", "/api/review", "see", list_review),
     Route("POST", "/api/review", "review", answer_reviews),

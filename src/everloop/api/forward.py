@@ -7,6 +7,7 @@ own port and save the hop.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,12 +17,12 @@ from starlette.responses import Response
 from everloop.access import Permission, Principal
 from everloop.api.guard import MAX_BODY_BYTES, read_body
 from everloop.errors import NotReady
-from everloop.serving import PREDICTION_ROUTES
+from everloop.serving import PREDICTION_ROUTES, rule_headers
 
 if TYPE_CHECKING:
     import httpx
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0  # longer than the deadline that requests have by default: it is the data plane's to say so
 _ASKED_WITH = (
     "content-type",
     "content-encoding",
@@ -29,10 +30,13 @@ _ASKED_WITH = (
     "x-everloop-key",
     "x-everloop-replay",
     "x-everloop-at",
+    "x-everloop-timeout-ms",
+    "x-everloop-version",
 )
 _PASSED_ON = (
     "content-type",
     "inference-header-content-length",
+    "x-everloop-not-logged",
     "x-everloop-prediction-id",
     "x-everloop-request",
     "x-everloop-version",
@@ -49,16 +53,19 @@ FORWARDED: list[tuple[str, str, Permission | None]] = [
 
 
 class Forwarder:
-    """Keeps connections to the data plane open."""
+    """Keeps connections to the data plane open; passes on what it reads, and the headers that rules in `folder` look at."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | None, folder: Path) -> None:
         self._url = url
+        self._folder = folder
+        self._routes: tuple[int, int] | None = None
+        self._rule_headers: frozenset[str] = frozenset()
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (5 MB that a server without predictions does without)
 
-        return httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False)
+        return httpx.AsyncClient(base_url=self._url or "", timeout=_TIMEOUT_S, trust_env=False)
 
     async def close(self) -> None:
         if "_client" in vars(self):
@@ -66,7 +73,12 @@ class Forwarder:
 
     async def forward(self, request: Request, _principal: Principal) -> Response:
         """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
-        headers = {name: request.headers[name] for name in _ASKED_WITH if name in request.headers}
+        if self._url is None:
+            raise NotReady(
+                "this server has no data plane beside it to ask for predictions. Start both: everloop up"
+            )
+        asked_with = (*_ASKED_WITH, *self._of_rules())
+        headers = {name: request.headers[name] for name in asked_with if name in request.headers}
         body = await read_body(request, MAX_BODY_BYTES)
         client = self._client
         from httpx import HTTPError  # noqa: PLC0415  (as above)
@@ -82,3 +94,14 @@ class Forwarder:
             ) from error
         kept = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.content, status_code=answer.status_code, headers=kept)
+
+    def _of_rules(self) -> frozenset[str]:
+        """The headers that rules look at now: one stat of a file while the routes stay as they are."""
+        try:
+            stat = (self._folder / "routes.json").stat()
+        except FileNotFoundError:
+            return frozenset()
+        if self._routes != (stat.st_ino, stat.st_mtime_ns):
+            self._rule_headers = rule_headers(self._folder)
+            self._routes = (stat.st_ino, stat.st_mtime_ns)
+        return self._rule_headers

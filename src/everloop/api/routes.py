@@ -30,6 +30,7 @@ MODULES = (
     "runs",
     "models",
     "endpoints",
+    "predictions",
     "feedback",
     "monitors",
     "jobs",

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from everloop.cli.output import Output, pass_output
+
+_LIMITS = (
+    click.option("--deadline-ms", type=float, help="A row without an answer after so long gets none."),
+    click.option(
+        "--own-process/--no-own-process",
+        default=None,
+        help="Run each version in a process of its own, so that its crash is nobody else's.",
+    ),
+    click.option(
+        "--memory-mb", type=int, help="Memory of that process, in 10^6 bytes; implies --own-process."
+    ),
+    click.option("--cores", type=int, help="Cores and threads of that process; implies --own-process."),
+    click.option(
+        "--hang-s", type=float, help="Stop that process when a batch has no answer after so long [30]."
+    ),
+    click.option("--batch-rows", type=int, help="How many rows are asked together at most [256]."),
+    click.option("--wait-ms", type=float, help="How long a smaller batch waits for more rows [0]."),
+    click.option("--queue", type=int, help="How many rows may wait or be in work [1024]."),
+)
+
+
+def _with_limits(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_LIMITS):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -32,8 +60,11 @@ def list_(out: Output) -> None:
             "model": lambda one: one.model,
             "live": lambda one: [f"{variant.version} {variant.weight:g} %" for variant in one.variants],
         }
+        found = rollout.endpoints(ws)
+        if any(one.rules for one in found):
+            columns["rules"] = lambda one: [f"{rule.name} to {rule.to}" for rule in one.rules]
         out.table(
-            rollout.endpoints(ws),
+            found,
             columns,
             empty="No endpoints yet. A loop file declares them: el.endpoint(...), or: everloop endpoints create NAME MODEL",
         )
@@ -53,8 +84,11 @@ def list_(out: Output) -> None:
     type=click.FloatRange(min=0, min_open=True),
     help="What slow means to the judge; learned from 100 requests when left out.",
 )
+@_with_limits
 @pass_output
-def create(out: Output, name: str, model: str, steps: str, slow_above_ms: float | None) -> None:
+def create(
+    out: Output, /, name: str, model: str, steps: str, slow_above_ms: float | None, **limits: Any
+) -> None:
     """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged.
 
     \b
@@ -69,11 +103,39 @@ def create(out: Output, name: str, model: str, steps: str, slow_above_ms: float 
             f"--steps {steps} is no list of percentages; for example --steps 50,100."
         ) from error
     with out.workspace() as ws:
-        made = rollout.create_endpoint(ws, name, model, canary=canary)
+        given = {key: value for key, value in limits.items() if value is not None}
+        made = rollout.create_endpoint(ws, name, model, canary=canary, limits=rollout.limits(**given))
         out.answer(
             made,
             f"{made.name} serves {made.model}: the newest version that may be released goes live by itself.",
         )
+
+
+@endpoints.command()
+@click.argument("name")
+@_with_limits
+@click.option("--reset", is_flag=True, help="Begin without any limit; else what is not named stays.")
+@pass_output
+def limit(out: Output, /, name: str, reset: bool, **limits: Any) -> None:
+    """Say what an endpoint's models may take, or change it: at once, and no request is lost.
+
+    Where a loop file declares the endpoint, its limits= hold again when it is next applied.
+
+    \b
+    Example: everloop endpoints limit category --deadline-ms 200 --memory-mb 500
+    """
+    import msgspec
+
+    from everloop import rollout
+
+    given = {key: value for key, value in limits.items() if value is not None}
+    with out.workspace() as ws:
+        now = rollout.endpoint(ws, name).limits
+        if given or reset:
+            before = {} if reset else msgspec.to_builtins(now)
+            now = rollout.set_limits(ws, name, rollout.limits(**{**before, **given})).limits
+        said = ", ".join(f"{key} {value}" for key, value in msgspec.to_builtins(now).items())
+        out.answer(now, f"{name}: {said or 'no limits of its own'}")
 
 
 @endpoints.command()
@@ -100,3 +162,100 @@ def live(out: Output, name: str, at: str | None) -> None:
         }
         found = rollout.live(ws, name, at=parse_moment(at) if at else None)
         out.table(found, columns, empty="Nothing was live then.")
+        if at or out.as_json:
+            return
+        if segment := rollout.segment_of(ws, name):
+            of_all = "" if segment.share is None else f", {100 * segment.share:.3g} % of all so far"
+            out.say(
+                f"These are shares of the requests whose {segment.when}{of_all}; {segment.rest} answers all others."
+            )
+        for rule in rollout.endpoint(ws, name).rules:
+            out.say(f"Rule {rule.name}: {rule.to} answers where {rule.when}.")
+
+
+@endpoints.command()
+@click.argument("name")
+@click.argument("rule")
+@click.option("--to", required=True, help="A version such as category@3, or candidate, control, previous.")
+@click.option("--header", metavar="NAME[=VALUE]", help="The header that is looked at, such as X-Beta=yes.")
+@click.option(
+    "--input", "input_", metavar="NAME[=JSON]", help='The input that is looked at, such as country="NO".'
+)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@pass_output
+def rule(
+    out: Output, name: str, rule: str, to: str, header: str | None, input_: str | None, reason: str
+) -> None:
+    """Send requests with a header or an input to a version, whatever chance would deal; rules are asked in their order.
+
+    A header is the choice of whoever sends the request. What a rule placed is logged, and no evidence in a rollout.
+
+    \b
+    Example: everloop endpoints rule category staff --header X-Staff=yes --to candidate --reason "staff look first"
+    """
+    from everloop import rollout
+
+    where, _, value = (header if header is not None else input_ or "").partition("=")
+    values = (value if header is not None else _json(value),) if value else ()
+    made = rollout.RoutingRule(
+        rule, to, where if header is not None else None, where if input_ is not None else None, values
+    )
+    with out.workspace() as ws:
+        changed = rollout.put_rule(ws, name, made, reason=reason)
+        out.answer(changed, f"{changed.name}: {made.to} answers where {made.when}.")
+
+
+def _json(text: str) -> str | int | float | bool:
+    """What a JSON value says, or the text itself where it is none."""
+    import msgspec
+
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+@endpoints.command("drop-rule")
+@click.argument("name")
+@click.argument("rule")
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@pass_output
+def drop_rule(out: Output, name: str, rule: str, reason: str) -> None:
+    """Take a rule away: its requests are dealt by chance again.
+
+    \b
+    Example: everloop endpoints drop-rule category staff --reason "everybody meets it now"
+    """
+    from everloop import rollout
+
+    with out.workspace() as ws:
+        changed = rollout.drop_rule(ws, name, rule, reason=reason)
+        out.answer(changed, f"{changed.name}: the rule {rule} is gone.")
+
+
+@endpoints.command()
+@pass_output
+def workers(out: Output) -> None:
+    """List the processes that answer predictions, and how they do.
+
+    \b
+    Example: everloop endpoints workers
+    """
+    from everloop import serving
+
+    with out.workspace() as ws:
+        columns = {
+            "process": lambda one: one.pid,
+            "port": lambda one: one.port,
+            "epoch": lambda one: "loading" if one.epoch is None else one.epoch,
+            "starts": lambda one: one.starts,
+            "since": lambda one: one.started_at,
+            "problem": lambda one: one.error or "",
+        }
+        found = serving.workers(ws.home / "serving")
+        out.table(
+            found,
+            columns,
+            empty="No process answers predictions. 'everloop up' starts one when a version goes live.",
+        )

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "labels": ("labels", "labels", "Taxonomies, labels, snapshots, quality."),
     "models": ("models", "models", "Versions, gates, approvals, stages, releases."),
     "monitors": ("monitors", "monitors", "Measures, findings and what is watched."),
+    "predictions": ("predictions", "predictions", "The prediction log: look, export, expire, erase."),
     "reproduce": ("runs", "reproduce", "Do a run again in a fresh place and compare what comes of it."),
     "rollouts": ("rollouts", "rollouts", "Canaries: plan, start, pause, roll back, look."),
     "run": ("loop", "run", "Run a pipeline now."),

@@ -40,6 +40,38 @@ def correct(out: Output, endpoint: str, prediction: str, value: str, reporter: s
         out.answer(kept, f"{kept.id} {says} the answer {kept.answer!r} of {kept.model}@{kept.version}.")
 
 
+@feedback.command()
+@click.argument("endpoint")
+@click.argument("prediction")
+@click.argument("name")
+@click.argument("value", type=float)
+@click.option("--by-key", is_flag=True, help="PREDICTION is a key: its newest prediction is meant.")
+@click.option("--at", help="When it happened, such as 2026-05-01T12:00:00Z; now when left out.")
+@pass_output
+def value(
+    out: Output, endpoint: str, prediction: str, name: str, value: float, by_key: bool, at: str | None
+) -> None:
+    """Report a number about a prediction, such as what it sold for; KPIs read it in the view `reported`.
+
+    \b
+    Example: everloop feedback value category pred_0198... revenue 12.5
+    """
+    from everloop import feedback as room
+    from everloop.clock import parse_moment
+
+    with out.workspace() as ws:
+        kept = room.report_value(
+            ws,
+            endpoint=endpoint,
+            name=name,
+            value=value,
+            prediction_id=None if by_key else prediction,
+            key=prediction if by_key else None,
+            at=parse_moment(at) if at else None,
+        )
+        out.answer(kept, f"{kept.id}: {kept.name} of {kept.prediction_id} is {kept.value:g}.")
+
+
 @feedback.command("import")
 @click.argument("endpoint")
 @click.argument("file", type=click.Path(path_type=Path))

@@ -141,7 +141,17 @@ def run(
 
 @click.command()
 @click.argument("version")
-@click.argument("source")
+@click.argument("source", required=False)
+@click.option(
+    "--sql",
+    metavar="QUERY",
+    help='Score what a query gives, in DuckDB\'s SQL: listings is the newest version of a dataset, "listings@3" that one.',
+)
+@click.option(
+    "--database",
+    metavar="SECRET",
+    help="Ask --sql in the database whose URL is the value of this secret, in its own SQL.",
+)
 @click.option(
     "--key", help="The column that names a row in the answer [the dataset's key, a file's first column]."
 )
@@ -151,6 +161,11 @@ def run(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a Parquet file instead of printing.",
 )
+@click.option("--to", metavar="DATASET", help="Make the answers the next version of this dataset.")
+@click.option("--only-new", is_flag=True, help="Score only rows whose key has no answer in --to yet.")
+@click.option(
+    "--processes", type=click.IntRange(1), help="How many processes score at once [a process a core]."
+)
 @click.option(
     "--part-rows", type=click.IntRange(1), help="Rows in a part; parts are scored side by side [50,000]."
 )
@@ -159,41 +174,72 @@ def run(
 def score(
     out: Output,
     version: str,
-    source: str,
+    source: str | None,
+    sql: str | None,
+    database: str | None,
     key: str | None,
     output: Path | None,
+    to: str | None,
+    only_new: bool,
+    processes: int | None,
     part_rows: int | None,
     executor: str | None,
     ray_address: str | None,
 ) -> None:
-    """Score a file (Parquet, CSV, JSONL) or a dataset version such as listings@18 with a released model version.
+    """Score a table with a released model version, or with the version that an endpoint answers with.
 
-    The predictor that serves the version answers, and scoring is a run with lineage: after a kill the same command goes
-    on, and no part is scored twice. The file has for each row the key, output, its score, the best scores, the version,
-    and an error where the endpoint would have answered with one.
+    The table is a file (Parquet, CSV, JSONL), a folder of such files or of images, a dataset version such as listings@18,
+    or what a query gives. The predictor that serves the version answers, and scoring is a run with lineage: after a kill
+    the same command goes on, and no part is scored twice. The answers have for each row the key, output, its score, the
+    best scores, the version, and an error where the endpoint would have answered with one.
 
     \b
-    Example: everloop score category@2 october.parquet --output answers.parquet --executor processes
+    Example: everloop score category@2 october.parquet --output answers.parquet --processes 2
     """
     from everloop import loop as room
 
+    if (source is None) == (sql is None):
+        raise click.UsageError(
+            "name one thing to score: a file, a folder or a dataset version, or --sql QUERY."
+        )
+    if sql is None and database is not None:
+        raise click.UsageError(
+            f"--database {database} names where --sql is asked. Give the query with --sql."
+        )
+    if processes is not None and executor not in (None, "processes"):
+        raise click.UsageError(
+            f"--processes says how many processes score, and --executor is {executor}. Leave one out."
+        )
+    path = Path(source or "")
+    rows = room.Query(sql, database) if sql is not None else path if path.exists() else str(source)
     with out.workspace(ray_address=ray_address) as ws, redirect_stdout(sys.stderr):
         made = room.score_batch(
             ws,
             version,
-            Path(source) if Path(source).exists() else source,
+            rows,
             key=key,
+            to=to,
+            only_new=only_new,
             part_rows=part_rows or room.PART_ROWS,
             executor=executor,
+            processes=processes,
             output=output,
             on_progress=lambda one: tell(out, one),
         )
-    if output is not None:
+    if output is not None or to is not None:
         facts = {"rows": made.rows, "failed": made.failed, "run": made.run, "release": made.release}
         failed = f" {made.failed:,} have an error instead of an output." if made.failed else ""
+        places = " and ".join(str(one) for one in (output, made.kept) if one is not None)
+        into = f" into {places}" if places else ""
         out.answer(
-            {**facts, "version": made.version, "digest": made.digest, "file": str(output)},
-            f"{made.rows:,} rows scored into {output} by {made.version}, in {made.run}.{failed}",
+            {
+                **facts,
+                "version": made.version,
+                "digest": made.digest,
+                "file": None if output is None else str(output),
+                "kept": made.kept,
+            },
+            f"{made.rows:,} rows scored{into} by {made.version}, in {made.run}.{failed}",
         )
         return
     names = map(str, made.answers.column(0).to_pylist())

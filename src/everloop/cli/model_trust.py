@@ -75,11 +75,13 @@ def register(out: Output, model: str, folder: Path) -> None:
     \b
     Example: everloop models register category ./model
     """
-    from everloop import registry
+    from everloop import registry, serving
 
     with out.workspace() as ws:
         made = registry.register_folder(ws, model, folder)
-        state = "it brings code of its own" if made.flavor == "pyfunc" else f"served as {made.flavor}"
+        state = (
+            "it brings code of its own" if made.flavor in serving.WITH_CODE else f"served as {made.flavor}"
+        )
         out.answer(
             made,
             f"Registered {made.ref}: {state}. Gate it: everloop models check {made.ref} --train FILE --test FILE --label COLUMN",

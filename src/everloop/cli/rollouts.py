@@ -12,7 +12,7 @@ from everloop.cli.output import Output, pass_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from everloop.rollout import Stage
+    from everloop.rollout import ArmMeasure, Stage
 
 
 @click.group()
@@ -254,8 +254,10 @@ def results(out: Output, split: str) -> None:
             "measure": lambda one: one[1].measure,
             "version": lambda one: one[0].version,
             f"{found.unit}s": lambda one: one[1].bounds.n,
-            "share": lambda one: _percent(one[1].bounds.mean),
-            "between": lambda one: f"{_percent(one[1].bounds.lower)} and {_percent(one[1].bounds.upper)}",
+            "mean": lambda one: _mean(one[1], one[1].bounds.mean),
+            "between": lambda one: " and ".join(
+                _mean(one[1], end) for end in (one[1].bounds.lower, one[1].bounds.upper)
+            ),
             "says": lambda one: one[1].says,
         }
         names = [one.measure for one in found.arms[0].measures]
@@ -267,6 +269,8 @@ def results(out: Output, split: str) -> None:
             if measure.measure == name
         ]
         out.table(rows, columns, empty="")
+        for problem in found.problems:
+            out.say(problem)
         if found.is_off:
             out.say(
                 f"The traffic was not split as asked ({', '.join(f'{one.version}: {one.n:,}' for one in found.arms)}; "
@@ -274,8 +278,10 @@ def results(out: Output, split: str) -> None:
             )
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
+def _mean(measure: ArmMeasure, mean: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f} %" if measure.is_share else f"{mean:.4g}"
 
 
 @rollouts.command("end-split")

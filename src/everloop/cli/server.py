@@ -47,19 +47,26 @@ def up(
 @click.command()
 @click.option("--host", help="Address to listen on [127.0.0.1].")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of predictions [8401].")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1_024),
+    help="How many processes share the port [the setting serving_workers, 1].",
+)
 @_with_parent
 @pass_output
-def serve(out: Output, host: str | None, port: int | None, with_parent: int | None) -> None:
+def serve(
+    out: Output, host: str | None, port: int | None, workers: int | None, with_parent: int | None
+) -> None:
     """Serve predictions alone: reads releases and routes from the home, needs no database.
 
     \b
-    Example: everloop serve --home ./shop --port 8401
+    Example: everloop serve --home ./shop --port 8401 --workers 2
     """
     from everloop.cli.parent import stop_with_parent
     from everloop.serving import run
     from everloop.settings import load_settings
 
-    settings = load_settings(out.home, host=host)
+    settings = load_settings(out.home, host=host, serving_workers=workers)
     if with_parent is not None:
         stop_with_parent(with_parent)
     run(settings, host=settings.host, port=port or settings.port + 1)

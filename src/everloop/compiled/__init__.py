@@ -2,11 +2,21 @@
 
 Answers: can this model be compiled, and if not, which piece stands in the way? A plan is made for pipelines whose every piece
 is known, and raises for a row that it does not stand for. Whether a plan may answer in its model's place is not decided
-here: serving compares the two on a release's own rows first.
+here: serving compares the two on a release's own rows first. `trees_of` gives a model's trees to whoever reads them.
 Owns no table, reads no file, and looks at scikit-learn's models without importing it.
 """
 
-from everloop.compiled.parts import NotCompiledError, UnsureError
+from everloop.compiled.parts import NotCompiledError, UnreadableError, UnsureError
 from everloop.compiled.plan import RULES, Plan, plan_of
+from everloop.compiled.trees import Tree, trees_of
 
-__all__ = ["RULES", "NotCompiledError", "Plan", "UnsureError", "plan_of"]
+__all__ = [
+    "RULES",
+    "NotCompiledError",
+    "Plan",
+    "Tree",
+    "UnreadableError",
+    "UnsureError",
+    "plan_of",
+    "trees_of",
+]

@@ -17,6 +17,10 @@ class NotCompiledError(Exception):
     """A model has a piece that no plan is known for; the message names it, after 'is not compiled: '."""
 
 
+class UnreadableError(Exception):
+    """A model is not what its library makes, or is of a version that names things otherwise."""
+
+
 class UnsureError(Exception):
     """A row holds what a plan does not stand for; the original answers it, or says what is wrong with it."""
 

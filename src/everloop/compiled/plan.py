@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from everloop.compiled.columns import transformed
 from everloop.compiled.models import Ending, ending
-from everloop.compiled.parts import NotCompiledError, Part
+from everloop.compiled.parts import NotCompiledError, Part, UnreadableError
 
 Rows = NDArray[Any]
 RULES = 1
@@ -33,7 +33,7 @@ class Plan:
 def plan_of(model: Any, *, columns: int) -> Plan:
     """The plan of a fitted scikit-learn model that takes so many columns.
 
-    Raises NotCompiledError, which names the piece that no plan is known for.
+    Raises NotCompiledError, which names the piece that no plan is known for, and UnreadableError for what cannot be read.
     """
     try:
         before = Part("cells", columns, lambda row: row)
@@ -46,7 +46,7 @@ def plan_of(model: Any, *, columns: int) -> Plan:
         raise
     except Exception as error:
         # what a plan reads are partly the library's own attributes, which another version may name otherwise
-        raise NotCompiledError(
+        raise UnreadableError(
             f"reading {type(model).__name__} raised {type(error).__name__}: {error}"
         ) from error
 

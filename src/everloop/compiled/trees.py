@@ -31,6 +31,7 @@ class Tree:
     threshold: NDArray[Any]
     nan_goes_left: NDArray[Any]
     value: NDArray[Any]  # (n_nodes, n_values)
+    weight: NDArray[Any]  # (n_nodes,) of the rows that it was learnt from
 
 
 @dataclass(frozen=True)
@@ -121,25 +122,7 @@ def _levels(tree: Tree) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
 
 def histogram_trees(model: Any) -> Callable[[Floats], Floats]:
     """The raw predictions of a HistGradientBoosting model: (n_rows, n_columns) to (n_rows, n_trees_per_iteration)."""
-    kind = name_of(model)
-    require(model._preprocessor is None, f"{kind} has categorical features of its own")
-    require(model.n_features_in_ <= _MOST_COLUMNS, f"{kind} takes over {_MOST_COLUMNS:,} columns")
-    trees = []
-    for iteration in model._predictors:
-        for one in iteration:
-            nodes = one.nodes
-            require(not nodes["is_categorical"].any(), f"{kind} splits by categories")
-            left = np.where(nodes["is_leaf"] > 0, 0, nodes["left"])
-            trees.append(
-                Tree(
-                    left,
-                    nodes["right"],
-                    nodes["feature_idx"],
-                    nodes["num_threshold"],
-                    nodes["missing_go_to_left"],
-                    nodes["value"][:, None],
-                )
-            )
+    trees = trees_of(model)
     forest, each = forest_of(trees), model.n_trees_per_iteration_
     base = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1, each)
 
@@ -155,7 +138,7 @@ def boosted_trees(model: Any) -> Callable[[Floats], Floats]:
     kind = name_of(model)
     start = name_of(model.init_)
     require(model.init_ == "zero" or start.startswith("Dummy"), f"{kind} begins with a {start}")
-    forest = forest_of([_tree(one) for iteration in model.estimators_ for one in iteration])
+    forest = forest_of(trees_of(model))
     each, rate = model.estimators_.shape[1], model.learning_rate
     base = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))
 
@@ -171,7 +154,7 @@ def boosted_trees(model: Any) -> Callable[[Floats], Floats]:
 
 def averaged_trees(model: Any) -> Callable[[Floats], Floats]:
     """The mean of what trees say, of a forest or of one tree: (n_rows, n_columns) to (n_rows, n_classes or 1)."""
-    trees = [_tree(one) for one in getattr(model, "estimators_", [model])]
+    trees = trees_of(model)
     require(model.n_outputs_ == 1, f"{name_of(model)} answers several things at once")
     forest, count = forest_of(trees), len(trees)
 
@@ -180,6 +163,29 @@ def averaged_trees(model: Any) -> Callable[[Floats], Floats]:
         return _added(np.zeros((1, values.shape[2])), values) / count
 
     return mean
+
+
+def trees_of(model: Any) -> list[Tree]:
+    """The trees of a model in its own order: by iteration, then by class. Raises NotCompiledError."""
+    if name_of(model).startswith("HistGradientBoosting"):
+        require(model._preprocessor is None, f"{name_of(model)} has categorical features of its own")
+        return [_histogram_tree(model, one.nodes) for iteration in model._predictors for one in iteration]
+    return [_tree(one) for one in np.ravel(getattr(model, "estimators_", [model])).tolist()]
+
+
+def _histogram_tree(model: Any, nodes: NDArray[Any]) -> Tree:
+    kind = name_of(model)
+    require(model.n_features_in_ <= _MOST_COLUMNS, f"{kind} takes over {_MOST_COLUMNS:,} columns")
+    require(not nodes["is_categorical"].any(), f"{kind} splits by categories")
+    return Tree(
+        np.where(nodes["is_leaf"] > 0, 0, nodes["left"]),
+        nodes["right"],
+        nodes["feature_idx"],
+        nodes["num_threshold"],
+        nodes["missing_go_to_left"],
+        nodes["value"][:, None],
+        nodes["count"],
+    )
 
 
 def _tree(model: Any) -> Tree:
@@ -193,6 +199,7 @@ def _tree(model: Any) -> Tree:
         nodes["threshold"],
         nodes["missing_go_to_left"],
         model.tree_.value[:, 0, :],
+        model.tree_.weighted_n_node_samples,
     )
 
 

@@ -9,12 +9,13 @@ Owns the tables `dataset` and `dataset_version`; rows are blobs. May call events
 
 from everloop.data.arrow import ARROW_TYPES
 from everloop.data.cleaning import clean, recorded_operations
+from everloop.data.databases import queried_columns, query_database
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import count_arrived, diff
 from everloop.data.ingestion import ingest, typed
 from everloop.data.lookup import row_ids_by_key, rows_by_key
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
-from everloop.data.personal import personal_kinds
+from everloop.data.personal import masked, personal_kinds
 from everloop.data.profiling import profile
 from everloop.data.reading import origins, read
 from everloop.data.records import (
@@ -60,9 +61,12 @@ __all__ = [
     "diff",
     "ingest",
     "load",
+    "masked",
     "origins",
     "personal_kinds",
     "profile",
+    "queried_columns",
+    "query_database",
     "read",
     "recorded_operations",
     "row_ids_by_key",

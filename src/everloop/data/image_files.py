@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from blake3 import blake3
 
+from everloop.data.folders import files_below
 from everloop.errors import Invalid, StorageFailed
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _COLUMNS = ("folder", "image", "width", "height")
-_NOT_DATA = {"thumbs.db", "desktop.ini"}  # what file managers leave behind; names with a leading dot too
 
 
 class Header(NamedTuple):
@@ -66,11 +66,7 @@ def read_images(folder: Path, *, key: str | None) -> tuple[pa.Table, dict[str, A
             "Define the dataset with the key 'path'."
         )
     rows: list[tuple[str, str | None, bytes, int, int]] = []
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        _check_place(path, place)
-        if path.is_dir() or path.name.lower() in _NOT_DATA or any(part[0] == "." for part in place.parts):
-            continue
+    for path, place in files_below(folder):
         data, header = _image(path, place)
         parent = place.parent.as_posix()
         rows.append((place.as_posix(), None if parent == "." else parent, data, header.width, header.height))
@@ -101,17 +97,6 @@ def read_images(folder: Path, *, key: str | None) -> tuple[pa.Table, dict[str, A
         "files": len(images),
     }
     return table, record
-
-
-def _check_place(path: Path, place: Path) -> None:
-    if path.is_symlink():
-        raise Invalid(
-            f"{place} is a symbolic link; only what is in the folder itself is read. Copy it there or remove the link."
-        )
-    try:
-        place.as_posix().encode()
-    except UnicodeEncodeError:
-        raise Invalid(f"{place.as_posix()!r} is not a name in UTF-8, as keys are. Rename it.") from None
 
 
 def _image(path: Path, place: Path) -> tuple[bytes, Header]:

@@ -1,7 +1,8 @@
-"""Takes rows in: a file, a folder of images or a table becomes the next version of its dataset."""
+"""Takes rows in: a file, a folder or a table becomes the next version of its dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,9 @@ def ingest(
     *,
     mode: Mode = "merge",
     format: Format | None = None,  # noqa: A002  (the word that users of pandas and pyarrow know)
+    made_from: Sequence[Node] = (),
 ) -> DatasetVersion:
-    """Make the next version of a dataset from a file, a folder of images or a table.
+    """Make the next version of a dataset from a file, a folder or a table.
 
     A row whose key is known and whose content differs replaces the earlier one and keeps its row id; a row with a
     new key gets the next row id, in the order of the file; a key that was removed earlier gets its old row id
@@ -45,11 +47,13 @@ def ingest(
     Parameters
     ----------
     source
-        CSV, JSONL or Parquet by the file's ending, or by `format`; a folder is read as images.
+        CSV, JSONL or Parquet by the file's ending, or by `format`; a folder of such files of one format, or of images.
     mode
         `merge` leaves rows alone whose key is not in the file; `replace` removes them; `append` allows only keys
         that are not there yet. A dataset without a key takes `append`, and `replace`, which gives all rows new
         row ids.
+    made_from
+        What else the rows were made from, such as a run: it stands in the lineage and in the version's operation.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def ingest(
         )
     path = Path(source) if isinstance(source, str) else source
     rows = load(path, key=found.key, file_format=format)
-    return change(ws, dataset, lambda state: _propose(ws, state, rows, mode))
+    return change(ws, dataset, lambda state: _propose(ws, state, rows, mode, made_from))
 
 
 def typed(source: Source) -> tuple[pa.Table, Schema]:
@@ -86,7 +90,9 @@ def typed(source: Source) -> tuple[pa.Table, Schema]:
     return _typed(source, schema), schema
 
 
-def _propose(ws: Workspace, state: State, source: Source, mode: Mode) -> Proposal | None:
+def _propose(
+    ws: Workspace, state: State, source: Source, mode: Mode, made_from: Sequence[Node]
+) -> Proposal | None:
     schema = grown_schema(state.dataset.schema, source)
     rows = _typed(source, schema)
     check_rules(rows, schema)
@@ -108,8 +114,14 @@ def _propose(ws: Workspace, state: State, source: Source, mode: Mode) -> Proposa
         index=index,
         decision=decision,
         digests=digests[decision.written],
-        operation={"kind": "ingest", "mode": mode, "format": source.format, "file": source.file},
-        sources=(Node("file", source.file["digest"]),) if source.file else (),
+        operation={
+            "kind": "ingest",
+            "mode": mode,
+            "format": source.format,
+            "file": source.file,
+            **({"made_from": [list(node) for node in made_from]} if made_from else {}),
+        },
+        sources=(*((Node("file", source.file["digest"]),) if source.file else ()), *made_from),
     )
 
 

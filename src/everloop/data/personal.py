@@ -76,6 +76,22 @@ def kinds_in(value: str) -> set[Kind]:
     return found
 
 
+def masked(value: str) -> str:
+    """The text with what looks like personal data cut out.
+
+    Examples
+    --------
+    >>> masked("call +44 20 7946 0958 or write to jo@example.org")
+    'call [phone] or write to [email]'
+    >>> masked("order 4111 1111 1111 1112")
+    'order 4111 1111 1111 1112'
+    """
+    text = _EMAIL.sub("[email]", value)
+    text = _CARD.sub(lambda match: "[card]" if _is_card(match.group()) else match.group(), text)
+    text = _IBAN.sub(lambda match: "[iban]" if _is_iban(match.group()) else match.group(), text)
+    return _PHONE.sub("[phone]", text)
+
+
 def _is_card(text: str) -> bool:
     digits = re.sub(r"[ -]", "", text)
     return _ISSUERS.fullmatch(digits) is not None and _luhn(digits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow as pa
 from everloop.data.arrow import arrow_schema
 from everloop.data.definitions import version as version_named
 from everloop.data.layout import Manifest, Part, Positions, read_manifest, read_part
-from everloop.data.records import ROW_ID, DatasetVersion, Schema
+from everloop.data.records import ROW_ID, Column, DatasetVersion, Schema
 from everloop.errors import Invalid
 from everloop.workspace import Workspace
 
@@ -117,9 +118,15 @@ def check_column(schema: Schema, name: str) -> None:
         raise Invalid(f"there is no column {name!r} in this version. {hint}")
 
 
+def _rules(column: Column) -> dict[str, Any]:
+    """What the schema says of a column's values that holds for a live request too."""
+    said = {name: getattr(column, name) for name in ("allowed", "minimum", "maximum", "max_length")}
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def as_version(version: DatasetVersion, rows: pa.Table) -> pa.Table:
     """The rows with the version's name and meaning in their metadata."""
-    about = {
+    about: dict[str, Any] = {
         "dataset": version.dataset,
         "version": version.ref,
         "digest": version.digest,
@@ -128,4 +135,6 @@ def as_version(version: DatasetVersion, rows: pa.Table) -> pa.Table:
         "inputs": list(version.schema.inputs),
         "personal": [one.name for one in version.schema.columns if one.personal],
     }
+    if rules := {one.name: said for one in version.schema.columns if (said := _rules(one))}:
+        about["rules"] = rules
     return rows.replace_schema_metadata({b"everloop": json.dumps(about).encode()})

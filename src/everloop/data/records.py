@@ -37,7 +37,8 @@ class Column:
 
     `pattern` is an RE2 expression that the whole value must match; `max_length` counts characters; `minimum`
     and `maximum` are themselves allowed. `unique` holds over all rows of a version. `personal` marks values
-    that are never shown in profiles.
+    that are never shown in profiles, and says how the prediction log keeps them: `hash` (which True means, too), `mask` or
+    `drop`.
     """
 
     name: str
@@ -49,9 +50,13 @@ class Column:
     maximum: float | None = None
     pattern: str | None = None
     max_length: int | None = None
-    personal: bool = False
+    personal: bool | Literal["hash", "mask", "drop"] = False
 
     def __post_init__(self) -> None:
+        if self.personal not in (True, False, "hash", "mask", "drop"):
+            raise Invalid(
+                f"column {self.name!r} has personal={self.personal!r}; it is False, True, 'hash', 'mask' or 'drop'. Choose one."
+            )
         if not _COLUMN_NAME.fullmatch(self.name) or self.name in (ROW_ID, DIGEST):
             raise Invalid(
                 f"{self.name!r} cannot name a column: 1 to 120 characters without control characters, and neither "

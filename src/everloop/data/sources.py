@@ -1,4 +1,4 @@
-"""Reads what a user gives, a file, a folder of images or an Arrow table, into columns as they were found."""
+"""Reads what a user gives, a file, a folder of tables or of images, or an Arrow table, into columns as they were found."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from everloop.data.arrow import AnyArray
 from everloop.data.csv_files import read_csv
+from everloop.data.folders import files_below
 from everloop.data.image_files import read_images
 from everloop.data.records import DIGEST, ROW_ID, Column, Format
 from everloop.errors import Invalid, NotFound, StorageFailed
@@ -68,10 +69,11 @@ def _read(path: Path, key: str | None, file_format: Format | None) -> Source:
     if not path.exists():
         raise NotFound(f"there is no file or folder {path}. Check the path.")
     if path.is_dir():
-        if file_format not in (None, "images"):
-            raise Invalid(f"{path} is a folder; only images come as one. Name a {file_format} file.")
-        rows, file = read_images(path, key=key)
-        return Source(rows, "images", file)
+        files = list(files_below(path))
+        if file_format in (None, "images") and not (files and all(map(_is_table, files))):
+            rows, file = read_images(path, key=key)
+            return Source(rows, "images", file)
+        return _read_tables(path, files, file_format)
     chosen = file_format or _FORMATS.get(path.suffix.lower())
     if chosen is None or chosen == "images":
         raise Invalid(
@@ -84,6 +86,46 @@ def _read(path: Path, key: str | None, file_format: Format | None) -> Source:
     read = {"csv": read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}[chosen]
     file = {"name": path.name, "digest": blake3(data).hexdigest(), "bytes": len(data)}
     return Source(read(data, path.name), chosen, file, is_text=chosen == "csv")
+
+
+def _is_table(found: tuple[Path, Path]) -> bool:
+    return found[0].suffix.lower() in _FORMATS
+
+
+def _read_tables(folder: Path, files: list[tuple[Path, Path]], file_format: Format | None) -> Source:
+    """The rows of all tables below a folder, one file after the other in the order of their paths."""
+    read = [(place.as_posix(), _read(path, None, file_format)) for path, place in files]
+    formats = sorted({one.format for _, one in read})
+    if len(formats) != 1:
+        raise Invalid(
+            f"the folder {folder} has {' and '.join(formats) or 'no'} files; one that is read as a table has files of one "
+            "format with the same columns. Move the others away, or name one file."
+        )
+    first, columns = read[0][0], read[0][1].rows.column_names
+    for place, one in read:
+        if set(one.rows.column_names) != set(columns):
+            apart = sorted(set(one.rows.column_names) ^ set(columns))
+            raise Invalid(
+                f"{place} and {first} do not have the same columns ({', '.join(apart)}); the files of a folder are one table. "
+                "Mend the file, or move it away."
+            )
+    try:
+        rows = pa.concat_tables([one.rows.select(columns) for _, one in read], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise Invalid(
+            f"the files of {folder} have a column in types that do not go together: {error}. Write them in one type."
+        ) from error
+    records = [one.file or {} for _, one in read]
+    listing = "".join(
+        f"{record['digest']} {place}\n" for record, (place, _) in zip(records, read, strict=True)
+    )
+    file = {
+        "name": folder.name,
+        "digest": blake3(listing.encode()).hexdigest(),
+        "bytes": sum(record["bytes"] for record in records),
+        "files": len(records),
+    }
+    return Source(rows, formats[0], file, is_text=read[0][1].is_text)
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import pyarrow as pa
-from blake3 import blake3
 
 from everloop.errors import Conflict, Invalid
 from everloop.events import emit
@@ -17,10 +16,9 @@ from everloop.feedback.records import AuditSample, Prediction, ReviewItem, field
 from everloop.feedback.truth import Dictionary
 from everloop.ids import new_id
 from everloop.ledger import Node
+from everloop.serving import uniform
 from everloop.storage import Tx
 from everloop.workspace import Workspace
-
-_UNIT = 2.0**-53
 
 
 def sample_for_audit(
@@ -70,15 +68,6 @@ def audits(ws: Workspace, endpoint: str, *, limit: int = 100) -> list[AuditSampl
         return store.read_samples(connection, store.newest_samples(endpoint, limit=limit))
 
 
-def uniform(prediction_id: str) -> float:
-    """A number in [0, 1) that looks random and is always the same for one id.
-
-    It is no function of the one that deals requests to variants, so that the sample of each variant is random.
-    """
-    digest = blake3(b"everloop audit\0" + prediction_id.encode()).digest(length=8)
-    return (int.from_bytes(digest, "little") >> 11) * _UNIT
-
-
 def _draw(
     tables: Iterable[pa.Table], probability: float | Mapping[str, float]
 ) -> tuple[Counter[str], list[tuple[Prediction, float]]]:
@@ -91,7 +80,8 @@ def _draw(
         considered.update(one for one, chance in zip(columns["variant"], chances, strict=True) if chance)
         rows = [row for row, one in enumerate(columns["id"]) if uniform(one) < chances[row]]
         found = predictions_in(table.take(pa.array(rows, pa.int64())))
-        chosen += zip(found, (chances[row] for row in rows), strict=True)
+        # the log keeps those below its own share by the same number: whoever is in both samples had the smaller chance
+        chosen += ((one, min(chances[row], one.logged)) for one, row in zip(found, rows, strict=True))
     return considered, sorted(chosen, key=lambda pair: pair[0].id)
 
 

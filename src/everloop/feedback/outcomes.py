@@ -36,7 +36,8 @@ def record_outcome(
     ----------
     inclusion_probability
         The chance that the truth of this prediction would be looked for, above 0 and at most 1; 1 where every
-        prediction's truth arrives. It must not depend on what anybody thought of the answer.
+        prediction's truth arrives. It must not depend on what anybody thought of the answer. Where the log is sampled it is
+        kept multiplied by the chance that the prediction had to be in it.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def record_outcome(
         prediction,
         value=value,
         source=source,
-        inclusion_probability=inclusion_probability,
+        inclusion_probability=inclusion_probability * prediction.logged,
         at=said_at,
         recorded_at=ws.now(),
     )

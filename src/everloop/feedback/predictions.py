@@ -20,7 +20,7 @@ from everloop.workspace import Workspace
 LOOK_BACK = timedelta(days=90)  # how far before a report its prediction is looked for by key
 _COLUMNS = (
     "id", "endpoint", "variant", "release", "model", "version", "key", "at", "output", "output_number",
-    "status", "replay", "shadow_of",
+    "status", "replay", "shadow_of", "probability",
 )  # fmt: skip
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -64,6 +64,7 @@ def by_id(ws: Workspace, endpoint: str, prediction_id: str) -> Prediction:
         record.key,
         from_micros(record.at),
         record.output,
+        record.probability,
     )
 
 
@@ -136,6 +137,7 @@ def _prediction(row: dict[str, Any]) -> Prediction:
         row["key"],
         row["at"],
         row["output_number"] if row["output"] is None else row["output"],
+        row["probability"],
     )
 
 

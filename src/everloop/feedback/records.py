@@ -14,7 +14,10 @@ Reason = Literal["audit", "correction"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answered prediction of live traffic, as far as feedback needs it. `at` is domain time."""
+    """An answered prediction of live traffic, as far as feedback needs it.
+
+    `at` is domain time, `logged` the chance that the log had to keep it.
+    """
 
     id: str
     endpoint: str
@@ -25,6 +28,7 @@ class Prediction:
     key: str | None
     at: datetime
     answer: Value
+    logged: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,21 @@ class Outcome:
     release: str
     model: str
     version: int
+    predicted_at: datetime
+
+
+@dataclass(frozen=True)
+class ReportedValue:
+    """A number that the world said of a prediction, such as what a customer spent. `at` is when it happened."""
+
+    id: str
+    endpoint: str
+    prediction_id: str
+    key: str | None
+    name: str
+    value: float
+    at: datetime
+    recorded_at: datetime
     predicted_at: datetime
 
 

@@ -1,4 +1,4 @@
-"""Tables of corrections, outcomes, review items, audit samples and waiting labels, and all SQL over them."""
+"""Tables of corrections, outcomes, reported values, review items, audit samples and waiting labels, and all SQL over them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from everloop.feedback.records import (
     AuditSample,
     Correction,
     Outcome,
+    ReportedValue,
     ReviewItem,
     VariantCount,
     WaitingLabel,
@@ -22,6 +23,7 @@ from everloop.storage import Json, Tx, Utc, metadata
 
 _IN = 500  # values in one IN list
 _PAGE = 20_000
+_MOST_VALUES = 1_000_000
 
 
 def _prediction_columns() -> list[sa.Column[Any]]:
@@ -66,6 +68,22 @@ outcomes = sa.Table(
     sa.Column("recorded_at", Utc, nullable=False),
     sa.Index("ix_outcome_endpoint", "endpoint", "predicted_at", "id"),
     sa.Index("ix_outcome_prediction", "prediction_id", "source"),
+)
+
+reported_values = sa.Table(
+    "reported_value",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(120), nullable=False),
+    sa.Column("prediction_id", sa.String(40), nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("name", sa.String(60), nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("recorded_at", Utc, nullable=False),
+    sa.Column("predicted_at", Utc, nullable=False),
+    sa.UniqueConstraint("prediction_id", "name", "at"),
+    sa.Index("ix_reported_value_endpoint", "endpoint", "predicted_at", "id"),
 )
 
 review_items = sa.Table(
@@ -118,6 +136,28 @@ waiting_labels = sa.Table(
 )
 
 
+def insert_value(tx: Tx, new: ReportedValue) -> None:
+    tx.execute(sa.insert(reported_values).values(**vars(new)))
+
+
+def value_at(connection: Connection, prediction_id: str, *, name: str, at: datetime) -> ReportedValue | None:
+    """The number of this name that was reported of a prediction for a moment."""
+    table = reported_values.c
+    wanted = (table.prediction_id == prediction_id, table.name == name, table.at == at)
+    return next(iter(_read(connection, sa.select(reported_values).where(*wanted), ReportedValue)), None)
+
+
+def read_values(
+    connection: Connection, endpoint: str, *, start: datetime, end: datetime
+) -> list[ReportedValue]:
+    """What was reported of predictions made in [start, end), as it became known; of the first million predictions' values."""
+    table = reported_values.c
+    wanted = (table.endpoint == endpoint, table.predicted_at >= start, table.predicted_at < end)
+    statement = sa.select(reported_values).where(*wanted).order_by(table.predicted_at, table.id)
+    found = _read(connection, statement.limit(_MOST_VALUES), ReportedValue)
+    return sorted(found, key=lambda one: one.id)
+
+
 def insert_corrections(tx: Tx, new: Sequence[Correction]) -> None:
     if new:
         tx.execute(sa.insert(corrections), [vars(one) for one in new])
@@ -141,6 +181,16 @@ def newest_corrections(
         statement = statement.where(corrections.c.at >= start)
     if end is not None:
         statement = statement.where(corrections.c.at < end)
+    return statement.order_by(corrections.c.at.desc(), corrections.c.id.desc()).limit(limit)
+
+
+def corrected_ids(endpoint: str | None, *, only_contradicted: bool, limit: int) -> sa.Select[Any]:
+    """The predictions that the newest corrections are about."""
+    statement = sa.select(corrections.c.prediction_id)
+    if endpoint is not None:
+        statement = statement.where(corrections.c.endpoint == endpoint)
+    if only_contradicted:
+        statement = statement.where(corrections.c.contradicts)
     return statement.order_by(corrections.c.at.desc(), corrections.c.id.desc()).limit(limit)
 
 
@@ -213,6 +263,15 @@ def newest_outcome(connection: Connection, prediction_id: str, *, source: str) -
         connection, statement.order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(1), Outcome
     )
     return found[0] if found else None
+
+
+def outcomes_of_predictions(connection: Connection, prediction_ids: Sequence[str]) -> list[Outcome]:
+    """What is known of some predictions, the newest of each last."""
+    found = []
+    for start in range(0, len(prediction_ids), _IN):
+        wanted = outcomes.c.prediction_id.in_(prediction_ids[start : start + _IN])
+        found += _read(connection, sa.select(outcomes).where(wanted), Outcome)
+    return sorted(found, key=lambda one: (one.at, one.id))
 
 
 def outcomes_of(

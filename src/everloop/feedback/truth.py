@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from everloop import labels, serving
@@ -51,6 +52,11 @@ class Dictionary:
         if release not in self._known:
             self._known[release] = _words(self._ws, release)
         return self._known[release]
+
+
+def differing(ws: Workspace, release: str) -> Callable[[Value, Value], bool]:
+    """Whether an answer of this release is another than a truth, however its classes were called when it learned them."""
+    return _words(ws, release).differ
 
 
 def _words(ws: Workspace, release: str) -> Words:

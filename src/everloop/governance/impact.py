@@ -119,13 +119,14 @@ def _uses_of_row(ws: Workspace, dataset: str, key: str) -> list[Node]:
 
 
 def _predictions(ws: Workspace, releases: set[Any]) -> dict[str, int]:
-    """How many predictions each release answered, read batch by batch."""
-    counts: dict[str, int] = dict.fromkeys(sorted(releases), 0)
+    """How many predictions each release answered, read batch by batch; estimated where the log is sampled."""
+    found: dict[str, float] = dict.fromkeys(sorted(releases), 0.0)
     if not releases:
-        return counts
-    for batch in serving.log.batches(ws.home / "serving", columns=["release"]):
-        names, times = np.unique(np.asarray(batch["release"].to_pylist(), dtype=object), return_counts=True)
+        return {}
+    for batch in serving.log.batches(ws.home / "serving", columns=["release", "probability"]):
+        names, place = np.unique(np.asarray(batch["release"].to_pylist(), dtype=object), return_inverse=True)
+        times = np.bincount(place, weights=serving.log.weights(batch), minlength=len(names))
         for name, count in zip(names.tolist(), times.tolist(), strict=True):
-            if name in counts:
-                counts[name] += count
-    return counts
+            if name in found:
+                found[name] += count
+    return {name: round(count) for name, count in found.items()}

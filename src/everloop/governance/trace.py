@@ -8,7 +8,9 @@ from typing import Any
 from everloop import checks, data, feedback, labels, pipelines, registry, rollout, serving, tracking
 from everloop.clock import from_micros
 from everloop.errors import Invalid, NotFound
+from everloop.governance.predictions import why_not_logged
 from everloop.ledger import Node
+from everloop.pipelines import Pinned
 from everloop.registry import ModelVersion
 from everloop.workspace import Workspace
 
@@ -45,6 +47,10 @@ class _Steps:
     def add(self, title: str, node: Node, **facts: Any) -> None:
         self.steps.append(TraceStep(title, node, facts))
 
+    def has(self, node: Node) -> bool:
+        """Whether it was told of before: scoring comes back to the data that the model was trained on."""
+        return any(one.node == node for one in self.steps)
+
 
 def trace(ws: Workspace, identifier: str) -> Trace:
     """Where a thing comes from.
@@ -52,8 +58,8 @@ def trace(ws: Workspace, identifier: str) -> Trace:
     Parameters
     ----------
     identifier
-        A prediction (`pred_...`), a run (`run_...`), a model version (`category@2`) or a dataset version
-        (`listings@3`).
+        A prediction (`pred_...`), a run (`run_...`), a model version (`category@2`), a dataset version (`listings@3`) or
+        a row of one by its key (`listings@3:30519`), such as a row's answer that batch scoring kept.
 
     Raises
     ------
@@ -74,11 +80,14 @@ def _begin(ws: Workspace, identifier: str, steps: _Steps) -> Node:
     if identifier.startswith("run_"):
         _run(ws, identifier, steps)
         return Node("run", identifier)
+    ref, colon, key = identifier.partition(":")
+    if colon:
+        return _row(ws, ref, key, steps)
     name, at, _ = identifier.partition("@")
     if not at:
         raise Invalid(
             f"{identifier!r} cannot be traced; give a prediction (pred_...), a run (run_...), a model version "
-            "(category@2) or a dataset version (listings@3)."
+            "(category@2), a dataset version (listings@3) or one of its rows (listings@3:30519)."
         )
     if any(one.name == name for one in registry.models(ws)):
         _version(ws, registry.version(ws, identifier, even_deleted=True), steps)
@@ -90,14 +99,15 @@ def _begin(ws: Workspace, identifier: str, steps: _Steps) -> Node:
 def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
     record = serving.log.find(ws.home / "serving", prediction_id)
     if record is None:
-        raise NotFound(f"there is no prediction {prediction_id} in this workspace's log.")
+        _gone(ws, prediction_id, steps)
+        return
     at = from_micros(record.at)
     steps.add(
         "prediction",
         Node("prediction", prediction_id),
         endpoint=record.endpoint,
         at=at,
-        inputs=record.inputs,
+        inputs=record.inputs or ("erased" if record.error == "erased" or record.status == "ok" else {}),
         features={name: value for name, (value, _as_of) in record.features.items()},
         answer=record.output,
         scores=record.scores,
@@ -119,6 +129,52 @@ def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
             f"release {record.release} was of digest {manifest.digest[:12]}, {found.ref} has {found.digest[:12]}"
         )
     _version(ws, found, steps, row_key=record.key)
+
+
+def _gone(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
+    """What is known of a prediction that the log does not have: why it may not, and what was said of it."""
+    why = why_not_logged(ws, prediction_id)
+    _said_of(ws, prediction_id, steps)
+    if not steps.steps:
+        raise NotFound(f"there is no prediction {prediction_id} in this workspace's log: {why}.")
+    steps.gaps.append(f"the prediction is not in the log any more: {why}")
+    told = feedback.corrections_of(ws, prediction_id)[0]
+    _version(
+        ws,
+        registry.version(ws, f"{told.model}@{told.version}", even_deleted=True),
+        steps,
+        row_key=told.key,
+    )
+
+
+def _row(ws: Workspace, ref: str, key: str, steps: _Steps) -> Node:
+    """A row, the version that wrote it, and where that came from."""
+    found = data.rows_by_key(ws, ref, [key]).to_pylist()
+    if not found:
+        raise NotFound(
+            f"{ref} has no row with the key {key!r}. 'everloop data versions' shows the other versions."
+        )
+    row = {
+        name: f"{len(value):,} bytes" if isinstance(value, bytes) else value
+        for name, value in found[0].items()
+    }
+    row_id = int(row.pop(data.ROW_ID))
+    node = Node("row", f"{ref.partition('@')[0]}:{row_id}")
+    if steps.has(node):
+        return node
+    steps.add("row", node, values=row)
+    written = data.origins(ws, ref, [row_id])[row_id]
+    for run_id in _runs_behind(written):
+        kind, source, _ = pipelines.pipeline_run(ws, run_id).params["rows"]
+        if kind == "dataset_version" and data.dataset(ws, source.partition("@")[0]).key == written.schema.key:
+            _row(ws, source, key, steps)
+    _dataset_version(ws, written.ref, steps, row_key=key)
+    return node
+
+
+def _runs_behind(version: data.DatasetVersion) -> list[str]:
+    """The runs whose answers a dataset version holds."""
+    return [name for kind, name in version.operation.get("made_from", ()) if kind == "run"]
 
 
 def _said_of(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
@@ -191,7 +247,7 @@ def _run(ws: Workspace, run_id: str, steps: _Steps, *, row_key: str | None = Non
         "started_at": run.started_at,
         "params": dict(run.params),
     }
-    pins: dict[str, str] = {}
+    pins: list[Pinned] = []
     if run.has_steps:
         pipeline = pipelines.pipeline_run(ws, run_id)
         facts |= {"pipeline": pipeline.pipeline, "reason": pipeline.reason, "seed": pipeline.plan.get("seed")}
@@ -199,17 +255,31 @@ def _run(ws: Workspace, run_id: str, steps: _Steps, *, row_key: str | None = Non
         facts["done_again"] = [
             f"{again}: {said}" for again, said in pipelines.verdicts_on(ws, run_id).items()
         ]
-        pins = {pinned.kind: pinned.ref for pinned in pipeline.pins.values()}
+        pins = list(pipeline.pins.values())
     steps.add("run", Node("run", run_id), **facts)
     _code(ws, run.code, steps)
     _environment(ws, run.environment, steps)
-    snapshot = pins.get("label_snapshot")
-    if "dataset_version" in pins:
-        _dataset_version(ws, pins["dataset_version"], steps)
-    else:
+    if all(one.kind not in ("dataset_version", "file") for one in pins):
         steps.gaps.append(f"run {run_id} names no dataset version")
-    if snapshot is not None:
-        _snapshot(ws, snapshot, steps, row_key=row_key)
+    for pinned in pins:
+        _pinned(ws, pinned, steps, row_key=row_key)
+
+
+def _pinned(ws: Workspace, pinned: Pinned, steps: _Steps, *, row_key: str | None) -> None:
+    """What a run used."""
+    node = Node(pinned.kind, pinned.ref)
+    if steps.has(node):
+        return
+    if pinned.kind == "dataset_version":
+        _dataset_version(ws, pinned.ref, steps)
+    elif pinned.kind == "label_snapshot":
+        _snapshot(ws, pinned.ref, steps, row_key=row_key)
+    elif pinned.kind == "file":
+        steps.add("file", node, digest=pinned.ref)
+    else:
+        found = registry.find_release(ws, pinned.ref)
+        steps.add("release", node, version=found.version)
+        _version(ws, registry.version(ws, found.version, even_deleted=True), steps, row_key=row_key)
 
 
 def _code(ws: Workspace, digest: str | None, steps: _Steps) -> None:
@@ -242,8 +312,9 @@ def _environment(ws: Workspace, digest: str | None, steps: _Steps) -> None:
     )
 
 
-def _dataset_version(ws: Workspace, ref: str, steps: _Steps) -> None:
+def _dataset_version(ws: Workspace, ref: str, steps: _Steps, *, row_key: str | None = None) -> None:
     found = data.version(ws, ref)
+    runs = _runs_behind(found)
     steps.add(
         "data",
         Node("dataset_version", found.ref),
@@ -255,7 +326,11 @@ def _dataset_version(ws: Workspace, ref: str, steps: _Steps) -> None:
         created_by=found.created_by,
         created_at=found.created_at,
         parent=None if found.parent is None else f"{found.dataset}@{found.parent}",
+        **({"made_from": runs} if runs else {}),
     )
+    for run_id in runs:
+        if not steps.has(Node("run", run_id)):
+            _run(ws, run_id, steps, row_key=row_key)
 
 
 def _snapshot(ws: Workspace, digest: str, steps: _Steps, *, row_key: str | None) -> None:

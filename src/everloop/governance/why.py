@@ -226,12 +226,21 @@ def _judged(decision: Mapping[str, Any] | None) -> list[str]:
     lines = []
     for one in decision["metrics"]:
         counts = one["counts"]
+        arms = (
+            f"canary {counts['canary_bad']} of {counts['canary_total']:,} bad, control {counts['control_bad']} of "
+            f"{counts['control_total']:,}"
+        )
+        if one.get("means") is not None:
+            canary, control = ("unknown" if mean is None else f"{mean:.4g}" for mean in one["means"])
+            arms = f"canary {canary} ({counts['canary_total']:,}), control {control} ({counts['control_total']:,})"
         told = (
-            f"{one['metric']}: canary {counts['canary_bad']} of {counts['canary_total']:,} bad, control "
-            f"{counts['control_bad']} of {counts['control_total']:,}; evidence of harm {one['e_value']:.3g}, rolls back at "
+            f"{one['metric']}: {arms}; evidence of harm {one['e_value']:.3g}, rolls back at "
             f"{one['e_bound']:.3g}"
         )
-        if one["excess_at_most"] is not None:
+        if one["excess_at_most"] is not None and one.get("means") is not None:
+            span = one["span"]
+            told += f"; worse by at most {span * one['excess_upper']:.3g} at 95 %, the margin is {span * one['excess_at_most']:g}"
+        elif one["excess_at_most"] is not None:
             told += f"; excess at most {one['excess_upper']:.2%} at 95 %, the margin is {one['excess_at_most']:.2%}"
         lines.append(f"{told}: {one['says'].replace('_', ' ')}")
     if decision.get("fuse"):
@@ -249,11 +258,12 @@ def _finding(ws: Workspace, identifier: str) -> Reason:
         name: value
         for watch in monitoring.watches(ws, one.endpoint)
         for name, value in monitoring.to_value(watch).items()
-        if _WATCH_OF[one.kind] == watch.kind and name not in ("kind", "sql") and value is not None
+        if _WATCH_OF.get(one.kind) == watch.kind and name not in ("kind", "sql") and value is not None
     }
-    because.append(
-        "the watch as it is now: " + ", ".join(f"{name} {value}" for name, value in bounds.items())
-    )
+    if bounds:
+        because.append(
+            "the watch as it is now: " + ", ".join(f"{name} {value}" for name, value in bounds.items())
+        )
     go_on = dict.fromkeys(one.versions, "a version that it is about")
     for decision in retraining.decisions(ws, limit=200):
         if any(identifier in evidence["findings"] for evidence in decision.evidence.values()):

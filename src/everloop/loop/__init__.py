@@ -30,6 +30,7 @@ from everloop.loop.declare import (
     DeclaredModel,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredScoring,
     DeclaredSearch,
     DeclaredTrigger,
     all_missed,
@@ -41,7 +42,9 @@ from everloop.loop.declare import (
     limit,
     model,
     pool,
+    prediction_log,
     retrain,
+    scoring,
     search,
     trigger,
 )
@@ -53,6 +56,7 @@ from everloop.loop.judge_rows import judge_rows
 from everloop.loop.load import Loop, load
 from everloop.loop.plan import Change, plan, stored
 from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
+from everloop.loop.rows import Query
 from everloop.loop.score import score
 from everloop.loop.store import LoopVersion
 from everloop.loop.train import (
@@ -83,6 +87,7 @@ __all__ = [
     "DeclaredModel",
     "DeclaredPool",
     "DeclaredRetraining",
+    "DeclaredScoring",
     "DeclaredSearch",
     "DeclaredTrigger",
     "Guess",
@@ -90,6 +95,7 @@ __all__ = [
     "Loop",
     "LoopVersion",
     "Names",
+    "Query",
     "Trained",
     "Wanted",
     "accept_golden",
@@ -128,11 +134,13 @@ __all__ = [
     "plain_name",
     "plan",
     "pool",
+    "prediction_log",
     "prepare_release",
     "restore",
     "retrain",
     "score",
     "score_batch",
+    "scoring",
     "search",
     "stored",
     "train",

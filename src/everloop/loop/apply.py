@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from everloop.loop.plan import Change, plan, stored
 from everloop.loop.start import check_starts, set_starts
 from everloop.loop.store import LoopVersion
 from everloop.monitoring import KpiWatch, Watch
+from everloop.rollout import ArmKpi, RoutingRule
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -63,7 +65,12 @@ def apply(ws: Workspace, loop: Loop) -> list[Change]:
         "applied_at": ws.now(),
         "applied_by": ws.actor,
     }
-    ws.write(lambda tx: _take_force(ws, tx, loop, values))
+    rules = {
+        one.name: rollout.checked_rules(ws, one.model.name, one.rules)
+        for one in loop.declared.of(DeclaredEndpoint)
+        if one.rules is not None
+    }
+    ws.write(lambda tx: _take_force(ws, tx, loop, values, rules))
     return changes
 
 
@@ -112,7 +119,13 @@ def _define(ws: Workspace, loop: Loop) -> None:
         )
 
 
-def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> None:
+def _take_force(
+    ws: Workspace,
+    tx: Tx,
+    loop: Loop,
+    values: dict[str, Any],
+    rules: Mapping[str, Sequence[RoutingRule]],
+) -> None:
     tx.lock("loop")
     known = store.newest(tx.connection)
     number = 1 if known is None else known.number + 1
@@ -123,9 +136,15 @@ def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> No
             tx,
             endpoint.name,
             model=endpoint.model.name,
-            canary=endpoint.rollout,
+            canary=replace(
+                endpoint.rollout,
+                kpis=tuple(replace(one, sql=_sql(loop.root, one)) for one in endpoint.rollout.kpis),
+            ),
             key=endpoint.key,
             stickiness=endpoint.stickiness,
+            log=endpoint.log,
+            rules=rules.get(endpoint.name),
+            limits=endpoint.limits,
         )
         monitoring.set_watches(
             ws, tx, endpoint.name, [_with_text(loop.root, watch) for watch in endpoint.watch]
@@ -143,11 +162,13 @@ def _take_force(ws: Workspace, tx: Tx, loop: Loop, values: dict[str, Any]) -> No
 
 def _with_text(root: Path, watch: Watch) -> Watch:
     """A KPI that names an SQL file, with the file's text in its place."""
-    if not isinstance(watch, KpiWatch) or not watch.sql.endswith(".sql"):
-        return watch
-    path = root / watch.sql
+    return replace(watch, sql=_sql(root, watch)) if isinstance(watch, KpiWatch) else watch
+
+
+def _sql(root: Path, kpi: KpiWatch | ArmKpi) -> str:
+    if not kpi.sql.endswith(".sql"):
+        return kpi.sql
+    path = root / kpi.sql
     if not path.is_file():
-        raise Invalid(
-            f"the KPI {watch.name!r} names the file {watch.sql}, which is not beside the loop file."
-        )
-    return replace(watch, sql=path.read_text())
+        raise Invalid(f"the KPI {kpi.name!r} names the file {kpi.sql}, which is not beside the loop file.")
+    return path.read_text()

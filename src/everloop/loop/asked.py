@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from datetime import timedelta
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +14,8 @@ from everloop.workspace import Workspace
 
 WINDOW = timedelta(days=7)  # a week holds each day and hour alike
 MOST_REQUESTS = 20_000
-_COLUMNS = ["inputs", "release", "status", "replay", "shadow_of"]
+_KEPT = ["id", "inputs", "shadow_of", "probability"]
+_COLUMNS = [*_KEPT, "release", "status", "replay"]
 _TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "integer": pa.int64(),
@@ -28,7 +28,8 @@ def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Tra
     """The inputs of the requests of the last week that the model's endpoint answered; None when nothing is live.
 
     Replayed traffic, shadows, refused and failed requests are left out, and those to releases whose inputs were of other
-    types. Of more than `most` so many are taken, evenly spread. Times and photos are not read.
+    types. Of more than `most` so many are taken, evenly spread. Times and photos are not read, nor inputs whose values
+    the log does not keep.
     """
     endpoint = next((one for one in rollout.endpoints(ws) if one.model == model and one.variants), None)
     if endpoint is None:
@@ -42,7 +43,7 @@ def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Tra
     end = ws.now()
     start = end - WINDOW
     types = types_of(endpoint.variants[0].release)
-    texts: list[pa.Array[Any]] = []
+    taken = pa.schema([serving.log.SCHEMA.field(name) for name in _KEPT]).empty_table()
     every = 1  # of how many requests one is kept: memory does not grow with the traffic
     for batch in serving.log.batches(
         ws.home / "serving", endpoint=endpoint.name, start=start, end=end, columns=_COLUMNS
@@ -53,11 +54,14 @@ def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Tra
             pc.equal(batch["status"], pa.scalar("ok")),
             pc.is_in(batch["release"], pa.array(alike, pa.string())),
         )
-        texts.append(batch["inputs"].filter(pc.and_(is_own, is_read))[::every])
-        if sum(map(len, texts)) > 2 * most:
-            texts, every = [pa.concat_arrays(texts)[::2]], 2 * every
-    found = pa.chunked_array(texts, pa.string())
-    if len(found) > most:
-        step = len(found) / most
-        found = found.take(pa.array([int(place * step) for place in range(most)]))
-    return Traffic(endpoint.name, start, end, serving.log.unpack(found, types))
+        read = pa.table(batch.select(_KEPT)).filter(pc.and_(is_own, is_read))
+        taken = pa.concat_tables([taken, read.take(pa.array(range(0, read.num_rows, every), pa.int64()))])
+        if taken.num_rows > 2 * most:
+            taken = taken.take(pa.array(range(0, taken.num_rows, 2), pa.int64()))
+            every *= 2
+    taken, _ = serving.log.evenly(taken)
+    if taken.num_rows > most:
+        step = taken.num_rows / most
+        taken = taken.take(pa.array([int(place * step) for place in range(most)]))
+    found = taken["inputs"]
+    return Traffic(endpoint.name, start, end, serving.log.unpack(found, serving.log.readable(found, types)))

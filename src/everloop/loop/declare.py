@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from everloop.data import Column
     from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
-    from everloop.pipelines import Pinned, Pipeline
+    from everloop.pipelines import Pinned, Pipeline, Secret
     from everloop.registry import ApprovalRule, StagePolicy
     from everloop.retraining import Condition
-    from everloop.rollout import Canary
+    from everloop.rollout import Canary, RoutingRule
     from everloop.searches import Plan as SearchPlan
     from everloop.searches import Rule, Space
+    from everloop.serving import Limits, LogPolicy
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
@@ -46,6 +47,7 @@ Kind = Literal[
     "limit",
     "pool",
     "search",
+    "scoring",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
@@ -157,6 +159,9 @@ class DeclaredEndpoint:
     watch: tuple[Watch, ...]
     key: str | None
     stickiness: Literal["request", "key"]
+    log: LogPolicy
+    rules: tuple[RoutingRule, ...] | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +224,27 @@ class DeclaredSearch:
     plan: SearchPlan
 
 
+@dataclass(frozen=True)
+class DeclaredScoring:
+    """`name` is the dataset of the answers; `rows` a dataset or the text of a query."""
+
+    kind = "scoring"
+    name: str
+    of: DeclaredEndpoint | DeclaredModel
+    rows: DeclaredDataset | str
+    database: str | None
+    key: str | None
+    cron: str | None
+    time_zone: str
+    when: Condition | None
+    only_new: bool
+
+    @property
+    def trigger(self) -> str:
+        """The name of the trigger that begins it."""
+        return f"score-{self.name}"
+
+
 Declared = (
     DeclaredDataset
     | DeclaredLabels
@@ -230,6 +256,7 @@ Declared = (
     | DeclaredPool
     | DeclaredLimit
     | DeclaredSearch
+    | DeclaredScoring
 )
 D = TypeVar("D", bound=Declared)
 
@@ -373,6 +400,9 @@ def endpoint(
     watch: Sequence[Watch] = (),
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    log: LogPolicy | None = None,
+    rules: Sequence[RoutingRule] | None = None,
+    limits: Limits | None = None,
 ) -> DeclaredEndpoint:
     """Where a model's released versions answer, how a new one takes over, and what is watched.
 
@@ -382,8 +412,61 @@ def endpoint(
         The request's field that corrections by key refer to; the dataset's key when left out.
     stickiness
         `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
+    limits
+        What the model may take, such as `el.limits(memory_mb=500, deadline_ms=200)`.
+    log
+        How predictions are logged: `el.prediction_log(...)`; left out, each one is logged whole and kept for ever.
+    rules
+        Which requests a version answers whatever chance deals: `el.rule("staff", to="candidate", header="X-Staff")`. They
+        replace those that there are; left out, what `everloop endpoints rule` made stays.
     """
-    return _declare(DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness))
+    policy = prediction_log() if log is None else log
+    audited = max((getattr(one, "audit", 0.0) for one in watch), default=0.0)
+    if policy.sample < audited:
+        raise Invalid(
+            f"endpoint {name!r} logs {policy.sample:g} of its predictions and audits {audited:g} of them; what is audited must "
+            f"be in the log. Log at least as many: el.prediction_log(sample={audited:g})."
+        )
+    given = None if rules is None else tuple(rules)
+    return _declare(
+        DeclaredEndpoint(_name(name), model, rollout, tuple(watch), key, stickiness, policy, given, limits)
+    )
+
+
+def prediction_log(
+    *,
+    sample: float = 1.0,
+    sample_failed: float = 1.0,
+    inputs: Literal["keep", "hash", "drop"] = "keep",
+    keep_days: float | None = None,
+    when_full: Literal["refuse", "serve"] = "refuse",
+) -> LogPolicy:
+    """How an endpoint's predictions are logged; without it each one is logged whole, before its answer, and kept for ever.
+
+    Parameters
+    ----------
+    sample, sample_failed
+        The shares that are kept of what was answered, and of what failed or was refused. Each record says its chance.
+        While versions are compared, in a rollout, its watch or a split, everything is logged.
+    inputs
+        `keep` keeps inputs as the schema says of each column; `hash` and `drop` hold for all of them.
+    keep_days
+        After so many days records are removed; None keeps them.
+    when_full
+        `refuse` answers nothing that cannot be logged; `serve` answers, and says so in a header, in the worker's state and
+        as a finding.
+    """
+    from everloop.serving import LogPolicy  # noqa: PLC0415  (rooms are loaded when something of theirs is declared)
+
+    if inputs not in ("keep", "hash", "drop") or when_full not in ("refuse", "serve"):
+        raise Invalid(
+            f"the prediction log has inputs={inputs!r} and when_full={when_full!r}; inputs is 'keep', 'hash' or 'drop', "
+            "when_full 'refuse' or 'serve'. Choose one of each."
+        )
+    try:
+        return LogPolicy(sample, sample_failed, inputs, keep_days, when_full)
+    except ValueError as error:
+        raise Invalid(f"the prediction log cannot be as declared: {error}.") from error
 
 
 def retrain(
@@ -452,6 +535,50 @@ def trigger(
             priority,
         )
     )
+
+
+def scoring(
+    of: DeclaredEndpoint | DeclaredModel,
+    rows: DeclaredDataset | str,
+    *,
+    to: str,
+    cron: str | None = None,
+    time_zone: str = "UTC",
+    when: Condition | None = None,
+    only_new: bool = False,
+    key: str | None = None,
+    database: Secret | None = None,
+) -> DeclaredScoring:
+    """Score rows by itself, at fixed times or when something was found, into versions of the dataset `to`.
+
+    The trigger `score-TO` begins it: it can be fired by hand and paused as any other. The same answers again make no version.
+
+    Parameters
+    ----------
+    of
+        An endpoint: the version that answers most of its traffic when the scoring begins; a model: the one released last.
+    rows
+        A dataset, whose newest version is scored, or one SELECT over datasets.
+    only_new
+        Score only rows whose key has no answer yet, and keep the answers that are there.
+    key
+        The column that names a row in the answers; None: the dataset's key, a query's first column.
+    database
+        `el.secret(...)`, whose value is the URL of the database that the SELECT is asked in.
+    """
+    if isinstance(rows, DeclaredDataset) and (rows.name == to or database is not None):
+        what = (
+            "are to become the same dataset" if rows.name == to else "come from everloop, not from a database"
+        )
+        raise Invalid(
+            f"the rows {rows.name!r} and their answers {what}; a scoring reads one and writes another. Name another."
+        )
+    if cron is None and when is None:
+        raise Invalid(
+            f"the scoring into {to!r} states neither cron= nor when=; it would never begin. State one."
+        )
+    secret = None if database is None else database.name
+    return _declare(DeclaredScoring(_name(to), of, rows, secret, key, cron, time_zone, when, only_new))
 
 
 def all_missed(*, at_most: int) -> AllMissed:

@@ -87,9 +87,12 @@ def restore(ws: Workspace) -> list[str]:
     """
     written = registry.rewrite_manifests(ws)
     live = {
-        variant.version
+        version
         for endpoint in rollout.endpoints(ws)
-        for variant in (*endpoint.variants, *endpoint.standby)
+        for version in (
+            *(variant.version for variant in (*endpoint.variants, *endpoint.standby)),
+            *(rule.to for rule in endpoint.rules if rule.release is not None),
+        )
     }
     for ref in sorted(live):
         _materialise(ws, registry.version(ws, ref), only_missing=True)

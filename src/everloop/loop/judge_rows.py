@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from everloop import checks, pipelines, registry
 from everloop.checks import CheckInput, Evidence, GateReport, Loadable
 from everloop.errors import Invalid
 from everloop.loop.score import typed_inputs
-from everloop.serving import Manifest, Predictor
+from everloop.serving import Failure, Manifest, Predictor
 from everloop.workspace import Workspace
 
 
@@ -44,7 +46,7 @@ def judge_rows(ws: Workspace, ref: str, *, train: pa.Table, test: pa.Table, labe
     with closing(loaded) as predictor:
 
         def answer(rows: pa.Table) -> list[str | float]:
-            return predictor.predict(pipelines.as_objects(rows, names))[0]
+            return _answers(predictor, pipelines.as_objects(rows, names), version.ref)
 
         told = {"_row_id": asked["_row_id"], "label": asked[label], "predicted": answer(asked)}
         given = CheckInput(
@@ -56,10 +58,22 @@ def judge_rows(ws: Workspace, ref: str, *, train: pa.Table, test: pa.Table, labe
             predictions=pa.table(told),
             metrics=version.metrics,
             answer=answer,
-            loadable=None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs),
+            loadable=None if manifest.brings_code else Loadable(manifest, ws.blobs),
         )
         gates = registry.model(ws, version.model).gates
         return checks.evaluate(ws, version.ref, given, gates=gates, evidence=Evidence(model=version.digest))
+
+
+def _answers(predictor: Predictor, rows: NDArray[Any], ref: str) -> list[str | float]:
+    found = predictor.answer(rows.tolist())
+    failed = [(number, one) for number, one in enumerate(found, start=1) if isinstance(one, Failure)]
+    if failed:
+        number, first = failed[0]
+        raise Invalid(
+            f"{ref} does not answer {len(failed)} of {len(rows)} rows, the first of them row {number}: {first.kind}: {first.text[:300]}. "
+            "Mend the model or take these rows out."
+        )
+    return [one[0] for one in found if not isinstance(one, Failure)]
 
 
 def _labelled(rows: pa.Table, manifest: Manifest, label: str, *, first: int) -> pa.Table:

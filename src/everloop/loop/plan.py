@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from everloop import monitoring, retraining
+import msgspec
+
+from everloop import monitoring, retraining, serving
 from everloop.loop.declare import (
     Collection,
     Declared,
@@ -18,6 +20,7 @@ from everloop.loop.declare import (
     DeclaredModel,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredScoring,
     DeclaredSearch,
     DeclaredTrigger,
 )
@@ -91,6 +94,9 @@ def _value(one: Declared) -> dict[str, Any]:
                 "watch": [monitoring.to_value(watch) for watch in one.watch],
                 "key": one.key,
                 "stickiness": one.stickiness,
+                **({} if one.log == serving.LogPolicy() else {"log": msgspec.structs.asdict(one.log)}),
+                **({} if one.rules is None else {"rules": [rule.as_json() for rule in one.rules]}),
+                **({} if one.limits is None else {"limits": msgspec.to_builtins(one.limits)}),
             }
         case DeclaredRetraining():
             return {
@@ -100,11 +106,13 @@ def _value(one: Declared) -> dict[str, Any]:
                 "when": None if one.when is None else retraining.to_value(one.when),
                 "cooldown_s": one.cooldown.total_seconds(),
             }
-        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch():
+        case DeclaredTrigger() | DeclaredPool() | DeclaredLimit() | DeclaredSearch() | DeclaredScoring():
             return _of_runs(one)
 
 
-def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch) -> dict[str, Any]:
+def _of_runs(
+    one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearch | DeclaredScoring,
+) -> dict[str, Any]:
     """What says when, how often and with what pipelines are run."""
     match one:
         case DeclaredTrigger():
@@ -116,6 +124,17 @@ def _of_runs(one: DeclaredTrigger | DeclaredPool | DeclaredLimit | DeclaredSearc
             return {"at_most": one.at_most, "when_full": one.when_full, "pool": pool}
         case DeclaredSearch():
             return {"pipeline": one.pipeline.name, **one.plan.as_json()}
+        case DeclaredScoring():
+            return {
+                one.of.kind: one.of.name,
+                "rows": one.rows if isinstance(one.rows, str) else one.rows.name,
+                "database": one.database,
+                "key": one.key,
+                "cron": one.cron,
+                "time_zone": one.time_zone,
+                "when": None if one.when is None else retraining.to_value(one.when),
+                "only_new": one.only_new,
+            }
 
 
 def _trigger(one: DeclaredTrigger) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +17,7 @@ from everloop.loop.apply import checked_out
 from everloop.serving import Manifest, Predictor
 from everloop.workspace import Workspace
 
-AT_ONCE = 4_096  # rows that a model is asked about in one call
+AT_ONCE = 16_384  # rows that a model is asked about in one call
 
 
 def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
@@ -44,14 +44,16 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
         ws.blobs,
         model_python=ws.settings.model_python,
         hidden=ws.home.absolute(),
-        is_compiled=ws.settings.compiled_models,
+        is_compiled=False,  # what a plan saves is paid once for thousands of rows, and comparing it costs more
     )
     past = {view.dataset: data.read(ws, view.dataset) for view in manifest.features}
     x = inputs_of(ws, manifest, rows, past=past)
     outputs: list[Any] = []
     with closing(loaded) as predictor:
         for start in range(0, len(x), AT_ONCE):
-            outputs += predictor.predict(x[start : start + AT_ONCE])[0]
+            some = x[start : start + AT_ONCE]
+            found = predictor.ranked(some)
+            outputs += predictor.predict(some)[0] if found is None else found.outputs.tolist()
     return pa.table({"output": outputs})
 
 
@@ -78,17 +80,22 @@ def inputs_of(
 
 def typed_inputs(rows: pa.Table, manifest: Manifest, ref: str) -> pa.Table:
     """The rows with the version's inputs in its own types. Raises Invalid for one that is missing or cannot be so."""
-    wanted = [field.name for field in manifest.signature.inputs]
-    if missing := [name for name in wanted if name not in rows.column_names]:
-        raise Invalid(
-            f"the rows lack {', '.join(missing)}; {manifest.model}@{manifest.version} takes {', '.join(wanted)}. Add the "
-            "columns."
-        )
+    check_inputs(rows.column_names, manifest)
     whole = rows
     for field in manifest.signature.inputs:
         place = whole.column_names.index(field.name)
         whole = whole.set_column(place, field.name, _cast(whole[field.name], field))
     return whole
+
+
+def check_inputs(columns: Sequence[str], manifest: Manifest) -> None:
+    """Raises Invalid when a column is missing that the version takes."""
+    wanted = [field.name for field in manifest.signature.inputs]
+    if missing := [name for name in wanted if name not in columns]:
+        raise Invalid(
+            f"the rows lack {', '.join(missing)}; {manifest.model}@{manifest.version} takes {', '.join(wanted)}. Add the "
+            "columns."
+        )
 
 
 def _cast(column: pa.ChunkedArray[Any], field: serving.Field) -> pa.ChunkedArray[Any]:

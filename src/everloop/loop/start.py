@@ -16,6 +16,7 @@ from everloop.loop.declare import (
     DeclaredLimit,
     DeclaredPool,
     DeclaredRetraining,
+    DeclaredScoring,
     DeclaredTrigger,
 )
 from everloop.loop.load import Loop
@@ -25,6 +26,9 @@ from everloop.triggers import PIPELINE, Trigger, lane_of, schedule_of
 from everloop.workspace import Workspace
 
 _CANCEL_EVERY_S = 0.5
+SCORING = (
+    "score "  # before the dataset of the answers, in place of a pipeline's name: no function is called so
+)
 
 
 def check_starts(loop: Loop) -> None:
@@ -44,6 +48,15 @@ def check_starts(loop: Loop) -> None:
         if declared.cron is not None:
             jobs.check_cron(declared.cron, declared.time_zone)
             _catch_up(declared)
+    for scored in loop.declared.of(DeclaredScoring):
+        if scored.cron is not None:
+            jobs.check_cron(scored.cron, scored.time_zone)
+        for other in loop.declared.declared:
+            if (other.kind, other.name) in (("dataset", scored.name), ("trigger", scored.trigger)):
+                raise Invalid(
+                    f"the answers of the scoring {scored.name!r} are a dataset of that name, begun by the trigger "
+                    f"{scored.trigger!r}; the loop file declares a {other.kind} of that name. Rename one."
+                )
     for trained in loop.declared.of(DeclaredRetraining):
         if trained.when is not None and Called() in singles_of(trained.when):
             raise Invalid(
@@ -85,9 +98,14 @@ def set_starts(ws: Workspace, tx: Tx, declared: Collection) -> None:
         _set_retraining(ws, tx, one)
     for name in retraining.keep_policies(tx, [one.model.name for one in trained]):
         jobs.forget_schedule(tx, _training(name))
-    triggers.set_triggers(ws, tx, [_trigger(one) for one in declared.of(DeclaredTrigger)])
+    scored = declared.of(DeclaredScoring)
+    triggers.set_triggers(
+        ws, tx, [*map(_trigger, declared.of(DeclaredTrigger)), *map(_scoring_trigger, scored)]
+    )
     for started in declared.of(DeclaredTrigger):
         _set_schedule(ws, tx, started)
+    for one_scored in scored:
+        _set_scoring_schedule(ws, tx, one_scored)
 
 
 def _set_retraining(ws: Workspace, tx: Tx, declared: DeclaredRetraining) -> None:
@@ -124,6 +142,27 @@ def _trigger(declared: DeclaredTrigger) -> Trigger:
         declared.longest_wait,
         declared.cooldown,
         declared.priority,
+    )
+
+
+def _scoring_trigger(declared: DeclaredScoring) -> Trigger:
+    return Trigger(declared.trigger, f"{SCORING}{declared.name}", {}, {}, declared.when)
+
+
+def _set_scoring_schedule(ws: Workspace, tx: Tx, declared: DeclaredScoring) -> None:
+    name, pipeline = schedule_of(declared.trigger), f"{SCORING}{declared.name}"
+    if declared.cron is None:
+        jobs.forget_schedule(tx, name)
+        return
+    jobs.schedule(
+        ws,
+        tx,
+        name,
+        cron=declared.cron,
+        kind=PIPELINE,
+        payload={"pipeline": pipeline, "params": {}, "trigger": declared.trigger},
+        time_zone=declared.time_zone,
+        lane=lane_of(pipeline),
     )
 
 

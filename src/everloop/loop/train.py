@@ -18,8 +18,9 @@ from everloop.loop.apply import loaded, newest
 from everloop.loop.asked import asked_lately
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
 from everloop.loop.load import Loop, load
+from everloop.loop.scheduled import score_declared
 from everloop.loop.sources import view_of
-from everloop.loop.start import ending_with, params_of
+from everloop.loop.start import SCORING, ending_with, params_of
 from everloop.pipelines import Model, OnProgress, PipelineRun, Split
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -50,9 +51,10 @@ def train_job(ws: Workspace, lease: Lease) -> Any:
 def pipeline_job(ws: Workspace, lease: Lease) -> Any:
     """The job behind triggers; repeated after a kill, it goes on with the run that it had begun."""
     payload = lease.job.payload
-    return _run(
-        ws.acting_as("system:triggers"), lease, loaded(ws), str(payload["pipeline"]), params_of(payload)
-    )
+    acting, pipeline = ws.acting_as("system:triggers"), str(payload["pipeline"])
+    if pipeline.startswith(SCORING):
+        return score_declared(acting, lease, loaded(ws), pipeline.removeprefix(SCORING))
+    return _run(acting, lease, loaded(ws), pipeline, params_of(payload))
 
 
 def _run(ws: Workspace, lease: Lease, loop: Loop, pipeline: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,7 +369,7 @@ def _live(ws: Workspace, model: str, split: Split) -> Live | None:
             with closing(loaded) as predictor:
                 outputs, _ = predictor.predict(pipelines.as_objects(split.test, wanted))
             predictions = pa.table({"_row_id": split.test["_row_id"], "predicted": outputs})
-            loadable = None if manifest.flavor == "pyfunc" else Loadable(manifest, ws.blobs)
+            loadable = None if manifest.brings_code else Loadable(manifest, ws.blobs)
             return Live(live.version, predictions, registry.version(ws, live.version).metrics, loadable)
     return None
 

@@ -16,6 +16,7 @@ from everloop.monitoring.estimates import (
     wilson_interval,
 )
 from everloop.monitoring.look_accuracy import estimate
+from everloop.monitoring.look_kpi import KPI_COLUMNS, query_predictions
 from everloop.monitoring.observe import is_due, observe
 from everloop.monitoring.records import (
     AccuracyWatch,
@@ -33,6 +34,7 @@ from everloop.monitoring.records import (
 )
 from everloop.monitoring.reference import Bins, Profile, Reference, learn_bins, learn_reference, profile_of
 from everloop.monitoring.traffic_hours import Traffic, traffic
+from everloop.monitoring.unlogged import has_unlogged, tell_unlogged
 from everloop.monitoring.watch import (
     accuracy,
     drift,
@@ -47,6 +49,7 @@ from everloop.monitoring.watch import (
 )
 
 __all__ = [
+    "KPI_COLUMNS",
     "AccuracyWatch",
     "Bins",
     "DriftReport",
@@ -74,6 +77,7 @@ __all__ = [
     "finding",
     "findings",
     "from_value",
+    "has_unlogged",
     "is_due",
     "kpi",
     "latency",
@@ -84,8 +88,10 @@ __all__ = [
     "next_look_at",
     "observe",
     "profile_of",
+    "query_predictions",
     "set_watches",
     "share_changes",
+    "tell_unlogged",
     "to_value",
     "traffic",
     "watches",

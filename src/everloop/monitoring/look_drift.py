@@ -26,6 +26,7 @@ _TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
 }
+_NOT_KEPT = "its values are not in the prediction log"
 _SHOWN = 4  # moved parts that a message names
 
 
@@ -41,8 +42,10 @@ def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
         reference = reference_of(ws, manifest)
         if reference is None:
             continue
+        current = _current(answered, manifest, reference)
+        hidden = [name for name in reference.bins.columns if name not in current.column_names]
         report = compare(
-            reference, _current(answered, manifest, reference), effect_at_least=watch.effect_at_least
+            reference.without(hidden, why=_NOT_KEPT), current, effect_at_least=watch.effect_at_least
         )
         measures += _measures(window, version, report)
         findings += _findings(ws, window, version, report)
@@ -116,10 +119,11 @@ def _in_shares(answers: Counter[str], n: int) -> list[str]:
 
 
 def _current(answered: pa.Table, manifest: Manifest, reference: Reference) -> pa.Table:
-    """The window's inputs and answers in the reference's columns."""
+    """The window's inputs and answers in the reference's columns, but for inputs whose values the log does not keep."""
     types = {field.name: _TYPES[field.type] for field in manifest.signature.inputs if field.type in _TYPES}
     wanted = {name: kind for name, kind in types.items() if name in reference.bins.columns}
-    return serving.log.unpack(answered["inputs"], wanted).append_column(ANSWER, answered["output"])
+    kept = serving.log.readable(answered["inputs"], wanted)
+    return serving.log.unpack(answered["inputs"], kept).append_column(ANSWER, answered["output"])
 
 
 def _measures(window: Window, version: str, report: DriftReport) -> list[Measure]:
@@ -145,7 +149,7 @@ def _findings(ws: Workspace, window: Window, version: str, report: DriftReport) 
     return [
         window.finding(
             kind,
-            f"The {what} of {version} drifted in {report.n_current:,} predictions: "
+            f"The {what} of {version} drifted in {report.n_current:,} predictions{window.sampled}: "
             f"{'; '.join(in_words(one) for one in moved[:_SHOWN])}. {accuracy_in_words(ws, window)}",
             detail={"about": sorted({one.column for one in moved}), "report": report.as_dict()},
             versions=(version,),

@@ -6,6 +6,7 @@ a request lacked, or what did not fit its type in a refused one, is null there.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,9 +15,10 @@ import pyarrow as pa
 from everloop import feedback, serving
 from everloop.errors import Invalid
 from everloop.monitoring.records import KpiWatch
-from everloop.monitoring.seen import Seen, Window
+from everloop.monitoring.seen import COLUMNS, Seen, Window
 from everloop.workspace import Workspace
 
+KPI_COLUMNS = COLUMNS
 _MOST = 1_000_000  # corrections of one window
 # times, images and binaries are texts in the log
 _SQL_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
@@ -30,13 +32,8 @@ def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
     Invalid
         The query failed or did not return one row with a number.
     """
-    value, n = _ask(
-        watch,
-        window.predictions,
-        _corrections(ws, window),
-        feedback.outcomes(ws, window.endpoint, start=window.start, end=window.end),
-        inputs=_inputs(ws, window),
-    )
+    rows = _ask(ws, window, watch.sql, name=watch.name)
+    value, n = _one_number(watch, rows, otherwise=window.predictions.num_rows)
     name = f"kpi:{watch.name}"
     measured = (window.measure(name, value, n=n),)
     above = watch.at_most is not None and value is not None and value > watch.at_most
@@ -52,34 +49,45 @@ def look_at_kpi(ws: Workspace, watch: KpiWatch, window: Window) -> Seen:
     )
 
 
-def _ask(
-    watch: KpiWatch,
+def query_predictions(
+    ws: Workspace,
+    endpoint: str,
     predictions: pa.Table,
-    corrections: pa.Table,
-    outcomes: pa.Table,
     *,
-    inputs: dict[str, str],
-) -> tuple[float | None, int]:
+    start: datetime,
+    end: datetime,
+    sql: str,
+    name: str,
+) -> list[dict[str, Any]]:
+    """What a query returns over these predictions, which have the columns `KPI_COLUMNS`, and what was said in [start, end).
+
+    Raises Invalid when the query fails.
+    """
+    return _ask(ws, Window(endpoint, start, end, predictions), sql, name=name)
+
+
+def _ask(ws: Workspace, window: Window, sql: str, *, name: str) -> list[dict[str, Any]]:
+    tables = {
+        "logged": window.predictions,
+        "corrections": _corrections(ws, window),
+        "outcomes": feedback.outcomes(ws, window.endpoint, start=window.start, end=window.end),
+        "reported": feedback.reported_values(ws, window.endpoint, start=window.start, end=window.end),
+    }
     import duckdb  # noqa: PLC0415  (12 MB that a server without such a number does without)
 
     with duckdb.connect(config={"enable_external_access": "false", "threads": "1"}) as database:
-        for name, table in (
-            ("logged", predictions),
-            ("corrections", corrections),
-            ("outcomes", outcomes),
-        ):
-            database.register(name, table)
-        database.execute(_view(inputs))
+        for view, table in tables.items():
+            database.register(view, table)
+        database.execute(_view(_inputs(ws, window)))
         try:
-            answered = database.execute(watch.sql)
+            answered = database.execute(sql)
             names = [column[0] for column in answered.description or ()]
-            rows = [dict(zip(names, row, strict=True)) for row in answered.fetchall()]
+            return [dict(zip(names, row, strict=True)) for row in answered.fetchall()]
         except duckdb.Error as error:
             raise Invalid(
-                f"the KPI {watch.name!r} cannot be computed: {str(error).splitlines()[0]}. "
-                "Its query reads the views predictions, corrections and outcomes and returns one row."
+                f"the KPI {name!r} cannot be computed: {str(error).splitlines()[0]}. "
+                "Its query reads the views predictions, corrections, outcomes and reported."
             ) from error
-    return _one_number(watch, rows, otherwise=predictions.num_rows)
 
 
 def _view(inputs: dict[str, str]) -> str:

@@ -23,14 +23,14 @@ def look_at_latency(_ws: Workspace, watch: LatencyWatch, window: Window) -> Seen
         n = int(failed.size)
         if not n:
             continue
-        measures.append(window.measure("throughput_per_s", n / hours, n=n, version=version))
+        measures.append(window.measure("throughput_per_s", n / window.chance / hours, n=n, version=version))
         low, high = wilson_interval(float(failed.mean()), n)
         measures.append(
             window.measure("error_rate", float(failed.mean()), n=n, version=version, low=low, high=high)
         )
         if low > watch.errors_at_most:
             told = (
-                f"{version} failed {int(failed.sum()):,} of {n:,} requests ({in_percent(float(failed.mean()))}; "
+                f"{version} failed {int(failed.sum()):,} of {n:,} requests{window.sampled} ({in_percent(float(failed.mean()))}; "
                 f"at most {in_percent(watch.errors_at_most)} is tolerated)"
             )
             findings.append(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from everloop.errors import Invalid
 
-FindingKind = Literal["input_drift", "prediction_drift", "accuracy", "latency", "errors", "kpi"]
+FindingKind = Literal["input_drift", "prediction_drift", "accuracy", "latency", "errors", "kpi", "unlogged"]
 
 
 @dataclass(frozen=True)

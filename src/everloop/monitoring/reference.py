@@ -12,8 +12,8 @@ a table need never be in memory as a whole. A column of numbers takes 2 KB, a vo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias, cast
@@ -153,6 +153,14 @@ class Reference:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Reference:
         return cls(Bins.from_dict(value["bins"]), Profile.from_dict(value["profile"]))
+
+    def without(self, names: Collection[str], *, why: str) -> Reference:
+        """The same without some columns, which the report then names as left out."""
+        if not names:
+            return self
+        columns = {name: one for name, one in self.bins.columns.items() if name not in names}
+        bins = Bins(columns, {**self.bins.left_out, **dict.fromkeys(names, why)})
+        return Reference(bins, replace(self.profile, bins_id=bins.id))
 
 
 def learn_reference(table: pa.Table, *, kinds: Mapping[str, Kind | None] | None = None) -> Reference:

@@ -16,7 +16,7 @@ from everloop.ids import new_id
 from everloop.monitoring.records import Finding, FindingKind, Measure
 from everloop.workspace import Workspace
 
-_COLUMNS = [
+COLUMNS = [
     "id",
     "at",
     "key",
@@ -30,17 +30,27 @@ _COLUMNS = [
     "latency_us",
     "replay",
     "shadow_of",
+    "probability",
 ]
 
 
 @dataclass(frozen=True)
 class Window:
-    """What an endpoint answered in [start, end): replays and shadows left out, failures and refusals kept."""
+    """What an endpoint answered in [start, end): replays and shadows left out, failures and refusals kept.
+
+    Where the log was sampled, `predictions` are those that `chance` chose, of each alike, and shares among them hold.
+    """
 
     endpoint: str
     start: datetime
     end: datetime
     predictions: pa.Table
+    chance: float = 1.0
+
+    @property
+    def sampled(self) -> str:
+        """What to say beside a number of predictions; empty when all are there."""
+        return "" if self.chance == 1 else f" (a sample of {in_percent(self.chance)})"
 
     def by_version(self) -> Iterator[tuple[str, str, pa.Table]]:
         """For each release that answered: version, release, its predictions; the busiest first."""
@@ -89,9 +99,10 @@ class Seen:
 
 def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:
     """The endpoint's own traffic in [start, end), in the order of arrival."""
-    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS)
+    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS)
     own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
-    return Window(endpoint, start, end, table.filter(own).sort_by("id"))
+    predictions, chance = serving.log.evenly(table.filter(own).sort_by("id"))
+    return Window(endpoint, start, end, predictions, chance)
 
 
 def in_percent(share: float) -> str:

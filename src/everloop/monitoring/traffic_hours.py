@@ -6,7 +6,6 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +29,7 @@ _QUIET_LOOKS = 3
 _HOURS_SHOWN = timedelta(days=8)  # a longer time is drawn from days: at most some hundred rows a version
 _MOST_ROWS = 20_000
 _BINS_PER_OCTAVE = 8  # a percentile is right to 4.5 %
-_COLUMNS = ["at", "model", "version", "status", "latency_us", "replay", "shadow_of"]
+_COLUMNS = ["at", "model", "version", "status", "latency_us", "replay", "shadow_of", "probability"]
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,21 @@ class Traffic:
 
 @dataclass
 class _Count:
-    requests: int = 0
-    failed: int = 0
-    refused: int = 0
-    replayed: int = 0
-    latency: Counter[int] = field(default_factory=Counter)
+    """Where the log is sampled each record counts for those that it stands for, so that numbers are not whole."""
+
+    requests: float = 0.0
+    failed: float = 0.0
+    refused: float = 0.0
+    replayed: float = 0.0
+    latency: dict[int, float] = field(default_factory=dict)
 
     def add(self, other: _Count) -> None:
         self.requests += other.requests
         self.failed += other.failed
         self.refused += other.refused
         self.replayed += other.replayed
-        self.latency.update(other.latency)
+        for place, times in other.latency.items():
+            self.latency[place] = self.latency.get(place, 0.0) + times
 
 
 Counts = dict[tuple[datetime, str], _Count]
@@ -116,7 +118,10 @@ def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
 def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
     """Up to when a look that begins now counts."""
     every = every_of(watch)
-    return looked_at + max(0, int((ws.now() - _IN_FLIGHT - looked_at) / every)) * every
+    late = _IN_FLIGHT
+    if serving.log.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
+        late += 2 * timedelta(seconds=ws.settings.log_ship_s)
+    return looked_at + max(0, int((ws.now() - late - looked_at) / every)) * every
 
 
 def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:
@@ -163,30 +168,32 @@ def _count_batch(batch: pa.RecordBatch, hours: Counts) -> None:
     status = np.asarray(batch["status"].to_pylist(), dtype=object)
     latency_us = np.asarray(batch["latency_us"], dtype=np.int64)
     replay = np.asarray(batch["replay"].to_pylist(), dtype=bool)
+    weight = serving.log.weights(batch)
     for hour in np.unique(hour_of[own]).tolist():
         for version in set(versions[own & (hour_of == hour)].tolist()):
             rows = own & (hour_of == hour) & (versions == version)
             key = (from_micros(hour * 3_600 * 1_000_000), version)
             hours.setdefault(key, _Count()).add(
                 _Count(
-                    int(rows.sum()),
-                    int((status[rows] == "failed").sum()),
-                    int((status[rows] == "refused").sum()),
-                    int(replay[rows].sum()),
-                    _histogram(latency_us[rows & (status == "ok")]),
+                    float(weight[rows].sum()),
+                    float(weight[rows & (status == "failed")].sum()),
+                    float(weight[rows & (status == "refused")].sum()),
+                    float(weight[rows & replay].sum()),
+                    _histogram(latency_us[rows & (status == "ok")], weight[rows & (status == "ok")]),
                 )
             )
 
 
-def _histogram(latency_us: NDArray[np.int64]) -> Counter[int]:
+def _histogram(latency_us: NDArray[np.int64], weight: NDArray[np.float64]) -> dict[int, float]:
     bins = np.rint(_BINS_PER_OCTAVE * np.log2(np.maximum(latency_us, 1))).astype(np.int64)
-    found, times = np.unique(bins, return_counts=True)
-    return Counter(dict(zip(found.tolist(), times.tolist(), strict=True)))
+    found, place = np.unique(bins, return_inverse=True)
+    times = np.bincount(place, weights=weight, minlength=len(found))
+    return dict(zip(found.tolist(), times.tolist(), strict=True))
 
 
-def _percentile_ms(latency: Counter[int], share: float) -> float | None:
+def _percentile_ms(latency: dict[int, float], share: float) -> float | None:
     total = sum(latency.values())
-    reached = 0
+    reached = 0.0
     for one in sorted(latency):
         reached += latency[one]
         if reached >= share * total:
@@ -196,7 +203,8 @@ def _percentile_ms(latency: Counter[int], share: float) -> float | None:
 
 def _told(version: str, start: datetime, end: datetime, one: _Count) -> Traffic:
     p50_ms, p99_ms = (_percentile_ms(one.latency, share) for share in (0.5, 0.99))
-    return Traffic(version, start, end, one.requests, one.failed, one.refused, one.replayed, p50_ms, p99_ms)
+    requests, failed, refused, replayed = map(round, (one.requests, one.failed, one.refused, one.replayed))
+    return Traffic(version, start, end, requests, failed, refused, replayed, p50_ms, p99_ms)
 
 
 def _measure(endpoint: str, name: str, start: datetime, end: datetime, version: str, one: _Count) -> Measure:
@@ -206,13 +214,14 @@ def _measure(endpoint: str, name: str, start: datetime, end: datetime, version: 
         "replayed": one.replayed,
         "latency": sorted(one.latency.items()),
     }
-    return Measure(endpoint, name, version, start, end, float(one.requests), None, None, one.requests, detail)
+    return Measure(endpoint, name, version, start, end, one.requests, None, None, round(one.requests), detail)
 
 
 def _read(row: Measure) -> _Count:
     detail = row.detail or {}
-    latency = Counter({int(place): int(times) for place, times in detail["latency"]})
-    return _Count(row.n, detail["failed"], detail["refused"], detail["replayed"], latency)
+    latency = {int(place): float(times) for place, times in detail["latency"]}
+    requests = float(row.n) if row.value is None else row.value
+    return _Count(requests, detail["failed"], detail["refused"], detail["replayed"], latency)
 
 
 def _floor(at: datetime, to: timedelta) -> datetime:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from everloop.pipelines.explanation import why
     from everloop.pipelines.fitting import fit
     from everloop.pipelines.forking import fork
+    from everloop.pipelines.from_function import FunctionModel, function_model
     from everloop.pipelines.graph import Graph, Guard
     from everloop.pipelines.ingredients import Difference
     from everloop.pipelines.inside import log_artifact, log_metrics, log_params, log_tags, start_run
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
         reproduce_job,
         verdicts_on,
     )
-    from everloop.pipelines.run import begin_run, cancel, pause, planned, resume, run_pipeline
+    from everloop.pipelines.run import begin_run, cancel, is_known, pause, planned, resume, run_pipeline
     from everloop.pipelines.secret_names import Secret, secret
     from everloop.pipelines.seeds import DEFAULT_SEED
     from everloop.pipelines.serializers import serializer
@@ -182,6 +183,8 @@ _HOMES = {
     "reproduce": "reproduction",
     "verdicts_on": "reproduction",
     "fork": "forking",
+    "FunctionModel": "from_function",
+    "function_model": "from_function",
     "begin_run": "run",
     "cancel": "run",
     "pause": "run",
@@ -200,6 +203,7 @@ _HOMES = {
     "with_facts": "values",
     "with_features": "values",
     "Touched": "records",
+    "is_known": "run",
     "listed": "touched",
     "Secret": "secret_names",
     "secret": "secret_names",
@@ -220,6 +224,7 @@ __all__ = [
     "DataDifference",
     "Difference",
     "Executor",
+    "FunctionModel",
     "Graph",
     "Guard",
     "Inline",
@@ -271,7 +276,9 @@ __all__ = [
     "fit",
     "follow",
     "fork",
+    "function_model",
     "held_out_answers",
+    "is_known",
     "listed",
     "log_artifact",
     "log_metrics",

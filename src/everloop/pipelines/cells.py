@@ -53,6 +53,52 @@ def text_of_cells(functions: Iterable[Callable[..., Any]]) -> str:
     return "\n\n".join(f"# %%\n{''.join(linecache.getlines(name)).rstrip()}" for name in ran) + "\n"
 
 
+def module_of_cells(thing: FunctionType | type) -> tuple[str, set[str]]:
+    """What a function or class of a notebook and all that it reaches there is as a module of its own, and which modules it imports.
+
+    Raises Invalid when its source cannot be read, or it uses a value that no text stands for, such as a table.
+    """
+    parts: dict[str, str] = {}
+    modules: set[str] = set()
+
+    def add(name: str, value: Any) -> None:
+        if name in parts:
+            return
+        home = getattr(value, "__module__", None)
+        if isinstance(value, ModuleType):
+            parts[name] = f"import {value.__name__} as {name}"
+            modules.add(value.__name__)
+        elif isinstance(value, FunctionType | type) and home == "__main__":
+            text = _text_of(value) if isinstance(value, FunctionType) else _class_text(value)[1]
+            parts[name] = ""  # it may name itself; what it names stands before it
+            names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+            reached = vars(sys.modules["__main__"])
+            for one in sorted(names & reached.keys()):
+                add(one, reached[one])
+            parts[name] = parts.pop(name) or text
+        elif callable(value) and isinstance(home, str) and hasattr(value, "__qualname__"):
+            parts[name] = f"from {home} import {value.__qualname__} as {name}"
+            modules.add(home)
+        elif (literal_text := _spelled(value)) is not None and _is_literal(literal_text):
+            parts[name] = f"{name} = {literal_text}"
+        else:
+            raise Invalid(
+                f"the model uses the notebook's variable {name}, a {type(value).__name__}, which cannot be kept as text. Give it as one of "
+                "arguments=, or write it into a file and give its Path."
+            )
+
+    add(thing.__name__, thing)
+    return "\n\n\n".join(one.rstrip() for one in parts.values()) + "\n", modules
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except ValueError:
+        return False
+    return True
+
+
 class _Found:
     """Collects what is reached from functions in cells: `parts` of the source, and the names of the cells."""
 

@@ -14,10 +14,11 @@ from everloop.settings import Settings
 _GROUP = "everloop.executors"
 
 
-def executor_named(settings: Settings, name: str | None = None) -> Executor:
+def executor_named(settings: Settings, name: str | None = None, *, slots: int | None = None) -> Executor:
     """The executor of a name, or the one in the settings: one of ours, or what an installed package offers.
 
-    A package offers a function of the settings as an entry point of the group `everloop.executors`.
+    A package offers a function of the settings as an entry point of the group `everloop.executors`. `slots` is how many
+    processes `processes` uses at once; None: one for each core.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def executor_named(settings: Settings, name: str | None = None) -> Executor:
     if name == "inline":
         return Lean(resources)
     if name == "processes":
-        return Processes(resources=resources)
+        return Processes(slots, resources=resources)
     offered = {one.name: one for one in entry_points(group=_GROUP)}
     if name not in offered:
         known = ", ".join(sorted({"inline", "processes", *offered}))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -14,12 +15,18 @@ from everloop.errors import Invalid
 from everloop.pipelines.evaluation import LESS_IS_BETTER, classification, regression
 from everloop.pipelines.example import example_of
 from everloop.pipelines.values import ROW_ID, Model, Split, field_of
-from everloop.serving import Signature, predicts_the_most_probable
+from everloop.serving import Field, Signature, predicts_the_most_probable
 
 Metric: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
-def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = None) -> Model:
+def fit(
+    estimator: Any,
+    data: Split,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    unseen: Mapping[str, Literal["refuse", "pass"]] | None = None,
+) -> Model:
     """Fit a copy of a scikit-learn estimator on the training part and judge it on the test part.
 
     A classifier's labels and answers are compared, and told to users, as texts.
@@ -32,6 +39,9 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
     metrics
         Further metrics by name: functions of (labels, predictions), both (n_rows,), that return a number.
         Classification has accuracy, macro_f1 and weighted_f1 already, regression r2, mae and rmse.
+    unseen
+        By input whose schema says which values are allowed, what is done with a request that has another: `refuse` it, as for all that
+        are not named, or `pass` the value to the model as one that it has not seen.
 
     Raises
     ------
@@ -40,7 +50,7 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
     """
     from sklearn.base import clone  # several seconds
 
-    fields = tuple(field_of(data, name) for name in data.columns)  # before the fit, which may take hours
+    fields = _fields(data, unseen or {})  # before the fit, which may take hours
     fitted = clone(estimator).fit(data.x_train, data.y_train)
     classes = _classes(fitted, data)
     x_test, labels = data.x_test, data.y_test  # (n_test, n_columns), (n_test,)
@@ -67,6 +77,20 @@ def fit(estimator: Any, data: Split, *, metrics: Mapping[str, Metric] | None = N
         per_class=per_class,
         example=example_of(data, fields),
     )
+
+
+def _fields(data: Split, unseen: Mapping[str, Literal["refuse", "pass"]]) -> tuple[Field, ...]:
+    fields = {name: field_of(data, name) for name in data.columns}
+    for name, choice in unseen.items():
+        if name not in fields or fields[name].allowed is None or choice not in ("refuse", "pass"):
+            limited = ", ".join(one.name for one in fields.values() if one.allowed is not None) or "none"
+            raise Invalid(
+                f"unseen={{{name!r}: {choice!r}}} cannot be; it is refuse or pass, of an input whose schema names the allowed values: "
+                f"{limited}. State them with el.dataset(columns=...), or leave it out."
+            )
+        if choice == "pass":
+            fields[name] = msgspec.structs.replace(fields[name], unseen=choice)
+    return tuple(fields.values())
 
 
 def best(models: Sequence[Model], *, by: str, highest: bool | None = None) -> Model:

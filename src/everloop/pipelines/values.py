@@ -262,13 +262,25 @@ def as_objects(table: Table, columns: Sequence[str]) -> Objects:
 
 
 def field_of(data: Split, name: str) -> Field:
-    """What a live request must carry for one input: its type, and null only where the split's rows have nulls.
+    """What a live request must carry for one input: its type, the limits that the dataset's schema states, and null only where
+    the split's rows have nulls.
 
     Raises Invalid for a column of a type that no request can carry, such as a list.
     """
     column = data.train[name]
     has_nulls = column.null_count + data.test[name].null_count > 0
-    return Field(name, _field_type(name, column), nullable=has_nulls)
+    kind = _field_type(name, column)
+    said = facts(data.train).get("rules", {}).get(name, {}) if kind in _LIMITED else {}
+    rules: dict[str, Any] = {
+        _RULES[rule]: tuple(value) if rule == "allowed" else value for rule, value in sorted(said.items())
+    }
+    if rules:
+        rules["from_schema"] = tuple(rules)
+    return Field(name, kind, nullable=has_nulls, **rules)
+
+
+_LIMITED = ("string", "integer", "number")
+_RULES = {"allowed": "allowed", "minimum": "minimum", "maximum": "maximum", "max_length": "longest"}
 
 
 def _field_type(name: str, column: pa.ChunkedArray[Any]) -> FieldType:

@@ -29,7 +29,7 @@ def examine(ws: Workspace, files: Mapping[str, str]) -> Examined:
     """
     _check_files(ws, files)
     layout = _layout(ws, files)
-    if layout.flavor != "sklearn" or layout.file is None or layout.is_from_mlflow:
+    if layout.flavor != "sklearn" or layout.file is None or layout.is_tried:
         return Examined(layout.flavor)
     try:
         return Examined(layout.flavor, tuple(serving.untrusted_types(ws.blobs.get(files[layout.file]))))
@@ -45,9 +45,9 @@ def layout(ws: Workspace, version: ModelVersion) -> Layout:
     return _layout(ws, version.files)
 
 
-def is_from_mlflow(ws: Workspace, version: ModelVersion) -> bool:
-    """Whether an mlflow client logged a version: it says itself what it takes, and may bring code of its own."""
-    return _layout(ws, version.files).is_from_mlflow
+def is_tried(ws: Workspace, version: ModelVersion) -> bool:
+    """Whether a version is asked before it is released: an mlflow client logged it, or it is a function; it may bring code of its own."""
+    return _layout(ws, version.files).is_tried
 
 
 def tried(ws: Workspace, version: ModelVersion, trust: Trust | None) -> tuple[str, Findings]:
@@ -63,8 +63,8 @@ def tried(ws: Workspace, version: ModelVersion, trust: Trust | None) -> tuple[st
         It cannot be loaded here, does not answer its own example, or its inputs cannot be served.
     """
     files = {path: ws.blobs.get(digest) for path, digest in version.files.items()}
-    why = "a pickle or a pyfunc"
-    if version.flavor != "pyfunc":
+    why = "a function" if version.flavor == "function" else "a pickle or a pyfunc"
+    if version.flavor not in serving.WITH_CODE:
         try:
             return version.flavor, serving.try_out(files, hidden=ws.home)
         except GateFailed as error:
@@ -75,7 +75,8 @@ def tried(ws: Workspace, version: ModelVersion, trust: Trust | None) -> tuple[st
         raise GateFailed(
             f"{version.ref} brings code of its own ({why}), which runs while it is loaded. {_REMEDY.format(ref=version.ref)}"
         )
-    return "pyfunc", serving.try_out_trusted(files, python=ws.settings.model_python, hidden=ws.home)
+    flavor = "function" if version.flavor == "function" else "pyfunc"
+    return flavor, serving.try_out_trusted(files, python=ws.settings.model_python, hidden=ws.home)
 
 
 _REMEDY = (

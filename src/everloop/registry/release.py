@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from everloop import events, serving, tracking
-from everloop.errors import GateFailed, Invalid
+from everloop import data, events, serving, tracking
+from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
 from everloop.registry import signing, store
-from everloop.registry.examine import is_from_mlflow, tried
+from everloop.registry.examine import is_tried, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
 from everloop.registry.records import Release
-from everloop.serving import Manifest
+from everloop.serving import Manifest, Personal, Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -49,7 +49,7 @@ def release(ws: Workspace, ref: str, *, real_rows: Callable[[], Sequence[Sequenc
     """
     if _may_be_released(ws, ref):
         wanted = candidate(ws, ref)  # outside of the transaction: asking a model takes long
-        if wanted.compiled is None:
+        if wanted.compiled is None or (wanted.flavor == "sklearn" and not wanted.compiled.is_used):
             compiled = serving.compare_plan(wanted, ws.blobs, real_rows)
             wanted = msgspec.structs.replace(wanted, compiled=compiled)
         release_id = new_id("rel")
@@ -115,9 +115,9 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
     if flavor == "other":
         raise Invalid(
             f"model version {version.ref} has no .skops file, or several, and no MLmodel file of a form that is served "
-            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc). Save it in one of these and register it again."
+            "(scikit-learn by skops, XGBoost, LightGBM, ONNX, pyfunc, a function). Save it in one of these and register it again."
         )
-    if is_from_mlflow(ws, version):
+    if is_tried(ws, version):
         flavor, found = tried(ws, version, trust)
         signature, trusted_types, compiled = found.signature, found.trusted_types, found.compiled
     if signature is None:
@@ -141,9 +141,28 @@ def candidate(ws: Workspace, ref: str) -> Manifest:
         data_version=version.data_version,
         label_snapshot=version.label_snapshot,
         run=version.run,
-        trust=serving.Approval(trust.by, trust.at, trust.reason) if trust and flavor == "pyfunc" else None,
+        trust=serving.Approval(trust.by, trust.at, trust.reason)
+        if trust and flavor in serving.WITH_CODE
+        else None,
         compiled=compiled and msgspec.structs.replace(compiled, digest=version.digest),
+        personal=_personal(ws, version.data_version, signature),
     )
+
+
+def _personal(ws: Workspace, data_version: str | None, signature: Signature) -> dict[str, Personal]:
+    """How the log keeps the inputs that the schema of the training rows marks as personal; True means their hash."""
+    if data_version is None:
+        return {}
+    try:
+        columns = data.version(ws, data_version).schema.columns
+    except NotFound:
+        return {}  # a version from outside may name data that is not here: nobody has marked anything
+    names = {one.name for one in signature.inputs}
+    return {
+        one.name: "hash" if one.personal is True else one.personal
+        for one in columns
+        if one.personal and one.name in names
+    }
 
 
 def _may_be_released(ws: Workspace, ref: str) -> bool:

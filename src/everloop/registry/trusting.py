@@ -5,7 +5,7 @@ from __future__ import annotations
 from everloop.errors import Denied, Invalid
 from everloop.ledger import Node, audit
 from everloop.registry import seals, signing
-from everloop.registry.examine import is_from_mlflow
+from everloop.registry.examine import is_tried
 from everloop.registry.find import need_model, need_version
 from everloop.registry.records import Trust, parse_ref
 from everloop.storage import Tx
@@ -13,7 +13,7 @@ from everloop.workspace import Workspace
 
 
 def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
-    """Allow a pickle or a pyfunc to be loaded, in a process of its own without our credentials. Signed, and audited with the reason.
+    """Allow a pickle, a pyfunc or a function to be loaded, in a process of its own without our credentials. Signed, and audited with the reason.
 
     Raises
     ------
@@ -35,10 +35,10 @@ def trust(ws: Workspace, ref: str, *, reason: str) -> Trust:
     def change(tx: Tx) -> Trust:
         tx.lock(f"registry:{parse_ref(ref)[0]}")
         version = need_version(tx.connection, ref)
-        if not is_from_mlflow(ws, version):
+        if not is_tried(ws, version):
             raise Invalid(
-                f"{version.ref} was trained here, and its form (skops) runs no code of its own; only a model of MLflow's clients may "
-                "need trust. Nothing is to be done."
+                f"{version.ref} was trained here, and its form (skops) runs no code of its own; only a model of MLflow's clients or a "
+                "function may need trust. Nothing is to be done."
             )
         if need_model(tx.connection, version.model).approval.not_author and ws.actor == version.author:
             raise Denied(

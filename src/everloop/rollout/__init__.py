@@ -9,6 +9,7 @@ writes the route table that serving processes read. May call monitoring, feedbac
 """
 
 from everloop.rollout.arms import ArmMeasure, ArmResult, SplitResults, split_results
+from everloop.rollout.dealt import segment_of
 from everloop.rollout.endpoints import (
     create_endpoint,
     define_endpoint,
@@ -20,6 +21,7 @@ from everloop.rollout.endpoints import (
     live_of_model,
     publish,
     require_not_live,
+    set_limits,
 )
 from everloop.rollout.evidence import (
     Counts,
@@ -32,7 +34,7 @@ from everloop.rollout.evidence import (
     is_slow,
     slow_above_ms,
 )
-from everloop.rollout.excess import excess_upper_bound
+from everloop.rollout.excess import excess_upper_bound, requests_to_show
 from everloop.rollout.judge import (
     Action,
     CanaryHealth,
@@ -45,30 +47,39 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
+from everloop.rollout.means import Badness, MeanEvidence, excess_of_means, harm_in_means
 from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
+    ArmKpi,
     Canary,
     Endpoint,
+    LiveSegment,
     LiveVariant,
     LiveVersion,
     Plan,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     Stage,
     State,
     TrafficSplit,
     all_at_once,
     blue_green,
     canary,
+    kpi_of_arms,
+    limits,
+    rule,
     shadow,
 )
-from everloop.rollout.requests import evidence_of
+from everloop.rollout.requests import evidence_of, means_of
+from everloop.rollout.rules import checked_rules, drop_rule, put_rule
 from everloop.rollout.simulate import Forecast, RatesAt, simulate, steady
 from everloop.rollout.split import end_split, plan_split, split_of, split_traffic
 from everloop.rollout.start import (
     check_start,
     event_of,
     history,
+    looks,
     plan,
     rollout_of,
     rollouts,
@@ -80,16 +91,20 @@ from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_b
 
 __all__ = [
     "Action",
+    "ArmKpi",
     "ArmMeasure",
     "ArmResult",
+    "Badness",
     "Canary",
     "CanaryHealth",
     "Counts",
     "Decision",
     "Endpoint",
     "Forecast",
+    "LiveSegment",
     "LiveVariant",
     "LiveVersion",
+    "MeanEvidence",
     "MetricEvidence",
     "MetricRule",
     "MetricVerdict",
@@ -98,6 +113,7 @@ __all__ = [
     "RatesAt",
     "Rollout",
     "RolloutEvent",
+    "RoutingRule",
     "Rules",
     "SampleRatio",
     "Split",
@@ -111,37 +127,50 @@ __all__ = [
     "blue_green",
     "canary",
     "check_start",
+    "checked_rules",
     "count_keys",
     "count_requests",
     "create_endpoint",
     "define_endpoint",
+    "drop_rule",
     "end_split",
     "endpoint",
     "endpoints",
     "event_of",
     "evidence_of",
+    "excess_of_means",
     "excess_upper_bound",
     "first_of_each_request",
+    "harm_in_means",
     "has_gone_live",
     "history",
     "is_behind",
     "is_running",
     "is_slow",
     "judge",
+    "kpi_of_arms",
+    "limits",
     "live",
     "live_of_model",
+    "looks",
+    "means_of",
     "pause",
     "plan",
     "plan_split",
     "promote_now",
     "prospects",
     "publish",
+    "put_rule",
     "recent_failures",
+    "requests_to_show",
     "require_not_live",
     "resume",
     "roll_back",
     "rollout_of",
     "rollouts",
+    "rule",
+    "segment_of",
+    "set_limits",
     "shadow",
     "simulate",
     "slow_above_ms",

@@ -25,6 +25,7 @@ _LOG_WEIGHTS: Floats = np.log(
     [*np.full(len(_PARTS) - 1, (1.0 - _ON_NO_DIFFERENCE) / (len(_PARTS) - 1)), _ON_NO_DIFFERENCE]
 )
 _HALVINGS = 60
+_LATTICE = 128
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def mean_bounds(
     values: ArrayLike,
     *,
     counts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     low: float = 0.0,
     high: float = 1.0,
     confidence: float = 0.95,
@@ -53,6 +55,13 @@ def mean_bounds(
     ----------
     values : (n_values,) float64, low to high; their order does not matter
     counts : (n_values,) int, how often each occurred; once, when left out
+    weights : (n_values,) float64, the inverse of the chance with which each was looked at; alike, when left out
+
+    Notes
+    -----
+    With weights ``w`` the mean is that of all numbers, looked at or not (Horvitz and Thompson 1952): ``sum w x / sum w``.
+    The part that is bet on a number is ``f w / max w``; a number that nobody looked at is a bet of nothing, so that the
+    expected pay is ``1 - f / max w * (mean - m) / (high - m)`` for each number of the population: at most 1 in the null.
 
     Examples
     --------
@@ -62,31 +71,38 @@ def mean_bounds(
     >>> mean_bounds([], low=-1.0)
     MeanBounds(n=0, mean=None, lower=-1.0, upper=1.0)
     """
-    numbers, often = _columns(values, counts, low=low, high=high)
-    n = int(often.sum())
+    told = _columns(values, counts, weights, low=low, high=high)
+    n = round(told.often.sum())
     if not n:
         return MeanBounds(0, None, low, high)
     needed = log(2.0 / (1.0 - confidence))
-    upper = _upper(numbers, often, low=low, high=high, needed=needed)
-    lower = -_upper(-numbers, often, low=-high, high=-low, needed=needed)
-    return MeanBounds(n, float(numbers @ often / n), lower, upper)
+    upper = _upper(told, low=low, high=high, needed=needed)
+    lower = -_upper(told.mirrored, low=-high, high=-low, needed=needed)
+    return MeanBounds(n, told.mean, lower, upper)
 
 
 def upper_bound(
     values: ArrayLike,
     *,
     counts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     low: float = 0.0,
     high: float = 1.0,
     confidence: float = 0.95,
 ) -> float:
     """As `mean_bounds`, the upper end alone: all the doubt is spent on one side."""
-    numbers, often = _columns(values, counts, low=low, high=high)
-    return _upper(numbers, often, low=low, high=high, needed=-log(1.0 - confidence))
+    told = _columns(values, counts, weights, low=low, high=high)
+    return _upper(told, low=low, high=high, needed=-log(1.0 - confidence))
 
 
 def refutes_at_least(
-    values: ArrayLike, mean: float, *, counts: ArrayLike | None = None, low: float = 0.0, high: float = 1.0
+    values: ArrayLike,
+    mean: float,
+    *,
+    counts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> float:
     """How strongly the numbers say that their mean is below `mean`: the logarithm of an e-value.
 
@@ -110,16 +126,22 @@ def refutes_at_least(
     >>> bool(log(0.99 ** -400) - log(2.5) < clean < log(0.99 ** -400))
     True
     """
-    numbers, often = _columns(values, counts, low=low, high=high)
+    told = _columns(values, counts, weights, low=low, high=high)
     if not low < mean < high:
         raise Invalid(
             f"the mean {mean} is not between {low} and {high}, the ends of the numbers. Name one that is."
         )
-    return _log_e(numbers, often, mean, high=high)
+    return float(told.log_e(np.array([mean]), high=high)[0])
 
 
 def refutes_at_most(
-    values: ArrayLike, mean: float, *, counts: ArrayLike | None = None, low: float = 0.0, high: float = 1.0
+    values: ArrayLike,
+    mean: float,
+    *,
+    counts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> float:
     """How strongly the numbers say that their mean is above `mean`: `refutes_at_least`, seen in a mirror.
 
@@ -128,25 +150,80 @@ def refutes_at_most(
     >>> refutes_at_most([1.0, 0.0], 0.5) == refutes_at_least([0.0, 1.0], 0.5)
     True
     """
-    numbers, often = _columns(values, counts, low=low, high=high)
-    return refutes_at_least(-numbers, -mean, counts=often, low=-high, high=-low)
+    told = _columns(values, counts, weights, low=low, high=high).mirrored
+    return refutes_at_least(
+        told.numbers, -mean, counts=told.often, weights=told.weights, low=-high, high=-low
+    )
 
 
-def _log_e(numbers: Floats, often: Floats, mean: float, *, high: float) -> float:
-    paid = (high - numbers) / (high - mean)  # (n_values,)
-    capital = np.log1p(_PARTS[:, None] * (paid - 1.0)) @ often  # (n_parts,)
-    return float(log_mean_exp(capital, _LOG_WEIGHTS))
+@dataclass(frozen=True)
+class Told:
+    """Distinct numbers, how often each was seen, and the weight of each; (n_values,) float64 all."""
+
+    numbers: Floats
+    often: Floats
+    weights: Floats
+
+    @property
+    def mean(self) -> float | None:
+        total = float(self.often @ self.weights)
+        return float(self.numbers * self.weights @ self.often / total) if total else None
+
+    @property
+    def mirrored(self) -> Told:
+        return Told(-self.numbers, self.often, self.weights)
+
+    def log_e(self, means: Floats, *, high: float) -> Floats:
+        """The logarithm of the evidence that the mean is below each of `means`, which rise; (n_means,)."""
+        if not len(self.numbers):
+            return np.zeros(len(means))
+        paid = (high - self.numbers) / (high - means[:, None]) - 1.0  # (n_means, n_values)
+        paid *= self.weights / self.weights.max()
+        capital = np.stack(
+            [np.log1p(part * paid) @ self.often for part in _PARTS], axis=1
+        )  # (n_means, n_parts)
+        return log_mean_exp(capital, _LOG_WEIGHTS)
 
 
-def _upper(numbers: Floats, often: Floats, *, low: float, high: float, needed: float) -> float:
+def told_by(values: ArrayLike, weights: ArrayLike | None = None) -> Told:
+    """Numbers from 0 to 1 as `refutes_at_least` takes them, at most some hundred distinct ones for each weight.
+
+    Where there are more, each is divided between its two neighbours on a lattice so that the mean stays: as the evidence is
+    concave in a number, that never adds to it.
+
+    Examples
+    --------
+    >>> told = told_by(np.linspace(0, 1, 10_001))
+    >>> len(told.numbers), round(told.often.sum()), round(told.mean, 9)
+    (129, 10001, 0.5)
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    scale = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=np.float64)
+    often = np.ones(len(numbers))
+    if len(np.unique(numbers)) > _LATTICE + 1:
+        place = numbers * _LATTICE
+        below = np.minimum(np.floor(place), _LATTICE - 1)
+        often = np.concatenate([1.0 - (place - below), place - below])
+        numbers = np.concatenate([below, below + 1]) / _LATTICE
+        scale = np.tile(scale, 2)
+    pairs, of = np.unique(np.stack([numbers, scale], axis=1), axis=0, return_inverse=True)
+    times = np.bincount(of.ravel(), weights=often, minlength=len(pairs)).astype(np.float64)
+    return Told(pairs[:, 0], times, pairs[:, 1])
+
+
+def _upper(told: Told, *, low: float, high: float, needed: float) -> float:
     """The largest mean that is not refuted, by halving: the evidence rises with the mean."""
+
+    def log_e(mean: float) -> float:
+        return float(told.log_e(np.array([mean]), high=high)[0])
+
     refuted = high - (high - low) * 1e-9
-    if not often.sum() or _log_e(numbers, often, refuted, high=high) < needed:
+    if not told.often.sum() or log_e(refuted) < needed:
         return high
     possible = low
     for _ in range(_HALVINGS):
         middle = (possible + refuted) / 2
-        if _log_e(numbers, often, middle, high=high) < needed:
+        if log_e(middle) < needed:
             possible = middle
         else:
             refuted = middle
@@ -154,17 +231,19 @@ def _upper(numbers: Floats, often: Floats, *, low: float, high: float, needed: f
 
 
 def _columns(
-    values: ArrayLike, counts: ArrayLike | None, *, low: float, high: float
-) -> tuple[Floats, Floats]:
+    values: ArrayLike, counts: ArrayLike | None, weights: ArrayLike | None, *, low: float, high: float
+) -> Told:
     numbers = np.asarray(values, dtype=np.float64)
     often = np.ones(len(numbers)) if counts is None else np.asarray(counts, dtype=np.float64)
-    if numbers.shape != often.shape or (often < 0).any():
+    scale = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not numbers.shape == often.shape == scale.shape or (often < 0).any() or (scale <= 0).any():
         raise Invalid(
-            f"{len(numbers)} numbers and {len(often)} counts of them; each number has one, 0 or more. Pass both alike."
+            f"{len(numbers)} numbers, {len(often)} counts and {len(scale)} weights of them; each number has one of both, counts "
+            "0 or more, weights above 0. Pass all alike."
         )
     if numbers.size and not low <= numbers.min() <= numbers.max() <= high:
         raise Invalid(
             f"numbers from {numbers.min():g} to {numbers.max():g} where {low:g} to {high:g} was promised; "
             "the bound rests on that. State their ends."
         )
-    return numbers, often
+    return Told(numbers, often, scale)

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from everloop import registry, serving
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
@@ -21,10 +23,11 @@ from everloop.rollout.records import (
     LiveVersion,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Route, RouteTable, Segment, Variant
+from everloop.serving import Limits, LogPolicy, Route, RouteTable, Rule, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -41,10 +44,24 @@ def define_endpoint(
     canary: Canary,
     key: str | None = None,
     stickiness: Literal["request", "key"] = "request",
+    log: LogPolicy | None = None,
+    rules: Sequence[RoutingRule] | None = None,
+    limits: Limits | None = None,
 ) -> None:
-    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan."""
+    """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
+
+    How predictions are logged holds from now on; None logs each whole. `rules`, as `checked_rules` gives them, take force at
+    once; None leaves those that there are. `limits` are in force at once, for all that answers; left out, there are none.
+    """
     known = store.endpoint_by_name(tx.connection, name)
-    settings = {"model": model, "key": key, "stickiness": stickiness, "canary": canary.to_value()}
+    policy = log or LogPolicy()
+    settings = {
+        "model": model,
+        "key": key,
+        "stickiness": stickiness,
+        "canary": canary.to_value(),
+        "log": msgspec.structs.asdict(policy),
+    }
     if known is not None and known.model != model:
         raise Conflict(
             f"endpoint {name!r} serves the model {known.model!r}, not {model!r}; callers rely on that. "
@@ -52,10 +69,45 @@ def define_endpoint(
         )
     first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
     store.upsert_endpoint(tx, name, settings, first)
-    audit(ws, tx, "endpoint.define", Node("endpoint", name), after=settings)
+    if known is not None and known.variants and known.log != policy:
+        tx.lock("routes")
+        store.change_epoch(tx, name, store.newest_epoch(tx.connection) + 1)
+        tx.afterwards("routes", lambda: _publish_later(ws))
+    limits = limits or Limits()
+    _limit(ws, tx, name, known, limits)
+    after = {**settings, "limits": msgspec.to_builtins(limits)}
+    audit(ws, tx, "endpoint.define", Node("endpoint", name), after=after)
+    defined = store.endpoint_by_name(tx.connection, name)
+    if rules is not None and defined is not None:
+        change_rules(ws, tx, defined, rules, reason="the loop file declares them")
 
 
-def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> Endpoint:
+def set_limits(ws: Workspace, name: str, limits: Limits) -> Endpoint:
+    """Change what an endpoint's models may take, at once and without a lost request. Audited. Raises NotFound."""
+    known = endpoint(ws, name)
+
+    def change(tx: Tx) -> None:
+        _limit(ws, tx, name, known, limits)
+        before, after = msgspec.to_builtins(known.limits), msgspec.to_builtins(limits)
+        audit(ws, tx, "endpoint.limit", Node("endpoint", name), before=before, after=after)
+
+    ws.write(change)
+    return endpoint(ws, name)
+
+
+def _limit(ws: Workspace, tx: Tx, name: str, known: Endpoint | None, limits: Limits) -> None:
+    """Serving processes hear of it by the next epoch, where anything is live."""
+    if known is None or known.limits == limits or not (known.variants or known.standby):
+        store.set_limits(tx, name, limits, epoch=None)
+        return
+    tx.lock("routes")
+    store.set_limits(tx, name, limits, epoch=store.newest_epoch(tx.connection) + 1)
+    tx.afterwards("routes", lambda: _publish_later(ws))
+
+
+def create_endpoint(
+    ws: Workspace, name: str, model: str, *, canary: Canary, limits: Limits | None = None
+) -> Endpoint:
     """Make an endpoint for a model that no loop file declares, such as one that an mlflow client logged. Audited.
 
     Raises
@@ -80,7 +132,7 @@ def create_endpoint(ws: Workspace, name: str, model: str, *, canary: Canary) -> 
             raise AlreadyExists(
                 f"there is an endpoint {name!r} already. 'everloop endpoints list' says what it serves; a loop file changes it."
             )
-        define_endpoint(ws, tx, name, model=model, canary=canary)
+        define_endpoint(ws, tx, name, model=model, canary=canary, limits=limits)
 
     ws.write(change)
     return endpoint(ws, name)
@@ -132,6 +184,12 @@ def live_of_model(ws: Workspace, model: str, *, at: datetime | None = None) -> l
 def require_not_live(ws: Workspace, ref: str) -> None:
     """Raise Conflict when a version, or any version of a model, answers on an endpoint or is kept warm there."""
     for one in endpoints(ws):
+        for rule in one.rules:
+            if ref == rule.to:
+                raise Conflict(
+                    f"the rule {rule.name!r} on the endpoint {one.name} sends requests to {ref}; what is loaded is not deleted. "
+                    f"Drop the rule first: everloop endpoints drop-rule {one.name} {rule.name} --reason WHY"
+                )
         for variant in one.standby:
             if ref == variant.version:
                 raise Conflict(
@@ -198,6 +256,43 @@ def change_traffic(
     return epoch
 
 
+def change_rules(
+    ws: Workspace, tx: Tx, known: Endpoint, rules: Sequence[RoutingRule], *, reason: str
+) -> None:
+    """Record which rules place requests from now on, where they differ. What chance deals stays as it is."""
+    if tuple(rules) == known.rules:
+        return
+    tx.lock("routes")
+    epoch = store.newest_epoch(tx.connection) + 1
+    store.set_rules(tx, known.name, rules, epoch=epoch)
+    event = RolloutEvent(
+        id=new_id("re"),
+        endpoint=known.name,
+        rollout=None,
+        at=ws.now(),
+        act="rules",
+        actor=ws.actor,
+        stage=None,
+        reason=reason,
+        decision=None,
+        variants=known.variants,
+        epoch=epoch,
+        standby=known.standby,
+    )
+    store.insert_event(tx, event)
+    audit(
+        ws,
+        tx,
+        "rollout.rules",
+        Node("endpoint", known.name),
+        before=[str(one) for one in known.rules],
+        after=[str(one) for one in rules],
+        reason=reason,
+        epoch=epoch,
+    )
+    tx.afterwards("routes", lambda: _publish_later(ws))
+
+
 def publish(ws: Workspace) -> int:
     """Write the route table that the database says is in force, unless it stands already; its epoch."""
     with ws.read() as connection:
@@ -205,9 +300,13 @@ def publish(ws: Workspace) -> int:
         epoch = store.newest_epoch(connection)
         splits = {one.endpoint: one for one in store.open_splits(connection)}
         open_ones = store.newest_rollouts(connection, states=("running", "paused"))
+        judged = store.judged_endpoints(connection)
     current = serving.read_routes(folder(ws))
     limited = {one.endpoint: one for one in open_ones if one.canary.only and one.weight > 0}
-    routes = {one.name: _route(one, splits.get(one.name), limited.get(one.name)) for one in known}
+    routes = {
+        one.name: _route(one, splits.get(one.name), limited.get(one.name), is_judged=one.name in judged)
+        for one in known
+    }
     if known and (current is None or current.epoch < epoch):
         try:
             serving.write_routes(folder(ws), RouteTable(epoch, routes))
@@ -239,9 +338,12 @@ def _publish_later(ws: Workspace) -> None:
     publish(ws)
 
 
-def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None) -> Route:
-    """`limited` is the rollout under way that only a segment of the requests meets."""
-    variants = tuple(Variant(one.name, one.release, one.weight) for one in known.variants)
+def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None, *, is_judged: bool) -> Route:
+    """`limited` is the rollout under way that only a segment of the requests meets.
+
+    Whose requests are compared logs each of them, whatever its policy: a judge that sees a tenth waits ten times as long.
+    """
+    variants = tuple(Variant(one.name, one.release, one.weight, one.dealt_as) for one in known.variants)
     # a shadow that gets 0 % is what serving loads and warms and never asks
     standby = tuple(Variant(one.name, one.release, one.mirrored) for one in known.standby)
     segments: tuple[Segment, ...] = ()
@@ -250,6 +352,35 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None)
         segments = tuple(Segment(name, tuple(values)) for name, values in limited.canary.only.items())
         rest = Variant(REST, limited.from_release, 0.0)
     stickiness = known.stickiness if split is None else split.stickiness
+    log = msgspec.structs.replace(known.log, sample=1.0, sample_failed=1.0) if is_judged else known.log
     return Route(
-        known.name, known.salt, variants, stickiness=stickiness, shadow=standby, segments=segments, rest=rest
+        known.name,
+        known.salt,
+        variants,
+        stickiness=stickiness,
+        shadow=standby,
+        segments=segments,
+        rest=rest,
+        log=log,
+        rules=_rules(known),
+        limits=known.limits,
     )
+
+
+def _rules(known: Endpoint) -> tuple[Rule, ...]:
+    """Those of the endpoint's rules whose version is there."""
+    found = []
+    for rule in known.rules:
+        variant = _placed_on(known, rule)
+        if variant is not None:
+            header = None if rule.header is None else rule.header.lower()
+            found.append(Rule(rule.name, variant, header, rule.input, rule.values))
+    return tuple(found)
+
+
+def _placed_on(known: Endpoint, rule: RoutingRule) -> Variant | None:
+    names = ("canary", "shadow") if rule.to == "candidate" else (rule.to,)
+    for one in (*known.variants, *known.standby):
+        if one.name in names or (rule.release is not None and one.release == rule.release):
+            return Variant(one.name, one.release, 0.0)
+    return None if rule.release is None else Variant("rule", rule.release, 0.0)

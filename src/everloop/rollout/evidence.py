@@ -234,13 +234,23 @@ def count_keys(
     is bad at its first bad request, once in the whole rollout; until then it counts once in each stretch in which
     it is seen; afterwards it counts in neither arm any more.
 
+    When the canary's share has grown, chance has dealt anew only the keys that were not in the canary before. So a
+    stretch is counted in parts: new keys, and keys that were last seen in the control at a smaller share v, of which
+    ``(w - v) / (1 - v)`` have moved. Keys that the canary had already are left out, for who is left over would decide:
+    where a fault hits some keys at each request, the control has soon lost all of them, and a canary that has it half as
+    often goes on losing its own.
+
     Parameters
     ----------
     keys : (n_requests,) of str or int
         In the order of arrival.
     is_bad, in_canary : (n_requests,) bool
     stretch : (n_requests,) int
-        Which of `splits` was in force when the request arrived; never decreasing.
+        Which of `splits`, whose shares never fall, was in force when the request arrived; never decreasing.
+
+    Returns
+    -------
+    One stretch for each split, followed by those of its other parts.
 
     Examples
     --------
@@ -254,14 +264,51 @@ def count_keys(
         raise Invalid(
             f"{len(key)} keys for {len(bad)} requests; each request has one key. Pass both from the same records."
         )
+    shares, share = np.unique([split.canary_share for split in splits], return_inverse=True)
+    if (np.diff(share) < 0).any():
+        raise Invalid(
+            f"the canary's shares are {[split.canary_share for split in splits]}; keys stay in their arm only while they "
+            "never fall. Begin another rollout for a smaller share."
+        )
     first_bad = np.full(key.max(initial=-1) + 1, len(key))  # (n_keys,), position of the first bad request
     np.minimum.at(first_bad, key[bad], np.flatnonzero(bad))
     counted = np.flatnonzero(np.arange(len(key)) <= first_bad[key])
     # A key's bad request is the last that counts: reading backwards, unique keeps it as the key's record there.
     backwards = counted[::-1]
-    _, kept = np.unique(at[backwards] * len(first_bad) + key[backwards], return_index=True)
-    rows = backwards[kept]
-    return _tally(bad[rows], canary[rows], at[rows], splits)
+    _, kept = np.unique(key[backwards] * len(splits) + at[backwards], return_index=True)
+    rows = backwards[kept]  # by key, then by stretch
+    before, was_in_canary = _dealt_before(key[rows], share[at[rows]], canary[rows])
+    rows, before = rows[~was_in_canary], before[~was_in_canary]
+    part = at[rows] * (len(shares) + 1) + before + 1
+    parts = np.union1d(part, np.arange(len(splits)) * (len(shares) + 1))
+    return _tally(
+        bad[rows],
+        canary[rows],
+        np.searchsorted(parts, part),
+        [
+            _part_of(splits[one // (len(shares) + 1)], [0.0, *shares][one % (len(shares) + 1)])
+            for one in parts
+        ],
+    )
+
+
+def _dealt_before(
+    key: NDArray[np.int64], share: NDArray[np.int64], canary: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """At which smaller share each record's key was last seen (-1: at none), and whether in the canary; sorted by key and share."""
+    begins = np.ones(len(key), dtype=bool)
+    begins[1:] = (np.diff(key) != 0) | (np.diff(share) != 0)
+    first = np.flatnonzero(begins)
+    is_known = np.zeros(len(first), dtype=bool)
+    is_known[1:] = key[first[1:]] == key[first[1:] - 1]
+    before = np.where(is_known, share[first - 1], -1)
+    group = np.cumsum(begins) - 1
+    return before[group], (is_known & canary[first - 1])[group]
+
+
+def _part_of(split: Split, seen_at: float) -> Split:
+    """The split as it was for keys that the control had at a smaller share."""
+    return Split(split.stage, (split.canary_share - seen_at) / (1.0 - seen_at))
 
 
 def _columns(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from everloop.rollout.eprocess import log_mean_exp
-from everloop.rollout.evidence import MetricEvidence, Stretch
+from everloop.rollout.evidence import Counts, MetricEvidence, Split, Stretch
 
 Floats = NDArray[np.float64]
 
@@ -69,6 +69,42 @@ def excess_upper_bound(evidence: MetricEvidence, *, confidence: float = 0.95) ->
     refuted = _excess_log_e_at(stretches, fine, log_weights=weights) >= needed
     # The end of the interval is refuted; the bound is the next point above the last one that is not.
     return float(fine[int(np.flatnonzero(~refuted)[-1]) + 1]) if not refuted.all() else float(fine[0])
+
+
+def requests_to_show(
+    margin: float,
+    *,
+    canary_share: float,
+    rate: float = 0.0,
+    confidence: float = 0.95,
+    at_most: int = 1_000_000,
+) -> int | None:
+    """How many canary requests show that the excess is under a margin, when both arms are bad equally often.
+
+    To 2 %, and for counts that are just as expected: chance makes it more or fewer. None when `at_most` do not show it.
+
+    Examples
+    --------
+    >>> requests_to_show(0.01, canary_share=0.1), requests_to_show(0.001, canary_share=0.1, rate=0.3, at_most=5_000)
+    (343, None)
+    """
+
+    def is_shown(n: int) -> bool:
+        control = round(n * (1.0 - canary_share) / canary_share)
+        counts = Counts(round(rate * n), n, round(rate * control), control)
+        evidence = MetricEvidence("it", (Stretch(Split(0, canary_share), counts),))
+        return excess_upper_bound(evidence, confidence=confidence) < margin
+
+    enough = round(1.0 / margin)
+    while not is_shown(enough):
+        enough *= 2
+        if enough > at_most:
+            return None
+    short = enough // 2
+    while enough - short > max(1, enough // 50):
+        middle = (short + enough) // 2
+        short, enough = (short, middle) if is_shown(middle) else (middle, enough)
+    return enough
 
 
 def known_of_control(evidence: MetricEvidence) -> tuple[int, int]:

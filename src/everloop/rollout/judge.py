@@ -19,6 +19,7 @@ from everloop.errors import Invalid
 from everloop.rollout.eprocess import MAX_LOG_E, harm_log_e, sample_ratio_log_e
 from everloop.rollout.evidence import Counts, MetricEvidence
 from everloop.rollout.excess import excess_upper_bound
+from everloop.rollout.means import MeanEvidence, counts_of, excess_of_means, harm_in_means
 
 Action = Literal["advance", "hold", "roll_back"]
 
@@ -28,13 +29,17 @@ class MetricRule:
     """What is tolerated of one metric.
 
     `excess_at_most` is absolute (0.01: one request in a hundred more than the control); None lets the metric roll
-    back but not keep a canary from advancing. `tolerated_ratio` is relative: 1.2 never rolls back a canary that is
-    bad at most 1.2 times as often as the control.
+    back but not keep a canary from advancing; where no metric has a margin, nothing can be shown, and a person decides.
+    `tolerated_ratio` is relative: 1.2 never rolls back a canary that is bad at most 1.2 times as often as the control. A
+    metric that `is_mean` is judged by numbers of some units (`means`), and for these `tolerated` is absolute, a part of their
+    span.
     """
 
     metric: str
     excess_at_most: float | None
     tolerated_ratio: float = 1.0
+    tolerated: float = 0.0
+    is_mean: bool = False
 
     def __post_init__(self) -> None:
         if self.excess_at_most is not None and not 0.0 < self.excess_at_most < 1.0:
@@ -90,13 +95,15 @@ class Rules:
 class CanaryHealth:
     """What a fuse looks at; it needs no statistics and no minimum of traffic.
 
-    `control_successes_meanwhile` counts what the control answered well since the canary's first failure in that row:
-    none means that the trouble is not the canary's. None means that there is no control.
+    `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
+    failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None means
+    that there is no control.
     """
 
     is_ready: bool = True
     failures_in_a_row: int = 0
     control_successes_meanwhile: int | None = None
+    control_failures_meanwhile: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,9 @@ class MetricVerdict:
     """One metric at one look, with the numbers that decided.
 
     `counts` are those of the whole rollout, which `e_value` is about; `stage_counts` those of the running stage,
-    which `excess` (None: an arm is empty) and `excess_upper` are about.
+    which `excess` (None: an arm is empty) and `excess_upper` are about. Where means are judged, `means` are those of canary
+    and control in the metric's own unit, `span` is what an excess of 1 is in it, and counts are units and their badness. Of
+    pairs the other end of their excess is known too: `excess_lower` is passed with the same confidence.
     """
 
     metric: str
@@ -117,6 +126,10 @@ class MetricVerdict:
     excess_at_most: float | None
     counts: Counts
     stage_counts: Counts
+    means: tuple[float | None, float | None] | None = None
+    span: float = 1.0
+    problem: str | None = None
+    excess_lower: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +160,11 @@ class Decision:
 
 
 def judge(
-    evidence: Sequence[MetricEvidence], rules: Rules, *, health: CanaryHealth | None = None
+    evidence: Sequence[MetricEvidence],
+    rules: Rules,
+    *,
+    health: CanaryHealth | None = None,
+    means: Sequence[MeanEvidence] = (),
 ) -> Decision:
     """Advance, hold or roll back, on the counts so far; may be asked as often as one likes.
 
@@ -171,8 +188,11 @@ def judge(
     'roll_back'
     """
     by_metric = _by_metric(evidence, rules)
+    by_mean = {one.metric: one for one in means}
     verdicts = tuple(
-        _verdict(rule, by_metric.get(rule.metric, MetricEvidence(rule.metric, ())), rules)
+        _verdict_of_means(rule, by_mean.get(rule.metric, MeanEvidence(rule.metric)), rules)
+        if rule.is_mean
+        else _verdict(rule, by_metric.get(rule.metric, MetricEvidence(rule.metric, ())), rules)
         for rule in rules.metrics
     )
     ratio = _check_sample_ratio(evidence)
@@ -219,6 +239,28 @@ def _verdict(rule: MetricRule, evidence: MetricEvidence, rules: Rules) -> Metric
     )
 
 
+def _verdict_of_means(rule: MetricRule, evidence: MeanEvidence, rules: Rules) -> MetricVerdict:
+    ratio = rule.tolerated_ratio
+    log_e = harm_in_means(evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated)
+    upper = excess_of_means(evidence.latest, confidence=rules.confidence)
+    canary, control = (one.mean for one in evidence.latest)
+    return MetricVerdict(
+        metric=rule.metric,
+        says=_says(rule, log_e=log_e, upper=upper, e_bound=rules.e_bound),
+        e_value=exp(min(log_e, MAX_LOG_E)),
+        e_bound=rules.e_bound,
+        tolerated_ratio=ratio,
+        excess=None if canary is None or control is None else canary - control,
+        excess_upper=upper,
+        excess_at_most=rule.excess_at_most,
+        counts=evidence.total,
+        stage_counts=counts_of(evidence.latest),
+        means=(evidence.own(canary), evidence.own(control)),
+        span=abs(evidence.span),
+        problem=evidence.problem,
+    )
+
+
 def _says(rule: MetricRule, *, log_e: float, upper: float, e_bound: float) -> Action:
     if log_e >= log(e_bound):
         return "roll_back"
@@ -247,7 +289,8 @@ def _check_sample_ratio(evidence: Sequence[MetricEvidence]) -> SampleRatio:
 def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | None:
     """Why the canary goes back at once, without a test; None when no fuse blew.
 
-    A healthy canary that fails one request in five would fail twenty in a row once in 10^14 tries.
+    A healthy canary that fails one request in five would fail twenty in a row once in 10^14 tries. In an incident that
+    fails more than half of all requests the control fails, too, and nothing blows.
 
     Examples
     --------
@@ -262,13 +305,13 @@ def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | No
         return None
     if health.control_successes_meanwhile is None:
         return f"the canary failed {health.failures_in_a_row} requests in a row"
-    if health.control_successes_meanwhile == 0:
+    if health.control_successes_meanwhile < max(1, health.control_failures_meanwhile):
         return None
     return f"the canary failed {health.failures_in_a_row} requests in a row while the control answered"
 
 
-def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> tuple[int, int]:
-    """The canary's failures in a row up to now, and what the control answered well since the first of them.
+def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> CanaryHealth:
+    """The canary's failures in a row up to now, and what the control did since the first of them.
 
     Parameters
     ----------
@@ -276,16 +319,20 @@ def recent_failures(has_failed: ArrayLike, in_canary: ArrayLike) -> tuple[int, i
 
     Examples
     --------
-    >>> recent_failures([True, False, True, False, True], [True, True, True, False, True])
-    (2, 1)
+    >>> seen = recent_failures([True, False, True, False, True], [True, True, True, False, True])
+    >>> seen.failures_in_a_row, seen.control_successes_meanwhile, seen.control_failures_meanwhile
+    (2, 1, 0)
     """
     failed, canary = np.asarray(has_failed, dtype=bool), np.asarray(in_canary, dtype=bool)
     good = np.flatnonzero(canary & ~failed)
     row = np.flatnonzero(canary[good[-1] + 1 :] if good.size else canary)
-    if not row.size:
-        return 0, 0
-    first = int(row[0] + (good[-1] + 1 if good.size else 0))
-    return int(row.size), int(np.count_nonzero(~canary[first:] & ~failed[first:]))
+    first = int(row[0] + (good[-1] + 1 if good.size else 0)) if row.size else len(failed)
+    control = failed[first:][~canary[first:]]
+    return CanaryHealth(
+        failures_in_a_row=int(row.size),
+        control_successes_meanwhile=int(np.count_nonzero(~control)),
+        control_failures_meanwhile=int(np.count_nonzero(control)),
+    )
 
 
 def _decide(verdicts: Sequence[MetricVerdict], ratio: SampleRatio, fuse: str | None) -> tuple[Action, str]:
@@ -302,11 +349,19 @@ def _decide(verdicts: Sequence[MetricVerdict], ratio: SampleRatio, fuse: str | N
     waiting = [verdict for verdict in verdicts if verdict.says == "hold"]
     if waiting:
         return "hold", "needs more evidence: " + "; ".join(_bound_in_words(verdict) for verdict in waiting)
-    return "advance", "; ".join(_bound_in_words(verdict) for verdict in verdicts)
+    told = "; ".join(_bound_in_words(verdict) for verdict in verdicts)
+    if all(verdict.excess_at_most is None for verdict in verdicts):
+        return "hold", f"no metric has a margin, so that a person promotes it or takes it back: {told}"
+    return "advance", told
 
 
 def _harm_in_words(verdict: MetricVerdict) -> str:
     counts = verdict.counts
+    if verdict.means is not None:
+        return (
+            f"{verdict.metric} {_number(verdict.means[0])} ({counts.canary_total:,}) against {_number(verdict.means[1])} "
+            f"({counts.control_total:,}) in the control (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        )
     return (
         f"{verdict.metric} {_rate_in_words(counts.canary_rate)} ({counts.canary_bad:,} of {counts.canary_total:,}) against "
         f"{_rate_in_words(counts.control_rate)} ({counts.control_bad:,} of {counts.control_total:,}) in the control "
@@ -315,14 +370,25 @@ def _harm_in_words(verdict: MetricVerdict) -> str:
 
 
 def _bound_in_words(verdict: MetricVerdict) -> str:
+    if verdict.problem is not None:
+        return f"{verdict.metric} cannot be told: {verdict.problem}"
     if verdict.excess_at_most is None:
         return f"{verdict.metric} shows no harm (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
     if not (verdict.stage_counts.canary_total and verdict.stage_counts.control_total):
         return f"{verdict.metric} has no requests in one arm of this stage"
+    if verdict.means is not None:
+        return (
+            f"{verdict.metric} worse than the control by at most {verdict.span * verdict.excess_upper:.3g} "
+            f"(margin {verdict.span * verdict.excess_at_most:g}, {verdict.stage_counts.canary_total:,} of the canary's)"
+        )
     return (
         f"{verdict.metric} exceed the control by at most {100 * verdict.excess_upper:.2f} points "
         f"(margin {100 * verdict.excess_at_most:g}, {verdict.stage_counts.canary_total:,} canary requests)"
     )
+
+
+def _number(mean: float | None) -> str:
+    return "unknown" if mean is None else f"{mean:.3g}"
 
 
 def _rate_in_words(rate: float | None) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import serving
+from everloop import feedback, serving
+from everloop.labels import Value
+from everloop.rollout.dealt import is_trial
 from everloop.rollout.endpoints import endpoint, folder
 from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
+from everloop.rollout.truths import truths_of
 from everloop.workspace import Workspace
 
 _COLUMNS = [
     "id", "epoch", "release", "status", "error", "latency_us", "key",
-    "shadow_of", "request", "output", "output_number",
+    "shadow_of", "request", "output", "output_number", "replay", "probability",
 ]  # fmt: skip
 _SAME = 1e-9  # numbers that differ relatively by less are the same answer
 
@@ -45,7 +49,44 @@ def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth
             *(of_units(unit[both], one, sticky=sticky) for one in (differs[both], np.zeros(both.sum()))),
         ),
     ]
+    if any(rule.metric == "wrong" for rule in rollout.canary.paired_rules.metrics):
+        pairs.append(_wrong(ws, rollout, shadow, live, unit, sticky=sticky))
     return pairs, _health(pairs[0])
+
+
+def _wrong(
+    ws: Workspace,
+    rollout: Rollout,
+    shadow: pa.Table,
+    live: pa.Table,
+    unit: NDArray[np.str_],
+    *,
+    sticky: bool,
+) -> Pairs:
+    """Which of both answers were wrong, of the requests whose answer was drawn for the audit: the truth is that of both."""
+    end = ws.now() + timedelta(seconds=1)
+    truths = truths_of(ws, rollout.endpoint, start=rollout.started_at, end=end)
+    differs = feedback.differing(ws, rollout.release)
+    found = [
+        (row, answer, truths[one])
+        for row, (one, answer) in enumerate(
+            zip(map(str, live["id"].to_pylist()), _answers(shadow), strict=True)
+        )
+        if one in truths and answer is not None
+    ]
+    known, told = [row for row, _, _ in found], [one for _, _, one in found]
+    wrong = np.asarray([float(differs(answer, one.value)) for _, answer, one in found])
+    live_wrong = np.asarray([float(one.is_wrong) for one in told])
+    logged = np.asarray([live["probability"][row].as_py() or 1.0 for row in known], dtype=np.float64)
+    weights = np.asarray([one.weight for one in told], dtype=np.float64) / logged
+    return Pairs(
+        "wrong", *(of_units(unit[known], one, sticky=sticky) for one in (wrong, live_wrong, weights))
+    )
+
+
+def _answers(table: pa.Table) -> list[Value | None]:
+    both = zip(table["output"].to_pylist(), table["output_number"].to_pylist(), strict=True)
+    return [text if text is not None else number for text, number in both]
 
 
 def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
@@ -56,7 +97,11 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
     table = table.sort_by("id")
     status = np.asarray(table["status"], dtype=object)
     release = np.asarray(table["release"], dtype=object)
-    asked = (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1]) & (status != "refused")
+    asked = (
+        (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
+        & (status != "refused")
+        & ~is_trial(table)
+    )
     copied_from = table["shadow_of"].to_pylist()
     errors = table["error"].to_pylist()
     ids = table["id"].to_pylist()
@@ -99,4 +144,5 @@ def _health(errors: Pairs) -> CanaryHealth:
     return CanaryHealth(
         failures_in_a_row=len(errors.shadow) - since,
         control_successes_meanwhile=int((errors.live[since:] == 0).sum()),
+        control_failures_meanwhile=int((errors.live[since:] > 0).sum()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from everloop.ledger import Node
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic
 from everloop.rollout.judge import Decision
-from everloop.rollout.records import Act, LiveVariant, Rollout, RolloutEvent, State
+from everloop.rollout.records import Act, LiveVariant, Rollout, RolloutEvent, State, TrafficSplit
 from everloop.rollout.start import shares
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -58,11 +59,15 @@ def finish(
     epoch = _move(
         ws, tx, rollout, shares(rollout, stage), act="finished", stage=stage, reason=reason, decision=decision
     )
-    until = now + timedelta(hours=rollout.canary.watch_h) if rollout.canary.watch_h else None
+    hours = max(rollout.canary.watch_h, rollout.canary.holdback_h)
+    until = now + timedelta(hours=hours) if hours else None
     store.begin_watch(tx, rollout.id, epochs=[*rollout.epochs, epoch], until=until)
+    if rollout.canary.holdback:
+        _hold_back(ws, tx, rollout, epoch=epoch)
+    weight = rollout.stages[stage].weight
     message = (
-        f"{rollout.version} answers all of {rollout.endpoint}: {reason}"
-        if rollout.stages[stage].weight
+        f"{rollout.version} answers {'all' if weight == 100 else f'{weight:g} %'} of {rollout.endpoint}: {reason}"
+        if weight
         else f"{rollout.version} was mirrored on {rollout.endpoint} and answers nothing: {reason}"
     )
     events.emit(
@@ -85,6 +90,9 @@ def take_back(
         )
     ended = {"state": "rolled_back", "outcome": reason, "ended_at": ws.now(), "watch_until": None}
     _hold_on(tx, rollout, ended)
+    held = store.open_split(tx.connection, rollout.endpoint)
+    if held is not None:
+        store.end_split(tx, held.id, outcome=f"{rollout.version} was rolled back: {reason}", at=ws.now())
     earlier = (LiveVariant("control", rollout.from_version, rollout.from_release, 100.0),)
     _move(ws, tx, rollout, earlier, act="rolled_back", stage=rollout.stage, reason=reason, decision=decision)
     message = f"Rolled back {rollout.version} on {rollout.endpoint} to {rollout.from_version}: {reason}"
@@ -123,10 +131,58 @@ def alert_overdue(
     return event
 
 
+def _hold_back(ws: Workspace, tx: Tx, rollout: Rollout, *, epoch: int) -> None:
+    """Keep a record of what is left to the version before: a split with an end."""
+    current = store.endpoint_by_name(tx.connection, rollout.endpoint)
+    assert current is not None, "a rollout's endpoint is never deleted"  # noqa: S101
+    new, before = shares(rollout, len(rollout.stages) - 1)
+    held = TrafficSplit(
+        id=new_id("split"),
+        endpoint=rollout.endpoint,
+        arms=(before, new),
+        stickiness=current.stickiness,
+        slow_above_ms=rollout.slow_above_ms,
+        state="running",
+        epoch=epoch,
+        reason=f"held back by the rollout of {rollout.version}",
+        outcome=None,
+        started_at=ws.now(),
+        ended_at=None,
+        rollout=rollout.id,
+        until=ws.now() + timedelta(hours=rollout.canary.holdback_h),
+    )
+    store.insert_split(tx, held)
+
+
+def end_holdback(ws: Workspace, tx: Tx, rollout: Rollout, held: TrafficSplit, *, reason: str) -> RolloutEvent:
+    """Give the new version all traffic; the one before stays warm as long as the watch goes on. Raises Conflict."""
+    watched_until = (rollout.ended_at or rollout.started_at) + timedelta(hours=rollout.canary.watch_h)
+    is_watched = watched_until > ws.now()
+    _hold_on(tx, rollout, {"watch_until": watched_until if is_watched else None})
+    store.end_split(tx, held.id, outcome=reason, at=ws.now())
+    alone = [LiveVariant("control", rollout.version, rollout.release, 100.0)]
+    if is_watched:
+        alone += [replace(held.arms[0], name="previous", weight=0.0, dealt_as="")]
+    _move(
+        ws, tx, rollout, tuple(alone), act="holdback_ended", stage=rollout.stage, reason=reason, decision=None
+    )
+    message = f"{rollout.version} answers all of {rollout.endpoint}: {reason}"
+    node = Node("endpoint", rollout.endpoint)
+    events.emit(
+        ws,
+        tx,
+        "rollout.holdback_ended",
+        node,
+        message=message,
+        payload={"rollout": rollout.id, "split": held.id},
+    )
+    return store.newest_events(tx.connection, rollout=rollout.id, limit=1)[0]
+
+
 def end_watch(ws: Workspace, tx: Tx, rollout: Rollout) -> RolloutEvent:
     """Let the version before go: what answers stays as it is."""
     _hold_on(tx, rollout, {"watch_until": None})
-    answering = [one for one in shares(rollout, rollout.stage) if one.weight > 0]
+    answering = [LiveVariant("control", rollout.version, rollout.release, 100.0)]
     reason = (
         f"{rollout.canary.watch_h:g} h passed without harm; {rollout.from_version} is not kept warm any more"
     )

@@ -39,6 +39,16 @@ class Pairs:
     metric: str
     shadow: NDArray[np.float64]  # (n_pairs,)
     live: NDArray[np.float64]  # (n_pairs,)
+    weights: NDArray[np.float64] | None = (
+        None  # (n_pairs,), the inverse of the chance of being looked at; None: alike
+    )
+
+    def of(self, ratio: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Each distinct *shadow minus ratio times live* and weight, and how often there were both."""
+        weights = np.ones(len(self.shadow)) if self.weights is None else self.weights
+        both = np.stack([self.shadow - ratio * self.live, weights], axis=1)
+        pairs, times = np.unique(both, axis=0, return_counts=True)
+        return pairs[:, 0], pairs[:, 1], times.astype(np.float64)
 
 
 def judge_pairs(evidence: Sequence[Pairs], health: CanaryHealth, rules: Rules) -> Decision:
@@ -72,8 +82,9 @@ def judge_pairs(evidence: Sequence[Pairs], health: CanaryHealth, rules: Rules) -
 def _verdict(rule: MetricRule, pairs: Pairs, rules: Rules) -> MetricVerdict:
     n = len(pairs.shadow)
     log_e, margin = _harm(rule, pairs), rule.excess_at_most
-    excess, times = np.unique(pairs.shadow - pairs.live, return_counts=True)
-    upper = upper_bound(excess, counts=times, low=-1.0, confidence=rules.confidence)
+    excess, weights, times = pairs.of(1.0)
+    upper = upper_bound(excess, counts=times, weights=weights, low=-1.0, confidence=rules.confidence)
+    lower = -upper_bound(-excess, counts=times, weights=weights, low=-1.0, confidence=rules.confidence)
     counts = Counts(int((pairs.shadow > 0).sum()), n, int((pairs.live > 0).sum()), n)
     says: Action = "advance" if margin is None or upper < margin else "hold"
     return MetricVerdict(
@@ -82,11 +93,12 @@ def _verdict(rule: MetricRule, pairs: Pairs, rules: Rules) -> MetricVerdict:
         e_value=exp(min(log_e, MAX_LOG_E)),
         e_bound=rules.e_bound,
         tolerated_ratio=rule.tolerated_ratio,
-        excess=float(excess @ times / n) if n else None,
+        excess=float((excess * weights) @ times / (weights @ times)) if n else None,
         excess_upper=max(0.0, upper),
         excess_at_most=margin,
         counts=counts,
         stage_counts=counts,
+        excess_lower=lower,
     )
 
 
@@ -97,8 +109,8 @@ def _harm(rule: MetricRule, pairs: Pairs) -> float:
         if rule.excess_at_most is None:
             return 0.0
         tolerated = rule.excess_at_most
-    worse, times = np.unique(pairs.shadow - rule.tolerated_ratio * pairs.live, return_counts=True)
-    return refutes_at_most(worse, tolerated, counts=times, low=-rule.tolerated_ratio)
+    worse, weights, times = pairs.of(rule.tolerated_ratio)
+    return refutes_at_most(worse, tolerated, counts=times, weights=weights, low=-rule.tolerated_ratio)
 
 
 def _decide(verdicts: Sequence[MetricVerdict], fuse: str | None) -> tuple[Action, str]:

@@ -79,7 +79,7 @@ def prospects(
         rates = {metric: (rate, worse.get(metric, rate)) for metric, rate in before.items()}
         forecast = simulate(
             shares,
-            plan.rules,
+            plan.counted_rules,
             rates={metric: steady(*both) for metric, both in rates.items()},
             requests_at_most=requests_at_most,
             look_every=max(1, requests_at_most // _LOOKS),
@@ -116,19 +116,27 @@ def _rates(ws: Workspace, target: Endpoint, seen: Past, *, given: Mapping[str, f
         reports = feedback.corrections(ws, target.name, start=ws.now() - BEFORE, limit=_MOST_REPORTS)
         wrong = {report.prediction_id for report in reports if report.contradicts}
         known["contradicted"] = min(1.0, len(wrong) / n)
+        audited = feedback.outcomes(ws, target.name, start=ws.now() - BEFORE, end=ws.now(), source="audit")[
+            "is_correct"
+        ].to_pylist()
+        if audited:
+            known["wrong"] = audited.count(False) / len(audited)
     known |= given
-    if missing := [metric for metric in target.canary.excess_at_most if metric not in known]:
+    metrics = [rule.metric for rule in target.canary.counted_rules.metrics]
+    if missing := [metric for metric in metrics if metric not in known]:
         raise Invalid(
             f"endpoint {target.name!r} has answered nothing in {BEFORE.days} days, so that nobody knows how often it is bad. "
             f"Say it: {' '.join(f'--control {metric}=0.01' for metric in missing)}"
         )
-    return {metric: known[metric] for metric in target.canary.excess_at_most}
+    return {metric: known[metric] for metric in metrics}
 
 
 def _check(rates: Mapping[str, float], plan: Canary) -> None:
-    if unknown := sorted(set(rates) - set(plan.excess_at_most)):
+    counted = [rule.metric for rule in plan.counted_rules.metrics]
+    if unknown := sorted(set(rates) - set(counted)):
         raise Invalid(
-            f"a rate was given for {', '.join(unknown)}; the plan judges {', '.join(plan.excess_at_most)}. Name one of these."
+            f"a rate was given for {', '.join(unknown)}; of what the plan judges, {', '.join(counted)} can be simulated. Name one "
+            "of these."
         )
     for metric, rate in rates.items():
         if not 0 <= rate <= 1:

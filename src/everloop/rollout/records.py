@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
+from everloop.serving import Limits, LogPolicy
 
-METRICS = ("errors", "slow", "contradicted")
-PAIRED_METRICS = ("errors", "slow")  # nobody gets a shadow's answer, so that nobody contradicts it
+METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
+PAIRED_METRICS = ("errors", "slow", "wrong")  # nobody gets a shadow's answer, so that nobody contradicts it
+_RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
+# what is a secret, or is the connection's own and would be wrong on the next one
+_NO_RULES_BY = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-everloop-signature"}
+    | {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+    }
+    | {"transfer-encoding", "upgrade"}
+)
 State = Literal["running", "paused", "done", "rolled_back"]
 Act = Literal[
     "first",
@@ -27,7 +50,108 @@ Act = Literal[
     "overdue",
     "split",
     "split_ended",
+    "rules",
+    "holdback_ended",
 ]
+
+
+@dataclass(frozen=True)
+class ArmKpi:
+    """A number of the user's by prediction or by key, which both arms of a comparison have.
+
+    Parameters
+    ----------
+    sql
+        Returns `value` beside `prediction_id`, or beside `key` where keys stick, from the views of `el.kpi`; null: not known
+        yet, and left out.
+    low, high
+        Between these a value lies; one outside counts as the nearer of them.
+    better
+        Which end is good.
+    worse_at_most
+        By how much the new version may be worse than the control, in the number's own unit, to be shown before each step;
+        None lets the KPI roll back without having to prove itself.
+    tolerated
+        What is not taken for harm, in the same unit.
+    """
+
+    name: str
+    sql: str
+    low: float
+    high: float
+    better: Literal["higher", "lower"] = "higher"
+    worse_at_most: float | None = None
+    tolerated: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not _RULE_NAME.fullmatch(self.name) or is_metric(self.name):
+            raise Invalid(
+                f"{self.name[:60]!r} cannot name a KPI of arms: it begins with a small letter and goes on with small letters, "
+                f"digits, _ or -, 40 at most, and is not {', '.join(METRICS)}. Choose another."
+            )
+        if not -inf < self.low < self.high < inf:
+            raise Invalid(
+                f"the KPI {self.name!r} lies between {self.low:g} and {self.high:g}; low is below high, and the bounds rest on "
+                "both. State the ends."
+            )
+        if self.better not in ("higher", "lower"):
+            raise Invalid(f"the KPI {self.name!r} is better {self.better!r}; that is 'higher' or 'lower'.")
+        span = self.high - self.low
+        if not 0 <= self.tolerated < span or not (
+            self.worse_at_most is None or 0 < self.worse_at_most < span
+        ):
+            raise Invalid(
+                f"the KPI {self.name!r} tolerates {self.tolerated:g} and may be worse by {self.worse_at_most}; both are in its own "
+                f"unit and below high - low = {span:g}, the margin above 0. State them so."
+            )
+
+    @property
+    def best(self) -> float:
+        return self.high if self.better == "higher" else self.low
+
+    @property
+    def span(self) -> float:
+        """From the best to the worst value."""
+        return self.low - self.high if self.better == "higher" else self.high - self.low
+
+    def badness(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values as shares of the way from best to worst, 0 to 1; not-a-number stays so."""
+        return np.clip((values - self.best) / self.span, 0.0, 1.0)
+
+    @property
+    def rule(self) -> MetricRule:
+        span = self.high - self.low
+        margin = None if self.worse_at_most is None else self.worse_at_most / span
+        return MetricRule(self.name, margin, tolerated=self.tolerated / span, is_mean=True)
+
+
+def kpi_of_arms(
+    sql: str,
+    *,
+    name: str,
+    low: float,
+    high: float,
+    better: Literal["higher", "lower"] = "higher",
+    worse_at_most: float | None = None,
+    tolerated: float = 0.0,
+) -> ArmKpi:
+    """A number to compare versions by: SQL text, or the name of an .sql file beside the loop file; see `ArmKpi`.
+
+    Examples
+    --------
+    >>> kpi_of_arms("SELECT id AS prediction_id, inputs.price AS value FROM predictions", name="price", low=0, high=99).better
+    'higher'
+    """
+    return ArmKpi(name, sql, float(low), float(high), better, worse_at_most, tolerated)
+
+
+def is_truth(metric: str) -> bool:
+    """Whether a metric is told by the audit sample."""
+    return metric == "wrong" or (metric.startswith("wrong:") and len(metric) > len("wrong:"))
+
+
+def is_metric(name: str) -> bool:
+    return name in METRICS or is_truth(name)
 
 
 @dataclass(frozen=True)
@@ -39,8 +163,9 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `slow`, `contradicted`): how much more often than the version before the canary may be
-        bad, absolute; None lets a metric roll back without having to prove itself before the next step.
+        By metric (`errors`, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
+        say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
+        without having to prove itself before the next step.
     tolerated_ratio
         The test never takes back a version that is bad at most this many times as often.
     slow_above_ms
@@ -60,6 +185,11 @@ class Canary:
     watch_h
         For so many hours after the last step the version before stays loaded, and is gone back to at once if the new
         one turns out to do harm; 0 lets it go at once.
+    holdback, holdback_h
+        So many percent of the traffic stay on the version before for so many hours after the last step, the same keys where
+        keys stick, so that effects that take long can be measured: `everloop rollouts results`. The judge looks on meanwhile.
+    kpis
+        Numbers of your own that must not be worse: `el.kpi_of_arms(...)`.
     """
 
     steps: tuple[float, ...]
@@ -74,6 +204,9 @@ class Canary:
     shadow: float = 0.0
     differs_at_most: float | None = None
     only: Mapping[str, Sequence[str | int | float | bool]] = field(default_factory=dict)
+    holdback: float = 0.0
+    holdback_h: float = 0.0
+    kpis: tuple[ArmKpi, ...] = ()
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0.0, *self.steps), self.steps, strict=False))
@@ -81,8 +214,11 @@ class Canary:
             raise Invalid(
                 f"the canary's steps are {list(self.steps)}; they are percentages that rise to 100, such as 10, 25, 50, 100."
             )
-        if unknown := sorted(set(self.excess_at_most) - set(METRICS)):
-            raise Invalid(f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)}.")
+        if unknown := sorted(one for one in self.excess_at_most if not is_metric(one)):
+            raise Invalid(
+                f"excess_at_most names {', '.join(unknown)}; the judge knows {', '.join(METRICS)} and wrong:CLASS."
+            )
+        self._check_kpis()
         if not 0 <= self.shadow <= 100:
             raise Invalid(f"shadow is {self.shadow}; it is a percentage of the requests, 0 to 100.")
         if self.differs_at_most is not None and not (0 < self.differs_at_most < 1 and self.shadow):
@@ -95,6 +231,8 @@ class Canary:
                 f"only is {dict(self.only)}; it names by input the values of the requests that meet the new version first, "
                 'such as only={"country": ["NO", "SE"]}.'
             )
+        if (self.holdback, self.holdback_h) != (0, 0):
+            self._check_holdback()
         if not 0 <= self.watch_h < inf:
             raise Invalid(f"watch_h is {self.watch_h}; it is a number of hours, 0 for no watch.")
         if self.deadline_h is not None and not 0 < self.deadline_h < inf:
@@ -105,14 +243,30 @@ class Canary:
             raise Invalid(f"at_deadline is {self.at_deadline!r}; it is 'hold' or 'roll_back'.")
         _ = self.rules  # its own checks
 
+    def _check_kpis(self) -> None:
+        if (self.kpis and len(self.steps) < 2) or {one.name for one in self.kpis} & set(self.excess_at_most):
+            raise Invalid(
+                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, and "
+                "have names of their own. Give the new version a step, and each KPI another name than a metric."
+            )
+
+    def _check_holdback(self) -> None:
+        if not (0 < self.holdback < 50 and 0 < self.holdback_h < inf):
+            raise Invalid(
+                f"holdback is {self.holdback:g} and holdback_h {self.holdback_h:g}; they are a percentage below 50 that stays on "
+                "the version before, and for how many hours. State both, such as holdback=5, holdback_h=336."
+            )
+        if len(self.steps) < 2:
+            raise Invalid(
+                f"holdback is {self.holdback:g} with the steps {list(self.steps)}; what is held back is compared like a step. Give "
+                "the new version a step before 100."
+            )
+
     @property
     def rules(self) -> Rules:
         """What the judge is told."""
         return Rules(
-            tuple(
-                MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
-                for metric, margin in self.excess_at_most.items()
-            ),
+            (*self._named, *(one.rule for one in self.kpis)),
             false_rollback_at_most=self.false_rollback_at_most,
             further_tests=len(self._paired) if self.shadow and self.steps else 0,
         )
@@ -123,17 +277,38 @@ class Canary:
         return Rules(
             self._paired,
             false_rollback_at_most=self.false_rollback_at_most,
-            further_tests=len(self.excess_at_most) if self.steps else 0,
+            further_tests=len(self.excess_at_most) + len(self.kpis) if self.steps else 0,
+        )
+
+    @property
+    def counted_rules(self) -> Rules:
+        """The rules of the metrics that are a yes or no of every request; the others share the budget."""
+        named = tuple(rule for rule in self.rules.metrics if not rule.is_mean)
+        if not named:
+            raise Invalid(
+                f"the plan judges {', '.join(rule.metric for rule in self.rules.metrics)} alone, which no request tells by "
+                "itself; that cannot be simulated. Give errors a margin, too."
+            )
+        others = len(self.rules.metrics) - len(named) + self.rules.further_tests
+        return replace(self.rules, metrics=named, further_tests=others)
+
+    @property
+    def _named(self) -> tuple[MetricRule, ...]:
+        return tuple(
+            MetricRule(metric, margin, self.tolerated_ratio, is_mean=is_truth(metric))
+            for metric, margin in self.excess_at_most.items()
         )
 
     @property
     def _paired(self) -> tuple[MetricRule, ...]:
-        known = tuple(
-            MetricRule(metric, excess_at_most=margin, tolerated_ratio=self.tolerated_ratio)
-            for metric, margin in self.excess_at_most.items()
-            if metric in PAIRED_METRICS
-        )
+        known = tuple(rule for rule in self._named if rule.metric in PAIRED_METRICS)
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
+
+    @property
+    def segment(self) -> str | None:
+        """Which requests meet the new version before the last step, in words; None: all do."""
+        limits = [f"{name} is {' or '.join(map(str, values))}" for name, values in self.only.items()]
+        return " and ".join(limits) or None
 
     def to_value(self) -> dict[str, Any]:
         return {
@@ -141,11 +316,13 @@ class Canary:
             "steps": list(self.steps),
             "excess_at_most": dict(self.excess_at_most),
             "only": {name: list(values) for name, values in self.only.items()},
+            "kpis": [asdict(one) for one in self.kpis],
         }
 
     @classmethod
     def from_value(cls, value: Mapping[str, Any]) -> Canary:
-        return cls(**{**value, "steps": tuple(value["steps"])})
+        kpis = tuple(ArmKpi(**one) for one in value.get("kpis", ()))
+        return cls(**{**value, "steps": tuple(value["steps"]), "kpis": kpis})
 
 
 def canary(
@@ -160,6 +337,9 @@ def canary(
     shadow: float = 0.0,
     differs_at_most: float | None = None,
     only: Mapping[str, Sequence[str | int | float | bool]] | None = None,
+    holdback: float = 0.0,
+    holdback_h: float = 0.0,
+    kpis: Sequence[ArmKpi] = (),
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
@@ -178,6 +358,9 @@ def canary(
             name: list(values) if not isinstance(values, str) else values
             for name, values in (only or {}).items()
         },
+        holdback=float(holdback),
+        holdback_h=float(holdback_h),
+        kpis=tuple(kpis),
     )
 
 
@@ -234,6 +417,30 @@ def blue_green(
     )
 
 
+def limits(
+    *,
+    deadline_ms: float | None = None,
+    own_process: bool = False,
+    memory_mb: int | None = None,
+    cores: int | None = None,
+    hang_s: float = 30.0,
+    batch_rows: int = 256,
+    wait_ms: float = 0.0,
+    queue: int | None = None,
+) -> Limits:
+    """What an endpoint's models may take, such as `limits(memory_mb=500, deadline_ms=200)`; see `Limits`."""
+    return Limits(
+        deadline_ms=deadline_ms,
+        own_process=own_process,
+        memory_mb=memory_mb,
+        cores=cores,
+        hang_s=hang_s,
+        batch_rows=batch_rows,
+        wait_ms=wait_ms,
+        queue=queue,
+    )
+
+
 @dataclass(frozen=True)
 class LiveVariant:
     """A version on an endpoint, with its share of the traffic in percent; 0: it is loaded and warm, and answers nothing.
@@ -246,6 +453,7 @@ class LiveVariant:
     release: str
     weight: float
     mirrored: float = 0.0
+    dealt_as: str = ""  # the name by which chance knows it, its own when empty
 
 
 def answering_and_standby(
@@ -254,6 +462,95 @@ def answering_and_standby(
     """Part variants into those that answer and those that are only kept warm."""
     every = tuple(variants)
     return tuple(one for one in every if one.weight > 0), tuple(one for one in every if one.weight == 0)
+
+
+@dataclass(frozen=True)
+class LiveSegment:
+    """The requests that a rollout is limited to for now: which, what share of all they were, and who answers the others."""
+
+    when: str
+    share: float | None  # None while nothing was asked
+    rest: str
+
+
+@dataclass(frozen=True)
+class RoutingRule:
+    """The requests that a version answers whatever chance would deal them, by a header or by an input.
+
+    Parameters
+    ----------
+    to
+        A version such as `category@3`, or what stands on the endpoint at the time: `candidate` (the new version of the
+        rollout under way), `control`, `previous`, `holdback`, or an arm of a split. While there is none the rule does nothing.
+    header, input
+        Where to look; exactly one of them.
+    values
+        What is looked for; none: it is enough that the header or the input is there.
+    release
+        That of the version, once it is known.
+    """
+
+    name: str
+    to: str
+    header: str | None = None
+    input: str | None = None
+    values: tuple[str | int | float | bool, ...] = ()
+    release: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _RULE_NAME.fullmatch(self.name):
+            raise Invalid(
+                f"{self.name[:60]!r} cannot name a rule: it begins with a small letter and goes on with small letters, digits, "
+                "_ or -, 40 at most. Choose another."
+            )
+        if (self.header is None) == (self.input is None):
+            raise Invalid(
+                f"the rule {self.name!r} looks at {'nothing' if self.header is None else 'a header and an input'}; it looks at "
+                "one: header= or input=. Make two rules of it."
+            )
+        if "@" not in self.to and not _RULE_NAME.fullmatch(self.to):
+            raise Invalid(
+                f"the rule {self.name!r} sends requests to {self.to!r}; that is a version such as category@3, or candidate, "
+                "control, previous. Name one."
+            )
+        if self.header is not None:
+            self._check_header(self.header)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "values": list(self.values)}
+
+    def _check_header(self, header: str) -> None:
+        if not _HEADER.fullmatch(header) or header.lower() in _NO_RULES_BY:
+            raise Invalid(
+                f"the rule {self.name!r} looks at the header {header[:60]!r}; a header that is a secret or belongs to the "
+                "connection is not read for rules. Send one of your own, such as X-Beta."
+            )
+        if wrong := [one for one in self.values if not isinstance(one, str)]:
+            raise Invalid(
+                f"the rule {self.name!r} looks for {wrong[0]!r} in a header; headers hold texts. Write it as {str(wrong[0])!r}."
+            )
+
+    @property
+    def when(self) -> str:
+        """Which requests it places, in words."""
+        what = f"header {self.header}" if self.header is not None else f"input {self.input}"
+        return f"{what} is {' or '.join(map(str, self.values))}" if self.values else f"{what} is there"
+
+
+def rule(
+    name: str,
+    *,
+    to: str,
+    header: str | None = None,
+    input: str | None = None,  # noqa: A002  (the word for what a model takes)
+    values: Sequence[str | int | float | bool] = (),
+) -> RoutingRule:
+    """A rule such as `rule("staff", to="candidate", header="X-Staff", values=["yes"])`; see `RoutingRule`."""
+    if isinstance(values, str):
+        raise Invalid(
+            f"the values of the rule {name!r} are {values!r}; they are a list, such as [{values!r}]."
+        )
+    return RoutingRule(name, to, header, input, tuple(values))
 
 
 @dataclass(frozen=True)
@@ -273,7 +570,7 @@ class LiveVersion:
 class Endpoint:
     """Where a model answers. `epoch` is that of its last change; `variants` is empty until the first release.
 
-    `standby` are the versions that are kept warm beside those that answer.
+    `standby` are the versions that are kept warm beside those that answer. `rules` are asked in their order, before chance.
     """
 
     name: str
@@ -286,6 +583,9 @@ class Endpoint:
     standby: tuple[LiveVariant, ...]
     epoch: int
     created_at: datetime
+    log: LogPolicy = field(default_factory=LogPolicy)
+    rules: tuple[RoutingRule, ...] = ()
+    limits: Limits = Limits()  # noqa: RUF009  (it is frozen)
 
 
 @dataclass(frozen=True)
@@ -347,6 +647,11 @@ class Rollout:
         """The canary's share of the traffic now, in percent."""
         return self.stages[self.stage].weight
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether it has finished and a part of the traffic was left to the version before."""
+        return self.state == "done" and 0 < self.weight < 100
+
 
 @dataclass(frozen=True)
 class RolloutEvent:
@@ -371,7 +676,10 @@ class RolloutEvent:
 
 @dataclass(frozen=True)
 class TrafficSplit:
-    """Traffic shared between versions until a person ends it; the first arm is what answered before, the control."""
+    """Traffic shared between versions until a person ends it; the first arm is what answered before, the control.
+
+    A holdback is one that a rollout left: its first arm is the version before, and it ends by itself at `until`.
+    """
 
     id: str
     endpoint: str
@@ -384,3 +692,5 @@ class TrafficSplit:
     outcome: str | None
     started_at: datetime
     ended_at: datetime | None
+    rollout: str | None = None
+    until: datetime | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
+from everloop.rollout import store
+from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
     MetricEvidence,
@@ -18,9 +21,14 @@ from everloop.rollout.evidence import (
     count_requests,
     first_of_each_request,
     is_slow,
+    of_units,
+    units_of,
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
-from everloop.rollout.records import Rollout
+from everloop.rollout.kpis import values_of
+from everloop.rollout.means import NOBODY, Arms, Badness, MeanEvidence
+from everloop.rollout.records import Rollout, TrafficSplit, is_truth
+from everloop.rollout.truths import Truth, truths_of
 from everloop.workspace import Workspace
 
 _MOST_REPORTS = 1_000_000  # of one rollout
@@ -39,6 +47,8 @@ _COLUMNS = [
     "shadow_of",
     "request",
     "variant",
+    "assigned",
+    "probability",
 ]
 
 
@@ -49,6 +59,8 @@ class _Requests:
     in_canary: NDArray[np.bool_]
     stretch: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    checked: NDArray[np.bool_]  # the model was asked
+    refused: NDArray[np.bool_]  # by the version's signature
     latency_ms: NDArray[np.float64]
     contradicted: NDArray[np.bool_]
     is_replay: NDArray[np.bool_]
@@ -56,6 +68,7 @@ class _Requests:
     keys: NDArray[np.object_]
     ids: list[str]
     request: list[str | None]
+    probability: NDArray[np.float64]
 
 
 def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], CanaryHealth]:
@@ -66,16 +79,17 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     """
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     rows = _rows(ws, rollout)
-    requests = rows if sticky else _together(rows)
-    splits = [
-        Split(stage, rollout.stages[stage].weight / 100) for stage in range(len(_judged_epochs(rollout)))
-    ]
+    together = _together(rows)
+    requests = rows if sticky else together
+    splits = _splits(rollout)
+
+    units = units_of(requests.ids, requests.request, requests.keys.tolist(), sticky=sticky)
 
     def count(metric: str, bad: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MetricEvidence:
         arms, stretch = requests.in_canary[counted], requests.stretch[counted]
         stretches = (
             count_keys(
-                requests.keys[counted].astype(str),
+                units[counted],
                 bad[counted],
                 in_canary=arms,
                 stretch=stretch,
@@ -87,48 +101,169 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
         known_bad, known_total = rollout.before.get(metric, (0, 0))
         return MetricEvidence(metric, stretches, before_bad=known_bad, before_total=known_total)
 
-    every = np.ones(len(requests.failed), dtype=bool)
+    checked = requests.checked
     bad_by_metric = {
-        "errors": (requests.failed, every),
-        "slow": (is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf), ~requests.failed),
+        "errors": (requests.failed, checked),
+        "refused": (requests.refused, np.ones(len(checked), dtype=bool)),
+        "slow": (
+            is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf),
+            checked & ~requests.failed,
+        ),
         # nobody corrects a replayed request, and nobody has yet corrected a young one: neither says anything
         "contradicted": (
             requests.contradicted,
-            ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
+            checked & ~requests.is_replay & is_old(ws, rollout.endpoint, rollout.started_at, requests.at),
         ),
     }
-    found = [count(metric, *bad_by_metric[metric]) for metric in rollout.canary.excess_at_most]
-    if rollout.state == "done":
+    found = [
+        count(metric, *bad_by_metric[metric])
+        for metric in rollout.canary.excess_at_most
+        if not is_truth(metric)
+    ]
+    if rollout.state == "done" and not _is_held_back_now(ws, rollout):
         return found, _alone(ws, rollout)
-    in_a_row, meanwhile = recent_failures(requests.failed, requests.in_canary)
-    return found, CanaryHealth(failures_in_a_row=in_a_row, control_successes_meanwhile=meanwhile)
+    return found, recent_failures(together.failed[~together.refused], together.in_canary[~together.refused])
+
+
+def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
+    """What both versions' numbers were that no request tells by itself: the audit sample's truths, and the user's KPIs."""
+    asked = [rule.metric for rule in rollout.canary.rules.metrics if rule.is_mean]
+    if not asked:
+        return []
+    sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
+    rows = _rows(ws, rollout)
+    end = _over(ws, rollout)[0]
+    truths = truths_of(
+        ws, rollout.endpoint, start=rollout.started_at, end=end or ws.now() + timedelta(seconds=1)
+    )
+    known = [truths.get(one) for one in rows.ids]
+    weights = np.asarray([1.0 if one is None else one.weight for one in known])
+    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky)
+    found = [
+        units.evidence(metric, wrong_by(known, metric), weights / rows.probability)
+        for metric in asked
+        if is_truth(metric)
+    ]
+    for kpi in rollout.canary.kpis:
+        values = values_of(
+            ws,
+            kpi,
+            rollout.endpoint,
+            start=rollout.started_at,
+            end=end,
+            ids=set(rows.ids),
+            sticky=sticky,
+        )
+        badness = kpi.badness(values.of(rows.ids, list(rows.keys)))
+        evidence = units.evidence(kpi.name, badness, 1.0 / rows.probability)
+        found.append(replace(evidence, best=kpi.best, span=kpi.span, problem=values.problem))
+    return found
+
+
+def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:
+    """1 where the answer was wrong, 0 where it was right; not-a-number where that is not known, or not what is asked."""
+    answer = metric.partition(":")[2]
+    return np.asarray(
+        [
+            np.nan if one is None or (answer and one.answer != answer) else float(one.is_wrong)
+            for one in known
+        ],
+        dtype=np.float64,
+    )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What chance dealt: requests, or keys where they stick."""
+
+    rows: _Requests
+    of: NDArray[np.str_]
+    sticky: bool
+
+    def evidence(
+        self, metric: str, badness: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> MeanEvidence:
+        """The numbers of each stage; a key counts at its first, and in the stage that is running at its first there."""
+        known = np.flatnonzero(~np.isnan(badness))
+        numbers = np.unique(self.rows.stretch)
+        counted = known
+        if self.sticky:
+            counted = known[np.sort(np.unique(self.of[known], return_index=True)[1])]
+
+        def arms(of: NDArray[np.int64], stretch: int) -> Arms:
+            here = of[self.rows.stretch[of] == stretch]
+            canary, control = (here[self.rows.in_canary[here] == arm] for arm in (True, False))
+            return self._badness(canary, badness, weights), self._badness(control, badness, weights)
+
+        latest = arms(known, int(numbers[-1])) if len(numbers) else (NOBODY, NOBODY)
+        return MeanEvidence(metric, tuple(arms(counted, int(one)) for one in numbers), latest)
+
+    def _badness(
+        self, rows: NDArray[np.int64], badness: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> Badness:
+        return Badness(
+            of_units(self.of[rows], badness[rows], sticky=self.sticky),
+            of_units(self.of[rows], weights[rows], sticky=self.sticky),
+        )
 
 
 def _judged_epochs(rollout: Rollout) -> tuple[int, ...]:
     """When the stages began in which both versions answered."""
-    return rollout.epochs[:-1] if rollout.state == "done" else rollout.epochs
+    is_over = rollout.state == "done" and not rollout.is_held_back
+    return rollout.epochs[:-1] if is_over else rollout.epochs
+
+
+def _splits(rollout: Rollout) -> list[Split]:
+    """The split of each of these stages; a person may have skipped some before the last."""
+    numbers = list(range(len(_judged_epochs(rollout))))
+    if rollout.is_held_back:
+        numbers[-1] = rollout.stage
+    return [Split(number, rollout.stages[number].weight / 100) for number in numbers]
+
+
+def _is_held_back_now(ws: Workspace, rollout: Rollout) -> bool:
+    held = _holdback(ws, rollout)
+    return held is not None and held.state == "running"
+
+
+def _holdback(ws: Workspace, rollout: Rollout) -> TrafficSplit | None:
+    with ws.read() as connection:
+        return store.holdback_of(connection, rollout.id)
+
+
+def _over(ws: Workspace, rollout: Rollout) -> tuple[datetime | None, int | None]:
+    """When both versions had answered, and the epoch from which one alone did; None while it goes on."""
+    if rollout.state != "done" or rollout.ended_at is None:
+        return None, None
+    held = _holdback(ws, rollout)
+    if held is not None:
+        return held.ended_at, None
+    return rollout.ended_at + _TO_SWITCH, rollout.epochs[-1]
 
 
 def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     """How the new version does since all traffic is its own, by the requests of the newest hour."""
     since = max(rollout.ended_at or rollout.started_at, ws.now() - _LATELY)
-    columns = ["id", "epoch", "release", "status", "shadow_of", "request"]
+    columns = [
+        "id", "epoch", "release", "status", "shadow_of", "request", "assigned", "key", "replay", "probability",
+    ]  # fmt: skip
     table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
-    table = table.sort_by("id")
+    table, _ = serving.log.evenly(table.sort_by("id"))  # failures may be kept more often
     status = np.asarray(table["status"], dtype=object)
     counted = (
         (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
         & (np.asarray(table["release"], dtype=object) == rollout.release)
         & np.asarray(table["shadow_of"].is_null())
         & (status != "refused")
+        & was_dealt(table)
     )
     table, failed = table.filter(pa.array(counted)), status[counted] == "failed"
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )
     has_failed = np.bincount(request, weights=failed, minlength=len(first)) > 0
-    in_a_row, _ = recent_failures(has_failed, np.ones(len(first), dtype=bool))
-    return CanaryHealth(failures_in_a_row=in_a_row)
+    seen = recent_failures(has_failed, np.ones(len(first), dtype=bool))
+    return CanaryHealth(failures_in_a_row=seen.failures_in_a_row)
 
 
 def is_old(
@@ -143,8 +278,9 @@ def is_old(
 
 
 def _together(rows: _Requests) -> _Requests:
-    """The rows of each HTTP request as one: bad when one of them is, as slow as the slowest."""
-    first, request = first_of_each_request(rows.ids, rows.request)
+    """The rows of each HTTP request that one arm answered as one: bad when one of them is, as slow as the slowest."""
+    in_arms = [one and f"{one} {arm}" for one, arm in zip(rows.request, rows.in_canary.tolist(), strict=True)]
+    first, request = first_of_each_request(rows.ids, in_arms)
 
     def any_of(what: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.bincount(request, weights=what, minlength=len(first)) > 0
@@ -155,6 +291,8 @@ def _together(rows: _Requests) -> _Requests:
         in_canary=rows.in_canary[first],
         stretch=rows.stretch[first],
         failed=any_of(rows.failed),
+        checked=any_of(rows.checked),
+        refused=any_of(rows.refused),
         latency_ms=slowest,
         contradicted=any_of(rows.contradicted),
         is_replay=rows.is_replay[first],
@@ -162,12 +300,13 @@ def _together(rows: _Requests) -> _Requests:
         keys=rows.keys[first],
         ids=[rows.ids[row] for row in first],
         request=[rows.request[row] for row in first],
+        probability=rows.probability[first],
     )
 
 
 def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     epochs = _judged_epochs(rollout)
-    end = rollout.ended_at + _TO_SWITCH if rollout.state == "done" and rollout.ended_at else None
+    end, last_epoch = _over(ws, rollout)
     table = serving.log.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, end=end, columns=_COLUMNS
     )
@@ -177,11 +316,11 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     in_canary = release == rollout.release
     judged = (
         (epoch >= rollout.epochs[0])
-        & (np.full(len(epoch), end is None) | (epoch < rollout.epochs[-1]))
+        & (epoch < (np.iinfo(np.int64).max if last_epoch is None else last_epoch))
         & (in_canary | (release == rollout.from_release))
         & np.asarray(table["shadow_of"].is_null())
-        & (np.asarray(table["status"], dtype=object) != "refused")
         & (np.asarray(table["variant"], dtype=object) != REST)
+        & was_dealt(table)
     )
     table = table.filter(pa.array(judged))
     reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)
@@ -190,6 +329,8 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         in_canary=in_canary[judged],
         stretch=np.searchsorted(np.asarray(epochs), epoch[judged], side="right") - 1,
         failed=np.asarray(table["status"], dtype=object) == "failed",
+        checked=np.asarray(table["status"], dtype=object) != "refused",
+        refused=np.asarray(table["status"], dtype=object) == "refused",
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,
         contradicted=np.asarray([one in contradicted for one in table["id"].to_pylist()], dtype=bool),
         is_replay=np.asarray(table["replay"], dtype=bool),
@@ -197,4 +338,5 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         keys=np.asarray(table["key"].to_pylist(), dtype=object),
         ids=[str(one) for one in table["id"].to_pylist()],
         request=table["request"].to_pylist(),
+        probability=np.asarray([one or 1.0 for one in table["probability"].to_pylist()], dtype=np.float64),
     )

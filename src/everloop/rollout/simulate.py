@@ -67,7 +67,7 @@ def simulate(
         raise Invalid(
             f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them. Add them."
         )
-    made_up = _MadeUpRollouts(tuple(shares), rules, known_before or {}, n_rollouts=n_rollouts, seed=seed)
+    made_up = MadeUpRollouts(tuple(shares), rules, known_before or {}, n_rollouts=n_rollouts, seed=seed)
     for sent in range(look_every, requests_at_most + 1, look_every):
         if not made_up.look(sent, n_new=look_every, rates=rates):
             break
@@ -76,8 +76,8 @@ def simulate(
     return made_up.forecast()
 
 
-class _MadeUpRollouts:
-    """All rollouts side by side; arrays have one row a rollout."""
+class MadeUpRollouts:
+    """All rollouts side by side; arrays have one row a rollout. `counts` by metric: what is known, (n, n_stages, 4)."""
 
     def __init__(
         self,
@@ -111,21 +111,33 @@ class _MadeUpRollouts:
         running = np.flatnonzero(self.ended_at == 0)
         stage = self.stage[running]
         in_canary = self.random.binomial(n_new, self.shares[stage])
-        is_harmful = np.zeros(len(running), dtype=bool)
-        is_shown = np.ones(len(running), dtype=bool)
         for rule in self.rules.metrics:
             control_rate, canary_rate = rates[rule.metric](sent)
-            counts = self.counts[rule.metric]
-            counts[running, stage] += outcomes(
+            self.counts[rule.metric][running, stage] += outcomes(
                 self.random.binomial(in_canary, canary_rate),
                 in_canary,
                 control_bad=self.random.binomial(n_new - in_canary, control_rate),
                 control_total=n_new - in_canary,
             )
-            is_harmful |= self._is_harmful(rule, counts[running])
-            is_shown &= self._is_shown(rule, running, stage)
+        return self.judge(sent)
+
+    def judge(self, sent: int) -> bool:
+        """Judge every running rollout on its counts; False when none runs any more."""
+        running = np.flatnonzero(self.ended_at == 0)
+        is_harmful = self.is_harmful(running)
+        has_margins = any(rule.excess_at_most is not None for rule in self.rules.metrics)
+        is_shown = np.full(len(running), has_margins)
+        for rule in self.rules.metrics:
+            is_shown &= self._is_shown(rule, running, self.stage[running])
         self._move(running, is_harmful=is_harmful, is_shown=is_shown, sent=sent)
         return bool((self.ended_at == 0).any())
+
+    def is_harmful(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rollouts, running or passed, the test takes back on what is known now."""
+        found = np.zeros(len(rows), dtype=bool)
+        for rule in self.rules.metrics:
+            found |= self._is_harmful(rule, self.counts[rule.metric][rows])
+        return found
 
     def _is_harmful(self, rule: MetricRule, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
         bad_in_canary, bad_in_control = (counts[..., kind] for kind in _BAD)

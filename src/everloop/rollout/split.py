@@ -16,8 +16,9 @@ from everloop.ledger import Node, link
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic, endpoint
 from everloop.rollout.evidence import slow_above_ms
+from everloop.rollout.moves import end_holdback, take_back
 from everloop.rollout.records import Act, Endpoint, LiveVariant, TrafficSplit
-from everloop.rollout.start import ENOUGH, past, refuse
+from everloop.rollout.start import ENOUGH, past, refuse, rollout_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -51,7 +52,7 @@ def plan_split(
     arms = [LiveVariant("control", control.version, control.release, shares[control.version])]
     others = [version for version in shares if version != control.version]
     for name, version in zip(ascii_lowercase[1:], others, strict=False):
-        refuse(ws, target, version, again=again)
+        refuse(ws, target, version, again=again, ends_holdback=False)
         arms.append(LiveVariant(name, version, registry.release_of(ws, version).id, shares[version]))
     return TrafficSplit(
         id=new_id("split"),
@@ -96,8 +97,14 @@ def split_of(ws: Workspace, name: str) -> TrafficSplit:
 
 
 def end_split(ws: Workspace, endpoint_name: str, *, keep: str | None = None, reason: str) -> TrafficSplit:
-    """Give all traffic to one of the arms, the control when none is named. Raises Conflict when none is under way."""
+    """Give all traffic to one of the arms, the control when none is named. Raises Conflict when none is under way.
+
+    A holdback is ended for the new version when none is named; to keep the one before is to roll the new one back.
+    """
     found = split_of(ws, endpoint_name)
+    if found.rollout is not None:
+        _end_holdback(ws, found, found.rollout, keep=keep, reason=reason)
+        return split_of(ws, found.id)
     kept = next((one for one in found.arms if one.version == keep), None) if keep else found.arms[0]
     if kept is None:
         raise Invalid(
@@ -116,6 +123,26 @@ def end_split(ws: Workspace, endpoint_name: str, *, keep: str | None = None, rea
 
     ws.write(end)
     return split_of(ws, found.id)
+
+
+def _end_holdback(
+    ws: Workspace, found: TrafficSplit, rollout_id: str, *, keep: str | None, reason: str
+) -> None:
+    rollout = rollout_of(ws, rollout_id)
+    told = f"{ws.actor} decided: {reason}"
+    if keep not in (None, rollout.version, rollout.from_version):
+        raise Invalid(
+            f"{keep} is no arm of the holdback on {found.endpoint!r}; its arms are {rollout.from_version}, {rollout.version}. "
+            "Keep one of these."
+        )
+    if found.state == "ended":
+        raise Conflict(
+            f"the holdback {found.id} on {found.endpoint!r} has ended: {found.outcome}. Nothing is to be done."
+        )
+    if keep == rollout.from_version:
+        ws.write(lambda tx: take_back(ws, tx, rollout, reason=told, decision=None))
+    else:
+        ws.write(lambda tx: end_holdback(ws, tx, rollout, found, reason=told))
 
 
 def _check(target: Endpoint, shares: Mapping[str, float]) -> LiveVariant:

@@ -17,6 +17,7 @@ from everloop.errors import Conflict, Invalid, NotFound, NotReady
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.rollout import store
+from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
@@ -178,6 +179,12 @@ def history(
         )
 
 
+def looks(ws: Workspace, rollout_id: str, *, most: int = 100) -> list[RolloutEvent]:
+    """What the judge decided of a rollout and on which numbers, oldest first; of many looks at most so many, evenly."""
+    with ws.read() as connection:
+        return store.spread_looks(connection, rollout_id, most=most)
+
+
 def event_of(ws: Workspace, event_id: str) -> RolloutEvent:
     """One thing that a rollout did. Raises NotFound."""
     with ws.read() as connection:
@@ -202,6 +209,18 @@ def shares(rollout: Rollout, stage: int) -> tuple[LiveVariant, ...]:
             return before
         name: Literal["shadow", "canary"] = "shadow" if mirrored else "canary"
         return (*before, LiveVariant(name, rollout.version, rollout.release, 0.0, mirrored))
+    if rollout.canary.holdback and stage == len(rollout.stages) - 1:
+        # dealt under the names of the steps: no key that has met the new version is held back from it
+        return (
+            LiveVariant("control", rollout.version, rollout.release, weight, dealt_as="canary"),
+            LiveVariant(
+                serving.HOLDBACK,
+                rollout.from_version,
+                rollout.from_release,
+                100.0 - weight,
+                dealt_as="control",
+            ),
+        )
     if weight >= 100:
         previous = LiveVariant("previous", rollout.from_version, rollout.from_release, 0.0)
         return (*alone, previous) if rollout.canary.watch_h else alone
@@ -218,6 +237,8 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
         if margin is not None
     )
     watch = f"; the version before stays warm for {canary.watch_h:g} h" if canary.watch_h else ""
+    if canary.holdback:
+        watch = f"; {canary.holdback:g} % stay on the version before for {canary.holdback_h:g} h{watch}"
     first = (
         (Stage(0, 0.0, "when every serving process has loaded and warmed it"),) if canary.loads_first else ()
     )
@@ -228,8 +249,10 @@ def _stages(canary: Canary) -> tuple[Stage, ...]:
     return first + tuple(
         Stage(
             number,
-            step,
-            f"the rollout is done{watch}" if step == 100 else f"when {margins or 'no metric shows harm'}",
+            step - canary.holdback if step == 100 else step,
+            f"the rollout is done{watch}"
+            if step == 100
+            else f"when {margins or 'a person promotes it: no metric has a margin'}",
         )
         for number, step in enumerate(canary.steps, start=len(first))
     )
@@ -256,9 +279,7 @@ def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
             f"the plan limits the rollout by {', '.join(unknown)}; the model's inputs are {', '.join(inputs)}. Name one of these "
             "in el.canary(..., only=...)."
         )
-    return " and ".join(
-        f"{name} is {' or '.join(str(one) for one in values)}" for name, values in canary.only.items()
-    )
+    return canary.segment
 
 
 def _deadline(canary: Canary) -> str | None:
@@ -268,7 +289,7 @@ def _deadline(canary: Canary) -> str | None:
     return f"not decided after {canary.deadline_h:g} h: {then}"
 
 
-def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> None:
+def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_holdback: bool = True) -> None:
     """Raise Conflict when a version may not begin to answer on an endpoint now."""
     with ws.read() as connection:
         open_ones = store.newest_rollouts(
@@ -276,7 +297,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> Non
         )
         earlier = store.was_rolled_back(connection, target.name, version)
         split = store.open_split(connection, target.name)
-    if split is not None:
+    if split is not None and not (ends_holdback and split.rollout is not None):
         raise Conflict(
             f"the traffic of {target.name!r} is split since {split.started_at:%Y-%m-%d %H:%M} ({split.reason}); a rollout has "
             f"no control meanwhile. End it first: everloop rollouts end-split {target.name} --reason WHY"
@@ -286,7 +307,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool) -> Non
             f"rollout {open_ones[0].id} of {open_ones[0].version} is under way on {target.name!r}; one at a time. "
             f"Wait for it, or end it: everloop rollouts rollback {open_ones[0].id} --reason WHY"
         )
-    if any(one.version == version for one in target.variants):
+    if any(one.version == version and one.name != serving.HOLDBACK for one in target.variants):
         raise Conflict(f"{version} answers on {target.name!r} already. Nothing is to be done.")
     if earlier is not None and not again:
         raise Conflict(
@@ -317,10 +338,25 @@ def past(ws: Workspace, target: Endpoint) -> Past:
         folder(ws),
         endpoint=target.name,
         start=ws.now() - BEFORE,
-        columns=["id", "at", "status", "latency_us", "shadow_of", "request"],
+        columns=[
+            "id",
+            "at",
+            "status",
+            "latency_us",
+            "shadow_of",
+            "request",
+            "probability",
+            "assigned",
+            "key",
+            "replay",
+        ],
     )
-    answered = np.asarray(table["shadow_of"].is_null()) & (np.asarray(table["status"]) != "refused")
-    table = table.filter(pa.array(answered))
+    answered = (
+        np.asarray(table["shadow_of"].is_null())
+        & (np.asarray(table["status"]) != "refused")
+        & was_dealt(table)
+    )
+    table, chance = serving.log.evenly(table.filter(pa.array(answered)))
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )
@@ -330,14 +366,15 @@ def past(ws: Workspace, target: Endpoint) -> Past:
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
     earliest = pc.min(table["at"]).as_py()
     hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
-    return Past(failed, latencies_ms[~failed], len(first) / hours if hours >= 1 else None)
+    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
     tx.lock(f"endpoint:{rollout.endpoint}")
+    held = store.open_split(tx.connection, rollout.endpoint)
     if store.newest_rollouts(
         tx.connection, endpoint=rollout.endpoint, states=("running", "paused"), limit=1
-    ) or store.open_split(tx.connection, rollout.endpoint):
+    ) or (held is not None and held.rollout is None):
         raise Conflict(
             f"another rollout or split was started on {rollout.endpoint!r} just now; one at a time."
         )
@@ -349,6 +386,8 @@ def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
             f"what answers on {rollout.endpoint!r} changed just now; the plan was made for {rollout.from_version}. Start again."
         )
     store.end_watches(tx, rollout.endpoint)
+    if held is not None:
+        store.end_split(tx, held.id, outcome=f"the rollout of {rollout.version} began", at=ws.now())
     salt = new_id("ro")
     epoch = change_traffic(
         ws,

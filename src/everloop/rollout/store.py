@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -16,10 +17,12 @@ from everloop.rollout.records import (
     LiveVariant,
     Rollout,
     RolloutEvent,
+    RoutingRule,
     Stage,
     TrafficSplit,
     answering_and_standby,
 )
+from everloop.serving import Limits, LogPolicy
 from everloop.storage import Json, Tx, Utc, metadata
 
 endpoints = sa.Table(
@@ -34,6 +37,9 @@ endpoints = sa.Table(
     sa.Column("variants", Json, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("log", Json),
+    sa.Column("rules", Json),
+    sa.Column("limits", Json),
 )
 
 rollouts = sa.Table(
@@ -63,6 +69,7 @@ rollouts = sa.Table(
     sa.Index("ix_rollout_watch_until", "watch_until"),
 )
 
+_OF_THE_JUDGE = ("look", "advanced", "finished", "rolled_back", "overdue")
 events = sa.Table(
     "rollout_event",
     metadata,
@@ -95,6 +102,8 @@ splits = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("started_at", Utc, nullable=False),
     sa.Column("ended_at", Utc),
+    sa.Column("rollout", sa.String(40)),
+    sa.Column("until", Utc),
     sa.Index("ix_traffic_split_endpoint_id", "endpoint", "id"),
     sa.Index("ix_traffic_split_state", "state"),
 )
@@ -123,6 +132,17 @@ def newest_epoch(connection: Connection) -> int:
 
 def set_variants(tx: Tx, name: str, variants: Sequence[LiveVariant], *, epoch: int, salt: str) -> None:
     values = {"variants": [asdict(one) for one in variants], "epoch": epoch, "salt": salt}
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
+
+
+def set_rules(tx: Tx, name: str, rules: Sequence[RoutingRule], *, epoch: int) -> None:
+    values = {"rules": [one.as_json() for one in rules], "epoch": epoch}
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
+
+
+def set_limits(tx: Tx, name: str, limits: Limits, *, epoch: int | None) -> None:
+    """`epoch` is the new one of an endpoint that something answers on."""
+    values = {"limits": msgspec.to_builtins(limits), **({} if epoch is None else {"epoch": epoch})}
     tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(**values))
 
 
@@ -165,6 +185,18 @@ def watched_rollouts(connection: Connection, *, not_since: datetime, ends_by: da
     )
     statement = sa.select(rollouts).where(rollouts.c.watch_until.is_not(None), is_due)
     return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id).limit(1_000))]
+
+
+def judged_endpoints(connection: Connection) -> set[str]:
+    """Those whose requests are compared: in a rollout, in the watch after one, or in a split."""
+    is_judged = sa.or_(rollouts.c.state.in_(("running", "paused")), rollouts.c.watch_until.is_not(None))
+    compared = sa.select(rollouts.c.endpoint).where(is_judged)
+    split = sa.select(splits.c.endpoint).where(splits.c.state == "running")
+    return set(connection.execute(compared.union(split)).scalars())
+
+
+def change_epoch(tx: Tx, name: str, epoch: int) -> None:
+    tx.execute(sa.update(endpoints).where(endpoints.c.name == name).values(epoch=epoch))
 
 
 def rollout_by_id(connection: Connection, rollout_id: str) -> Rollout | None:
@@ -219,6 +251,12 @@ def newest_split(connection: Connection, name: str) -> TrafficSplit | None:
     return None if row is None else _split(row)
 
 
+def holdback_of(connection: Connection, rollout: str) -> TrafficSplit | None:
+    """What a rollout left to the version before, running or ended."""
+    row = connection.execute(sa.select(splits).where(splits.c.rollout == rollout)).first()
+    return None if row is None else _split(row)
+
+
 def open_splits(connection: Connection) -> list[TrafficSplit]:
     """The splits that run, one an endpoint at most."""
     return [_split(row) for row in connection.execute(sa.select(splits).where(splits.c.state == "running"))]
@@ -255,6 +293,16 @@ def newest_events(
     return [_event(row) for row in connection.execute(statement)]
 
 
+def spread_looks(connection: Connection, rollout: str, *, most: int) -> list[RolloutEvent]:
+    """What the judge decided of a rollout, oldest first; of many looks some, evenly, the first and the last among them."""
+    looked = sa.select(events.c.id).where(events.c.rollout == rollout, events.c.act.in_(_OF_THE_JUDGE))
+    ids = list(connection.execute(looked.order_by(events.c.id)).scalars())
+    if len(ids) > most:
+        ids = [ids[round(place * (len(ids) - 1) / (most - 1))] for place in range(most)]
+    rows = connection.execute(sa.select(events).where(events.c.id.in_(ids)).order_by(events.c.id))
+    return [event for row in rows if (event := _event(row)).decision is not None]
+
+
 def has_event(connection: Connection, rollout: str, act: str) -> bool:
     """Whether a rollout has done this before."""
     statement = sa.select(events.c.id).where(events.c.rollout == rollout, events.c.act == act).limit(1)
@@ -280,10 +328,12 @@ def last_change_before(connection: Connection, endpoint: str, at: datetime) -> R
 
 def _endpoint(row: sa.Row[Any]) -> Endpoint:
     values = dict(row._mapping)
-    variants, standby = _variants(row.variants)
-    return Endpoint(
-        **{**values, "canary": Canary.from_value(row.canary), "variants": variants, "standby": standby}
-    )
+    values["variants"], values["standby"] = _variants(row.variants)
+    values["canary"] = Canary.from_value(row.canary)
+    values["rules"] = tuple(RoutingRule(**{**one, "values": tuple(one["values"])}) for one in row.rules or ())
+    values["log"] = LogPolicy(**(row.log or {}))
+    values["limits"] = msgspec.convert(row.limits or {}, Limits)
+    return Endpoint(**values)
 
 
 def _rollout(row: sa.Row[Any]) -> Rollout:

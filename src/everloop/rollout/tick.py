@@ -10,10 +10,19 @@ from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
 from everloop.rollout.judge import Decision, judge
 from everloop.rollout.mirrored import pairs_of
-from everloop.rollout.moves import advance, alert_overdue, end_watch, finish, note, take_back, turn
+from everloop.rollout.moves import (
+    advance,
+    alert_overdue,
+    end_holdback,
+    end_watch,
+    finish,
+    note,
+    take_back,
+    turn,
+)
 from everloop.rollout.paired import judge_pairs
 from everloop.rollout.records import Rollout, RolloutEvent
-from everloop.rollout.requests import evidence_of
+from everloop.rollout.requests import evidence_of, means_of
 from everloop.rollout.start import rollout_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -86,7 +95,7 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
             loaded = "every serving process has loaded and warmed it"
             return ws.write(lambda tx: finish(ws, tx, rollout, reason=loaded, decision=None))
         evidence, health = evidence_of(ws, rollout)
-        decision = judge(evidence, rollout.canary.rules, health=health)
+        decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
         return ws.write(lambda tx: _do(ws, tx, rollout, decision))
     except Conflict:
         return None  # another process went on with it, or a person ended it
@@ -130,13 +139,19 @@ def _due_watches(ws: Workspace) -> list[Rollout]:
 def _watch(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     """Look at what answers alone: gone back from if harm shows after all, left alone when its time is over."""
     evidence, health = evidence_of(ws, rollout)
-    decision = judge(evidence, rollout.canary.rules, health=health)
-    reason = f"while watched at 100 %: {decision.reason}"
+    decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
+    reason = f"while watched at {rollout.weight:g} %: {decision.reason}"
 
     def do(tx: Tx) -> RolloutEvent | None:
         if decision.action == "roll_back":
             return take_back(ws, tx, rollout, reason=reason, decision=decision.as_dict())
-        if rollout.watch_until is not None and rollout.watch_until <= ws.now():
+        held = store.holdback_of(tx.connection, rollout.id)
+        if held is not None and held.until is not None and held.state == "running":
+            if held.until <= ws.now():
+                hours = rollout.canary.holdback_h
+                told = f"{hours:g} h are over; everloop rollouts results {held.id} compares"
+                return end_holdback(ws, tx, rollout, held, reason=told)
+        elif rollout.watch_until is not None and rollout.watch_until <= ws.now():
             return end_watch(ws, tx, rollout)
         store.mark_watched(tx, rollout.id, at=ws.now())
         return None

@@ -20,10 +20,12 @@ from everloop.serving.files import (
     read_manifest,
     read_routes,
     release_path,
+    rule_headers,
     workers,
     write_manifest,
     write_routes,
 )
+from everloop.serving.kept import hashed, log_key, uniform
 from everloop.serving.loaded import (
     Loaded,
     class_names,
@@ -35,26 +37,39 @@ from everloop.serving.loaded import (
     predicts_the_most_probable,
     untrusted_types,
 )
-from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.mlmodel import FUNCTION_FLAVOR, FunctionSource, Layout, layout_of
+from everloop.serving.newest import (
+    FoundPredictions,
+    PredictionKind,
+    PredictionSearch,
+    kind_of,
+    newest_predictions,
+)
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
 from everloop.serving.records import (
+    TRIED,
+    WITH_CODE,
     Approval,
     Compiled,
     Field,
     FieldType,
+    Limits,
+    LogPolicy,
     Manifest,
+    Personal,
     PredictionRecord,
     Route,
     RouteTable,
+    Rule,
     Segment,
     Signature,
     Variant,
     Worker,
 )
-from everloop.serving.route import choose
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, refusals
+from everloop.serving.route import HOLDBACK, assign, choose, is_placed
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals
 from everloop.serving.signed import (
     SIGNERS,
     Signed,
@@ -75,10 +90,14 @@ if TYPE_CHECKING:
     from everloop.serving.local import LocalServer, Question
 
 __all__ = [
+    "FUNCTION_FLAVOR",
+    "HOLDBACK",
     "IMAGE_STARTS",
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
     "SIGNERS",
+    "TRIED",
+    "WITH_CODE",
     "Approval",
     "Compiled",
     "Failure",
@@ -86,15 +105,23 @@ __all__ = [
     "FieldProblem",
     "FieldType",
     "Findings",
+    "FoundPredictions",
+    "FunctionSource",
     "Layout",
+    "Limits",
     "Loaded",
     "LocalServer",
+    "LogPolicy",
     "Manifest",
+    "Personal",
+    "PredictionKind",
     "PredictionRecord",
+    "PredictionSearch",
     "Predictor",
     "Question",
     "Route",
     "RouteTable",
+    "Rule",
     "Segment",
     "Signature",
     "Signed",
@@ -102,18 +129,25 @@ __all__ = [
     "Variant",
     "Worker",
     "acknowledged",
+    "assign",
     "check",
     "check_key",
     "choose",
     "class_names",
     "code_folder",
     "compare_plan",
+    "example_row",
     "has_routes",
+    "hashed",
+    "is_placed",
+    "kind_of",
     "layout_of",
     "load_files",
     "load_skops",
     "log",
+    "log_key",
     "need_signer",
+    "newest_predictions",
     "numbers",
     "of_estimator",
     "of_scores",
@@ -125,9 +159,11 @@ __all__ = [
     "read_signers",
     "refusals",
     "release_path",
+    "rule_headers",
     "run",
     "try_out",
     "try_out_trusted",
+    "uniform",
     "untrusted_types",
     "verified_manifest",
     "what_is_wrong",

@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import datetime
+from math import inf
 from typing import Any
 
 import msgspec
 
 from everloop.clock import Clock, to_micros
 from everloop.errors import Invalid, NotReady, StorageFailed
+from everloop.explaining import Explanation
 from everloop.ids import new_prediction_id
-from everloop.serving.batching import Batcher
+from everloop.serving.batching import Batcher, TooLate
+from everloop.serving.explain import Unexplained
 from everloop.serving.http import Refusal
+from everloop.serving.kept import Keeper, uniform
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
-from everloop.serving.records import PredictionRecord, Variant
-from everloop.serving.route import choose, shadows
+from everloop.serving.records import LogPolicy, PredictionRecord, Variant
+from everloop.serving.route import PINNED, assign, is_placed, shadows
 from everloop.serving.segments import LogWriter
 from everloop.serving.signature import FieldProblem
 
@@ -36,13 +41,16 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    version: int | None = None
+    explain: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The record, and what the HTTP answer says beside it when it is no prediction."""
+    """The record, what the HTTP answer says beside it when it is no prediction, and why it is this one, if that was asked."""
 
     record: PredictionRecord
     refusal: Refusal | None = None
+    explanation: Explanation | Unexplained | None = None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -55,6 +63,8 @@ class Asked(msgspec.Struct, frozen=True):
     started_ns: int
     endpoint: LiveEndpoint
     variant: Variant
+    within_ms: float
+    assigned: str
     shadow_of: str | None = None
     request: str | None = None
 
@@ -62,10 +72,19 @@ class Asked(msgspec.Struct, frozen=True):
     def release(self) -> LiveRelease:
         return self.endpoint.releases[self.variant.release]
 
+    @property
+    def keeper(self) -> Keeper | None:
+        """How its inputs are kept; None: as they are."""
+        return self.endpoint.keepers.get(self.variant.release)
+
     def record(self, **result: Any) -> PredictionRecord:
         """The record of what came of it."""
         manifest = self.release.manifest
         given = {"features": {}, "output": None, "scores": {}, "error": None, **result}
+        inputs = self.release.reader.logged(self.question.inputs)
+        if (keeper := self.keeper) is not None:
+            inputs, given["features"] = keeper.inputs(inputs), keeper.features(given["features"])
+        policy = self.endpoint.route.log
         return PredictionRecord(
             id=self.id,
             endpoint=self.endpoint.route.endpoint,
@@ -76,11 +95,13 @@ class Asked(msgspec.Struct, frozen=True):
             epoch=self.endpoint.epoch,
             at=to_micros(self.at),
             key=self.key,
-            inputs=self.release.reader.logged(self.question.inputs),
+            inputs=inputs,
             latency_us=(time.perf_counter_ns() - self.started_ns) // 1000,
             replay=self.question.replay,
             shadow_of=self.shadow_of,
             request=self.request,
+            probability=policy.sample if given["status"] == "ok" else policy.sample_failed,
+            assigned=self.assigned,
             **given,
         )
 
@@ -98,20 +119,54 @@ class Answerer:
         self._shadows: set[asyncio.Task[None]] = set()
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
+        self.unlogged: dict[str, int] = {}
+        """By endpoint, how many were answered although the log could not be written."""
+        self.log_error: str | None = None
+        """Why the log cannot be written; None when it can, as far as is known."""
 
     async def answer(
-        self, endpoint: LiveEndpoint, question: Question, *, started_ns: int, request: str | None = None
+        self,
+        endpoint: LiveEndpoint,
+        question: Question,
+        *,
+        started_ns: int,
+        request: str | None = None,
+        timeout_ms: float = inf,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """What came of the question; not logged yet. Shadows get their copy, which nobody waits for.
 
-        `request` is shared by the rows of one HTTP request: they are dealt to one variant together.
+        `request` is shared by the rows of one HTTP request: they are dealt to one variant together. `timeout_ms` is how long
+        the client waits, if that is less than the endpoint allows. `headers` are those that the endpoint's rules look at. A
+        version that the question names must be loaded (`LiveEndpoint.by_version`). What chance did not deal is not mirrored
+        either: copies are compared.
         """
         prediction_id = new_prediction_id(self.writer.writer)
         key = None if question.key is None else str(question.key)
         at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
-        variant = choose(endpoint.route, key=key, request=request or prediction_id, inputs=question.inputs)
-        asked = Asked(prediction_id, question, key, at, started_ns, endpoint, variant, request=request)
-        for mirrored in shadows(endpoint.route, prediction_id=prediction_id) if endpoint.route.shadow else ():
+        route = endpoint.route
+        if question.version is None:
+            variant, assigned = assign(
+                route, key=key, request=request or prediction_id, inputs=question.inputs, headers=headers
+            )
+        else:
+            variant, assigned = endpoint.by_version[question.version], PINNED
+        within_ms = min(timeout_ms, endpoint.deadline_ms)
+        asked = Asked(
+            prediction_id,
+            question,
+            key,
+            at,
+            started_ns,
+            endpoint,
+            variant,
+            within_ms,
+            assigned,
+            request=request,
+        )
+        copies: list[Asked] = []
+        is_mirrored = route.shadow and not is_placed(assigned)
+        for mirrored in shadows(route, prediction_id=prediction_id) if is_mirrored else ():
             copy = Asked(
                 new_prediction_id(self.writer.writer),
                 question,
@@ -120,19 +175,60 @@ class Answerer:
                 started_ns,
                 endpoint,
                 mirrored,
+                endpoint.deadline_ms,
+                "shadow",
                 shadow_of=prediction_id,
                 request=request,
             )
-            task = asyncio.create_task(self._shadow(copy))
-            self._shadows.add(task)
-            task.add_done_callback(self._shadows.discard)
-        return await self._ask(asked)
+            copies.append(copy)
+        try:
+            answered = await self._ask(asked)
+        finally:  # only now, so that no shadow's model runs before the one that is waited for
+            for copy in copies:
+                task = asyncio.create_task(self._shadow(copy))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
+        return await self._explained(asked, answered) if question.explain else answered
 
-    async def log(self, records: list[PredictionRecord]) -> None:
-        """Make the records survive a kill, or a power cut if so set. Raises StorageFailed."""
-        self.writer.write(records)
-        if self._syncing is not None:
-            await self._syncing.submit(None)
+    async def log(self, records: list[PredictionRecord], policy: LogPolicy) -> dict[str, int]:
+        """Make the records survive a kill, or a power cut if so set; how many are not in the log, by why.
+
+        All are of one endpoint, whose policy it is. Raises StorageFailed when the log cannot be written, unless the policy
+        is to answer all the same.
+        """
+        left_out: dict[str, int] = {}
+        if policy.is_sampled:
+            drawn = [one for one in records if uniform(one.shadow_of or one.id) < one.probability]
+            if len(drawn) < len(records):
+                left_out["sampling"] = len(records) - len(drawn)
+            records = drawn
+        if not records:
+            return left_out
+        try:
+            self.writer.write(records)
+            if self._syncing is not None:
+                await self._syncing.submit(None)
+        except StorageFailed as error:
+            self._could_not_log(records, policy, error)
+            left_out["log-unwritable"] = len(records)
+        else:
+            if self.log_error is not None:
+                self.log_error = None
+                logger.warning(
+                    "the prediction log is written again; answered without it: %s", self.unlogged or "none"
+                )
+        return left_out
+
+    def _could_not_log(
+        self, records: list[PredictionRecord], policy: LogPolicy, error: StorageFailed
+    ) -> None:
+        if self.log_error is None:
+            logger.error("%s", error)
+        self.log_error = str(error)
+        if policy.when_full == "refuse":
+            raise error
+        name = records[0].endpoint
+        self.unlogged[name] = self.unlogged.get(name, 0) + len(records)
 
     async def close(self) -> None:
         """Wait for the shadows, then leave the log."""
@@ -161,13 +257,31 @@ class Answerer:
         finally:
             self._observe(asked)
         try:
-            result = await release.batcher.submit(values)
+            until_s = asked.started_ns / 1e9 + asked.within_ms / 1e3
+            result = await release.batcher.submit(values, until_s=until_s)
         except NotReady as error:
             return _failed(asked, "overloaded", str(error), features=features)
+        except TooLate:
+            text = f"no answer within {asked.within_ms:g} ms"
+            return _failed(asked, "deadline_exceeded", text, features=features)
         if isinstance(result, Failure):
-            return _failed(asked, "model_failed", f"{result.kind}: {result.text}", features=features)
+            return _failed(asked, result.code, f"{result.kind}: {result.text}", features=features)
         output, scores = result
         return Answer(asked.record(status="ok", output=output, scores=scores, features=features))
+
+    async def _explained(self, asked: Asked, answered: Answer) -> Answer:
+        """The answer with why it is this one; its record is made already, so that its latency is the prediction's own."""
+        record, release = answered.record, asked.release
+        if record.output is None:
+            return answered
+        values, _ = release.reader.read(asked.question.inputs)
+        row = [*values, *(value for value, _ in record.features.values())]
+        try:
+            found = await release.explainer.submit((row, record.output))
+        except NotReady as error:
+            return msgspec.structs.replace(answered, explanation=Unexplained(str(error)))
+        explanation = Unexplained(f"{found.kind}: {found.text}") if isinstance(found, Failure) else found
+        return msgspec.structs.replace(answered, explanation=explanation)
 
     def _observe(self, asked: Asked) -> None:
         """The row has happened, whatever the model makes of it: later requests see it in their past."""
@@ -189,8 +303,9 @@ class Answerer:
         )
 
     async def _shadow(self, asked: Asked) -> None:
+        asked = msgspec.structs.replace(asked, started_ns=time.perf_counter_ns())
         try:
-            await self.log([(await self._ask(asked)).record])
+            await self.log([(await self._ask(asked)).record], asked.endpoint.route.log)
         except StorageFailed as error:
             logger.error("shadow %s was not logged: %s", asked.id, error)
 
@@ -201,13 +316,25 @@ class Answerer:
 
 def _refused(asked: Asked, problems: list[FieldProblem]) -> Answer:
     text = "; ".join(f"{problem.field} {problem.problem}" for problem in problems)
-    record = asked.record(status="refused", error=text)
+    # a problem shows the value, which is for whoever sent it and not for the log
+    kept = text if asked.keeper is None else f"does not fit: {', '.join(one.field for one in problems)}"
+    record = asked.record(status="refused", error=kept)
     message = f"the request does not fit the inputs of {record.model} version {record.version}: {text}."
     return Answer(record, Refusal(422, "invalid", message, fields=problems, prediction_id=asked.id))
 
 
 _MESSAGES = {
     "overloaded": (503, "more requests wait than the limit allows. Try again in a second."),
+    "deadline_exceeded": (
+        504,
+        "the time that the request or the endpoint allows was over before there was an answer. Allow more by "
+        "X-Everloop-Timeout-Ms or the endpoint's deadline_ms, or ask for fewer rows at once.",
+    ),
+    "model_stopped": (
+        503,
+        "the model's own process ended, hung or took too much memory; it is started again. What happened is in the "
+        "prediction log under this id. Try again in a second.",
+    ),
     "model_failed": (
         500,
         "the model raised an error on this row. Its text is in the prediction log under this id.",
@@ -221,5 +348,7 @@ _MESSAGES = {
 
 def _failed(asked: Asked, code: str, text: str, **found: Any) -> Answer:
     status, message = _MESSAGES[code]
+    if asked.keeper is not None and code != "overloaded":
+        text = f"{text.partition(':')[0]} (its text is not kept: it may show personal data)"
     record = asked.record(status="failed", error=f"{code}: {text}", **found)
     return Answer(record, Refusal(status, code, message, prediction_id=asked.id))

@@ -7,20 +7,26 @@ themselves or of 1, whichever is more. A row that the model refuses, the plan mu
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any
 
+import blake3
 import numpy as np
 from msgspec.structs import replace
 
 from everloop.compiled import RULES, NotCompiledError, Plan, plan_of
+from everloop.errors import MissingExtra
 from everloop.serving.loaded import Loaded, Rows, class_names
 from everloop.serving.made_up import made_up
-from everloop.serving.records import Compiled, Manifest
+from everloop.serving.records import Compiled, Field, Manifest
 
 TOLERANCE = 1e-9
+ONNX_TOLERANCE = 1e-5
+CONVERTERS = "everloop.converters"
 MOST_ROWS = 512  # real ones that are compared when a version is released
 _MADE_UP, _AT_LOADING = 256, 32
 _MOST_LEFT = 0.5  # of the rows that the model answers; with more left to the model, a plan is no gain
@@ -31,11 +37,12 @@ _HELD_US = 1_000.0  # how long one batch may hold the event loop up
 
 @dataclass(frozen=True)
 class Quick:
-    """A verified plan, and up to how many rows it is used: at all, and without a thread."""
+    """A verified plan, and up to how many rows it is used: at all, and without a thread. `is_onnx`: it is a conversion to ONNX."""
 
     plan: Plan
     most_rows: int
     rows_at_once: int
+    is_onnx: bool = False
 
 
 @dataclass
@@ -47,13 +54,14 @@ class Compared:
     left: int = 0
     problem: str = ""
     answered: list[list[Any]] = field(default_factory=list)
+    tolerance: float = TOLERANCE
 
     def saw(self, difference: float, where: str) -> None:
         if difference == np.inf:  # which JSON, and so the manifest, has no word for
             self.problem = f"the plan gives another answer than the model {where}"
             return
         self.difference = max(self.difference, difference)
-        if difference > TOLERANCE:
+        if difference > self.tolerance:
             self.problem = f"the plan differs from the model {where}, by {difference:.2g}"
 
 
@@ -64,14 +72,50 @@ def verified(manifest: Manifest, model: Loaded, real: Sequence[Sequence[Any]] = 
     ----------
     real
         Rows of the signature's inputs in order, then the features, as the model takes them; the first 512 count.
+
+    Raises UnreadableError for a model that no other program should be given either.
     """
     told = Compiled(manifest.digest, RULES, library(), is_used=False)
     try:
         plan = _plan(manifest, model)
     except NotCompiledError as error:
         return replace(told, reason=str(error))
+    return _compared(told, plan, manifest, model, real)
+
+
+def verified_onnx(
+    manifest: Manifest, model: Loaded, told: Compiled, real: Sequence[Sequence[Any]] = ()
+) -> tuple[Compiled, bytes]:
+    """For a model without a plan: as `verified`, of its conversion to ONNX, and the conversion.
+
+    `told` is what was found about the plan. Classes must be the same; probabilities and numbers may differ by 1e-5, for what is
+    converted counts in single precision.
+    """
+    if model.estimator is None:
+        return told, b""
+    try:
+        content = _onnx_of(model.estimator, _fields(manifest))
+        plan = _onnx_plan(content, model)
+    except (NotCompiledError, MissingExtra) as error:
+        return replace(told, reason=f"{told.reason}; not converted to ONNX: {error}"), b""
+    found = _compared(told, plan, manifest, model, real, tolerance=ONNX_TOLERANCE)
+    if not found.is_used:
+        reason = found.reason.replace("the plan", "its conversion to ONNX", 1)
+        return replace(told, reason=f"{told.reason}; {reason}"), b""
+    return replace(found, onnx=blake3.blake3(content).hexdigest()), content
+
+
+def _compared(
+    told: Compiled,
+    plan: Plan,
+    manifest: Manifest,
+    model: Loaded,
+    real: Sequence[Sequence[Any]],
+    *,
+    tolerance: float = TOLERANCE,
+) -> Compiled:
     rows = [list(row) for row in real[:MOST_ROWS]]
-    found = compare(plan, model, [*rows, *made_up(manifest, model, _MADE_UP)])
+    found = compare(plan, model, [*rows, *made_up(manifest, model, _MADE_UP)], tolerance=tolerance)
     return replace(
         told,
         is_used=not found.problem,
@@ -83,8 +127,8 @@ def verified(manifest: Manifest, model: Loaded, real: Sequence[Sequence[Any]] = 
     )
 
 
-def quick(manifest: Manifest, model: Loaded) -> Quick | str:
-    """The plan of a loaded release, or why the model itself answers."""
+def quick(manifest: Manifest, model: Loaded, onnx: bytes = b"") -> Quick | str:
+    """The plan of a loaded release, or its conversion to `onnx` if that was compared, or why the model itself answers."""
     told = manifest.compiled
     if told is None:
         return "it was released without a comparison; release a new version"
@@ -97,12 +141,15 @@ def quick(manifest: Manifest, model: Loaded) -> Quick | str:
     if told.library != library():
         return f"it was compared with scikit-learn {told.library}, here is {library()}; release a new version"
     try:
-        plan = _plan(manifest, model)
-    except NotCompiledError as error:
+        plan = _onnx_plan(onnx, model) if told.onnx else _plan(manifest, model)
+    except (NotCompiledError, MissingExtra) as error:
         return str(error)
     rows = made_up(manifest, model, _AT_LOADING)
-    found = compare(plan, model, rows)
-    return found.problem or _paced(plan, model, found.answered)
+    found = compare(plan, model, rows, tolerance=ONNX_TOLERANCE if told.onnx else TOLERANCE)
+    if found.problem:
+        return found.problem
+    paced = _paced(plan, model, found.answered)
+    return paced if isinstance(paced, str) else dataclasses.replace(paced, is_onnx=bool(told.onnx))
 
 
 def library() -> str:
@@ -111,9 +158,11 @@ def library() -> str:
     return str(sklearn.__version__)
 
 
-def compare(plan: Plan, model: Loaded, rows: Sequence[list[Any]]) -> Compared:
+def compare(
+    plan: Plan, model: Loaded, rows: Sequence[list[Any]], *, tolerance: float = TOLERANCE
+) -> Compared:
     """What asking both says; the plan for rows alone and together, since it may do several rows otherwise than one."""
-    found = Compared()
+    found = Compared(tolerance=tolerance)
     theirs = _ways(model, model)
     for number, (row, expected) in enumerate(_each(theirs, rows), start=1):
         found.rows = number
@@ -145,6 +194,30 @@ def _plan(manifest: Manifest, model: Loaded) -> Plan:
     if (plan.probabilities is None) != (model.probabilities is None):
         raise NotCompiledError("the plan and the model do not both have probabilities")
     return plan
+
+
+def _fields(manifest: Manifest) -> list[Field]:
+    return [
+        *manifest.signature.inputs,
+        *(Field(one.name, one.dtype, nullable=True) for one in manifest.features),
+    ]
+
+
+def _onnx_of(estimator: Any, fields: Sequence[Field]) -> bytes:
+    """A fitted model that takes these columns, in ONNX form. Raises NotCompiledError, MissingExtra."""
+    content: bytes = _offered("to_onnx")(estimator, fields)
+    return content
+
+
+def _onnx_plan(content: bytes, model: Loaded) -> Plan:
+    """What answers in a model's place by its conversion. Raises NotCompiledError, MissingExtra."""
+    made: Plan = _offered("onnx")(content, has_probabilities=model.probabilities is not None)
+    return made
+
+
+def _offered(name: str) -> Any:
+    (offered,) = entry_points(group=CONVERTERS, name=name)
+    return offered.load()
 
 
 Ask = Callable[[Rows], Rows]

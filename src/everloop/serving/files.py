@@ -83,6 +83,13 @@ def read_routes(folder: Path) -> RouteTable | None:
         ) from error
 
 
+def rule_headers(folder: Path) -> frozenset[str]:
+    """The headers that the rules in force look at on any endpoint, in small letters. Raises Invalid."""
+    table = read_routes(folder)
+    routes = () if table is None else table.endpoints.values()
+    return frozenset(rule.header for route in routes for rule in route.rules if rule.header is not None)
+
+
 def has_routes(folder: Path) -> bool:
     """Whether anything ever went live, so that there is something to serve."""
     return (folder / "routes.json").exists()

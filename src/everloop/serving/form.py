@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from everloop.serving.answer import Answer, Question
+from everloop.serving.explain import MOST_EXPLAINED
 from everloop.serving.http import Headers, Refusal, Reply, header
 from everloop.serving.live import LiveEndpoint
 from everloop.serving.records import Field, Signature
@@ -47,13 +48,15 @@ class Beside(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | int | None = None
     at: datetime | None = None
     replay: bool = False
+    version: int | None = None
+    explain: bool = False
 
 
 BESIDE = Beside.__struct_fields__
 
 
 def beside(headers: Headers, given: Mapping[str, Any]) -> Beside:
-    """From the headers X-Everloop-Key, -At and -Replay, and what the body gives, which wins. Raises Refusal."""
+    """From the headers X-Everloop-Key, -At, -Replay, -Version and -Explain, and what the body gives, which wins. Raises Refusal."""
     said = {
         name: text for name in BESIDE if (text := header(headers, f"x-everloop-{name}".encode())) is not None
     }
@@ -104,13 +107,22 @@ def check_number(rows: int) -> None:
         raise invalid(f"the body has {rows:,} rows; 1 to {MOST_INSTANCES:,} are taken. Send fewer at once.")
 
 
+def check_explained(rows: int) -> None:
+    """Raises Refusal when more are to be explained than one request may ask for."""
+    if rows > MOST_EXPLAINED:
+        raise invalid(
+            f"{rows:,} rows are to be explained; the most of one request is {MOST_EXPLAINED}. Ask for fewer at once."
+        )
+
+
 def invalid(text: str) -> Refusal:
     return Refusal(422, "invalid", text)
 
 
 def questions(rows: Sequence[dict[str, Any]], said: Beside) -> list[Question]:
-    """A question for each row."""
-    return [Question(row, said.key, said.at, said.replay) for row in rows]
+    """A question for each row. Raises Refusal when too many are to be explained."""
+    check_explained(len(rows) if said.explain else 0)
+    return [Question(row, said.key, said.at, said.replay, said.version, said.explain) for row in rows]
 
 
 def named(signature: Signature, row: Any, number: int) -> dict[str, Any]:
@@ -191,10 +203,11 @@ def one_refusal(answers: Sequence[Answer]) -> Refusal | None:
 def details(answer: Answer) -> dict[str, Any]:
     """What other protocols have no place for, of one prediction."""
     record = answer.record
-    return {
+    found = {
         "prediction_id": record.id,
         "scores": record.scores,
         "model": record.model,
         "version": record.version,
         "variant": record.variant,
     }
+    return found if answer.explanation is None else {**found, "explanation": answer.explanation}

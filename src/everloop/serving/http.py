@@ -14,6 +14,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+SMALL_BYTES = 64 * 1024  # of a body: what one read of a connection gives, for which no room is taken
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _encode = msgspec.json.Encoder().encode
 
@@ -51,6 +52,7 @@ class Refusal(Exception):  # noqa: N818  (an answer on its way to the client)
         self.status = status
         self.code = code
         self.more = more
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def reply(self) -> Reply:
         return error_reply(self.status, self.code, str(self), **self.more)
@@ -128,22 +130,51 @@ class Doorkeeper:
         return place.netloc == host or (place.hostname in self._hosts and place.hostname not in LOOPBACK)
 
 
-async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is known to be over the limit."""
+class Room:
+    """Memory for large bodies that are being read or answered: as much as all of them together may take."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._free = limit_bytes
+
+    def take(self, size: int) -> None:
+        """Raises Refusal when there is no room for so many bytes more."""
+        if size > self._free:
+            raise Refusal(
+                503,
+                "overloaded",
+                "the large bodies that are in hand leave no room for this one. Try again in a second.",
+            )
+        self._free -= size
+
+    def free(self, size: int) -> None:
+        """Give back what was taken."""
+        self._free += size
+
+
+async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int, room: Room) -> bytes:
+    """The whole body, which a large one has taken room for. Raises TooLarge as soon as it is known to be over the limit."""
     for name, value in headers:
         if name == b"content-length" and (not value.isdigit() or int(value) > limit_bytes):
             raise TooLarge
     parts: list[bytes] = []
-    size, has_more = 0, True
-    while has_more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refusal(400, "malformed", "the connection was closed before the body was whole.")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit_bytes:
-            raise TooLarge
-        has_more = message.get("more_body", False)
+    size = taken = 0
+    has_more = True
+    try:
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(400, "malformed", "the connection was closed before the body was whole.")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit_bytes:
+                raise TooLarge
+            if size > SMALL_BYTES:
+                room.take(size - taken)
+                taken = size
+            has_more = message.get("more_body", False)
+    except BaseException:
+        room.free(taken)
+        raise
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

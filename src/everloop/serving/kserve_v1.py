@@ -1,4 +1,4 @@
-"""KServe's first protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out."""
+"""KServe's first protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out; explained too where `:explain` is asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from everloop.serving.form import (
     Asking,
     Form,
     beside,
+    check_explained,
     check_number,
     decoded,
     details,
@@ -36,6 +37,27 @@ def _read(endpoint: LiveEndpoint, headers: Headers, body: bytes) -> Asking:
     return Asking(questions(rows, beside(headers, {})), _reply)
 
 
+def _read_explained(endpoint: LiveEndpoint, headers: Headers, body: bytes) -> Asking:
+    asking = _read(endpoint, headers, body)
+    check_explained(len(asking.questions))
+    explained = [msgspec.structs.replace(one, explain=True) for one in asking.questions]
+    return Asking(explained, _reply_explained)
+
+
+def _reply_explained(answers: list[Answer]) -> Reply:
+    refusal = one_refusal(answers)
+    if refusal is not None:
+        return error(refusal)
+    return json_reply(
+        200,
+        {
+            "predictions": [answer.record.output for answer in answers],
+            "explanations": [answer.explanation for answer in answers],
+            "everloop": [details(msgspec.structs.replace(answer, explanation=None)) for answer in answers],
+        },
+    )
+
+
 def _reply(answers: list[Answer]) -> Reply:
     refusal = one_refusal(answers)
     return predictions(answers) if refusal is None else error(refusal)
@@ -58,3 +80,4 @@ def error(refusal: Refusal) -> Reply:
 
 
 KSERVE_V1 = Form(_read, error)
+KSERVE_V1_EXPLAIN = Form(_read_explained, error)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import msgspec
 
 from everloop.clock import Clock
 from everloop.errors import EverloopError, Invalid
+from everloop.explaining import Explanation
 from everloop.features import (
     FeatureFunction,
     FeatureValue,
@@ -21,14 +24,19 @@ from everloop.features import (
     load_function,
     online_value,
 )
+from everloop.serving.apart import Apart
 from everloop.serving.batching import Batcher
+from everloop.serving.explain import Explainer
 from everloop.serving.files import code_folder, online_path, read_routes
+from everloop.serving.kept import Keeper, is_hidden, log_key
 from everloop.serving.log import batches
-from everloop.serving.predictor import Failure, Prediction, Predictor
-from everloop.serving.records import Field, Manifest, Route, RouteTable, Signature
+from everloop.serving.predictor import Failure, Output, Prediction, Predictor
+from everloop.serving.records import Field, Limits, Manifest, Route, RouteTable, Signature, Variant
 from everloop.serving.signature import Reader
 from everloop.serving.signed import verified_manifest
 from everloop.storage import Blobs
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Arrival:
     inputs: dict[str, Any]
     key: str | None
     at: datetime
+    is_logged: bool = False
+    """The inputs are as the log kept them, which may hide some."""
 
 
 class LiveHistory:
@@ -70,7 +80,9 @@ class LiveHistory:
             self._file_ends_at = self.rows.newest_at
 
     def observe(self, arrival: Arrival) -> None:
-        """Take in a row, unless it is known or does not fit the view's types."""
+        """Take in a row, unless it is known, does not fit the view's types, or comes from a log that hides what the view looks at."""
+        if arrival.is_logged and any(is_hidden(arrival.inputs.get(name)) for name in self._names):
+            return
         if self._unsettled is not None and arrival.key is None:
             if arrival.prediction_id in self._unsettled:
                 return
@@ -106,17 +118,22 @@ class LiveFeature:
 
 @dataclass(frozen=True, eq=False)
 class LiveRelease:
-    """A loaded, warm release. `batcher` takes rows as the model wants them: inputs, then features."""
+    """A loaded, warm release. `batcher` takes rows as the model wants them: inputs, then features.
+
+    Endpoints share one if they have the same limits, apart from deadlines.
+    """
 
     manifest: Manifest
     reader: Reader
     features: tuple[LiveFeature, ...]
     batcher: Batcher[list[Any], Prediction | Failure]
-    predictor: Predictor
+    predictor: Predictor | Apart
+    explainer: Batcher[tuple[list[Any], Output], Explanation | Failure]
 
     async def close(self) -> None:
         """Answer what waits, then let the model go."""
         await self.batcher.close()
+        await self.explainer.close()
         self.predictor.close()
 
 
@@ -128,11 +145,27 @@ class LiveEndpoint:
     epoch: int
     releases: dict[str, LiveRelease]
     histories: tuple[LiveHistory, ...]
+    deadline_ms: float = inf
+    keepers: dict[str, Keeper] = field(default_factory=dict)
+    """Of the releases whose inputs are not logged as they are."""
 
     @cached_property
     def main(self) -> LiveRelease:
         """The release that gets most of the traffic: what is described to clients."""
         return self.releases[max(self.route.variants, key=lambda variant: variant.weight).release]
+
+    @cached_property
+    def headers(self) -> frozenset[bytes]:
+        """The headers that rules look at, in small letters."""
+        return frozenset(rule.header.encode() for rule in self.route.rules if rule.header is not None)
+
+    @cached_property
+    def by_version(self) -> dict[int, Variant]:
+        """Each version that is loaded, under the name by which it answers, or else is kept warm."""
+        found: dict[int, Variant] = {}
+        for variant in named_in(self.route):
+            found.setdefault(self.releases[variant.release].manifest.version, variant)
+        return found
 
     @property
     def signature(self) -> Signature:
@@ -155,22 +188,37 @@ class LiveTable:
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
-    def releases(self) -> dict[str, LiveRelease]:
-        return {name: one for endpoint in self.endpoints.values() for name, one in endpoint.releases.items()}
+    def releases(self) -> list[LiveRelease]:
+        """All that is loaded, each once."""
+        every = (one for endpoint in self.endpoints.values() for one in endpoint.releases.values())
+        return list(dict.fromkeys(every))
 
     @property
     def histories(self) -> dict[str, LiveHistory]:
-        features = [feature for release in self.releases.values() for feature in release.features]
+        features = [feature for release in self.releases for feature in release.features]
         return {feature.view.history_id: feature.history for feature in features}
 
-    def catch_up(self, current: LiveTable, arrivals: Iterable[Arrival]) -> None:
-        """Show histories that `current` did not have what arrived while they were loaded."""
+    @property
+    def with_histories(self) -> frozenset[str]:
+        """The endpoints whose requests others' features look at."""
+        return frozenset(name for name, endpoint in self.endpoints.items() if endpoint.histories)
+
+    def observe(self, arrival: Arrival, *, but: Collection[int] = ()) -> None:
+        """Show the endpoint's histories a row, all but some of these ids."""
+        endpoint = self.endpoints.get(arrival.endpoint)
+        for history in endpoint.histories if endpoint else ():
+            if id(history) not in but:
+                history.observe(arrival)
+
+    def catch_up(
+        self, current: LiveTable, arrivals: Iterable[Arrival], elsewhere: Iterable[Arrival] = ()
+    ) -> None:
+        """Show histories that `current` did not have what arrived while they were loaded; `elsewhere` nobody has seen."""
         known = {id(history) for history in current.histories.values()}
         for arrival in arrivals:
-            endpoint = self.endpoints.get(arrival.endpoint)
-            for history in endpoint.histories if endpoint else ():
-                if id(history) not in known:
-                    history.observe(arrival)
+            self.observe(arrival, but=known)
+        for arrival in elsewhere:
+            self.observe(arrival)
         for history in self.histories.values():
             history.settle()
 
@@ -183,8 +231,10 @@ class Loader:
     blobs: Blobs
     clock: Clock
     queue_limit: int
+    deadline_ms: float = inf
     model_python: str = ""
     is_compiled: bool = True
+    log_secret: str | None = None
 
     def load(self, current: LiveTable) -> LiveTable:
         """The live table for the routes in force; slow, for a thread.
@@ -210,7 +260,11 @@ class _Loading:
     def __init__(self, loader: Loader, current: LiveTable) -> None:
         self._loader = loader
         self._current = current
-        self._releases = dict(current.releases)
+        self._releases = {
+            (name, _loading(endpoint.route.limits)): one
+            for endpoint in current.endpoints.values()
+            for name, one in endpoint.releases.items()
+        }
         self._histories = dict(current.histories)
 
     def table(self, table: RouteTable) -> LiveTable:
@@ -231,38 +285,59 @@ class _Loading:
         return live
 
     def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
-        named = dict.fromkeys(
-            variant.release
-            for variant in (*route.variants, *route.shadow, *((route.rest,) if route.rest else ()))
-        )
+        named = dict.fromkeys(variant.release for variant in named_in(route))
+        limits = _loading(route.limits)
         for name in named:
-            if name not in self._releases:
-                self._releases[name] = self._release(verified_manifest(self._loader.folder, name))
-        releases = {name: self._releases[name] for name in named}
+            if (name, limits) not in self._releases:
+                manifest = verified_manifest(self._loader.folder, name)
+                self._releases[name, limits] = self._release(manifest, limits)
+        releases = {name: self._releases[name, limits] for name in named}
         histories = {
             feature.view.history_id: feature.history
             for release in releases.values()
             for feature in release.features
         }
-        return LiveEndpoint(route, epoch, releases, tuple(histories.values()))
+        deadline_ms = route.limits.deadline_ms or self._loader.deadline_ms
+        keepers = {
+            name: keeper
+            for name, release in releases.items()
+            if (keeper := Keeper.of(release.manifest, route.log, self._log_key)) is not None
+        }
+        _warn_of_hidden(route.endpoint, releases, keepers)
+        return LiveEndpoint(route, epoch, releases, tuple(histories.values()), deadline_ms, keepers)
 
-    def _release(self, manifest: Manifest) -> LiveRelease:
+    def _log_key(self) -> bytes:
+        return log_key(self._loader.folder, self._loader.log_secret)
+
+    def _release(self, manifest: Manifest, limits: Limits) -> LiveRelease:
         reader = Reader(manifest.signature)
         features = tuple(self._feature(manifest, view, reader) for view in manifest.features)
-        predictor = Predictor.load(
-            manifest,
-            self._loader.blobs,
-            model_python=self._loader.model_python,
-            hidden=self._loader.folder.parent.absolute(),
-            is_compiled=self._loader.is_compiled,
-        )
+        predictor = self._predictor(manifest, limits)
         batcher = Batcher(
             predictor.answer,
-            limit=self._loader.queue_limit,
+            limit=limits.queue or self._loader.queue_limit,
             name=manifest.id,
-            at_once=predictor.predict_at_once,
+            at_once=None if isinstance(predictor, Apart) else predictor.predict_at_once,
+            most=limits.batch_rows,
+            wait_s=limits.wait_ms / 1_000,
         )
-        return LiveRelease(manifest, reader, features, batcher, predictor)
+        # explanations wait for each other in a thread of their own, which is started by the first
+        explain = predictor.explain if isinstance(predictor, Apart) else Explainer(predictor).explain
+        explainer = Batcher(explain, limit=self._loader.queue_limit, name=f"explain-{manifest.id}")
+        return LiveRelease(manifest, reader, features, batcher, predictor, explainer)
+
+    def _predictor(self, manifest: Manifest, limits: Limits) -> Predictor | Apart:
+        loader, hidden = self._loader, self._loader.folder.parent.absolute()
+        if limits.is_apart and not manifest.brings_code:  # which runs apart by itself
+            return Apart.load(manifest, loader.blobs, limits, hidden=hidden, is_compiled=loader.is_compiled)
+        return Predictor.load(
+            manifest,
+            loader.blobs,
+            model_python=loader.model_python,
+            hidden=hidden,
+            is_compiled=loader.is_compiled,
+            limits=limits,
+        )
 
     def _feature(self, manifest: Manifest, view: FeatureView, reader: Reader) -> LiveFeature:
         if manifest.code is None:
@@ -298,6 +373,33 @@ class _Loading:
                 history.observe(arrival)
 
 
+def _warn_of_hidden(
+    endpoint: str, releases: Mapping[str, LiveRelease], keepers: Mapping[str, Keeper]
+) -> None:
+    """Say which features forget, when this process ends, what came since they were materialised."""
+    for name, keeper in keepers.items():
+        for feature in releases[name].features:
+            if hidden := keeper.hides(feature.view.columns):
+                logger.warning(
+                    "feature %r of endpoint %r looks at %s, which the prediction log does not keep: what is asked is seen by "
+                    "later requests of this process alone, and forgotten with it",
+                    feature.view.name,
+                    endpoint,
+                    " and ".join(hidden),
+                )
+
+
+def _loading(limits: Limits) -> Limits:
+    """Those by which a release is loaded and asked: a deadline alone needs no other model."""
+    return msgspec.structs.replace(limits, deadline_ms=None)
+
+
+def named_in(route: Route) -> Iterable[Variant]:
+    """Every variant of a route: those that answer by chance first, then those that are kept warm or that rules name."""
+    rest = () if route.rest is None else (route.rest,)
+    return (*route.variants, *route.shadow, *rest, *(rule.variant for rule in route.rules))
+
+
 def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:
     """The rows that came with logged requests: not the refused, the replayed, nor a shadow's second record."""
     columns = ("id", "endpoint", "at", "key", "inputs", "status", "replay", "shadow_of")
@@ -305,4 +407,4 @@ def _arrivals(folder: Path, *, since: datetime) -> Iterable[Arrival]:
         for row in batch.to_pylist():
             if row["status"] != "refused" and not row["replay"] and row["shadow_of"] is None:
                 inputs = msgspec.json.decode(row["inputs"])
-                yield Arrival(row["id"], row["endpoint"], inputs, row["key"], row["at"])
+                yield Arrival(row["id"], row["endpoint"], inputs, row["key"], row["at"], is_logged=True)

@@ -41,7 +41,9 @@ class Loaded:
     `predict` takes (n_rows, n_columns) object and gives (n_rows,) of classes or numbers; `probabilities` gives
     (n_rows, n_classes), None where there are none. `classes` are told as texts, in the model's order; None when it gives
     numbers, or texts of which it does not know all. `columns` is how many it takes, as far as it knows. When it
-    `takes_most_probable`, one call answers both. `estimator` is scikit-learn's own object, None for other libraries. `close` ends what it holds besides memory.
+    `takes_most_probable`, one call answers both. `estimator` is scikit-learn's own object, None for other libraries; it
+    `takes_numbers` where it was trained on a table of them. `contributions` are a library's own explanation, (n_rows, n_classes or 1,
+    n_columns + 1) of raw scores, the base last. `close` ends what it holds besides memory.
     """
 
     predict: Callable[[Rows], Rows]
@@ -51,6 +53,8 @@ class Loaded:
     takes_most_probable: bool = False
     is_class: bool = False
     estimator: Any = None
+    contributions: Callable[[Rows], Rows] | None = None
+    takes_numbers: bool = False
     close: Callable[[], None] = _nothing
 
 
@@ -141,7 +145,8 @@ def of_estimator(layout: Layout, model: Any) -> Loaded:
     if layout.ours is None and layout.inputs:
         _forget_names(model)
     predict, probabilities = model.predict, getattr(model, "predict_proba", None)
-    if layout.ours is None and is_numeric(layout.inputs):
+    takes_numbers = layout.ours is None and is_numeric(layout.inputs)
+    if takes_numbers:
         predict, probabilities = _on_numbers(predict), probabilities and _on_numbers(probabilities)
     classes = getattr(model, "classes_", None)
     return Loaded(
@@ -152,11 +157,16 @@ def of_estimator(layout: Layout, model: Any) -> Loaded:
         takes_most_probable=predicts_the_most_probable(model),
         is_class=classes is not None,
         estimator=model,
+        takes_numbers=takes_numbers,
     )
 
 
 def of_scores(
-    answer: Callable[[Rows], Rows], *, columns: int | None, classes: tuple[str, ...] | None = None
+    answer: Callable[[Rows], Rows],
+    *,
+    columns: int | None,
+    classes: tuple[str, ...] | None = None,
+    contributions: Callable[[Rows], Rows] | None = None,
 ) -> Loaded:
     """A model of another library that gives a number a row, or a probability for each class.
 
@@ -167,7 +177,9 @@ def of_scores(
         shape = answer(np.zeros((1, columns), dtype=object)).shape
         classes = class_names(range(shape[1])) if len(shape) == 2 and shape[1] > 1 else None
     if classes is None:
-        return Loaded(lambda rows: answer(rows).reshape(len(rows)), columns=columns)
+        return Loaded(
+            lambda rows: answer(rows).reshape(len(rows)), columns=columns, contributions=contributions
+        )
     names = np.array(classes)
     return Loaded(
         lambda rows: names[answer(rows).argmax(axis=1)],
@@ -176,6 +188,7 @@ def of_scores(
         columns=columns,
         takes_most_probable=True,
         is_class=True,
+        contributions=contributions,
     )
 
 

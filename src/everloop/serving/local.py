@@ -33,7 +33,7 @@ class LocalServer:
         self._answerer = Answerer(writer, clock, is_simulation=True, is_durable=False)
         now = wall()
         self._watcher = Watcher(
-            Loader(folder, blobs, clock, _AT_ONCE, model_python),
+            Loader(folder, blobs, clock, _AT_ONCE, model_python=model_python),
             self._answerer,
             Worker(writer.writer, os.getpid(), None, now, now, "in process", 0),
         )
@@ -73,5 +73,5 @@ class LocalServer:
             *(self._answerer.answer(live, question, started_ns=started_ns) for question in questions)
         )
         records = [answer.record for answer in answers]
-        await self._answerer.log(records)
+        await self._answerer.log(records, live.route.log)
         return records

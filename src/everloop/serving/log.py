@@ -1,6 +1,7 @@
 """The prediction log as a whole: read it, find one prediction, seal finished segments into Parquet.
 
     log/00003/lock              held by process 3 as long as it lives
+    log/00002@1f3a.../...       a copy of what process 2 of another home logged
     log/00003/1757000000000.log       a segment, named by the millisecond at which it was begun
     log/00003/1756990000000.parquet   a sealed one
 
@@ -12,8 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import tempfile
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,14 +24,52 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
-import pyarrow.parquet as pq
 
 from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
-from everloop.serving.files import is_live, sync_folder, writer_folder
+from everloop.serving import sealed
+from everloop.serving.erasing import (
+    NO_ERASURES,
+    Erasures,
+    erase_in,
+    erase_waiting,
+    erased,
+    read_erasures,
+    remember,
+    settle,
+)
+from everloop.serving.expiring import Old, old_in, remove_old
+from everloop.serving.files import is_live, writer_folder
+from everloop.serving.kept import HIDDEN, evenly, weights
 from everloop.serving.records import PredictionRecord
 from everloop.serving.segments import Damage, Head, find_in, scan
+
+__all__ = [
+    "SCHEMA",
+    "Old",
+    "batches",
+    "copy_folder",
+    "end",
+    "erase",
+    "erase_in_copy",
+    "evenly",
+    "expire",
+    "expired",
+    "find",
+    "has_copies",
+    "matching",
+    "may_be_sealed",
+    "own_folders",
+    "parts",
+    "read",
+    "readable",
+    "rows_in",
+    "seal",
+    "to_batch",
+    "unpack",
+    "weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +94,8 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("replay", pa.bool_(), nullable=False),
     pa.field("shadow_of", pa.string()),
     pa.field("request", pa.string()),
+    pa.field("probability", pa.float64(), nullable=False),
+    pa.field("assigned", pa.string()),
 ]
 SCHEMA = pa.schema(_FIELDS)
 """Of the tables that `read` gives. `output` is the class, `output_number` the number, one of them null;
@@ -63,6 +103,7 @@ SCHEMA = pa.schema(_FIELDS)
 
 BATCH_ROWS = 8_192
 _NEWEST_WRITERS = 8  # processes that may be writing now
+_FROM = "@"
 # an answer may take this long after its id was made: so much later a segment may begin and still hold it
 _LONGEST_REQUEST_MS = 3_600_000
 _Features = dict[str, tuple[int | float | str | None, int | None]]
@@ -101,11 +142,20 @@ def batches(
     """
     names = _schema_of(columns).names
     wanted = _Wanted(endpoint, start, end, None if keys is None else frozenset(keys))
-    for directory in _writer_folders(folder):
-        for number in _segments(directory):
+    for directory in writer_folders(folder):
+        for number in segments(directory):
             for batch in _segment_batches(directory / str(number), names, wanted):
                 if batch.num_rows:
                     yield batch
+
+
+def parts(folder: Path) -> Iterator[Path]:
+    """The sealed segments of all processes, oldest process first."""
+    for directory in writer_folders(folder):
+        for number in segments(directory):
+            path = directory / f"{number}.parquet"
+            if path.exists():
+                yield path
 
 
 def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
@@ -116,24 +166,26 @@ def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
     """
     if not prediction_id.startswith("pred_") or prefix_of(prediction_id) != "pred":
         raise Invalid(f"{prediction_id!r} is not a prediction's id; one begins with pred_.")
-    directory, made_ms = writer_folder(folder, writer_of(prediction_id)), milliseconds_of(prediction_id)
-    if not directory.is_dir():
-        return None
-    numbers = _segments(directory)
-    # a segment begun in the id's own millisecond may be the one after the record's
-    first = max((number for number in numbers if number < made_ms), default=0)
-    for number in numbers:
-        if first <= number <= made_ms + _LONGEST_REQUEST_MS:
-            record = _find_in_segment(directory / str(number), prediction_id)
-            if record is not None:
-                return record
+    made_ms = milliseconds_of(prediction_id)
+    own = writer_folder(folder, writer_of(prediction_id))
+    for directory in (own, *own.parent.glob(f"{own.name}{_FROM}*")):
+        numbers = segments(directory) if directory.is_dir() else []
+        # a segment begun in the id's own millisecond may be the one after the record's
+        first = max((number for number in numbers if number < made_ms), default=0)
+        for number in numbers:
+            if first <= number <= made_ms + _LONGEST_REQUEST_MS:
+                record = _find_in_segment(directory / str(number), prediction_id)
+                if record is not None:
+                    return record
     return None
 
 
 def end(folder: Path) -> str:
     """Where the log ends now: a text that changes when something is logged. Looks at the newest processes alone."""
     ends = []
-    for directory in _writer_folders(folder)[-_NEWEST_WRITERS:]:
+    folders = writer_folders(folder)
+    copies = [path for path in folders if not path.name.isdigit()]
+    for directory in (*own_folders(folder)[-_NEWEST_WRITERS:], *copies):
         number = max((int(name) for name in _stems(directory)), default=0)
         path = directory / f"{number}.log"
         try:
@@ -151,19 +203,73 @@ def seal(folder: Path) -> list[Path]:
     nothing. A segment with damage is kept as `.damaged` for whoever wants to look. Raises StorageFailed when a
     file cannot be written; what was not sealed stays as it is.
     """
-    sealed = []
+    made = []
     for log in _finished(folder):
         path = log.with_suffix(".parquet")
         if path.exists():
             log.unlink(missing_ok=True)
         elif _seal_segment(log, path):
-            sealed.append(path)
-    return sealed
+            made.append(path)
+    if made:
+        settle(folder, _oldest_open_ms(folder))
+    return made
 
 
 def may_be_sealed(folder: Path) -> bool:
     """Whether there is a finished segment; a look at a few folders."""
     return next(_finished(folder), None) is not None
+
+
+def rows_in(path: Path) -> int:
+    """How many records a sealed segment has; 0 when it is gone."""
+    try:
+        return sum(span.rows for span in sealed.spans(path).values())
+    except FileNotFoundError:
+        return 0
+
+
+def expired(folder: Path, before: Mapping[str, datetime]) -> list[Old]:
+    """What is sealed and older than its endpoint's moment; endpoints that are not named keep theirs."""
+    return [old for path in parts(folder) for old in old_in(path, before)]
+
+
+def expire(folder: Path, before: Mapping[str, datetime]) -> list[Old]:
+    """Remove it, and say what it was."""
+    removed = expired(folder, before)
+    for path in dict.fromkeys(one.path for one in removed):
+        remove_old(path, SCHEMA, [one for one in removed if one.path == path])
+    return removed
+
+
+def erase(folder: Path, names: Collection[str], key: bytes) -> dict[Path, int]:
+    """Take out of the log what was asked under these keys or ids up to now; how many sealed records, by their file.
+
+    What is not sealed yet reads as erased at once and is rewritten when it is sealed. Erased records stay as such.
+    """
+    remember(folder, names, key)  # first: what is sealed meanwhile is sealed without it
+    found = {path: erase_in(path, SCHEMA, names) for path in parts(folder)}
+    settle(folder, _oldest_open_ms(folder))
+    return {path: count for path, count in found.items() if count}
+
+
+def erase_in_copy(folder: Path, path: Path) -> None:
+    """Take out of a sealed file of another home what was erased here while it was being written there."""
+    erase_waiting(path, SCHEMA, read_erasures(folder))
+
+
+def matching(folder: Path, names: Collection[str]) -> int:
+    """How many records have one of these as their key or id."""
+    wanted: pa.Array[Any] = pa.array(sorted(names), pa.string())
+    return sum(
+        pc.sum(sealed.hits(batch, wanted)).as_py() or 0 for batch in batches(folder, columns=["id", "key"])
+    )
+
+
+def _oldest_open_ms(folder: Path) -> int | None:
+    """When the oldest segment that is not sealed was begun."""
+    # a copy whose home is lost is never sealed, and what is erased stays so: those are waited for, too
+    begun = [int(path.stem) for one in writer_folders(folder) for path in one.glob("*.log")]
+    return min(begun, default=None)
 
 
 def unpack(texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -186,6 +292,19 @@ def unpack(texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.D
         raise Invalid(
             f"logged inputs do not fit {dict(types)}: {error}. Leave refused records out and give the signature's types."
         ) from error
+
+
+def readable(
+    texts: pa.ChunkedArray[Any] | pa.Array[Any], types: Mapping[str, pa.DataType]
+) -> dict[str, pa.DataType]:
+    """Those of the inputs of which every value is in the texts as it was given, neither hashed nor left out."""
+    kept = {}
+    for name, kind in types.items():
+        start = re.escape(_json(name).decode())
+        hidden = pc.match_substring_regex(texts, f'[{{,]{start}:"({HIDDEN})')
+        if not pc.any(hidden).as_py():
+            kept[name] = kind
+    return kept
 
 
 def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
@@ -212,6 +331,8 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
             record.replay,
             record.shadow_of,
             record.request,
+            record.probability,
+            record.assigned,
         )
         for record in records
     ]
@@ -224,20 +345,38 @@ def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
 
 def _finished(folder: Path) -> Iterator[Path]:
     """Segments that are not sealed and that nobody writes any more."""
-    for directory in _writer_folders(folder):
+    for directory in own_folders(folder):
         logs = sorted(directory.glob("*.log"), key=lambda path: int(path.stem))
         if logs and is_live(folder, int(directory.name)):
             logs.pop()
         yield from logs
 
 
-def _writer_folders(folder: Path) -> list[Path]:
+def writer_folders(folder: Path) -> list[Path]:
+    """The folders of the log: those of this home's processes, and the copies of those of other homes."""
     log = folder / "log"
-    found = [path for path in log.iterdir() if path.name.isdigit()] if log.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name))
+    found = log.iterdir() if log.is_dir() else ()
+    named = [(path, path.name.partition(_FROM)) for path in found]
+    kept = [(int(number), origin, path) for path, (number, _, origin) in named if number.isdigit()]
+    return [path for _, _, path in sorted(kept)]
 
 
-def _segments(directory: Path) -> list[int]:
+def own_folders(folder: Path) -> list[Path]:
+    """The folders of this home's processes, by number: the only ones that are written and sealed here."""
+    return [path for path in writer_folders(folder) if path.name.isdigit()]
+
+
+def copy_folder(folder: Path, origin: str, writer: int) -> Path:
+    """Where the copy of what a process of another home logged is kept."""
+    return folder / "log" / f"{writer:05d}{_FROM}{origin}"
+
+
+def has_copies(folder: Path) -> bool:
+    """Whether other homes' logs are copied here."""
+    return any(not path.name.isdigit() for path in writer_folders(folder))
+
+
+def segments(directory: Path) -> list[int]:
     """The numbers of a writer's segments, each once, sealed or not.
 
     Two listings: one alone may pass the place of the Parquet file before it is renamed there and the place of
@@ -301,17 +440,30 @@ def _segment_batches(stem: Path, names: Sequence[str], wanted: _Wanted) -> Itera
     if content is None:
         yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted.of_columns())
         return
-    for batch in _record_batches(content, stem.with_suffix(".log"), [], wanted.of_heads()):
-        yield batch.select(list(names))
+    erasures = read_erasures(stem.parent.parent.parent)
+    for batch in _record_batches(content, stem.with_suffix(".log"), [], wanted.of_heads(), erasures):
+        yield (batch if wanted.keys is None else batch.filter(batch["key"].is_valid())).select(list(names))
 
 
 def _sealed_batches(
     path: Path, names: Sequence[str], wanted: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
     # little read-ahead: the default would hold some hundred thousand records of a large window in memory
-    yield from _sealed(path).to_batches(
+    try:
+        file = _sealed(path)
+    except FileNotFoundError:
+        return  # removed since it was listed
+    for batch in file.to_batches(
         columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-    )
+    ):
+        yield _with_probability(batch)
+
+
+def _with_probability(batch: pa.RecordBatch) -> pa.RecordBatch:
+    place = batch.schema.get_field_index("probability")
+    if place < 0 or batch.column(place).null_count == 0:
+        return batch
+    return batch.set_column(place, SCHEMA.field("probability"), sealed.whole(batch.num_rows))
 
 
 def _sealed(path: Path) -> pa.dataset.Dataset:
@@ -323,9 +475,14 @@ def _sealed(path: Path) -> pa.dataset.Dataset:
 def _find_in_segment(stem: Path, prediction_id: str) -> PredictionRecord | None:
     content = _content(stem)
     if content is not None:
-        return find_in(content, prediction_id)
-    rows = _sealed(stem.with_suffix(".parquet")).to_table(filter=pc.field("id") == prediction_id).to_pylist()
-    return _from_row(rows[0]) if rows else None
+        record = find_in(content, prediction_id)
+        erasures = read_erasures(stem.parent.parent.parent)
+        return record if record is None or not erasures.meet(record) else erased(record)
+    try:
+        row = sealed.find(stem.with_suffix(".parquet"), prediction_id)
+    except FileNotFoundError:
+        return None  # removed since it was listed
+    return None if row is None else from_row(row)
 
 
 def _content(stem: Path) -> bytes | None:
@@ -343,11 +500,15 @@ def _content(stem: Path) -> bytes | None:
 
 
 def _record_batches(
-    content: bytes, path: Path, damage: list[Damage], wanted: Callable[[Head], bool] | None = None
+    content: bytes,
+    path: Path,
+    damage: list[Damage],
+    wanted: Callable[[Head], bool] | None = None,
+    erasures: Erasures = NO_ERASURES,
 ) -> Iterator[pa.RecordBatch]:
     waiting: list[PredictionRecord] = []
     for record in scan(content, damage, wanted=wanted):
-        waiting.append(record)
+        waiting.append(erased(record) if erasures.meet(record) else record)
         if len(waiting) == BATCH_ROWS:
             yield to_batch(waiting)
             waiting = []
@@ -364,8 +525,8 @@ def _seal_segment(log: Path, path: Path) -> bool:
         return False  # another process sealed it first
     damage: list[Damage] = []
     try:
-        _write_parquet(path, _record_batches(content, log, damage))
-        sync_folder(path.parent)
+        records = _record_batches(content, log, damage, erasures=read_erasures(log.parent.parent.parent))
+        sealed.write(path, SCHEMA, records)
     except OSError as error:
         raise StorageFailed(
             f"{log} cannot be sealed: {error.strerror or error}. Nothing is lost, it is read as it is. "
@@ -375,22 +536,7 @@ def _seal_segment(log: Path, path: Path) -> bool:
         log.replace(log.with_suffix(".damaged"))
     else:
         log.unlink(missing_ok=True)
-    return True
-
-
-def _write_parquet(path: Path, found: Iterator[pa.RecordBatch]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for batch in found:
-                    writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return path.exists()  # a segment in which nothing was written leaves none
 
 
 def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
@@ -402,12 +548,17 @@ def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([SCHEMA.field(name) for name in columns])
 
 
-def _from_row(row: Mapping[str, Any]) -> PredictionRecord:
+def from_row(row: Mapping[str, Any]) -> PredictionRecord:
     """The record of a sealed row, equal to what was written."""
-    values = {name: row[name] for name in PredictionRecord.__struct_fields__}
+    # what was sealed before there was sampling has no chance
+    values = {"probability": 1.0} | {
+        name: row[name] for name in PredictionRecord.__struct_fields__ if name in row
+    }
     values |= {name: msgspec.json.decode(row[name]) for name in ("inputs", "scores")}
     values["features"] = msgspec.json.decode(row["features"], type=_Features)
     values["at"] = to_micros(row["at"])
+    if row["assigned"] is None:  # sealed before these two were kept
+        values |= {"probability": 1.0, "assigned": ""}
     if row["output"] is None:
         values["output"] = row["output_number"]
     return PredictionRecord(**values)

@@ -57,7 +57,7 @@ def _known(estimator: Any) -> dict[int, list[Any]]:
 def _value(field: Field, known: list[Any], rng: np.random.Generator, *, is_plain: bool) -> Any:
     if field.nullable and not is_plain and rng.random() < 0.15:
         return None
-    if field.allowed:
+    if field.allowed and (is_plain or field.unseen != "pass" or rng.random() < 0.5):
         return field.allowed[rng.integers(len(field.allowed))]
     if field.type == "string":
         return _text(known or _WORDS, rng, is_plain=is_plain)
@@ -76,7 +76,14 @@ def _text(known: list[Any], rng: np.random.Generator, *, is_plain: bool) -> str:
     if rng.random() < 0.3:
         return _ODD[rng.integers(len(_ODD))]
     words = [str(known[place]) for place in rng.integers(len(known), size=rng.integers(1, 12))]
-    return " ".join(word.upper() if rng.random() < 0.1 else word for word in [*words, "unheard-of"])
+    return " ".join(_varied(word, rng.random()) for word in [*words, "unheard-of"])
+
+
+def _varied(word: str, chance: float) -> str:
+    """A word, now and then in capitals, or within another one: where a word ends is a matter of what counts as a letter."""
+    if chance < 0.1:
+        return word.upper()
+    return f"{word}\u00e9" if chance < 0.2 else word
 
 
 def _within(field: Field, rng: np.random.Generator) -> float:

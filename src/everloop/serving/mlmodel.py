@@ -18,10 +18,12 @@ from everloop.errors import Invalid
 from everloop.serving.records import Field, FieldType, Signature
 
 NAME = "MLmodel"
+FUNCTION_FLAVOR = "everloop_function"
 MOST_BYTES = 256 * 1024
 MOST_COLUMNS = 2_000
+_MOST_EXAMPLE_ROWS, _MOST_EXAMPLE_BYTES = 20, 16 << 20
 _DEEPEST = 50
-Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx", "pyfunc", "other"]
+Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx", "pyfunc", "function", "other"]
 
 _TYPES: dict[str, FieldType] = {
     "boolean": "boolean",
@@ -37,6 +39,20 @@ _NO_INPUTS = "the model was logged without a signature of its inputs"
 _KINDS: dict[str, FieldType] = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "s": "string"}
 
 
+class FunctionSource(msgspec.Struct, frozen=True):
+    """A function or class of the user's own, as its process loads it: from the module in the folder `code`, by its name there.
+
+    A class is made with `arguments` and its `predict` is asked, a function gets them with each call; `files` are arguments that are
+    files of the model's folder. `takes` says whether it is given all rows as a list, or one row's values by name.
+    """
+
+    module: str
+    name: str
+    takes: Literal["rows", "row"] = "rows"
+    arguments: dict[str, Any] = {}
+    files: dict[str, str] = {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """A model's folder as its MLmodel describes it.
@@ -44,7 +60,7 @@ class Layout:
     `file` is the model's own file, None for `pyfunc` and `other`. `model_class` is the class that was saved, as far as told.
     `inputs` are the columns, in order; when they cannot be served row by row, they are empty and `problem` says why.
     `has_text_output`: whether the answers are texts, None when the file does not say. `ours` is what everloop wrote itself.
-    `example` is the file of the input example. `is_pyfunc`: MLflow can load it, running what code it brings.
+    `example` is the file of the input example. `is_pyfunc`: MLflow can load it, running what code it brings. `function` is a function of the user's own.
     """
 
     flavor: Flavor
@@ -56,11 +72,12 @@ class Layout:
     ours: Signature | None = None
     example: str | None = None
     is_pyfunc: bool = False
+    function: FunctionSource | None = None
 
     @property
-    def is_from_mlflow(self) -> bool:
-        """Whether an mlflow client wrote it: MLflow can load it, and it is none of ours."""
-        return self.is_pyfunc and self.ours is None
+    def is_tried(self) -> bool:
+        """Whether it is asked before it is relied on: an mlflow client wrote it, or it is code of the user's own."""
+        return self.function is not None or (self.is_pyfunc and self.ours is None)
 
     def signature(self, classes: tuple[str, ...] | None, *, is_class: bool) -> Signature:
         """The signature of the model, once its classes are known. Raises Invalid when its inputs cannot be served."""
@@ -92,7 +109,10 @@ def layout_of(files: Collection[str], read: Callable[[str], bytes]) -> Layout:
             problem=_NO_INPUTS,
             ours=_ours(described),
         )
+    function = _function(flavors.get(FUNCTION_FLAVOR))
     flavor, file, model_class = _flavor(flavors, files)
+    if function is not None:
+        flavor, file = "function", None
     inputs, problem = _inputs(described)
     example = described.get("saved_input_example_info")
     path = example.get("artifact_path") if isinstance(example, dict) else None
@@ -106,7 +126,27 @@ def layout_of(files: Collection[str], read: Callable[[str], bytes]) -> Layout:
         ours=_ours(described),
         example=path if isinstance(path, str) and path in files else None,
         is_pyfunc="python_function" in flavors,
+        function=function,
     )
+
+
+def example_rows(signature: Signature, content: bytes) -> list[dict[str, Any]]:
+    """The first rows of an input example in the forms that MLflow writes; none if it has another."""
+    try:
+        told = msgspec.json.decode(content) if len(content) <= _MOST_EXAMPLE_BYTES else None
+    except msgspec.DecodeError:
+        return []
+    if not isinstance(told, dict):
+        return []
+    columns = told.get("columns", [one.name for one in signature.inputs])
+    rows = told.get("data", told.get("inputs"))
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return []
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in rows[:_MOST_EXAMPLE_ROWS]
+        if isinstance(row, list) and len(row) == len(columns)
+    ]
 
 
 def _flavor(flavors: dict[Any, Any], files: Collection[str]) -> tuple[Flavor, str | None, str]:
@@ -120,6 +160,17 @@ def _flavor(flavors: dict[Any, Any], files: Collection[str]) -> tuple[Flavor, st
             model_class = found.get("model_class")
             return name, path, model_class if isinstance(model_class, str) else ""
     return ("pyfunc" if "python_function" in flavors else "other"), None, ""
+
+
+def _function(described: object) -> FunctionSource | None:
+    if described is None:
+        return None
+    try:
+        return msgspec.convert(described, FunctionSource)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"the MLmodel file describes its function otherwise than everloop does: {error}. Make it with el.function_model."
+        ) from error
 
 
 _FORMS: tuple[tuple[Flavor, str, tuple[str, ...]], ...] = (

@@ -1,11 +1,12 @@
-"""The program of a model's own process: loads one MLflow model and answers rows, behind a wall.
+"""The program of a model's own process: loads one MLflow model, or one function, and answers rows, behind a wall.
 
-It is run by any Python that has mlflow, so it imports nothing of everloop and nothing but the standard library before the wall
+It is run by any Python that has what the model needs, so it imports nothing of everloop and nothing but the standard library before the wall
 stands: from then on the kernel lets this process, and all that it starts, read Python's own folders and the model's, write into
 one scratch folder, and connect to nobody by TCP (Linux's Landlock). What the model's code does, it does inside.
 
-Frames on stdin and stdout: four bytes of length, then JSON. First the model's columns are told; each further frame is
-{"rows": [[...]]}, answered by {"answers": [...]} or {"error": [kind, text]}. Ends with its input.
+Frames on stdin and stdout: four bytes of length, then JSON. First the model's columns are told, and which function it is;
+each further frame is {"rows": [[...]]}, answered by {"answers": [...]} or {"error": [kind, text]}. Ends with its input, or when
+its memory does.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ import ctypes
 import importlib
 import json
 import os
+import random
 import resource
+import signal
 import struct
 import sys
 import sysconfig
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 _RESTRICT, _CREATE, _ADD = 446, 444, 445  # system calls, the same on every machine that Linux runs on
 _NO_NEW_PRIVILEGES = 38
+_ENDS_WITH_PARENT = 1
 _PATH_BENEATH, _WANTS_VERSION = 1, 1
 _READ = 0b1101  # execute, read a file, read a folder
 _FILE_RIGHTS = 0b1100_0000_0000_0111  # what can be allowed of a single file: execute, write, read, ioctl
@@ -36,24 +41,51 @@ _SYSTEM = (
 )  # fmt: skip
 
 
-def main(model: str, scratch: str, hidden: str) -> None:
+def main(model: str, scratch: str, hidden: str, memory_mb: str, cores: str) -> None:
+    incoming, outgoing = pipes()
+    limit(int(memory_mb), int(cores))
+    is_walled = wall(model, scratch, hidden)
+    told = _json(incoming)
+    try:
+        load = _model if told["function"] is None else _function
+        answer = load(model, told)
+    except BaseException as error:  # noqa: BLE001  (the model's code may raise anything, exits too)
+        _tell(outgoing, {"error": [type(error).__name__, str(error)], "is_walled": is_walled})
+        return
+    _tell(outgoing, {"is_walled": is_walled})
+    while (asked := _json(incoming)) is not None:
+        try:
+            _tell(outgoing, {"answers": answer(asked["rows"])})
+        except MemoryError as error:
+            _tell(outgoing, {"error": [type(error).__name__, str(error)]})
+            return  # what took it all may never give it back
+        except Exception as error:  # noqa: BLE001  (as above; it is the answer to these rows)
+            _tell(outgoing, {"error": [type(error).__name__, str(error)]})
+
+
+def pipes() -> tuple[BinaryIO, BinaryIO]:
+    """What comes in and what goes out. Whoever reads or writes the standard streams from now on gets nothing of it."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what the model prints is no answer
+    return incoming, outgoing
+
+
+def limit(memory_mb: int, cores: int) -> None:
+    """Let this process, and each that it starts, have so much memory and so many cores at most; 0 limits nothing.
+
+    On Linux it ends when the thread does that started it: a model in an endless loop would never see that its input is closed.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    is_walled = wall(model, scratch, hidden)
-    told = _read(incoming)
-    try:
-        answer = _model(model, told["columns"])
-    except BaseException as error:  # noqa: BLE001  (the model's code may raise anything, exits too)
-        _write(outgoing, {"error": [type(error).__name__, str(error)], "is_walled": is_walled})
-        return
-    _write(outgoing, {"is_walled": is_walled})
-    while (asked := _read(incoming)) is not None:
-        try:
-            _write(outgoing, {"answers": answer(asked["rows"])})
-        except Exception as error:  # noqa: BLE001  (as above; it is the answer to these rows)
-            _write(outgoing, {"error": [type(error).__name__, str(error)]})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_ENDS_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if memory_mb:
+        most = memory_mb * 1_000_000
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    if cores and hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        # which of them is left to chance: all that are limited would crowd on the first otherwise
+        os.sched_setaffinity(0, random.sample(allowed, min(cores, len(allowed))))
 
 
 def wall(model: str, scratch: str, hidden: str) -> bool:
@@ -100,7 +132,66 @@ def _allow(call: Any, rules: int, path: str, rights: int) -> None:
     os.close(descriptor)
 
 
-def _model(folder: str, columns: list[list[str]]) -> Any:
+class WrongShapeError(ValueError):
+    """As everloop's own of this name, which is not here to be imported."""
+
+
+def _function(folder: str, told: dict[str, Any]) -> Any:
+    """Asks a function or class of the model's own code: for each row by its values' names, or with a list of rows."""
+    sys.path.insert(0, str(Path(folder, "code")))
+    source = told["function"]
+    found: Any = importlib.import_module(source["module"])
+    for name in source["name"].split("."):
+        found = getattr(found, name)
+    given = {**source["arguments"], **{key: Path(folder, path) for key, path in source["files"].items()}}
+    ask: Any = found
+    if isinstance(found, type):
+        ask, given = found(**given).predict, {}
+    columns = told["columns"]
+
+    def answer(rows: list[list[Any]]) -> list[Any]:
+        read = [
+            {name: _read_value(kind, value) for (name, kind), value in zip(columns, row, strict=True)}
+            for row in rows
+        ]
+        if source["takes"] == "row":
+            return [_one_answer(ask(**row, **given)) for row in read]
+        answers = ask(read, **given)
+        if isinstance(answers, (str, bytes, dict)) or not hasattr(answers, "__iter__"):
+            raise WrongShapeError(
+                f"the model answered {len(rows)} rows with a {type(answers).__name__}, not one value a row"
+            )
+        listed = [_one_answer(one) for one in answers]
+        if len(listed) != len(rows):
+            raise WrongShapeError(
+                f"the model answered {len(rows)} rows with {len(listed)} values, not one value a row"
+            )
+        return listed
+
+    return answer
+
+
+def _read_value(kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if kind == "time":
+        return datetime.fromisoformat(value)
+    return base64.b64decode(value) if kind in ("image", "binary") else value
+
+
+def _one_answer(value: Any) -> Any:
+    """A number, a text or nothing; what of these it is must fit the signature, which is looked at outside."""
+    if hasattr(value, "item"):
+        value = value.item()  # of numpy
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise WrongShapeError(
+        f"the model answered a row with a {type(value).__name__}, which is no number and no text"
+    )
+
+
+def _model(folder: str, told: dict[str, Any]) -> Any:
+    columns = told["columns"]
     # of the Python that runs this: everloop's own has no mlflow, and needs none
     mlflow_pyfunc, np, pd = map(importlib.import_module, ("mlflow.pyfunc", "numpy", "pandas"))
     model = mlflow_pyfunc.load_model(folder)
@@ -133,7 +224,7 @@ def _model(folder: str, columns: list[list[str]]) -> Any:
         if answers.ndim == 2 and answers.shape[1] == 1:
             answers = answers[:, 0]
         if answers.shape != (len(rows),):
-            raise ValueError(
+            raise WrongShapeError(
                 f"the model answered {len(rows)} rows with the shape {answers.shape}, not one value a row"
             )
         found: list[Any] = answers.tolist()
@@ -142,17 +233,24 @@ def _model(folder: str, columns: list[list[str]]) -> Any:
     return answer
 
 
-def _read(stream: BinaryIO) -> Any:
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """What was sent next; None at the end."""
     head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return json.loads(stream.read(int.from_bytes(head, "big")))
+    return None if len(head) < 4 else stream.read(int.from_bytes(head, "big"))
 
 
-def _write(stream: BinaryIO, value: Any) -> None:
-    content = json.dumps(value, default=str).encode()
+def write_frame(stream: BinaryIO, content: bytes) -> None:
     stream.write(len(content).to_bytes(4, "big") + content)
     stream.flush()
+
+
+def _json(stream: BinaryIO) -> Any:
+    content = read_frame(stream)
+    return None if content is None else json.loads(content)
+
+
+def _tell(stream: BinaryIO, value: Any) -> None:
+    write_frame(stream, json.dumps(value, default=str).encode())
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from everloop.serving.records import Field, FieldType, Signature
 from everloop.serving.tensors import Tensor, from_bytes, from_json, to_bytes
 
 HEADER_LENGTH = b"inference-header-content-length"
-_DATATYPES: dict[FieldType, str] = {
+TENSOR_TYPES: dict[FieldType, str] = {
     "string": "BYTES",
     "integer": "INT64",
     "number": "FP64",
@@ -75,7 +75,10 @@ _encode = msgspec.json.Encoder().encode
 def _read(endpoint: LiveEndpoint, headers: Headers, body: bytes) -> Asking:
     request, content = _parts(headers, body)
     asked = _asked_outputs(request)
-    said = beside(headers, {name: request.parameters[name] for name in BESIDE if name in request.parameters})
+    given = {name: request.parameters[name] for name in BESIDE if name in request.parameters}
+    if asked is not None and _EXPLANATION in asked:
+        given["explain"] = True
+    said = beside(headers, given)
     rows = _rows(endpoint.signature, _tensors(request.inputs, content))
     return Asking(questions(rows, said), partial(_reply, endpoint.route.endpoint, request.id, asked))
 
@@ -201,7 +204,7 @@ def _reply(
             continue
         tensor = make(name, answers)
         if asked is None and not tensor.values:
-            continue  # the scores of a model that gives none
+            continue  # the scores of a model that gives none, explanations that nobody asked for
         told: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": tensor.shape}
         if asked is not None and asked[name]:
             behind.append(to_bytes(tensor))
@@ -245,12 +248,20 @@ def _top(name: str, datatype: str, best: list[list[Any]]) -> Tensor:
     return Tensor(name, datatype, (len(best), width), [value for row in best for value in row[:width]])
 
 
+def _explanations(name: str, answers: list[Answer]) -> Tensor:
+    """As JSON texts; none where none was asked for."""
+    found = [_encode(one.explanation).decode() for one in answers if one.explanation is not None]
+    return Tensor(name, "BYTES", (len(found),), found)
+
+
+_EXPLANATION = "explanation"
 OUTPUTS: dict[str, Callable[[str, list[Answer]], Tensor]] = {
     "output": _output,
     "prediction_id": _prediction_ids,
     "version": _versions,
     "top_classes": _top_classes,
     "top_scores": _top_scores,
+    _EXPLANATION: _explanations,
 }
 
 
@@ -270,7 +281,7 @@ def metadata(endpoint: LiveEndpoint) -> dict[str, Any]:
         "versions": [str(version) for version in endpoint.versions],
         "platform": f"everloop_{endpoint.main.manifest.flavor}",
         "inputs": [
-            {"name": field.name, "datatype": _DATATYPES[field.type], "shape": [-1]}
+            {"name": field.name, "datatype": TENSOR_TYPES[field.type], "shape": [-1]}
             for field in signature.inputs
         ],
         "outputs": [

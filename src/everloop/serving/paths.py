@@ -24,6 +24,7 @@ ROUTES: tuple[tuple[str, str, Literal["predict", "public"]], ...] = (
     ("GET", "/v1/models", "predict"),
     ("GET", "/v1/models/{name}", "predict"),
     ("POST", "/v1/models/{name}:predict", "predict"),
+    ("POST", "/v1/models/{name}:explain", "predict"),
     ("GET", "/health", "public"),
     ("GET", "/ready", "public"),
     ("GET", "/", "public"),

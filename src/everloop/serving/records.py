@@ -11,14 +11,28 @@ from typing import Any, Literal
 
 import msgspec
 
+from everloop.errors import Invalid
 from everloop.features import FeatureView
 
 FieldType = Literal["string", "integer", "number", "boolean", "time", "image", "binary"]
+TRIED = "try:"
+"""How the key of a request begins that somebody sent by hand to see what comes of it. One that says it is a replay besides
+is no evidence: no judge counts it."""
 Status = Literal["ok", "failed", "refused"]
+Personal = Literal["hash", "mask", "drop"]
+
+
+WITH_CODE = ("pyfunc", "function")  # flavors
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One input of a model. `allowed`, `minimum` and `maximum` hold for values that are not null."""
+    """One input of a model. The rules hold for values that are not null.
+
+    With `unseen="pass"` a value that is not among the `allowed` ones goes to the model, as one that it has not seen. `longest` counts the
+    characters of a text or the bytes of a binary, `most_pixels` an image's. `from_schema` names the rules that the dataset's schema
+    states; the others were said where the model was logged, or are guessed from its training rows. What is not set is not
+    written, so that older signatures keep their digest.
+    """
 
     name: str
     type: FieldType
@@ -26,6 +40,10 @@ class Field(msgspec.Struct, frozen=True):
     allowed: tuple[str | int | float | bool, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    unseen: Literal["refuse", "pass"] | msgspec.UnsetType = msgspec.UNSET
+    longest: int | msgspec.UnsetType = msgspec.UNSET
+    most_pixels: int | msgspec.UnsetType = msgspec.UNSET
+    from_schema: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -48,6 +66,7 @@ class Compiled(msgspec.Struct, frozen=True):
     `digest` is the version's, `rules` those that the plan was made by, `library` the version of scikit-learn. Of `rows`, so
     many were real; `left` is how many the plan leaves to the model. `difference` is the largest one, of a probability, or of a
     number relative to it. Why it is not used is in `reason`.
+    Where `onnx` is not empty, it is the digest of a conversion to ONNX, which was compared because there is no plan.
     """
 
     digest: str
@@ -59,16 +78,46 @@ class Compiled(msgspec.Struct, frozen=True):
     real_rows: int = 0
     left: int = 0
     difference: float = 0.0
+    onnx: str = ""
 
     @property
     def in_words(self) -> str:
         if not self.is_used:
             return f"answered by the model's own library: {self.reason}"
         left = f", {self.left} left to the model" if self.left else ""
+        what = "its conversion to ONNX" if self.onnx else "its compiled plan"
         return (
-            f"answered by its compiled plan: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
+            f"answered by {what}: the same on {self.rows} rows, {self.real_rows} of them real{left}, "
             f"to within {self.difference:.1g}"
         )
+
+
+class LogPolicy(msgspec.Struct, frozen=True):
+    """How an endpoint's predictions are logged. The defaults log each one whole, before its answer, and for ever.
+
+    `sample` is the share that is kept of those that were answered, `sample_failed` of those that failed or were refused.
+    `inputs` is what becomes of every input; `keep` leaves it to what the schema says of each column. Records older than
+    `keep_days` are removed once their segment is sealed. `when_full` says what happens when the log cannot be written.
+    """
+
+    sample: float = 1.0
+    sample_failed: float = 1.0
+    inputs: Literal["keep", "hash", "drop"] = "keep"
+    keep_days: float | None = None
+    when_full: Literal["refuse", "serve"] = "refuse"
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "sample_failed"):
+            if not 0 < (share := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} is {share}; it is a share above 0 and at most 1, such as 0.1")
+        if self.keep_days is not None and not 0 < self.keep_days < 36_500:
+            raise ValueError(
+                f"keep_days is {self.keep_days}; it is a number of days above 0, or None for ever"
+            )
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.sample < 1 or self.sample_failed < 1
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -77,6 +126,7 @@ class Manifest(msgspec.Struct, frozen=True):
     `files` maps a path inside the model's folder to the BLAKE3 digest of its content, by which it is found
     among the blobs. `code` names the folder in `<home>/serving/code` that holds the features' modules. `trust` says who
     allowed a model that brings code of its own to run it. `compiled` is None in releases from before there were plans.
+    `personal` names the inputs that the schema marked as personal data, and how the prediction log keeps them.
     """
 
     id: str
@@ -98,6 +148,12 @@ class Manifest(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     trust: Approval | None = None
     compiled: Compiled | None = None
+    personal: dict[str, Personal] = {}
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether it runs code of its own: in a process of its own, once somebody trusts it."""
+        return self.flavor in WITH_CODE
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -109,6 +165,8 @@ class Variant(msgspec.Struct, frozen=True):
     name: str
     release: str
     weight: float
+    dealt_as: str = ""
+    """The name by which chance knows it, its own when empty: keys stay where they are although a variant is renamed."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -118,11 +176,85 @@ class Segment(msgspec.Struct, frozen=True):
     values: tuple[str | int | float | bool, ...]
 
 
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What an endpoint's models may take, and how they are asked; what is left out is as the settings say, or not limited.
+
+    Parameters
+    ----------
+    deadline_ms
+        A row that has no answer so long after its request was read gets none; a client may ask for less.
+    own_process
+        Each version runs in a process of its own (one for each serving process): its crash is nobody else's.
+    memory_mb
+        What that process may take, Python and its libraries included, in 10^6 bytes. Implies `own_process`.
+    cores
+        How many cores it runs on, and threads its libraries start. Implies `own_process`.
+    hang_s
+        After so long without an answer to a batch that process is stopped and started again.
+    batch_rows
+        How many rows are asked together at most.
+    wait_ms
+        How long a batch that is smaller waits for more rows.
+    queue
+        How many rows may wait or be in work; more are refused.
+    """
+
+    deadline_ms: float | None = None
+    own_process: bool = False
+    memory_mb: int | None = None
+    cores: int | None = None
+    hang_s: float = 30.0
+    batch_rows: int = 256
+    wait_ms: float = 0.0
+    queue: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind, least, most in _LIMITS:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                whole = "whole " if kind is int else ""
+                raise Invalid(
+                    f"limits: {name} is {value}; it is a {whole}number from {least} to {most:,}. Give another or leave it out."
+                )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the models run in processes of their own."""
+        return self.own_process or self.memory_mb is not None or self.cores is not None
+
+
+_LIMITS = (
+    ("deadline_ms", int | float, 1, 3_600_000),
+    ("memory_mb", int, 64, 1 << 24),
+    ("cores", int, 1, 4_096),
+    ("hang_s", int | float, 0.1, 3_600),
+    ("batch_rows", int, 1, 65_536),
+    ("wait_ms", int | float, 0, 10_000),
+    ("queue", int, 1, 1 << 20),
+)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """The requests that `variant` answers whatever the weights: by a header, or by an input, of one of these values.
+
+    A header's name is in small letters. Without values it is enough that the header or input is there.
+    """
+
+    name: str
+    variant: Variant
+    header: str | None = None
+    field: str | None = None
+    values: tuple[str | int | float | bool, ...] = ()
+
+
 class Route(msgspec.Struct, frozen=True):
     """How an endpoint's traffic is split; `salt` changes with each rollout, so that keys are dealt anew.
 
     Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
-    in the log says why.
+    in the log says why. Before that the first of the `rules` that a request meets places it. `limits` hold for each of its
+    versions.
     """
 
     endpoint: str
@@ -132,6 +264,9 @@ class Route(msgspec.Struct, frozen=True):
     shadow: tuple[Variant, ...] = ()
     segments: tuple[Segment, ...] = ()
     rest: Variant | None = None
+    log: LogPolicy = LogPolicy()
+    limits: Limits = Limits()
+    rules: tuple[Rule, ...] = ()
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -144,7 +279,9 @@ class RouteTable(msgspec.Struct, frozen=True):
 class Worker(msgspec.Struct, frozen=True):
     """What a serving process says of itself. `epoch`: of the newest table that it serves whole.
 
-    `paths` says of each release whether its compiled plan answers, or why its model does.
+    `paths` says of each release whether its compiled plan answers, or why its model does. `unlogged` counts by endpoint what
+    was answered without the log since the process began, `log_error` says why the log cannot be written now. `group` is the
+    process that started it as one `of` several, `starts` how often that was so far.
     """
 
     writer: int
@@ -156,6 +293,11 @@ class Worker(msgspec.Struct, frozen=True):
     port: int
     error: str | None = None
     paths: dict[str, str] = {}
+    unlogged: dict[str, int] = {}
+    log_error: str | None = None
+    group: int | None = None
+    of: int = 1
+    starts: int = 1
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -166,7 +308,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     `at` is domain time in microseconds. `inputs` are as given, images and binaries as `blake3:HEX`.
     `features` hold [value, event time of the newest row behind it in microseconds or None]. `scores` are the
     three most probable classes. A shadow's record names the answered prediction in `shadow_of`. `request` is the same
-    for all rows of one HTTP request that asked for several, None for a request of one row.
+    for all rows of one HTTP request that asked for several, None for a request of one row. `probability` is the chance
+    that this record had to be kept. `assigned` says what chose the variant: `weights`, `key`, `rule:NAME`, `pinned`, `rest`,
+    `holdback` or `shadow`.
     """
 
     id: str
@@ -188,3 +332,5 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     replay: bool = False
     shadow_of: str | None = None
     request: str | None = None
+    probability: float = 1.0
+    assigned: str = ""

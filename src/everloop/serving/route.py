@@ -8,9 +8,40 @@ from typing import Any
 
 import blake3
 
-from everloop.serving.records import Route, Segment, Variant
+from everloop.serving.records import Route, Rule, Segment, Variant
 
+HOLDBACK = "holdback"  # the variant that keeps the version before, after a rollout has finished
+PINNED = "pinned"  # the request named its version
 _UNIT = 2.0**-53
+
+
+def assign(
+    route: Route,
+    *,
+    key: str | None,
+    request: str,
+    inputs: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> tuple[Variant, str]:
+    """The variant that answers, and what chose it: the first rule that the request meets, or else chance (`choose`).
+
+    What a rule places is not random: whoever compares variants leaves it out. `headers` are those that the rules name,
+    by small letters.
+    """
+    for rule in route.rules:
+        if _meets(rule, inputs, headers or {}):
+            return rule.variant, f"rule:{rule.name}"
+    variant = choose(route, key=key, request=request, inputs=inputs)
+    if variant is route.rest:
+        return variant, "rest"
+    if variant.name == HOLDBACK:
+        return variant, HOLDBACK
+    return variant, "key" if route.stickiness == "key" and key is not None else "weights"
+
+
+def is_placed(assigned: str) -> bool:
+    """Whether a rule or the request itself chose the variant, not chance: such a prediction is no evidence."""
+    return assigned == PINNED or assigned.startswith("rule:")
 
 
 def choose(
@@ -40,7 +71,7 @@ def choose(
     return min(
         (variant for variant in variants if variant.weight > 0),
         key=lambda variant: (
-            -math.log(_uniform(route.salt, unit, variant.name)) / variant.weight,
+            -math.log(_uniform(route.salt, unit, variant.dealt_as or variant.name)) / variant.weight,
             variant.name,
         ),
     )
@@ -53,6 +84,11 @@ def shadows(route: Route, *, prediction_id: str) -> list[Variant]:
         for variant in route.shadow
         if variant.weight > 0 and _uniform(route.salt, prediction_id, variant.name) * 100 < variant.weight
     ]
+
+
+def _meets(rule: Rule, inputs: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    found = headers.get(rule.header) if rule.header is not None else inputs.get(rule.field or "")
+    return found is not None and (not rule.values or found in rule.values)
 
 
 def _is_within(segments: Sequence[Segment], inputs: Mapping[str, Any]) -> bool:

@@ -49,6 +49,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _head_decoder = msgspec.msgpack.Decoder(Head)
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
+_BLOCK_BYTES = 1 << 20
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
 
 
@@ -133,10 +134,17 @@ class LogWriter:
         if written < len(frames):
             self._take_back()
             raise StorageFailed(
-                f"{self._folder} took {written} of {len(frames)} bytes: the disk is full. "
-                "Free space there; predictions are refused as long as they cannot be logged."
+                f"{self._folder} took {written} of {len(frames)} bytes: the disk is full. Free space there."
             )
         self._size += written
+
+    def roll(self) -> None:
+        """Begin another segment if this one is old, though nothing is written: what waits to be sealed can be."""
+        if self._segment is not None and self._size and self._is_finished(0):
+            try:
+                self._next_segment()
+            except OSError as error:
+                raise _cannot_write(self._folder, error) from error
 
     def sync(self) -> None:
         """Force what was written to disk (fdatasync); from then on it survives a power cut."""
@@ -215,6 +223,46 @@ def scan(
         position = following
 
 
+def whole_frames(content: bytes, wanted: Callable[[Head], bool]) -> tuple[list[PredictionRecord], int]:
+    """The wanted records of the frames that stand whole at the beginning of what a process is writing, and their size in bytes."""
+    view, position, found = memoryview(content), 0, []
+    while position + _HEADER.size <= len(content):
+        if after := _passed_over(view, position, wanted):
+            position = after
+            continue
+        record, following = _record_at(view, position)
+        if record is None:
+            break
+        found.append(record)
+        position = following
+    return found, position
+
+
+def frames_backwards(path: Path) -> Iterator[PredictionRecord]:
+    """The records of a segment from its end back; what cannot be read is passed over. Raises FileNotFoundError.
+
+    A frame is known by the id that its payload begins with, so that the end is read alone, `_BLOCK_BYTES` at a time. Of a
+    segment that is being written, what is appended meanwhile is not seen.
+    """
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        rest = b""  # the beginning of the block before, in which a frame may end that begins further back
+        while end > 0:
+            start = max(0, end - _BLOCK_BYTES)
+            file.seek(start)
+            block = file.read(end - start) + rest
+            view = memoryview(block)
+            first, place = len(block), block.rfind(_ID_MARK)
+            while place >= 0:
+                for header in _ARRAY_HEADERS:
+                    record, _ = _record_at(view, place - header - _HEADER.size)
+                    if record is not None:
+                        first = place - header - _HEADER.size
+                        yield record
+                place = block.rfind(_ID_MARK, 0, place)
+            rest, end = block[:first], start
+
+
 def find_in(content: bytes, prediction_id: str) -> PredictionRecord | None:
     """The record of one prediction in a segment, without decoding the others."""
     mark = b"\xd9\x25" + prediction_id.encode()
@@ -283,6 +331,5 @@ def _next_frame(content: bytes, view: memoryview, start: int) -> int | None:
 
 def _cannot_write(place: Path, error: OSError) -> StorageFailed:
     return StorageFailed(
-        f"the prediction log in {place} cannot be written: {error.strerror or error}. A prediction is answered only "
-        "once it is logged. Free space there or make it writable."
+        f"the prediction log in {place} cannot be written: {error.strerror or error}. Free space there or make it writable."
     )

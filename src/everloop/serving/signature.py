@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +22,9 @@ _INT64 = range(-(1 << 63), 1 << 63)
 _BINARY: tuple[FieldType, ...] = ("image", "binary")
 # JPEG, PNG, GIF, BMP, TIFF, and RIFF for WebP
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+MOST_PIXELS = 50_000_000
+"""Of an image, unless its field says otherwise: as uncompressed colours 150 MB."""
 _MISSING = object()
 
 _WHAT: dict[FieldType, str] = {
@@ -199,16 +204,44 @@ _CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
 
 
 def _needs_more(field: Field) -> bool:
-    return field.allowed is not None or field.minimum is not None or field.maximum is not None
+    is_limited = field.minimum is not None or field.maximum is not None or field.longest is not msgspec.UNSET
+    return is_limited or field.type == "image" or (field.allowed is not None and field.unseen != "pass")
 
 
 def _rule_broken(field: Field, value: Any) -> str | None:
-    if field.allowed is not None and value not in field.allowed:
+    if field.allowed is not None and field.unseen != "pass" and value not in field.allowed:
         return f"is {_shown(value)}; allowed are {', '.join(map(repr, field.allowed[:20]))}"
+    if field.longest is not msgspec.UNSET and len(value) > field.longest:
+        what = "characters" if field.type == "string" else "bytes"
+        return f"has {len(value):,} {what}; the most allowed are {field.longest:,}"
+    if field.type == "image":
+        return _too_large(field, value)
     if field.minimum is not None and value < field.minimum:
         return f"is {_shown(value)}; the least allowed is {field.minimum:g}"
     if field.maximum is not None and value > field.maximum:
         return f"is {_shown(value)}; the most allowed is {field.maximum:g}"
+    return None
+
+
+def _too_large(field: Field, content: bytes) -> str | None:
+    """Looks at an image's header alone: a file of some kilobytes may say that it unpacks to gigabytes.
+
+    One whose header cannot be read is the model's to refuse, as it cannot be unpacked either.
+    """
+    from PIL import Image  # noqa: PLC0415  (only who is asked about images needs it)
+
+    most = MOST_PIXELS if field.most_pixels is msgspec.UNSET else field.most_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        return f"unpacks to over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; the most allowed are {most:,}"
+    except Exception:  # noqa: BLE001  (what decoders raise about a broken header is theirs)
+        return None
+    if width * height > most:
+        return f"has {width:,} x {height:,} pixels; the most allowed are {most:,}"
     return None
 
 
@@ -247,6 +280,13 @@ def example_of(field: Field) -> Any:
         "binary": b"\0",
     }
     return examples[field.type]
+
+
+def in_json(value: Any) -> Any:
+    """A value as the model takes it, as a request carries it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 # a PNG of one grey pixel

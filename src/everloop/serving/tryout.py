@@ -20,9 +20,10 @@ import msgspec
 
 from everloop.compiled import RULES
 from everloop.errors import EverloopError, GateFailed, Invalid
-from everloop.serving.exact import verified
+from everloop.serving.exact import verified, verified_onnx
+from everloop.serving.held import WrongShapeError
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
-from everloop.serving.mlmodel import Layout, layout_of
+from everloop.serving.mlmodel import Layout, example_rows, layout_of
 from everloop.serving.model_child import wall
 from everloop.serving.model_process import in_own_process, plain_environment
 from everloop.serving.predictor import Failure, Predictor
@@ -31,8 +32,6 @@ from everloop.serving.signature import Reader, example_row
 from everloop.storage import Blobs
 
 _WITHIN_S = 300.0
-_MOST_ROWS = 20
-_MOST_EXAMPLE_BYTES = 16 << 20
 
 
 class Findings(msgspec.Struct, frozen=True, tag="found"):
@@ -105,7 +104,7 @@ def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) ->
 def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[Sequence[Any]]]) -> Compiled:
     """How the compiled plan of a version compares with its model, on the `real` rows and on made-up ones.
 
-    What cannot be compared is not used, and the reason says why.
+    Where there is none, its conversion to ONNX, which is put among the blobs if it is as good. What cannot be compared is not used, and the reason says why.
     """
     told = Compiled(manifest.digest, RULES, "", is_used=False)
     if manifest.flavor != "sklearn":
@@ -113,7 +112,13 @@ def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[S
             told, reason=f"models of flavor {manifest.flavor} are answered by their own library"
         )
     try:
-        return verified(manifest, Predictor.load(manifest, blobs).model, real())
+        model, rows = Predictor.load(manifest, blobs).model, real()
+        found = verified(manifest, model, rows)
+        if not found.is_used:
+            found, onnx = verified_onnx(manifest, model, found, rows)
+            if found.onnx:
+                blobs.put(onnx)
+        return found
     except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
         return msgspec.structs.replace(
             told, reason=f"it could not be compared: {type(error).__name__}: {error}"
@@ -155,7 +160,7 @@ def _predictor(signature: Signature, loaded: Loaded) -> Predictor:
 def _answer_example(predictor: Predictor, layout: Layout, files: Mapping[str, bytes]) -> int:
     """How many rows of its example the model answered; a made-up row, which it may refuse, stands for one without example."""
     signature = predictor.manifest.signature
-    rows = [] if layout.example is None else _example(signature, files[layout.example])
+    rows = [] if layout.example is None else example_rows(signature, files[layout.example])
     reader = Reader(signature)
     values = []
     for row in rows:
@@ -168,31 +173,12 @@ def _answer_example(predictor: Predictor, layout: Layout, files: Mapping[str, by
             )
         values.append(read)
     for answer in predictor.answer(values or [example_row(signature)]):
-        if isinstance(answer, Failure) and values:
+        if isinstance(answer, Failure) and (values or answer.kind == WrongShapeError.__name__):
             raise Invalid(
-                f"the model does not answer its own input example: {answer.kind}: {answer.text[:300]}. It was trained with other "
+                f"the model does not answer {'its own input example' if values else 'as its signature says'}: {answer.kind}: {answer.text[:300]}. It was trained with other "
                 "versions of libraries, or its signature is not its own. Log it again."
             )
     return len(values)
-
-
-def _example(signature: Signature, content: bytes) -> list[dict[str, Any]]:
-    """The rows of an input example in the forms that MLflow writes; none if it has another."""
-    try:
-        told = msgspec.json.decode(content) if len(content) <= _MOST_EXAMPLE_BYTES else None
-    except msgspec.DecodeError:
-        return []
-    if not isinstance(told, dict):
-        return []
-    columns = told.get("columns", [one.name for one in signature.inputs])
-    rows = told.get("data", told.get("inputs"))
-    if not isinstance(columns, list) or not isinstance(rows, list):
-        return []
-    return [
-        dict(zip(columns, row, strict=True))
-        for row in rows[:_MOST_ROWS]
-        if isinstance(row, list) and len(row) == len(columns)
-    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from everloop import feedback, monitoring, retraining, rollout
+from everloop.errors import NotFound
 from everloop.monitoring import (
     AccuracyWatch,
     DriftWatch,
@@ -19,7 +20,7 @@ from everloop.monitoring import (
     wilson_interval,
 )
 from everloop.retraining import Decision
-from everloop.rollout import Endpoint, RolloutEvent
+from everloop.rollout import Endpoint, RolloutEvent, TrafficSplit
 from everloop.web.rollout_page import judged
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
@@ -102,6 +103,7 @@ def view(visit: Visit) -> Shown:
         "retrains": retrains,
         "rollout": newest,
         "judged": None if newest is None else judged(ws, newest),
+        "split": _split(ws, name),
         "moves": moves[:_LIST],
         "plotly": plotly_address(),
     }
@@ -115,6 +117,15 @@ def _span(visit: Visit, endpoint: Endpoint) -> _Span:
     name = name if name in _SPANS else fitting
     length, bucket = _SPANS[name]
     return _Span(name, visit.ws.now() - length, visit.ws.now(), bucket)
+
+
+def _split(ws: Workspace, name: str) -> TrafficSplit | None:
+    """The split that is under way, if one is."""
+    try:
+        found = rollout.split_of(ws, name)
+    except NotFound:
+        return None
+    return found if found.state == "running" else None
 
 
 def _accuracy(ws: Workspace, name: str, span: _Span) -> list[Measure]:

@@ -239,6 +239,8 @@ def _serving(ws: Workspace, seen: _Seen) -> Stage:
     newest = max(workers, key=lambda one: one.seen_at)
     if newest.error:
         return Stage("Serving", "in trouble", "failed", newest.error, None, "See the server's log", link)
+    if unwritable := next((one.log_error for one in workers if one.log_error), None):
+        return Stage("Serving", "without its log", "failed", unwritable, None, "It goes on by itself", link)
     many = f"{len(workers)} process{'es' if len(workers) > 1 else ''}"
     upcoming = "Every change of routes, at once"
     return Stage("Serving", "live", "live", f"{told}, {many}", None, upcoming, link)

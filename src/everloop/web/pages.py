@@ -30,15 +30,19 @@ from everloop.web import (
     loop_page,
     models_page,
     pipelines_page,
+    plan_page,
+    predictions_page,
     review_page,
     rollout_page,
     row_page,
     run_page,
     search,
     searches_page,
+    split_page,
     trace_page,
     tracked_page,
     triggers_page,
+    try_page,
     version_page,
 )
 from everloop.web.rendering import headers, page_answer
@@ -66,6 +70,17 @@ _PAGES = (
     Page("/", "see", loop_page.view, "loop.html"),
     Page("/endpoints", "see", lists.view_endpoints, "endpoints.html"),
     Page("/endpoints/{name}", "see", endpoint_page.view, "endpoint.html", plots=True),
+    Page(
+        "/endpoints/{name}/predictions",
+        "see",
+        predictions_page.view,
+        "predictions.html",
+        rows=predictions_page.rows_of,
+    ),
+    Page("/endpoints/{name}/plan", "see", plan_page.view, "plan.html"),
+    Page("/endpoints/{name}/split", "see", split_page.view, "split.html"),
+    Page("/endpoints/{name}/try", "see", try_page.view, "try.html"),
+    Page("/predictions", "see", predictions_page.view, "predictions.html", rows=predictions_page.rows_of),
     Page("/rollouts/{id}", "see", rollout_page.view, "rollout.html"),
     Page("/trace", "see", trace_page.view_search, "trace_search.html"),
     Page("/trace/{id}", "see", trace_page.view, "trace.html"),
@@ -168,7 +183,7 @@ def _draw(ws: Workspace, page: Page, request: Request, principal: Principal) -> 
     if visit.query.get("as") == "json":
         return Response(_encode(shown), headers=headers(), media_type="application/json")
     if visit.query.get("as") == "csv" and page.rows is not None:
-        return _csv(page.rows(shown))
+        return _csv(page.rows(shown), name=page.template.removesuffix(".html"))
     return page_answer(
         page.template,
         plots=page.plots,
@@ -177,10 +192,10 @@ def _draw(ws: Workspace, page: Page, request: Request, principal: Principal) -> 
     )
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> Response:
+def _csv(rows: Iterable[Sequence[object]], *, name: str) -> Response:
     file = io.StringIO()
     csv.writer(file).writerows([_cell(one) for one in row] for row in rows)
-    kept = {**headers(), "Content-Disposition": 'attachment; filename="runs.csv"'}
+    kept = {**headers(), "Content-Disposition": f'attachment; filename="{name}.csv"'}
     return Response(file.getvalue(), headers=kept, media_type="text/csv")
 
 

@@ -74,7 +74,7 @@ def preview_of(ws: Workspace, owner: str, files: Sequence[File], path: str) -> P
         raise NotFound(f"there is no file {path!r} with it. Its page lists those that are there.")
     with tracking.open_artifact(ws, owner, path) as opened:
         content = opened.read(_PICTURE_BYTES)
-    kind = _kind_of_picture(path, content)
+    kind = kind_of_picture(path, content)
     if kind is not None and file.size_bytes <= _PICTURE_BYTES:
         told = base64.b64encode(content).decode()
         return Preview(path, file.size_bytes, False, picture=f"data:{kind};base64,{told}")
@@ -91,7 +91,8 @@ def preview_of(ws: Workspace, owner: str, files: Sequence[File], path: str) -> P
     return Preview(path, file.size_bytes, is_cut, text=text if is_cut else _laid_out(path, text))
 
 
-def _kind_of_picture(path: str, content: bytes) -> str | None:
+def kind_of_picture(path: str, content: bytes) -> str | None:
+    """The media type of a file that a browser draws, None of any other."""
     if PurePosixPath(path).suffix.lower() == ".svg":
         return "image/svg+xml"
     return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)

@@ -7,18 +7,22 @@ from typing import Any
 
 from everloop import rollout
 from everloop.rollout import Rollout, RolloutEvent
+from everloop.web.evidence import charts_of
 from everloop.web.visits import Shown, Visit
 from everloop.workspace import Workspace
 
 _LOOKS = 100
-_LOOKS_DRAWN = 60
+_LOOKS_DRAWN = 80
 
 
 def view(visit: Visit) -> Shown:
     found = rollout.rollout_of(visit.ws, visit.path["id"])
+    looks = rollout.looks(visit.ws, found.id, most=_LOOKS_DRAWN)
     return {
         "rollout": found,
-        "judged": judged(visit.ws, found),
+        "judged": _judged(looks),
+        "charts": charts_of(looks, found.stages),
+        "looks": looks,
         "events": rollout.history(visit.ws, rollout=found.id, limit=_LOOKS),
         "most_events": _LOOKS,
     }
@@ -26,8 +30,10 @@ def view(visit: Visit) -> Shown:
 
 def judged(ws: Workspace, found: Rollout) -> dict[str, Any]:
     """The judge's looks at a rollout, metric by metric, ready to be drawn; `last` is None before the first."""
-    events = rollout.history(ws, rollout=found.id, limit=_LOOKS_DRAWN)
-    looks = [one for one in reversed(events) if one.decision]
+    return _judged(rollout.looks(ws, found.id, most=_LOOKS_DRAWN))
+
+
+def _judged(looks: list[RolloutEvent]) -> dict[str, Any]:
     if not looks or looks[-1].decision is None:
         return {"last": None, "metrics": [], "split": None}
     last = looks[-1].decision

@@ -3,6 +3,7 @@ const dialog = document.getElementById("confirm");
 const reason = document.getElementById("confirm-reason");
 const params = document.getElementById("confirm-params");
 const note = document.getElementById("confirm-note");
+const answer = document.getElementById("confirm-answer");
 const tags = document.getElementById("confirm-tags");
 const problem = dialog.querySelector("[data-problem]");
 const button = dialog.querySelector("[data-do]");
@@ -19,12 +20,13 @@ document.addEventListener("click", (event) => {
   button.classList.toggle("harsh", act.kind === "danger");
   problem.hidden = true;
   const asks = act.asks.split(" ");
-  for (const part of dialog.querySelectorAll("[data-asked]")) part.hidden = !asks.includes(part.dataset.asked);
+  for (const part of dialog.querySelectorAll("[data-asked]")) part.hidden = !part.dataset.asked.split(" ").some((one) => asks.includes(one));
   reason.required = asks.includes("reason");
-  reason.value = params.value = tags.value = "";
+  answer.required = asks.includes("answer") || asks.includes("number");
+  answer.value = reason.value = params.value = tags.value = "";
   note.value = act.note ?? "";
   dialog.showModal();
-  (dialog.querySelector("[data-asked]:not([hidden]) textarea") ?? button).focus();
+  (dialog.querySelector("[data-asked]:not([hidden]) :is(textarea, input)") ?? button).focus();
 });
 
 dialog.querySelector("[data-cancel]").addEventListener("click", () => dialog.close());
@@ -48,6 +50,8 @@ function asked() {
   const asks = act.asks.split(" ");
   return {
     ...(asks.includes("note") && { value: note.value.trim() }),
+    ...(asks.includes("answer") && { value: answer.value.trim() }),
+    ...(asks.includes("number") && { value: Number(answer.value) }),
     ...(asks.includes("reason") && { reason: reason.value.trim() }),
     ...(asks.includes("params") && { params: Object.fromEntries(lines(params).map(named)) }),
     ...(asks.includes("tags") && { tags: lines(tags).map(parted).map(([key, value]) => ({ key, value })) }),
@@ -75,14 +79,14 @@ function parted(line) {
 }
 
 async function send(url, body) {
-  let answer;
+  let told;
   try {
-    answer = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    told = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   } catch {
     throw new Error("The server does not answer; nothing was done as far as this page knows. Look again before you repeat it.");
   }
-  if (!answer.ok) {
-    const told = await answer.json().catch(() => null);
-    throw new Error(told?.error?.message ?? told?.message ?? `The server answers ${answer.status}.`);
+  if (!told.ok) {
+    const said = await told.json().catch(() => null);
+    throw new Error(said?.error?.message ?? said?.message ?? `The server answers ${told.status}.`);
   }
 }

@@ -1,0 +1,227 @@
+"""What parts of serving cost: a second worker, routing and logging, a shadow, monitoring. everloop alone, the text model.
+
+python -m benchmarks.serving.costs [--data ../shared/data] [--rounds 7] [--seconds 2]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from msgspec.structs import replace
+
+from benchmarks.serving import tasks
+from benchmarks.serving.prediction_path import BARS_HEAD, PATH, Bar, ours, parser, task_of
+from benchmarks.serving.servers import Measured, Server
+from benchmarks.serving.tasks import Task
+from everloop import monitoring, serving
+from everloop.clock import to_micros
+from everloop.ids import new_prediction_id
+from tests.conftest import simulation
+from tests.loop import living
+from tests.serving.asgi import InProcess
+
+AT_ONCE = 32
+LOGGED, LOGGED_AT_ONCE = 40_000, 100
+
+
+@dataclass(frozen=True)
+class Options:
+    task: Task
+    rounds: int
+    seconds: float
+
+
+def main() -> None:
+    given = parser(__doc__).parse_args()
+    found = costs(Options(task_of("text", given.data), given.rounds, given.seconds))
+    print("\n".join(["", BARS_HEAD, *(bar.row() for bar in found)]))
+
+
+def costs(options: Options) -> list[Bar]:
+    found: list[Bar] = []
+    parts: list[Callable[[Options], list[Bar]]] = [workers, routing_and_log, shadow, monitored]
+    for part in parts:
+        bars = part(options)
+        print("\n".join(bar.row() for bar in bars), file=sys.stderr, flush=True)
+        found += bars
+    return found
+
+
+def workers(options: Options) -> list[Bar]:
+    """One and two workers behind one port, the program that asks on the same cores."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        home = Path(folder)
+        tasks.release(home, options.task)
+        servers = [
+            stack.enter_context(ours(f"{number} workers", home, options.task, "--workers", str(number)))
+            for number in (1, 2)
+        ]
+        one, two = in_turns(servers, options)
+    pairs = list(zip(one, two, strict=True))
+    return [
+        Bar(
+            "CPU a request, two workers / one", [more.cpu_us / less.cpu_us for less, more in pairs], most=1.2
+        ),
+        Bar(
+            "requests/s, two workers / one, the program that asks on the same cores",
+            [more.requests_per_s / less.requests_per_s for less, more in pairs],
+        ),
+    ]
+
+
+def in_turns(servers: Sequence[Server], options: Options, *, rate: float = 0.0) -> list[list[Measured]]:
+    found: list[list[Measured]] = [[] for _ in servers]
+    for server in servers:
+        server.stand_still()
+    for number in range(options.rounds + 1):
+        for server, turns in zip(servers, found, strict=True):
+            server.go_on()
+            measured = server.ask(connections=AT_ONCE, seconds=options.seconds if number else 1.0, rate=rate)
+            server.stand_still()
+            if number:  # the first round warms up
+                turns.append(measured)
+    return found
+
+
+def routing_and_log(options: Options) -> list[Bar]:
+    """In one process without HTTP, so that nothing hides them: a split between two variants and a log, and then one variant
+    whose records go nowhere. The difference is held against the processor time of a request over HTTP.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        homes = _homes(Path(folder), options.task)
+        tasks.go_live(homes[1], [("control", 1, 90.0), ("canary", 2, 10.0)], epoch=2)
+        plain, whole = (stack.enter_context(InProcess(home)) for home in homes)
+        plain._app._answerer.log = _nowhere
+        spent: list[tuple[float, float]] = []
+        for number in range(options.rounds + 1):
+            pair = _in_process_us(plain, options), _in_process_us(whole, options)
+            if number:
+                spent.append(pair)
+        server = stack.enter_context(ours("split and logged", homes[1], options.task))
+        (turns,) = in_turns([server], options)
+    request_us = median(turn.cpu_us for turn in turns)
+    lost = [(more - less) / request_us for less, more in spent]
+    return [
+        Bar("routing and logging, share of a request's processor time, and so of throughput", lost, most=0.2)
+    ]
+
+
+async def _nowhere(*_given: object) -> dict[str, int]:
+    """A log that keeps nothing, and says of no record that it left it out."""
+    return {}
+
+
+def _in_process_us(app: InProcess, options: Options) -> float:
+    """Processor time a request, 32 at once."""
+    bodies = options.task.bodies("everloop").splitlines()
+
+    async def ask() -> int:
+        count, until = 0, time.perf_counter() + options.seconds
+        while time.perf_counter() < until:
+            some = [bodies[(count + place) % len(bodies)] for place in range(AT_ONCE)]
+            got = await asyncio.gather(*(app.ask("POST", PATH, body, {}) for body in some))
+            assert {one.status for one in got} == {200}
+            count += AT_ONCE
+        return count
+
+    begun = time.process_time()
+    count = app.run(ask())
+    return (time.process_time() - begun) * 1e6 / count
+
+
+def shadow(options: Options) -> list[Bar]:
+    """p99 of what is answered, at half of what one worker can, with every request mirrored to another version and without."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        homes = _homes(Path(folder), options.task)
+        tasks.go_live(homes[1], [("control", 1, 100.0)], shadow=[("next", 2, 100.0)], epoch=2)
+        names = ("alone", "mirrored")
+        servers = [
+            stack.enter_context(ours(name, home, options.task))
+            for name, home in zip(names, homes, strict=True)
+        ]
+        (full,) = in_turns(servers[:1], options)
+        half = median(turn.requests_per_s for turn in full) / 2
+        alone, mirrored = in_turns(servers, options, rate=half)
+    found = [more.p99_ms / less.p99_ms for less, more in zip(alone, mirrored, strict=True)]
+    return [Bar(f"p99 with a shadow of every request / without, at {half:,.0f} requests/s", found, most=1.5)]
+
+
+def _homes(folder: Path, task: Task) -> list[Path]:
+    """Two homes with two versions each, the first live."""
+    homes = [folder / "first", folder / "second"]
+    for home in homes:
+        home.mkdir()
+        tasks.release(home, task, versions=2)
+    return homes
+
+
+def monitored(options: Options) -> list[Bar]:
+    """What monitoring costs. A request pays for its log record alone, which it has in any case. What looks at the log does so
+    in another process: each look is timed over 40,000 records, the count of traffic before they are sealed and the
+    others after, times how often it looks at a record by default: once, 24 times and 7 times.
+    """
+    record_us, traffic_us, latency_us, drift_us = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder, simulation(Path(folder, "home")) as ws:
+        living.begin(ws, Path(folder))
+        with living.opened(ws) as shop:
+            for _ in range(min(3, options.rounds)):
+                _watch(shop, [])
+                record_us.append(_log(shop))
+                shop.later(hours=1)
+                traffic_us.append(_look_us(shop))
+                shop.log._next_segment()  # as after an hour
+                serving.log.seal(shop.folder)
+                watch: list[tuple[Any, list[float]]] = [
+                    (monitoring.latency(p99_ms=100, window_h=1.5, every_h=0.5), latency_us),
+                    (monitoring.drift(window_h=2.0, every_h=0.5), drift_us),
+                ]
+                for one, found in watch:
+                    _watch(shop, [one])
+                    shop.later(hours=0.5)
+                    found.append(_look_us(shop))
+                shop.later(hours=24)
+    return [
+        Bar("monitoring, on the request's own path: its log record, us", record_us, most=3.0),
+        Bar("monitoring, in the background: counting traffic, us a request", traffic_us),
+        Bar("monitoring, in the background: looks at latency, each, us a request", latency_us),
+        Bar("monitoring, in the background: looks at drift, each, us a request", drift_us),
+    ]
+
+
+def _watch(shop: living.Shop, watches: list[Any]) -> None:
+    shop.ws.write(lambda tx: monitoring.set_watches(shop.ws, tx, "kind", []))
+    shop.ws.write(lambda tx: monitoring.set_watches(shop.ws, tx, "kind", watches))
+
+
+def _log(shop: living.Shop) -> float:
+    """Write records one by one, as answers do, and say what each cost."""
+    (one,) = shop.ask(1)
+    spent = 0.0
+    for number in range(LOGGED // LOGGED_AT_ONCE):
+        at = to_micros(shop.ws.now() + timedelta(milliseconds=number))
+        some = [replace(one, id=new_prediction_id(shop.log.writer), at=at) for _ in range(LOGGED_AT_ONCE)]
+        begun = time.process_time()
+        for record in some:
+            shop.log.write([record])
+        spent += time.process_time() - begun
+    return spent * 1e6 / LOGGED
+
+
+def _look_us(shop: living.Shop) -> float:
+    begun = time.process_time()
+    monitoring.observe(shop.ws)
+    return (time.process_time() - begun) * 1e6 / LOGGED
+
+
+if __name__ == "__main__":
+    main()
