@@ -15,12 +15,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from everloop import serving
+from everloop import predictions
 from everloop.clock import to_micros
 from everloop.feedback.predictions import by_key
 from everloop.ids import new_prediction_id
-from everloop.serving import PredictionRecord
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter, PredictionRecord
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 
@@ -39,7 +38,7 @@ def main() -> None:
                 told = f"{_median_ms(lambda: find(ws, records)):8.1f} ms by key"
                 told += f"{_median_ms(lambda: read_a_day(ws)):8.1f} ms a day of thirty"
                 print(f"{records:,} records, {state}: {told}")
-                serving.log.seal(ws.home / "serving")
+                predictions.seal(ws.home / "serving")
 
 
 def write(folder: Path, count: int) -> None:
@@ -78,7 +77,7 @@ def find(ws: Workspace, count: int) -> None:
 
 def read_a_day(ws: Workspace) -> None:
     day = START + timedelta(days=10)
-    assert serving.log.read(
+    assert predictions.read(
         ws.home / "serving", endpoint="category", start=day, end=day + timedelta(days=1)
     ).num_rows
 

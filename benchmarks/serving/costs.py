@@ -23,7 +23,7 @@ from benchmarks.serving import tasks
 from benchmarks.serving.prediction_path import BARS_HEAD, PATH, Bar, ours, parser, task_of
 from benchmarks.serving.servers import Measured, Server
 from benchmarks.serving.tasks import Task
-from everloop import monitoring, serving
+from everloop import monitoring, predictions
 from everloop.clock import to_micros
 from everloop.ids import new_prediction_id
 from tests.conftest import simulation
@@ -180,7 +180,7 @@ def monitored(options: Options) -> list[Bar]:
                 shop.later(hours=1)
                 traffic_us.append(_look_us(shop))
                 shop.log._next_segment()  # as after an hour
-                serving.log.seal(shop.folder)
+                predictions.seal(shop.folder)
                 watch: list[tuple[Any, list[float]]] = [
                     (monitoring.latency(p99_ms=100, window_h=1.5, every_h=0.5), latency_us),
                     (monitoring.drift(window_h=2.0, every_h=0.5), drift_us),

@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 from everloop import governance
 from everloop.ids import milliseconds_of, new_prediction_id, writer_of
-from everloop.serving import log, sealed
+from everloop.predictions import log
+from everloop.serving import sealed
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START, simulation
 from tests.loop import living

@@ -20,9 +20,9 @@ from everloop import (
     loop,
     monitoring,
     pipelines,
+    predictions,
     retraining,
     rollout,
-    serving,
     triggers,
 )
 from everloop.errors import EverloopError
@@ -74,8 +74,8 @@ TICKS: tuple[Tick, ...] = (
     Tick(
         "seal the prediction log",
         "serving",
-        lambda ws: serving.log.may_be_sealed(ws.home / "serving"),
-        lambda ws: len(serving.log.seal(ws.home / "serving")),
+        lambda ws: predictions.may_be_sealed(ws.home / "serving"),
+        lambda ws: len(predictions.seal(ws.home / "serving")),
     ),
     Tick("ship the prediction log", "governance", governance.has_shipping, _ship),
     Tick(

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from everloop import data, feedback, labels, serving
+from everloop import data, feedback, labels, predictions, serving
 from everloop.clock import to_micros
 from everloop.feedback import Correction
 from everloop.ids import new_prediction_id
 from everloop.labels import LabelEvent, LabelSchema, NewLabel
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter
 from everloop.workspace import Workspace
 from tests.conftest import START
 from tests.labels.conftest import CLASSES, goods, pass_time
@@ -52,7 +52,7 @@ class World:
             "latency_us": 100,
             **given,
         }
-        self.log.write([serving.PredictionRecord(**values)])
+        self.log.write([predictions.PredictionRecord(**values)])
         return prediction_id
 
     def correct(self, value: Any = "TVs", *, by: str = "moderator", **more: Any) -> Correction:

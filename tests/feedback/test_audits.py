@@ -11,7 +11,8 @@ from everloop import events, feedback
 from everloop.errors import Conflict, Invalid
 from everloop.feedback import AuditSample
 from everloop.ids import new_prediction_id
-from everloop.serving import Route, Variant, choose, uniform
+from everloop.predictions import uniform
+from everloop.serving import Route, Variant, choose
 from tests.conftest import START
 from tests.feedback.conftest import World
 

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import data, events, feedback, labels, ledger, serving
+from everloop import data, events, feedback, labels, ledger, predictions
 from everloop.clock import SimulatedClock, to_micros
 from everloop.errors import Invalid, NotFound
 from everloop.feedback import ImportReport
 from everloop.ids import new_prediction_id
 from everloop.ledger import Node
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter
 from everloop.workspace import Workspace
 from tests.conftest import START
 from tests.feedback.conftest import World, write_release
@@ -162,8 +162,8 @@ def october(ws: Workspace, shared_data: Path, answers: list[dict[str, Any]]) -> 
     log.close()
 
 
-def _record(row: dict[str, Any], writer: int) -> serving.PredictionRecord:
-    return serving.PredictionRecord(
+def _record(row: dict[str, Any], writer: int) -> predictions.PredictionRecord:
+    return predictions.PredictionRecord(
         id=new_prediction_id(writer),
         endpoint="category",
         variant="control",

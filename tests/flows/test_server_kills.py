@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop import rollout, serving
+from everloop import predictions, rollout
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.flows.calling import traffic
@@ -45,7 +45,7 @@ def test_nothing_answered_is_lost_and_the_rollout_ends_once(any_trained: tuple[P
         assert everloop.stop() == 0
         assert everloop.parts() == {}, "whoever stops everloop stops its children"
 
-        logged = Counter(serving.log.read(home / "serving", columns=["id"])["id"].to_pylist())
+        logged = Counter(predictions.read(home / "serving", columns=["id"])["id"].to_pylist())
         assert len(clients.answered) > 300, (clients.refused, everloop.said())
         assert not clients.answered.keys() - logged.keys(), "an answered prediction is not in the log"
         assert set(logged.values()) == {1}

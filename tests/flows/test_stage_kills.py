@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from everloop import events, rollout, serving
+from everloop import events, predictions, rollout, serving
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.flows.calling import Clients, traffic
@@ -118,7 +118,7 @@ def tell(trained: tuple[Path, str], kills: Sequence[tuple[Moment, Killed]]) -> N
 
 
 def nothing_is_lost(story: Story) -> None:
-    answered = serving.log.read(story.home / "serving", columns=["id", "shadow_of"])
+    answered = predictions.read(story.home / "serving", columns=["id", "shadow_of"])
     logged = Counter(answered.filter(answered["shadow_of"].is_null())["id"].to_pylist())
     assert not story.clients.answered.keys() - logged.keys(), "an answered prediction is not in the log"
     assert set(logged.values()) == {1}

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from everloop import jobs, pipelines, serving
+from everloop import jobs, pipelines, predictions
 from tests.conftest import simulation
 from tests.flows.running import Everloop, running, wait_for
 from tests.triggers.made_up import applied
@@ -49,8 +49,8 @@ def test_the_prediction_log_is_sealed_while_it_grows_and_every_answer_stays_in_i
 
         wait_for(is_sealed, f"a segment is sealed: {everloop.said()}")
         last = ask(everloop)
-        assert serving.log.read(home / "serving")["id"].to_pylist() == [*asked, last]
-        found = serving.log.find(home / "serving", asked[0])
+        assert predictions.read(home / "serving")["id"].to_pylist() == [*asked, last]
+        found = predictions.find(home / "serving", asked[0])
     assert found is not None
     assert found.key == "7"
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from everloop import feedback, governance, ledger, rollout, serving
+from everloop import feedback, governance, ledger, predictions, rollout, serving
 from everloop.background import TICKS
 from everloop.errors import Invalid, NotFound
 from everloop.governance.shipping import forget_parts
 from everloop.governance.store import all_parts, parts
-from everloop.serving import LogPolicy
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogPolicy, LogWriter
 from everloop.settings import Settings
 from everloop.workspace import Workspace, open_workspace
 from tests.loop.living import Shop
@@ -40,7 +39,7 @@ def sealed_shop(shop: Shop, count: int = 3) -> list[str]:
     asked = [one.id for one in shop.ask(count, key="7")]
     shop.log._segment_bytes = 1
     shop.ask(1, key="8")
-    serving.log.seal(shop.ws.home / "serving")
+    predictions.seal(shop.ws.home / "serving")
     return asked
 
 
@@ -57,7 +56,7 @@ def test_what_is_kept_no_longer_goes_and_a_trace_says_when_and_why(shop: Shop) -
     assert tick.look(shop.ws)
     assert tick.verb(shop.ws) == 3
     assert not governance.has_expiring(shop.ws)
-    assert serving.log.read(shop.ws.home / "serving")["key"].to_pylist() == ["8"]
+    assert predictions.read(shop.ws.home / "serving")["key"].to_pylist() == ["8"]
     (entry,) = [one for one in ledger.entries(shop.ws, limit=100) if one.act == "predictions.expire"]
     assert (entry.subject.id, entry.detail["rows"]) == ("kind", 3)
     trace = governance.trace(shop.ws, asked[0])
@@ -122,7 +121,7 @@ def logging(ws: Workspace, *, segment_bytes: int = 1 << 20) -> LogWriter:
 
 
 def ids(ws: Workspace) -> list[str]:
-    return sorted(str(one) for one in serving.log.read(ws.home / "serving")["id"].to_pylist())
+    return sorted(str(one) for one in predictions.read(ws.home / "serving")["id"].to_pylist())
 
 
 def test_what_one_machine_logs_another_reads_live_and_sealed_and_nothing_is_sent_twice(
@@ -138,9 +137,9 @@ def test_what_one_machine_logs_another_reads_live_and_sealed_and_nothing_is_sent
     assert (governance.ship_log(one).sent, governance.ship_log(two).brought) == (1, 1)
     expected = sorted(each.id for each in first)
     assert ids(two) == expected
-    assert serving.log.find(two.home / "serving", first[13].id) == first[13]
+    assert predictions.find(two.home / "serving", first[13].id) == first[13]
     writers[0].close()
-    serving.log.seal(one.home / "serving")
+    predictions.seal(one.home / "serving")
     assert (governance.ship_log(one).sent, governance.ship_log(two).brought) == (1, 1)
     assert ids(one) == ids(two) == expected
     assert len(list(one.blobs)) == 1, "the pieces made room for the sealed file"
@@ -172,20 +171,20 @@ def test_what_a_policy_or_an_erasure_takes_here_goes_everywhere(homes: tuple[Wor
     kept, gone = record(1, key="ann", at=record().at + 10**12), record(2, key="jo")
     for each in (gone, kept, record(3)):
         writer.write([each])
-    serving.log.seal(one.home / "serving")
+    predictions.seal(one.home / "serving")
     governance.ship_log(one)
     governance.ship_log(two)
     assert governance.erase_predictions(two, ["ann"], reason="a request").predictions == 1
     governance.ship_log(two)
     governance.ship_log(one)
-    found = serving.log.find(one.home / "serving", kept.id)
+    found = predictions.find(one.home / "serving", kept.id)
     assert found is not None
     assert found.key is None, "erased on the other machine"
-    path = next(path for path in serving.log.parts(one.home / "serving") if serving.log.rows_in(path))
+    path = next(path for path in predictions.parts(one.home / "serving") if predictions.rows_in(path))
     forget_parts(one, [path])
     path.unlink()
     governance.ship_log(two)
-    assert serving.log.find(two.home / "serving", gone.id) is None
+    assert predictions.find(two.home / "serving", gone.id) is None
     assert governance.ship_log(one).brought == 0, "what a policy removed is not taken for lost"
     writer.close()
 
@@ -201,11 +200,11 @@ def test_what_is_erased_while_another_machine_writes_it_stays_erased(
     governance.ship_log(two)
     governance.erase_predictions(two, ["jo"], reason="a request")
     writer.close()
-    serving.log.seal(one.home / "serving")
+    predictions.seal(one.home / "serving")
     for ws in (one, two, two, one):
         governance.ship_log(ws)
     for ws in (two, one):
-        keys = [serving.log.find(ws.home / "serving", each.id) for each in asked]
+        keys = [predictions.find(ws.home / "serving", each.id) for each in asked]
         assert [each and each.key for each in keys] == [None, "ann"]
 
 
@@ -215,7 +214,7 @@ def test_a_sealed_file_that_was_lost_comes_back(homes: tuple[Workspace, Workspac
     written = [record(1), record(2)]
     writer.write(written)
     writer.close()
-    serving.log.seal(one.home / "serving")
+    predictions.seal(one.home / "serving")
     governance.ship_log(one)
     shutil.rmtree(one.home / "serving" / "log" / "00001")
     assert governance.ship_log(one).brought == 1
@@ -249,6 +248,6 @@ def test_of_a_machine_that_vanishes_all_that_was_shipped_is_read_elsewhere(
     with opened(tmp_path / "another", shared) as ws:
         governance.ship_log(ws)
         assert set(before) <= set(ids(ws)) <= {*before, *after}
-        found = serving.log.find(ws.home / "serving", before[7])
+        found = predictions.find(ws.home / "serving", before[7])
         assert found is not None
         assert found.key == "7"

@@ -13,9 +13,9 @@ from typing import Any
 from everloop import loop, registry, rollout, serving
 from everloop.clock import SimulatedClock, to_micros, wall
 from everloop.ids import new_prediction_id
+from everloop.predictions import LogWriter, PredictionRecord
 from everloop.serving.files import write_worker
-from everloop.serving.records import PredictionRecord, Worker
-from everloop.serving.segments import LogWriter
+from everloop.serving.records import Worker
 from everloop.workspace import Workspace
 from tests.loop import shop
 

@@ -12,10 +12,10 @@ from everloop import events, governance, monitoring, rollout
 from everloop.clock import wall
 from everloop.loop.asked import asked_lately
 from everloop.monitoring.seen import read_window
+from everloop.predictions import LogWriter, PredictionRecord, uniform
 from everloop.rollout.start import past
-from everloop.serving import PredictionRecord, Worker, uniform
+from everloop.serving import Worker
 from everloop.serving.files import write_worker
-from everloop.serving.segments import LogWriter
 from everloop.workspace import Workspace
 from tests.conftest import START
 from tests.loop.living import Shop

@@ -13,7 +13,7 @@ import pytest
 from everloop import monitoring
 from everloop.clock import SimulatedClock, to_micros
 from everloop.monitoring import Measure, Traffic, store
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 from tests.conftest import START

@@ -8,8 +8,8 @@ import pytest
 
 from everloop import feedback, loop, rollout, serving
 from everloop.errors import Invalid
+from everloop.predictions import PredictionRecord
 from everloop.rollout import MeanEvidence, MetricVerdict, Rollout
-from everloop.serving import PredictionRecord
 from tests.loop import shop as shops
 from tests.loop.living import Shop
 from tests.rollout.test_rollouts import CLEAN, acts, started, weights, with_canary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from everloop import events, feedback, rollout, serving
+from everloop import events, feedback, predictions, rollout, serving
 from everloop.errors import Conflict
 from everloop.rollout import Rollout
 from tests.loop.living import Shop
@@ -83,7 +83,7 @@ def test_one_request_of_many_rows_is_one_failure(shop: Shop) -> None:
 
 def test_reports_that_come_late_take_back_what_was_judged_too_early(shop: Shop) -> None:
     made = watched(shop, excess_at_most={"errors": 0.2, "contradicted": None})
-    answered = serving.log.read(
+    answered = predictions.read(
         shop.folder, endpoint="kind", start=made.started_at, columns=["id", "variant"]
     )
     shop.later(hours=3)

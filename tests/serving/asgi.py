@@ -12,11 +12,11 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from everloop.clock import SystemClock, wall
-from everloop.serving import PredictionRecord, Worker, log
+from everloop.predictions import LogWriter, PredictionRecord, log
+from everloop.serving import Worker
 from everloop.serving.answer import Answerer
 from everloop.serving.app import App
 from everloop.serving.live import Loader
-from everloop.serving.segments import LogWriter
 from everloop.serving.watch import Watcher
 from everloop.settings import load_settings
 from everloop.storage import open_blobs

@@ -20,11 +20,11 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from everloop.features import FeatureView
+from everloop.predictions import Personal
 from everloop.serving import (
     Approval,
     Field,
     Manifest,
-    Personal,
     RouteTable,
     Signature,
     read_routes,

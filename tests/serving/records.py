@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from everloop.ids import new_prediction_id
-from everloop.serving import PredictionRecord, Route, Variant
+from everloop.predictions import PredictionRecord
+from everloop.serving import Route, Variant
 
 T0_US = 1_788_220_800_000_000  # 2026-09-01T00:00:00Z
 

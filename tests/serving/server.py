@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from everloop.serving import PredictionRecord, Worker, log, run
+from everloop.predictions import PredictionRecord, log
+from everloop.serving import Worker, run
 from everloop.settings import load_settings
 
 Result = TypeVar("Result")

@@ -23,7 +23,8 @@ from sklearn.pipeline import make_pipeline
 from everloop.clock import SimulatedClock, to_micros
 from everloop.features.images import ImageFeatures
 from everloop.ids import writer_of
-from everloop.serving import Field, log
+from everloop.predictions import log
+from everloop.serving import Field
 from tests.serving.home import COLOUR, TITLE, go_live, object_array, picky_model, write_release
 from tests.serving.server import Server
 

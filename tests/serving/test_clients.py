@@ -16,7 +16,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from everloop.serving import Field, PredictionRecord, log
+from everloop.predictions import PredictionRecord, log
+from everloop.serving import Field
 from tests.peer import REPOSITORY, peer
 from tests.serving.home import CLASSES, TITLE, TITLES, go_live, object_array, write_release
 from tests.serving.server import Server

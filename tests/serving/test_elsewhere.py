@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from everloop.clock import wall
-from everloop.serving import Worker, log
+from everloop.predictions import LogWriter, log, writer_folder
+from everloop.serving import Worker
 from everloop.serving.elsewhere import Elsewhere
-from everloop.serving.files import write_worker, writer_folder
-from everloop.serving.segments import LogWriter
+from everloop.serving.files import write_worker
 from tests.serving.records import record
 
 

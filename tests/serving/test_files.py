@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from everloop.errors import Conflict, Invalid, NotFound
+from everloop.predictions import LogWriter
 from everloop.serving import (
     Approval,
     Field,
@@ -24,7 +25,6 @@ from everloop.serving import (
     write_routes,
 )
 from everloop.serving.files import remove_dead_workers, write_worker
-from everloop.serving.segments import LogWriter
 from tests.features.views import view_of, volume
 from tests.serving.records import route
 

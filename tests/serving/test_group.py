@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from everloop.ids import writer_of
-from everloop.serving import Worker, acknowledged, log, workers
+from everloop.predictions import log
+from everloop.serving import Worker, acknowledged, workers
 from tests.serving.home import go_live
 from tests.serving.server import Server, wait_for
 from tests.serving.traffic import Traffic

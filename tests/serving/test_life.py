@@ -17,7 +17,8 @@ import httpx
 import msgspec
 import pytest
 
-from everloop.serving import LogPolicy, Segment, Variant, acknowledged, log, read_routes, workers
+from everloop.predictions import LogPolicy, log
+from everloop.serving import Segment, Variant, acknowledged, read_routes, workers
 from everloop.serving.records import Worker
 from tests.serving.home import go_live, picky_model, title_model, write_release
 from tests.serving.records import route

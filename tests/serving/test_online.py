@@ -16,7 +16,8 @@ import pytest
 from everloop.clock import SimulatedClock, to_micros
 from everloop.features import FeatureView, materialise, training_values
 from everloop.features.source import _digest
-from everloop.serving import Field, code_folder, log, online_path
+from everloop.predictions import log
+from everloop.serving import Field, code_folder, online_path
 from tests.features.views import view_of, volume
 from tests.serving.home import TITLE, go_live, title_model, write_release
 from tests.serving.records import route

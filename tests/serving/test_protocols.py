@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from everloop.serving import Field, RouteTable, Rule, Variant, log, write_routes
+from everloop.predictions import log
+from everloop.serving import Field, RouteTable, Rule, Variant, write_routes
 from everloop.serving.tensors import DATATYPES
 from tests.serving.asgi import Got, InProcess
 from tests.serving.home import COLOUR, TITLE, go_live, object_array, picky_model, title_model, write_release

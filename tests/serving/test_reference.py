@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from everloop.predictions.log import SCHEMA
 from everloop.serving.answer import _MESSAGES
 from everloop.serving.app import BODY_LIMIT_BYTES, QUEUE_LIMIT
 from everloop.serving.form import MOST_INSTANCES
-from everloop.serving.log import SCHEMA
 from everloop.serving.open_inference import OUTPUTS
 from everloop.serving.paths import ROUTES
 from everloop.serving.tensors import DATATYPES

@@ -17,7 +17,7 @@ import uvicorn
 
 from everloop import web
 from everloop.api import create_app
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter
 from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START, simulation

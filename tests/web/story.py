@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from everloop import background, feedback, registry, rollout, serving
+from everloop import background, feedback, predictions, registry, rollout, serving
 from everloop.clock import SimulatedClock, to_micros, wall
 from everloop.ids import new_prediction_id
+from everloop.predictions import LogWriter, PredictionRecord
 from everloop.rollout import LiveVariant
-from everloop.serving import PredictionRecord, Worker
+from everloop.serving import Worker
 from everloop.serving.files import write_worker
-from everloop.serving.segments import LogWriter
 from everloop.workspace import Workspace
 from tests.loop import shop
 
@@ -53,7 +53,7 @@ class Shop:
             self._ask(round(crowd * self.chance.uniform(0.8, 1.2)), moved=moved, slow=slow)
             self._pass(hours=1)
         self.follow()
-        serving.log.seal(self.ws.home / "serving")  # columns are read quicker than records
+        predictions.seal(self.ws.home / "serving")  # columns are read quicker than records
         background.turn(self.ws)
         self._review()
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from everloop import events, feedback, jobs, ledger, serving, tracking
+from everloop import events, feedback, jobs, ledger, predictions, tracking
 from everloop.ids import new_id
 from everloop.ledger import Node
 from everloop.monitoring import Finding, Measure, store
@@ -154,7 +154,7 @@ def test_a_first_answer_takes_less_than_300_ms_of_work(story: Site, shop: Shop) 
     """Work of this process, and not time on the wall, which other programs on the machine stretch."""
     shop.per_hour = 600
     shop.day()
-    assert sum(1 for _ in serving.log.batches(story.ws.home / "serving")) * serving.log.BATCH_ROWS >= MANY
+    assert sum(1 for _ in predictions.batches(story.ws.home / "serving")) * predictions.BATCH_ROWS >= MANY
     grow(story.ws)
     (prediction, *_) = feedback.corrections(story.ws, "kind", limit=1)
     for path in [*PATHS, f"/trace/{prediction.prediction_id}"]:

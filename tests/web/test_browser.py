@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from everloop import access, feedback, ledger, monitoring, registry, rollout
 from everloop.clock import SimulatedClock, to_micros
 from everloop.ids import new_prediction_id
-from everloop.serving import PredictionRecord
+from everloop.predictions import PredictionRecord
 from tests.web.conftest import Site, serve
 from tests.web.story import Shop
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
-from everloop import data, feedback, rollout, serving
+from everloop import data, feedback, predictions, rollout, serving
+from everloop.predictions import LogWriter
 from everloop.serving import Field, Signature, write_manifest
-from everloop.serving.segments import LogWriter
 from tests.loop.living import Shop
 from tests.rollout.test_split import shared
 from tests.serving.home import title_model, write_release
@@ -157,6 +157,6 @@ def try_it(page: Page, home: Path, who: str) -> None:
     prediction = page.locator("[data-answer] a").inner_text()
     page.locator("[data-answer] a").click()
     expect(page.locator("h1")).to_contain_text("Where prediction")
-    record = serving.log.find(home / "serving", prediction)
+    record = predictions.find(home / "serving", prediction)
     assert record is not None
     assert (record.replay, record.key) == (True, f"try:{who}")

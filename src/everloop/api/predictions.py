@@ -12,7 +12,7 @@ from everloop.api.routes import Call, Limited, Route, Time, moment
 from everloop.clock import from_micros
 from everloop.errors import Invalid
 from everloop.feedback import Correction, Exchange, Exchanges, Outcome
-from everloop.serving import PredictionKind, PredictionSearch, kind_of
+from everloop.predictions import PredictionKind, PredictionSearch, kind_of
 from everloop.workspace import Workspace
 
 

@@ -17,7 +17,8 @@ from everloop.clock import SimulatedClock, from_micros
 from everloop.errors import GateFailed, Invalid
 from everloop.labels import NewLabel, Value
 from everloop.loop import Loop
-from everloop.serving import LocalServer, PredictionRecord, Question
+from everloop.predictions import PredictionRecord
+from everloop.serving import LocalServer, Question
 from everloop.settings import Settings
 from everloop.workspace import Workspace, open_workspace
 

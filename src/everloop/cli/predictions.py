@@ -85,10 +85,10 @@ def export(
     """
     import pyarrow.parquet as pq
 
-    from everloop import serving
+    from everloop.predictions import SCHEMA
 
     rows = 0
-    with out.workspace() as ws, pq.ParquetWriter(file, serving.log.SCHEMA, compression="zstd") as writer:
+    with out.workspace() as ws, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for batch in _batches(ws, endpoint, since, until, keys):
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -139,11 +139,12 @@ def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> No
 
 
 def _batches(ws: Any, endpoint: str, since: str | None, until: str | None, keys: tuple[str, ...]) -> Any:
-    from everloop import rollout, serving
+    from everloop import rollout
     from everloop.clock import parse_moment
+    from everloop.predictions import batches
 
     rollout.endpoint(ws, endpoint)
-    return serving.log.batches(
+    return batches(
         ws.home / "serving",
         endpoint=endpoint,
         start=parse_moment(since, is_end=False) if since else None,

@@ -16,7 +16,7 @@ from everloop.feedback.records import AuditSample, Prediction, ReviewItem, field
 from everloop.feedback.truth import Dictionary
 from everloop.ids import new_id
 from everloop.ledger import Node
-from everloop.serving import uniform
+from everloop.predictions import uniform
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop import serving
+from everloop import predictions
 from everloop.clock import from_micros
 from everloop.errors import Invalid, NotFound
 from everloop.feedback.records import Prediction
@@ -35,7 +35,7 @@ def by_id(ws: Workspace, endpoint: str, prediction_id: str) -> Prediction:
     Invalid
         It is another endpoint's, a replay, a shadow's, or was never answered: none of these takes feedback.
     """
-    record = serving.log.find(_folder(ws), prediction_id)
+    record = predictions.find(_folder(ws), prediction_id)
     if record is None:
         raise NotFound(
             f"the prediction log has no {prediction_id}. Take the id from the answer's field prediction_id, or name "
@@ -116,7 +116,7 @@ def live_tables(
     A few thousand at a time, in the columns of the log that `predictions_in` needs.
     """
     is_live = (pc.field("status") == "ok") & ~pc.field("replay") & pc.field("shadow_of").is_null()
-    for batch in serving.log.batches(
+    for batch in predictions.batches(
         _folder(ws), endpoint=endpoint, start=start, end=end, keys=keys, columns=_COLUMNS
     ):
         yield pa.Table.from_batches([batch]).filter(is_live)

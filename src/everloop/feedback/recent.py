@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from everloop import serving
+from everloop import predictions
 from everloop.feedback import store
 from everloop.feedback.records import Correction, Outcome
-from everloop.serving import PredictionRecord, PredictionSearch
+from everloop.predictions import PredictionRecord, PredictionSearch
 from everloop.workspace import Workspace
 
 _MOST_SAID = 10_000  # corrections among which those of a page are looked for, the newest
@@ -55,7 +55,7 @@ def exchanges(
         )
         with ws.read() as connection:
             search = replace(search, ids=frozenset(connection.execute(wanted).scalars()))
-    page = serving.newest_predictions(
+    page = predictions.newest_predictions(
         ws.home / "serving", search, limit=limit, before=before, is_simulation=ws.is_simulation
     )
     return Exchanges(_with_words(ws, page.records), page.looked_at, page.before)

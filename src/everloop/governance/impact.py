@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from everloop import data, labels, ledger, serving
+from everloop import data, labels, ledger, predictions
 from everloop.errors import NotFound
 from everloop.ledger import Node
 from everloop.workspace import Workspace
@@ -123,9 +123,9 @@ def _predictions(ws: Workspace, releases: set[Any]) -> dict[str, int]:
     found: dict[str, float] = dict.fromkeys(sorted(releases), 0.0)
     if not releases:
         return {}
-    for batch in serving.log.batches(ws.home / "serving", columns=["release", "probability"]):
+    for batch in predictions.batches(ws.home / "serving", columns=["release", "probability"]):
         names, place = np.unique(np.asarray(batch["release"].to_pylist(), dtype=object), return_inverse=True)
-        times = np.bincount(place, weights=serving.log.weights(batch), minlength=len(names))
+        times = np.bincount(place, weights=predictions.weights(batch), minlength=len(names))
         for name, count in zip(names.tolist(), times.tolist(), strict=True):
             if name in found:
                 found[name] += count

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from everloop import clock, ledger, rollout, serving
+from everloop import clock, ledger, predictions, rollout, serving
 from everloop.errors import Invalid
 from everloop.governance.shipping import forget_parts
 from everloop.ids import milliseconds_of
@@ -50,11 +50,11 @@ def expire_predictions(ws: Workspace, *, dry_run: bool = False) -> list[Expiry]:
     folder = ws.home / "serving"
     days = {one.name: one.log.keep_days for one in rollout.endpoints(ws) if one.log.keep_days is not None}
     before = {name: ws.now() - timedelta(days=kept) for name, kept in days.items()}
-    old = serving.log.expired(folder, before)
+    old = predictions.expired(folder, before)
     if not dry_run:
         # from the index first: what is not here and is in the index is taken for lost, and brought back
         forget_parts(ws, _whole(old))
-        serving.log.expire(folder, before)
+        predictions.expire(folder, before)
     found = []
     for name, kept in sorted(days.items()):
         spans = [one.span for one in old if one.endpoint == name]
@@ -93,17 +93,17 @@ def erase_predictions(ws: Workspace, names: Collection[str], *, reason: str, dry
     if not names:
         raise Invalid("nobody is named to be erased; give keys or ids of predictions.")
     folder = ws.home / "serving"
-    predictions = serving.log.matching(folder, names)
+    count = predictions.matching(folder, names)
     if dry_run:
-        return Erased(predictions, 0)
-    key = serving.log_key(folder, secret_value(ws.settings, "PREDICTION_LOG_KEY"))
-    written = serving.log.erase(folder, names, key)
-    after = {"predictions": predictions, "segments": len(written)}
-    asked = sorted(serving.hashed(name, key) for name in names)
+        return Erased(count, 0)
+    key = predictions.log_key(folder, secret_value(ws.settings, "PREDICTION_LOG_KEY"))
+    written = predictions.erase(folder, names, key)
+    after = {"predictions": count, "segments": len(written)}
+    asked = sorted(predictions.hashed(name, key) for name in names)
     ws.write(
         lambda tx: audit(ws, tx, ERASE, Node("workspace", ws.id), after=after, reason=reason, asked=asked)
     )
-    return Erased(predictions, len(written))
+    return Erased(count, len(written))
 
 
 def why_not_logged(ws: Workspace, prediction_id: str) -> str:
@@ -123,7 +123,7 @@ def why_not_logged(ws: Workspace, prediction_id: str) -> str:
                 f"the policy of endpoint {endpoint.name} (keep_days={first.detail['keep_days']:g}) removed what was from before "
                 f"{first.detail['older_than'][:16]}, on {first.at:%Y-%m-%d %H:%M}"
             )
-    sampled = [one for one in rollout.endpoints(ws) if serving.uniform(prediction_id) >= one.log.sample]
+    sampled = [one for one in rollout.endpoints(ws) if predictions.uniform(prediction_id) >= one.log.sample]
     said += [
         f"endpoint {one.name} keeps {100 * one.log.sample:g} % of what it answers, and this one is not among them"
         for one in sampled
@@ -156,12 +156,12 @@ def _audit_expiry(ws: Workspace, tx: Tx, removed: Collection[Expiry]) -> None:
         )
 
 
-def _whole(old: Sequence[serving.log.Old]) -> list[Path]:
+def _whole(old: Sequence[predictions.Old]) -> list[Path]:
     """The files of which nothing stays."""
     going: dict[Path, int] = {}
     for one in old:
         going[one.path] = going.get(one.path, 0) + one.span.rows
-    return [path for path, rows in going.items() if serving.log.rows_in(path) == rows]
+    return [path for path, rows in going.items() if predictions.rows_in(path) == rows]
 
 
 def _marker(ws: Workspace) -> Path:

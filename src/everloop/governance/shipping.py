@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from everloop import clock, serving
+from everloop import clock, predictions
 from everloop.errors import NotFound
 from everloop.governance import store
 from everloop.governance.store import Part
@@ -167,7 +167,7 @@ class _Turn:
         return is_kept
 
     def _bring(self, part: Part, path: Path | None) -> None:
-        folder = serving.log.copy_folder(self._folder, part.origin, part.writer)
+        folder = predictions.copy_folder(self._folder, part.origin, part.writer)
         if part.origin == self._origin:
             if path is not None and path.suffix == ".log":
                 return  # it is written here, or waits to be sealed
@@ -204,7 +204,7 @@ class _Turn:
         finally:
             temporary.unlink(missing_ok=True)
         self._known[_name(part.key)] = _Known(digest, _stamp(path))
-        serving.log.erase_in_copy(self._folder, path)  # another stamp then: the next turn sends it
+        predictions.erase_in_copy(self._folder, path)  # another stamp then: the next turn sends it
         path.with_suffix(".log").unlink(missing_ok=True)
         self._brought += 1
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from everloop import checks, data, feedback, labels, pipelines, registry, rollout, serving, tracking
+from everloop import (
+    checks,
+    data,
+    feedback,
+    labels,
+    pipelines,
+    predictions,
+    registry,
+    rollout,
+    serving,
+    tracking,
+)
 from everloop.clock import from_micros
 from everloop.errors import Invalid, NotFound
 from everloop.governance.predictions import why_not_logged
@@ -97,7 +108,7 @@ def _begin(ws: Workspace, identifier: str, steps: _Steps) -> Node:
 
 
 def _prediction(ws: Workspace, prediction_id: str, steps: _Steps) -> None:
-    record = serving.log.find(ws.home / "serving", prediction_id)
+    record = predictions.find(ws.home / "serving", prediction_id)
     if record is None:
         _gone(ws, prediction_id, steps)
         return

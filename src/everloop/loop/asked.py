@@ -8,7 +8,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop import rollout, serving
+from everloop import predictions, rollout, serving
 from everloop.checks import Traffic
 from everloop.workspace import Workspace
 
@@ -43,9 +43,9 @@ def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Tra
     end = ws.now()
     start = end - WINDOW
     types = types_of(endpoint.variants[0].release)
-    taken = pa.schema([serving.log.SCHEMA.field(name) for name in _KEPT]).empty_table()
+    taken = pa.schema([predictions.SCHEMA.field(name) for name in _KEPT]).empty_table()
     every = 1  # of how many requests one is kept: memory does not grow with the traffic
-    for batch in serving.log.batches(
+    for batch in predictions.batches(
         ws.home / "serving", endpoint=endpoint.name, start=start, end=end, columns=_COLUMNS
     ):
         alike = [one for one in batch["release"].unique().to_pylist() if types_of(one) == types]
@@ -59,9 +59,9 @@ def asked_lately(ws: Workspace, model: str, *, most: int = MOST_REQUESTS) -> Tra
         if taken.num_rows > 2 * most:
             taken = taken.take(pa.array(range(0, taken.num_rows, 2), pa.int64()))
             every *= 2
-    taken, _ = serving.log.evenly(taken)
+    taken, _ = predictions.evenly(taken)
     if taken.num_rows > most:
         step = taken.num_rows / most
         taken = taken.take(pa.array([int(place * step) for place in range(most)]))
     found = taken["inputs"]
-    return Traffic(endpoint.name, start, end, serving.log.unpack(found, serving.log.readable(found, types)))
+    return Traffic(endpoint.name, start, end, predictions.unpack(found, predictions.readable(found, types)))

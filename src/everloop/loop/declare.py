@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from everloop.jobs import WhenFull
     from everloop.monitoring import Watch
     from everloop.pipelines import Pinned, Pipeline, Secret
+    from everloop.predictions import LogPolicy
     from everloop.registry import ApprovalRule, StagePolicy
     from everloop.retraining import Condition
     from everloop.rollout import Canary, RoutingRule
     from everloop.searches import Plan as SearchPlan
     from everloop.searches import Rule, Space
-    from everloop.serving import Limits, LogPolicy
+    from everloop.serving import Limits
     from everloop.workspace import Workspace
 
 P = ParamSpec("P")
@@ -456,7 +457,7 @@ def prediction_log(
         `refuse` answers nothing that cannot be logged; `serve` answers, and says so in a header, in the worker's state and
         as a finding.
     """
-    from everloop.serving import LogPolicy  # noqa: PLC0415  (rooms are loaded when something of theirs is declared)
+    from everloop.predictions import LogPolicy  # noqa: PLC0415  (rooms are loaded when something of theirs is declared)
 
     if inputs not in ("keep", "hash", "drop") or when_full not in ("refuse", "serve"):
         raise Invalid(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from everloop import monitoring, retraining, serving
+from everloop import monitoring, predictions, retraining
 from everloop.loop.declare import (
     Collection,
     Declared,
@@ -94,7 +94,7 @@ def _value(one: Declared) -> dict[str, Any]:
                 "watch": [monitoring.to_value(watch) for watch in one.watch],
                 "key": one.key,
                 "stickiness": one.stickiness,
-                **({} if one.log == serving.LogPolicy() else {"log": msgspec.structs.asdict(one.log)}),
+                **({} if one.log == predictions.LogPolicy() else {"log": msgspec.structs.asdict(one.log)}),
                 **({} if one.rules is None else {"rules": [rule.as_json() for rule in one.rules]}),
                 **({} if one.limits is None else {"limits": msgspec.to_builtins(one.limits)}),
             }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop import data, labels, pipelines, serving
+from everloop import data, labels, pipelines, predictions, serving
 from everloop.monitoring import store
 from everloop.monitoring.comparison import DriftReport, SeriesDrift, compare
 from everloop.monitoring.look_accuracy import accuracy_in_words
@@ -122,8 +122,8 @@ def _current(answered: pa.Table, manifest: Manifest, reference: Reference) -> pa
     """The window's inputs and answers in the reference's columns, but for inputs whose values the log does not keep."""
     types = {field.name: _TYPES[field.type] for field in manifest.signature.inputs if field.type in _TYPES}
     wanted = {name: kind for name, kind in types.items() if name in reference.bins.columns}
-    kept = serving.log.readable(answered["inputs"], wanted)
-    return serving.log.unpack(answered["inputs"], kept).append_column(ANSWER, answered["output"])
+    kept = predictions.readable(answered["inputs"], wanted)
+    return predictions.unpack(answered["inputs"], kept).append_column(ANSWER, answered["output"])
 
 
 def _measures(window: Window, version: str, report: DriftReport) -> list[Measure]:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop import serving
+from everloop import predictions
 from everloop.ids import new_id
 from everloop.monitoring.records import Finding, FindingKind, Measure
 from everloop.workspace import Workspace
@@ -99,10 +99,10 @@ class Seen:
 
 def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:
     """The endpoint's own traffic in [start, end), in the order of arrival."""
-    table = serving.log.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS)
+    table = predictions.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS)
     own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
-    predictions, chance = serving.log.evenly(table.filter(own).sort_by("id"))
-    return Window(endpoint, start, end, predictions, chance)
+    own_ones, chance = predictions.evenly(table.filter(own).sort_by("id"))
+    return Window(endpoint, start, end, own_ones, chance)
 
 
 def in_percent(share: float) -> str:

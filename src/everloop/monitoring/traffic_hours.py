@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import serving
+from everloop import predictions
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
 from everloop.monitoring.records import Measure, TrafficWatch, every_of
@@ -104,12 +104,12 @@ def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
     """Whether there may be requests that are not counted yet."""
     if end_of_look(ws, watch, looked_at=looked_at) <= looked_at:
         return False
-    return watch.quiet_looks < _QUIET_LOOKS or watch.log_end != serving.log.end(ws.home / "serving")
+    return watch.quiet_looks < _QUIET_LOOKS or watch.log_end != predictions.end(ws.home / "serving")
 
 
 def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
     """The watch after a look that begins now."""
-    log_end = serving.log.end(ws.home / "serving")
+    log_end = predictions.end(ws.home / "serving")
     return replace(
         watch, log_end=log_end, quiet_looks=watch.quiet_looks + 1 if log_end == watch.log_end else 0
     )
@@ -119,7 +119,7 @@ def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> d
     """Up to when a look that begins now counts."""
     every = every_of(watch)
     late = _IN_FLIGHT
-    if serving.log.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
+    if predictions.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
         late += 2 * timedelta(seconds=ws.settings.log_ship_s)
     return looked_at + max(0, int((ws.now() - late - looked_at) / every)) * every
 
@@ -127,7 +127,7 @@ def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> d
 def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:
     """What was logged in [start, end), by hour and version."""
     hours: Counts = {}
-    batches = serving.log.batches(
+    batches = predictions.batches(
         ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS
     )
     for batch in batches:
@@ -168,7 +168,7 @@ def _count_batch(batch: pa.RecordBatch, hours: Counts) -> None:
     status = np.asarray(batch["status"].to_pylist(), dtype=object)
     latency_us = np.asarray(batch["latency_us"], dtype=np.int64)
     replay = np.asarray(batch["replay"].to_pylist(), dtype=bool)
-    weight = serving.log.weights(batch)
+    weight = predictions.weights(batch)
     for hour in np.unique(hour_of[own]).tolist():
         for version in set(versions[own & (hour_of == hour)].tolist()):
             rows = own & (hour_of == hour) & (versions == version)

@@ -12,12 +12,13 @@ from everloop import data, events, serving, tracking
 from everloop.errors import GateFailed, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit, link
+from everloop.predictions import Personal
 from everloop.registry import signing, store
 from everloop.registry.examine import is_tried, tried
 from everloop.registry.find import need_version, release_of
 from everloop.registry.readiness import readiness_in, require_ready
 from everloop.registry.records import Release
-from everloop.serving import Manifest, Personal, Signature
+from everloop.serving import Manifest, Signature
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 

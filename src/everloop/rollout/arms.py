@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import feedback, serving
+from everloop import feedback, predictions
 from everloop.rollout.bounded import MeanBounds, mean_bounds
 from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import endpoint, folder
@@ -151,7 +151,7 @@ class _Rows:
 
 
 def _rows(ws: Workspace, split: TrafficSplit, confidence: float) -> _Rows:
-    table = serving.log.read(
+    table = predictions.read(
         folder(ws), endpoint=split.endpoint, start=split.started_at, end=split.ended_at, columns=_COLUMNS
     ).sort_by("id")
     arm_of = {arm.release: number for number, arm in enumerate(split.arms)}

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import serving
+from everloop import predictions, serving
 from everloop.rollout import store
 from everloop.rollout.endpoints import REST, folder
 from everloop.rollout.records import LiveSegment
@@ -53,7 +53,7 @@ def segment_of(ws: Workspace, endpoint_name: str) -> LiveSegment | None:
 
 def _share(ws: Workspace, endpoint_name: str, since: datetime) -> float | None:
     columns = ["variant", "assigned", "shadow_of", "key", "replay"]
-    table = serving.log.read(folder(ws), endpoint=endpoint_name, start=since, columns=columns)
+    table = predictions.read(folder(ws), endpoint=endpoint_name, start=since, columns=columns)
     asked = table.filter(pa.array(was_dealt(table) & np.asarray(table["shadow_of"].is_null())))
     if not asked.num_rows:
         return None

@@ -14,6 +14,7 @@ from everloop import registry, serving
 from everloop.errors import AlreadyExists, Conflict, Invalid, NotFound
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
+from everloop.predictions import LogPolicy
 from everloop.rollout import store
 from everloop.rollout.records import (
     Act,
@@ -27,7 +28,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Limits, LogPolicy, Route, RouteTable, Rule, Segment, Variant
+from everloop.serving import Limits, Route, RouteTable, Rule, Segment, Variant
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from everloop import monitoring, serving
+from everloop import monitoring, predictions
 from everloop.errors import Invalid
 from everloop.rollout.endpoints import folder
 from everloop.rollout.records import ArmKpi
@@ -49,7 +49,7 @@ def values_of(
     """Ask the KPI's query about the predictions `ids`, all made in [start, end)."""
     if not ids:
         return KpiValues()
-    table = serving.log.read(
+    table = predictions.read(
         folder(ws), endpoint=endpoint, start=start, end=end, columns=list(monitoring.KPI_COLUMNS)
     )
     table = table.filter(pc.is_in(table["id"], pa.array(sorted(ids), pa.string())))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import feedback, serving
+from everloop import feedback, predictions
 from everloop.labels import Value
 from everloop.rollout.dealt import is_trial
 from everloop.rollout.endpoints import endpoint, folder
@@ -91,7 +91,7 @@ def _answers(table: pa.Table) -> list[Value | None]:
 
 def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
     """The copies, and the answers to the same requests that people got, row by row in the order of arrival."""
-    table = serving.log.read(
+    table = predictions.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
     )
     table = table.sort_by("id")

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everloop.errors import Invalid
+from everloop.predictions import LogPolicy
 from everloop.rollout.judge import MetricRule, Rules
-from everloop.serving import Limits, LogPolicy
+from everloop.serving import Limits
 
 METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
 PAIRED_METRICS = ("errors", "slow", "wrong")  # nobody gets a shadow's answer, so that nobody contradicts it

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from everloop import feedback, serving
+from everloop import feedback, predictions
 from everloop.rollout import store
 from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import REST, endpoint, folder
@@ -247,8 +247,8 @@ def _alone(ws: Workspace, rollout: Rollout) -> CanaryHealth:
     columns = [
         "id", "epoch", "release", "status", "shadow_of", "request", "assigned", "key", "replay", "probability",
     ]  # fmt: skip
-    table = serving.log.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
-    table, _ = serving.log.evenly(table.sort_by("id"))  # failures may be kept more often
+    table = predictions.read(folder(ws), endpoint=rollout.endpoint, start=since, columns=columns)
+    table, _ = predictions.evenly(table.sort_by("id"))  # failures may be kept more often
     status = np.asarray(table["status"], dtype=object)
     counted = (
         (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
@@ -307,7 +307,7 @@ def _together(rows: _Requests) -> _Requests:
 def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
     epochs = _judged_epochs(rollout)
     end, last_epoch = _over(ws, rollout)
-    table = serving.log.read(
+    table = predictions.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, end=end, columns=_COLUMNS
     )
     table = table.sort_by("id")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from everloop import events, registry, serving
+from everloop import events, predictions, registry, serving
 from everloop.errors import Conflict, Invalid, NotFound, NotReady
 from everloop.ids import new_id
 from everloop.ledger import Node, link
@@ -334,7 +334,7 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
 
 def past(ws: Workspace, target: Endpoint) -> Past:
     """What the endpoint answered in the last 28 days."""
-    table = serving.log.read(
+    table = predictions.read(
         folder(ws),
         endpoint=target.name,
         start=ws.now() - BEFORE,
@@ -356,7 +356,7 @@ def past(ws: Workspace, target: Endpoint) -> Past:
         & (np.asarray(table["status"]) != "refused")
         & was_dealt(table)
     )
-    table, chance = serving.log.evenly(table.filter(pa.array(answered)))
+    table, chance = predictions.evenly(table.filter(pa.array(answered)))
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )

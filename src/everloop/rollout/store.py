@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from everloop.predictions import LogPolicy
 from everloop.rollout.records import (
     Canary,
     Endpoint,
@@ -22,7 +23,7 @@ from everloop.rollout.records import (
     TrafficSplit,
     answering_and_standby,
 )
-from everloop.serving import Limits, LogPolicy
+from everloop.serving import Limits
 from everloop.storage import Json, Tx, Utc, metadata
 
 endpoints = sa.Table(

@@ -1,17 +1,15 @@
-"""What a live model answers, and what was answered.
+"""What a live model answers.
 
-Answers: which release serves a request, what it says, and what every prediction looked like. The control plane
-writes releases (`write_manifest`), their signatures and routes (`write_routes`) into `<home>/serving`; serving processes read
-them there, say how far they are (`acknowledged`, `workers`) and append each answer to the prediction log, which
-`log.read`, `log.batches`, `log.find` and `log.seal` work on.
+Answers: which release serves a request, and what it says. The control plane writes releases (`write_manifest`), their
+signatures and routes (`write_routes`) into `<home>/serving`; serving processes read them there, say how far they are
+(`acknowledged`, `workers`) and append each answer to the log of `predictions`.
 Owns no table: the data plane has files only and never opens the metadata database, so that predictions go on
-when that is down. May call features, settings, ids, clock and errors. `run` is a server; it is loaded when
-it is asked for, since readers of the log need no HTTP.
+when that is down. May call predictions, features, settings, ids, clock and errors. `run` is a server; it is loaded when
+it is asked for, since others need no HTTP.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from everloop.serving import log
 from everloop.serving.files import (
     acknowledged,
     code_folder,
@@ -25,7 +23,6 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
-from everloop.serving.kept import hashed, log_key, uniform
 from everloop.serving.loaded import (
     Loaded,
     class_names,
@@ -38,13 +35,6 @@ from everloop.serving.loaded import (
     untrusted_types,
 )
 from everloop.serving.mlmodel import FUNCTION_FLAVOR, FunctionSource, Layout, layout_of
-from everloop.serving.newest import (
-    FoundPredictions,
-    PredictionKind,
-    PredictionSearch,
-    kind_of,
-    newest_predictions,
-)
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
 from everloop.serving.predictor import Failure, Predictor
@@ -56,10 +46,7 @@ from everloop.serving.records import (
     Field,
     FieldType,
     Limits,
-    LogPolicy,
     Manifest,
-    Personal,
-    PredictionRecord,
     Route,
     RouteTable,
     Rule,
@@ -105,18 +92,12 @@ __all__ = [
     "FieldProblem",
     "FieldType",
     "Findings",
-    "FoundPredictions",
     "FunctionSource",
     "Layout",
     "Limits",
     "Loaded",
     "LocalServer",
-    "LogPolicy",
     "Manifest",
-    "Personal",
-    "PredictionKind",
-    "PredictionRecord",
-    "PredictionSearch",
     "Predictor",
     "Question",
     "Route",
@@ -138,16 +119,11 @@ __all__ = [
     "compare_plan",
     "example_row",
     "has_routes",
-    "hashed",
     "is_placed",
-    "kind_of",
     "layout_of",
     "load_files",
     "load_skops",
-    "log",
-    "log_key",
     "need_signer",
-    "newest_predictions",
     "numbers",
     "of_estimator",
     "of_scores",
@@ -163,7 +139,6 @@ __all__ = [
     "run",
     "try_out",
     "try_out_trusted",
-    "uniform",
     "untrusted_types",
     "verified_manifest",
     "what_is_wrong",

@@ -20,15 +20,14 @@ from everloop.clock import Clock, to_micros
 from everloop.errors import Invalid, NotReady, StorageFailed
 from everloop.explaining import Explanation
 from everloop.ids import new_prediction_id
+from everloop.predictions import Keeper, LogPolicy, LogWriter, PredictionRecord, uniform
 from everloop.serving.batching import Batcher, TooLate
 from everloop.serving.explain import Unexplained
 from everloop.serving.http import Refusal
-from everloop.serving.kept import Keeper, uniform
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
 from everloop.serving.predictor import Failure
-from everloop.serving.records import LogPolicy, PredictionRecord, Variant
+from everloop.serving.records import Variant
 from everloop.serving.route import PINNED, assign, is_placed, shadows
-from everloop.serving.segments import LogWriter
 from everloop.serving.signature import FieldProblem
 
 logger = logging.getLogger(__name__)

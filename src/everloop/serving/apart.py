@@ -19,7 +19,7 @@ from everloop.errors import EverloopError
 from everloop.explaining import Explanation
 from everloop.serving.explain import Explainer
 from everloop.serving.model_child import limit, pipes, read_frame, wall, write_frame
-from everloop.serving.model_process import ModelProcess, ModelStoppedError
+from everloop.serving.model_process import NO_MEMORY, ModelProcess, ModelStoppedError
 from everloop.serving.predictor import (
     Failure,
     Output,
@@ -129,7 +129,7 @@ def main(model: str, scratch: str, hidden: str, memory_mb: str, cores: str) -> N
             write_frame(outgoing, _encode({"answers": explainer.explain(asked["explain"])}))
             continue
         answers = predictor.answer(asked["rows"])
-        full = [one for one in answers if isinstance(one, Failure) and one.kind == MemoryError.__name__]
+        full = [one for one in answers if isinstance(one, Failure) and one.kind in NO_MEMORY]
         if full:
             write_frame(outgoing, _encode({"error": [full[0].kind, full[0].text]}))
             return  # what took it all may never give it back

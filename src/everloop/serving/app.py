@@ -25,6 +25,7 @@ import uvicorn
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
 from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed
 from everloop.ids import new_id, new_prediction_id
+from everloop.predictions import LogWriter, PredictionRecord
 from everloop.serving.answer import Answerer
 from everloop.serving.connections import BODY_S, Server
 from everloop.serving.files import read_manifest, read_routes, remove_dead_workers
@@ -54,8 +55,7 @@ from everloop.serving.open_inference import OPEN_INFERENCE, metadata
 from everloop.serving.openapi import describe
 from everloop.serving.own_json import OWN_JSON
 from everloop.serving.paths import MLFLOW_VERSION
-from everloop.serving.records import PredictionRecord, Worker
-from everloop.serving.segments import LogWriter
+from everloop.serving.records import Worker
 from everloop.serving.watch import CLOSE_WITHIN_S, Watcher
 from everloop.settings import Settings, secret_value
 from everloop.storage import open_blobs

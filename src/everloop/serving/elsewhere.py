@@ -7,9 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from everloop.serving.files import is_live, writer_folder
-from everloop.serving.records import PredictionRecord
-from everloop.serving.segments import whole_frames
+from everloop.predictions import PredictionRecord, is_live, whole_frames, writer_folder
 
 _MOST_AT_ONCE_BYTES = 8 << 20
 

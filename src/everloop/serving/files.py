@@ -8,16 +8,15 @@ log/N/              its prediction log; it holds a lock on log/N/lock as long as
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from everloop.errors import Conflict, Invalid, NotFound
 from everloop.features import FeatureView
+from everloop.predictions import is_live
 from everloop.serving.records import Manifest, RouteTable, Worker
+from everloop.storage import write_atomically
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -33,7 +32,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
                 f"release {manifest.id} exists with other content; a release never changes. Make a new one."
             )
         return path
-    replace_file(path, content)
+    write_atomically(path, content)
     return path
 
 
@@ -67,7 +66,7 @@ def write_routes(folder: Path, table: RouteTable) -> None:
             f"the route table in force has epoch {current.epoch}, this one {table.epoch}; a change has a higher epoch. "
             "Read the table again and make the change on that."
         )
-    replace_file(folder / "routes.json", msgspec.json.format(msgspec.json.encode(table)))
+    write_atomically(folder / "routes.json", msgspec.json.format(msgspec.json.encode(table)))
 
 
 def read_routes(folder: Path) -> RouteTable | None:
@@ -117,7 +116,7 @@ def acknowledged(folder: Path) -> int | None:
 
 def write_worker(folder: Path, worker: Worker) -> None:
     """Say how this process does; atomic, but not forced to disk: it means nothing after a crash."""
-    replace_file(_worker_path(folder, worker.writer), msgspec.json.encode(worker), durable=False)
+    write_atomically(_worker_path(folder, worker.writer), msgspec.json.encode(worker), is_durable=False)
 
 
 def remove_worker(folder: Path, writer: int) -> None:
@@ -129,26 +128,6 @@ def remove_dead_workers(folder: Path) -> None:
     for path in (folder / "workers").glob("[0-9]*.json"):
         if not is_live(folder, int(path.stem)):
             path.unlink(missing_ok=True)
-
-
-def is_live(folder: Path, writer: int) -> bool:
-    """Whether the process with this writer number lives: it holds a lock that the kernel frees at its death."""
-    try:
-        descriptor = os.open(writer_folder(folder, writer) / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # shared, so that two that ask at once do not take each other for the owner
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def writer_folder(folder: Path, writer: int) -> Path:
-    return folder / "log" / f"{writer:05d}"
 
 
 def release_path(folder: Path, release: str) -> Path:
@@ -163,33 +142,6 @@ def online_path(folder: Path, view: FeatureView) -> Path:
 def code_folder(folder: Path, code: str) -> Path:
     """Where the modules of a release's features are, by the digest of its code."""
     return folder / "code" / code
-
-
-def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Put `content` at `path`: a reader sees the old file or the new one, whole; so does a restart if durable."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if durable:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk, so that a new or renamed file in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _says(path: Path, manifest: Manifest) -> bool:

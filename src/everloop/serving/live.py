@@ -24,12 +24,11 @@ from everloop.features import (
     load_function,
     online_value,
 )
+from everloop.predictions import Keeper, LogPolicy, batches, is_hidden, log_key
 from everloop.serving.apart import Apart
 from everloop.serving.batching import Batcher
 from everloop.serving.explain import Explainer
 from everloop.serving.files import code_folder, online_path, read_routes
-from everloop.serving.kept import Keeper, is_hidden, log_key
-from everloop.serving.log import batches
 from everloop.serving.predictor import Failure, Output, Prediction, Predictor
 from everloop.serving.records import Field, Limits, Manifest, Route, RouteTable, Signature, Variant
 from everloop.serving.signature import Reader
@@ -301,10 +300,14 @@ class _Loading:
         keepers = {
             name: keeper
             for name, release in releases.items()
-            if (keeper := Keeper.of(release.manifest, route.log, self._log_key)) is not None
+            if (keeper := self._keeper_of(release.manifest, route.log)) is not None
         }
         _warn_of_hidden(route.endpoint, releases, keepers)
         return LiveEndpoint(route, epoch, releases, tuple(histories.values()), deadline_ms, keepers)
+
+    def _keeper_of(self, manifest: Manifest, policy: LogPolicy) -> Keeper | None:
+        inputs = [one.name for one in manifest.signature.inputs]
+        return Keeper.of(inputs, manifest.personal, policy, self._log_key)
 
     def _log_key(self) -> bytes:
         return log_key(self._loader.folder, self._loader.log_secret)

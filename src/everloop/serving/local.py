@@ -12,10 +12,10 @@ from typing import Self
 
 from everloop.clock import Clock, wall
 from everloop.errors import NotReady
+from everloop.predictions import LogWriter, PredictionRecord
 from everloop.serving.answer import Answerer, Question
 from everloop.serving.live import Loader
-from everloop.serving.records import PredictionRecord, Worker
-from everloop.serving.segments import LogWriter
+from everloop.serving.records import Worker
 from everloop.serving.watch import Watcher
 from everloop.storage import Blobs
 

@@ -56,9 +56,9 @@ def main(model: str, scratch: str, hidden: str, memory_mb: str, cores: str) -> N
     while (asked := _json(incoming)) is not None:
         try:
             _tell(outgoing, {"answers": answer(asked["rows"])})
-        except MemoryError as error:
+        except (MemoryError, SystemError) as error:
             _tell(outgoing, {"error": [type(error).__name__, str(error)]})
-            return  # what took it all may never give it back
+            return  # what took it all may never give it back; C code that finds no memory may say so in this other way
         except Exception as error:  # noqa: BLE001  (as above; it is the answer to these rows)
             _tell(outgoing, {"error": [type(error).__name__, str(error)]})
 

@@ -37,6 +37,8 @@ from everloop.serving.records import Limits, Signature
 logger = logging.getLogger(__name__)
 
 LOAD_S = 120.0
+NO_MEMORY = ("MemoryError", "SystemError")
+"""What Python raises where memory ends: the second where C code does not say so properly. The process is not to be used again."""
 _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before it is started again, after so many ends in a row
 _IN_A_ROW_S = 60.0  # an end so long after the start is no continuation of the one before
 _MOST_ANSWER_BYTES = 64 << 20
@@ -237,7 +239,7 @@ class ModelProcess:
         if told["error"][0] == WrongShapeError.__name__:
             raise WrongShapeError(told["error"][1])
         text = ": ".join(map(str, told["error"]))
-        if told["error"][0] == MemoryError.__name__:
+        if told["error"][0] in NO_MEMORY:
             self._end()
             raise ModelStoppedError(f"{text}{self._limited()}. It is started again")
         raise ModelError(text)

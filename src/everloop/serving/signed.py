@@ -18,8 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from everloop.errors import GateFailed, Invalid, NotFound
-from everloop.serving.files import read_manifest, release_path, replace_file
+from everloop.serving.files import read_manifest, release_path
 from everloop.serving.records import Manifest
+from everloop.storage import write_atomically
 
 SIGNERS = Path("keys", "signers.json")  # in the home
 SHOWN = 12  # digits of a key that people read
@@ -59,7 +60,7 @@ def read_signers(folder: Path) -> tuple[Signer, ...] | None:
 
 def write_signers(folder: Path, signers: Sequence[Signer]) -> None:
     """Replace the list of keys; durable when this returns."""
-    replace_file(_signers_path(folder), msgspec.json.format(msgspec.json.encode(signers)))
+    write_atomically(_signers_path(folder), msgspec.json.format(msgspec.json.encode(signers)))
 
 
 def read_signed(folder: Path, release: str) -> Signed | None:
@@ -76,7 +77,7 @@ def read_signed(folder: Path, release: str) -> Signed | None:
 
 
 def write_signed(folder: Path, release: str, signed: Signed) -> None:
-    replace_file(_signed_path(folder, release), msgspec.json.encode(signed))
+    write_atomically(_signed_path(folder, release), msgspec.json.encode(signed))
 
 
 def verified_manifest(folder: Path, release: str) -> Manifest:

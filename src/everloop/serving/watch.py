@@ -11,11 +11,12 @@ import msgspec
 
 from everloop.clock import elapsed_s, from_micros, wall
 from everloop.errors import StorageFailed
+from everloop.predictions import PredictionRecord
 from everloop.serving.answer import Answerer
 from everloop.serving.elsewhere import Elsewhere
 from everloop.serving.files import remove_worker, workers, write_worker
 from everloop.serving.live import Arrival, LiveTable, Loader
-from everloop.serving.records import PredictionRecord, Worker
+from everloop.serving.records import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -218,16 +218,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by `data` so that readers see the old or the new content, also after a power cut."""
+def write_atomically(path: Path, data: bytes, *, is_durable: bool = True, mode: int = 0o666) -> None:
+    """Replace a file by `data` so that readers see the old or the new content, whole; also after a power cut, if durable.
+
+    Makes the folder. `mode` are its permissions before the umask. Raises StorageFailed.
+    """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.rename(path)
-        sync_folder(path.parent)
+        if is_durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise StorageFailed(
             f"{path} could not be written: {error.strerror or error}. The earlier content is untouched. "

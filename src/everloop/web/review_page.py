@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from everloop import feedback, labels, serving
+from everloop import feedback, labels, predictions, serving
 from everloop.errors import NotFound
 from everloop.web.visits import Shown, Visit
 
@@ -37,7 +37,7 @@ def view(visit: Visit) -> Shown:
 
 
 def _inputs(visit: Visit, prediction_id: str) -> dict[str, Any]:
-    record = serving.log.find(visit.ws.home / "serving", prediction_id)
+    record = predictions.find(visit.ws.home / "serving", prediction_id)
     return {} if record is None else dict(record.inputs)
 
 

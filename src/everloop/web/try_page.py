@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from everloop import rollout, serving
+from everloop import predictions, rollout, serving
 from everloop.errors import Invalid, NotFound
-from everloop.serving import TRIED, Field, PredictionRecord, PredictionSearch, Signature
+from everloop.predictions import PredictionRecord, PredictionSearch
+from everloop.serving import TRIED, Field, Signature
 from everloop.web.visits import Shown, Visit
 
 _LONG = 60  # characters from which on a text gets several lines
@@ -79,8 +80,8 @@ def _like(visit: Visit, endpoint: str) -> PredictionRecord | None:
     folder = visit.ws.home / "serving"
     if wanted is None:
         recent = PredictionSearch(endpoint=endpoint, status="ok", kind="live")
-        return next(iter(serving.newest_predictions(folder, recent, limit=1).records), None)
-    found = serving.log.find(folder, wanted)
+        return next(iter(predictions.newest_predictions(folder, recent, limit=1).records), None)
+    found = predictions.find(folder, wanted)
     if found is None:
         raise NotFound(f"there is no prediction {wanted} in this workspace's log. Leave ?like= out.")
     if found.endpoint != endpoint:

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from everloop.clock import from_micros
-from everloop.serving import PredictionRecord, log, log_key, sealed
-from everloop.serving.segments import LogWriter
+from everloop.predictions import LogWriter, PredictionRecord, log, log_key, sealed
 from tests.serving.records import T0_US, record
 
 DAY_US = 86_400_000_000

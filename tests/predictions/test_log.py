@@ -16,9 +16,9 @@ import pytest
 from everloop.clock import from_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of
-from everloop.serving import PredictionRecord, log
-from everloop.serving.log import SCHEMA
-from everloop.serving.segments import LogWriter, _frame
+from everloop.predictions import PredictionRecord, log
+from everloop.predictions.log import SCHEMA
+from everloop.predictions.segments import LogWriter, _frame
 from tests.serving.records import T0_US, files_of_at_most, record
 
 START = from_micros(T0_US)
@@ -221,8 +221,8 @@ def test_a_damaged_segment_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCa
 def test_readers_see_each_record_once_while_others_write_and_seal(tmp_path: Path) -> None:
     """Two processes seal at once while this one writes small segments and reads without pause."""
     sealing = (
-        "import sys, time; from pathlib import Path; from everloop.serving import log\n"
-        "while not (Path(sys.argv[1]) / 'done').exists(): log.seal(Path(sys.argv[1])); time.sleep(0.01)"
+        "import sys, time; from pathlib import Path; from everloop.predictions import seal\n"
+        "while not (Path(sys.argv[1]) / 'done').exists(): seal(Path(sys.argv[1])); time.sleep(0.01)"
     )
     sealers = [
         subprocess.Popen([sys.executable, "-c", sealing, tmp_path], stderr=subprocess.PIPE) for _ in range(2)

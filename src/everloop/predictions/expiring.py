@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from everloop.serving import sealed
-from everloop.serving.sealed import Span
+from everloop.predictions import sealed
+from everloop.predictions.sealed import Span
 
 
 @dataclass(frozen=True)

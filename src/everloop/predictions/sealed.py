@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from everloop.clock import from_micros
-from everloop.serving.files import sync_folder
+from everloop.storage import sync_folder
 
 GROUP_ROWS = 4_096  # finding one takes 4 ms of processor time; with 8,192 or 1,024 it takes 5 and 8
 _SPANS = b"everloop.endpoints"

@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 from everloop.clock import to_micros
 from everloop.errors import Invalid
 from everloop.ids import milliseconds_of, prefix_of
-from everloop.serving.erasing import erased, read_erasures
-from everloop.serving.log import SCHEMA, from_row, segments, writer_folders
-from everloop.serving.records import PredictionRecord, Status
-from everloop.serving.segments import frames_backwards
+from everloop.predictions.erasing import erased, read_erasures
+from everloop.predictions.log import SCHEMA, from_row
+from everloop.predictions.records import PredictionRecord, Status
+from everloop.predictions.segments import frames_backwards
+from everloop.predictions.writers import segments, writer_folders
 
 MOST_EFFORT = 90_000
 """As many records of a live segment as are read in a third of a second; sealed ones take a fifth of that."""

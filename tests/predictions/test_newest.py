@@ -12,8 +12,8 @@ import pytest
 
 from everloop.clock import from_micros
 from everloop.errors import Invalid
-from everloop.serving import PredictionRecord, PredictionSearch, log, newest_predictions
-from everloop.serving.segments import LogWriter, _frame
+from everloop.predictions import PredictionRecord, PredictionSearch, log, newest_predictions
+from everloop.predictions.segments import LogWriter, _frame
 from tests.serving.records import T0_US, record
 
 EVERY = PredictionSearch()

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 
 from everloop.clock import wall_ns
 from everloop.ids import milliseconds_of
-from everloop.serving import sealed
-from everloop.serving.files import replace_file
-from everloop.serving.kept import hashed
-from everloop.serving.records import PredictionRecord
+from everloop.predictions import sealed
+from everloop.predictions.kept import hashed
+from everloop.predictions.records import PredictionRecord
+from everloop.storage import write_atomically
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def remember(folder: Path, names: Iterable[str], key: bytes) -> Erasures:
     new = Erasure(until_ms, frozenset(hashed(name, key) for name in names))
     known = read_erasures(folder)
     kept = Erasures(key, (*(known.waiting if known.key == key else ()), new))
-    replace_file(_place(folder), msgspec.json.encode(kept))
+    write_atomically(_place(folder), msgspec.json.encode(kept), mode=0o600)
     return kept
 
 
@@ -80,7 +80,7 @@ def settle(folder: Path, oldest_open_ms: int | None) -> None:
     if waiting == known.waiting:
         return
     if waiting:
-        replace_file(_place(folder), msgspec.json.encode(Erasures(known.key, waiting)))
+        write_atomically(_place(folder), msgspec.json.encode(Erasures(known.key, waiting)), mode=0o600)
     else:
         _place(folder).unlink(missing_ok=True)
 

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from everloop.errors import StorageFailed
-from everloop.serving.files import sync_folder
-from everloop.serving.records import LogPolicy, Manifest, Personal
+from everloop.predictions.records import LogPolicy, Personal
+from everloop.storage import sync_folder
 
 DROPPED = "drop:"
 _HASH = "hash:"
@@ -80,14 +80,19 @@ class Keeper:
         self._masked: Callable[[str], str] = _masker() if "mask" in self._rules.values() else str
 
     @classmethod
-    def of(cls, manifest: Manifest, policy: LogPolicy, key: Callable[[], bytes]) -> Keeper | None:
-        """Of the rule of the schema and that of the endpoint the stronger holds."""
+    def of(
+        cls,
+        inputs: Iterable[str],
+        personal: Mapping[str, Personal],
+        policy: LogPolicy,
+        key: Callable[[], bytes],
+    ) -> Keeper | None:
+        """Of the rule of the schema, which `personal` gives for some inputs, and that of the endpoint the stronger holds."""
         wide: Personal | None = None if policy.inputs == "keep" else policy.inputs
-        if wide is None and not manifest.personal:
+        if wide is None and not personal:
             return None
-        names = {one.name for one in manifest.signature.inputs}
-        rules: dict[str, Personal | None] = dict.fromkeys(names, wide)
-        rules |= {name: _stronger(rule, wide) for name, rule in manifest.personal.items()}
+        rules: dict[str, Personal | None] = dict.fromkeys(inputs, wide)
+        rules |= {name: _stronger(rule, wide) for name, rule in personal.items()}
         # an unknown input is one that a client misspelt: it may be any of the personal ones
         return cls(rules, wide or "hash", key())
 

@@ -22,8 +22,9 @@ import msgspec
 from everloop.clock import elapsed_s
 from everloop.errors import StorageFailed
 from everloop.ids import WRITER_BITS, milliseconds_of, new_prediction_id
-from everloop.serving.files import sync_folder, writer_folder
-from everloop.serving.records import PredictionRecord
+from everloop.predictions.records import PredictionRecord
+from everloop.predictions.writers import writer_folder
+from everloop.storage import sync_folder
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 SEGMENT_S = 3_600.0

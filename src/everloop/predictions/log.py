@@ -28,8 +28,8 @@ import pyarrow.json
 from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
-from everloop.serving import sealed
-from everloop.serving.erasing import (
+from everloop.predictions import sealed
+from everloop.predictions.erasing import (
     NO_ERASURES,
     Erasures,
     erase_in,
@@ -39,28 +39,31 @@ from everloop.serving.erasing import (
     remember,
     settle,
 )
-from everloop.serving.expiring import Old, old_in, remove_old
-from everloop.serving.files import is_live, writer_folder
-from everloop.serving.kept import HIDDEN, evenly, weights
-from everloop.serving.records import PredictionRecord
-from everloop.serving.segments import Damage, Head, find_in, scan
+from everloop.predictions.expiring import Old, old_in, remove_old
+from everloop.predictions.kept import HIDDEN
+from everloop.predictions.records import PredictionRecord
+from everloop.predictions.segments import Damage, Head, find_in, scan
+from everloop.predictions.writers import (
+    FROM,
+    is_live,
+    own_folders,
+    segments,
+    stems,
+    writer_folder,
+    writer_folders,
+)
 
 __all__ = [
     "SCHEMA",
-    "Old",
     "batches",
-    "copy_folder",
     "end",
     "erase",
     "erase_in_copy",
-    "evenly",
     "expire",
     "expired",
     "find",
-    "has_copies",
     "matching",
     "may_be_sealed",
-    "own_folders",
     "parts",
     "read",
     "readable",
@@ -68,7 +71,6 @@ __all__ = [
     "seal",
     "to_batch",
     "unpack",
-    "weights",
 ]
 
 logger = logging.getLogger(__name__)
@@ -103,7 +105,6 @@ SCHEMA = pa.schema(_FIELDS)
 
 BATCH_ROWS = 8_192
 _NEWEST_WRITERS = 8  # processes that may be writing now
-_FROM = "@"
 # an answer may take this long after its id was made: so much later a segment may begin and still hold it
 _LONGEST_REQUEST_MS = 3_600_000
 _Features = dict[str, tuple[int | float | str | None, int | None]]
@@ -168,7 +169,7 @@ def find(folder: Path, prediction_id: str) -> PredictionRecord | None:
         raise Invalid(f"{prediction_id!r} is not a prediction's id; one begins with pred_.")
     made_ms = milliseconds_of(prediction_id)
     own = writer_folder(folder, writer_of(prediction_id))
-    for directory in (own, *own.parent.glob(f"{own.name}{_FROM}*")):
+    for directory in (own, *own.parent.glob(f"{own.name}{FROM}*")):
         numbers = segments(directory) if directory.is_dir() else []
         # a segment begun in the id's own millisecond may be the one after the record's
         first = max((number for number in numbers if number < made_ms), default=0)
@@ -186,7 +187,7 @@ def end(folder: Path) -> str:
     folders = writer_folders(folder)
     copies = [path for path in folders if not path.name.isdigit()]
     for directory in (*own_folders(folder)[-_NEWEST_WRITERS:], *copies):
-        number = max((int(name) for name in _stems(directory)), default=0)
+        number = max((int(name) for name in stems(directory)), default=0)
         path = directory / f"{number}.log"
         try:
             ends.append(f"{directory.name}/{number}:{path.stat().st_size}")
@@ -350,46 +351,6 @@ def _finished(folder: Path) -> Iterator[Path]:
         if logs and is_live(folder, int(directory.name)):
             logs.pop()
         yield from logs
-
-
-def writer_folders(folder: Path) -> list[Path]:
-    """The folders of the log: those of this home's processes, and the copies of those of other homes."""
-    log = folder / "log"
-    found = log.iterdir() if log.is_dir() else ()
-    named = [(path, path.name.partition(_FROM)) for path in found]
-    kept = [(int(number), origin, path) for path, (number, _, origin) in named if number.isdigit()]
-    return [path for _, _, path in sorted(kept)]
-
-
-def own_folders(folder: Path) -> list[Path]:
-    """The folders of this home's processes, by number: the only ones that are written and sealed here."""
-    return [path for path in writer_folders(folder) if path.name.isdigit()]
-
-
-def copy_folder(folder: Path, origin: str, writer: int) -> Path:
-    """Where the copy of what a process of another home logged is kept."""
-    return folder / "log" / f"{writer:05d}{_FROM}{origin}"
-
-
-def has_copies(folder: Path) -> bool:
-    """Whether other homes' logs are copied here."""
-    return any(not path.name.isdigit() for path in writer_folders(folder))
-
-
-def segments(directory: Path) -> list[int]:
-    """The numbers of a writer's segments, each once, sealed or not.
-
-    Two listings: one alone may pass the place of the Parquet file before it is renamed there and the place of
-    the segment after it is removed. Whatever was in that transition during the first listing is sealed in the
-    second.
-    """
-    return sorted({int(name) for _ in range(2) for name in _stems(directory)})
-
-
-def _stems(directory: Path) -> Iterator[str]:
-    for path in directory.iterdir():
-        if path.suffix in (".log", ".parquet") and path.stem.isdigit():
-            yield path.stem
 
 
 @dataclass(frozen=True)

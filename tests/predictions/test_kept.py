@@ -13,8 +13,9 @@ import pytest
 
 from everloop.errors import StorageFailed
 from everloop.ids import new_prediction_id
-from everloop.serving import Field, LogPolicy, log, log_key, uniform
-from everloop.serving.kept import DROPPED, Keeper, hashed, is_hidden
+from everloop.predictions import LogPolicy, Personal, evenly, log, log_key, uniform, weights
+from everloop.predictions.kept import DROPPED, Keeper, hashed, is_hidden
+from everloop.serving import Field
 from tests.serving.asgi import Got, InProcess
 from tests.serving.home import COLOUR, TITLE, go_live, picky_model, write_release
 from tests.serving.records import files_of_at_most, record
@@ -82,16 +83,16 @@ def test_evenly_keeps_what_the_smallest_chance_would_have_kept() -> None:
     rare = [record(id=one, probability=0.2) for one in ids if uniform(one) < 0.2]
     later = [record(probability=0.5) for _ in range(4_000)]
     often = [one for one in later if uniform(one.id) < 0.5]
-    table, chance = log.evenly(pa.Table.from_batches([log.to_batch([*rare, *often])]))
+    table, chance = evenly(pa.Table.from_batches([log.to_batch([*rare, *often])]))
     assert chance == 0.2
     assert set(table["id"].to_pylist()) == {one.id for one in [*rare, *often] if uniform(one.id) < 0.2}
-    assert log.weights(log.to_batch([*rare, *often])).sum() == pytest.approx(8_000, rel=0.1)
+    assert weights(log.to_batch([*rare, *often])).sum() == pytest.approx(8_000, rel=0.1)
 
 
 def test_evenly_leaves_a_whole_log_as_it_is() -> None:
     table = pa.Table.from_batches([log.to_batch([record() for _ in range(3)])])
-    assert log.evenly(table) == (table, 1.0)
-    assert log.evenly(table.slice(0, 0))[1] == 1.0
+    assert evenly(table) == (table, 1.0)
+    assert evenly(table.slice(0, 0))[1] == 1.0
 
 
 def test_personal_inputs_are_kept_by_the_schemas_rules_and_the_model_gets_the_true_values(
@@ -134,16 +135,10 @@ def test_what_went_wrong_is_logged_without_personal_values(app: Callable[..., In
     ],
 )
 def test_of_the_endpoints_and_the_schemas_rule_the_stronger_holds(
-    tmp_path: Path, wide: Any, expected: list[str | None]
+    wide: Any, expected: list[str | None]
 ) -> None:
-    manifest = write_release(
-        tmp_path,
-        "rel_1",
-        picky_model(),
-        inputs=(TITLE, COLOUR, MAIL),
-        personal={"title": "hash", "colour": "drop"},
-    )
-    keeper = Keeper.of(manifest, LogPolicy(inputs=wide), lambda: bytes(32))
+    rules: dict[str, Personal] = {"title": "hash", "colour": "drop"}
+    keeper = Keeper.of(("title", "colour", "mail"), rules, LogPolicy(inputs=wide), lambda: bytes(32))
     assert keeper is not None
     kept = keeper.inputs({"title": "a", "colour": "b", "mail": "c"})
     said = {"a": None, "b": None, "c": None, DROPPED: "drop"}

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everloop.errors import StorageFailed
-from everloop.serving import PredictionRecord, log
-from everloop.serving.files import is_live
-from everloop.serving.segments import Damage, LogWriter, _frame, find_in, scan
+from everloop.predictions import PredictionRecord, is_live, log
+from everloop.predictions.segments import Damage, LogWriter, _frame, find_in, scan
 from tests.serving.records import files_of_at_most, record
 
 RECORDS = [record(number) for number in range(5)]
