@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from everloop.errors import Invalid
 from everloop.features.records import ARROW_TYPES, FeatureFunction, FeatureView, evaluate
+from everloop.storage import replacing
 
 
 def training_values(
@@ -73,18 +72,8 @@ def materialise(view: FeatureView, rows: pa.Table, path: Path) -> int:
         newest = pc.max(table[view.time]).as_py()
         oldest = pa.scalar(newest - 2 * view.window, type=ARROW_TYPES["time"])
         table = table.filter(pc.greater_equal(table[view.time], oldest)).sort_by(view.time)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
     return table.num_rows
 
 

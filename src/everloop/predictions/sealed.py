@@ -7,11 +7,10 @@ are and of what time, so that a look for old ones reads footers alone.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from everloop.clock import from_micros
-from everloop.storage import sync_folder
+from everloop.storage import replacing, sync_folder
 
 GROUP_ROWS = 4_096  # finding one takes 4 ms of processor time; with 8,192 or 1,024 it takes 5 and 8
 _SPANS = b"everloop.endpoints"
@@ -41,29 +40,23 @@ def write(path: Path, schema: pa.Schema, found: Iterable[pa.RecordBatch]) -> int
 
     Without any row there is no file, nor the older one.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    full = (batch for batch in found if batch.num_rows)
+    first = next(full, None)
+    if first is None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        return 0
+    # the dictionary of an id would be as long as the ids
+    names: Any = [name for name in schema.names if name not in ("id", "inputs", "key")]
     spans: dict[str, list[int]] = {}
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            # the dictionary of an id would be as long as the ids
-            names: Any = [name for name in schema.names if name not in ("id", "inputs", "key")]
-            with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=names) as writer:
-                for batch in found:
-                    if batch.num_rows:
-                        writer.write_batch(batch, row_group_size=GROUP_ROWS)
-                        _widen(spans, batch)
-                writer.add_key_value_metadata({_SPANS.decode(): msgspec.json.encode(spans).decode()})
-            file.flush()
-            os.fsync(file.fileno())
-        if spans:
-            Path(temporary).replace(path)
-        else:
-            Path(temporary).unlink()
-            path.unlink(missing_ok=True)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with (
+        replacing(path) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=names) as writer,
+    ):
+        for batch in chain((first,), full):
+            writer.write_batch(batch, row_group_size=GROUP_ROWS)
+            _widen(spans, batch)
+        writer.add_key_value_metadata({_SPANS.decode(): msgspec.json.encode(spans).decode()})
     return sum(rows for rows, _, _ in spans.values())
 
 

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
         digest_of_file,
         open_blobs,
         place_of,
-        sync_folder,
-        write_atomically,
     )
     from everloop.storage.columns import Json, Utc, metadata, to_json
     from everloop.storage.database import Database, Tx, open_database, wall_of
+    from everloop.storage.files import replacing, sync_folder, write_atomically
     from everloop.storage.inserts import inserting
     from everloop.storage.schema import migrate, newest_schema
 
@@ -35,8 +34,6 @@ _HOMES = {
     "digest_of_file": "blobs",
     "open_blobs": "blobs",
     "place_of": "blobs",
-    "sync_folder": "blobs",
-    "write_atomically": "blobs",
     "Json": "columns",
     "Utc": "columns",
     "metadata": "columns",
@@ -45,6 +42,9 @@ _HOMES = {
     "Tx": "database",
     "open_database": "database",
     "wall_of": "database",
+    "replacing": "files",
+    "sync_folder": "files",
+    "write_atomically": "files",
     "inserting": "inserts",
     "migrate": "schema",
     "newest_schema": "schema",
@@ -66,6 +66,7 @@ __all__ = [
     "open_blobs",
     "open_database",
     "place_of",
+    "replacing",
     "sync_folder",
     "to_json",
     "wall_of",

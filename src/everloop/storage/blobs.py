@@ -6,8 +6,6 @@ time. In a folder a blob is written to a temporary file beside its place, forced
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from blake3 import blake3
 
 from everloop.errors import Invalid, MissingExtra, NotFound, StorageFailed
 from everloop.settings import Settings
+from everloop.storage.files import replacing
 
 _CHUNK_BYTES = 1 << 20
 _GROUP = "everloop.blobs"
@@ -191,53 +190,11 @@ class FileBlobs:
     @contextmanager
     def _writing(self, digest: str) -> Iterator[BinaryIO]:
         place = self._place(digest)
-        temporary = place.with_name(f".{place.name[:8]}-{secrets.token_hex(8)}")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with replacing(place) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(place)
-            sync_folder(place.parent)
         except OSError as error:
             raise StorageFailed(
                 f"the blob {digest[:12]} could not be written to {self.folder}: {error.strerror or error}. "
                 "Nothing was kept of it. Free space or make the folder writable, then run the same command again."
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk: without it a power cut can undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes, *, is_durable: bool = True, mode: int = 0o666) -> None:
-    """Replace a file by `data` so that readers see the old or the new content, whole; also after a power cut, if durable.
-
-    Makes the folder. `mode` are its permissions before the umask. Raises StorageFailed.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            if is_durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.rename(path)
-        if is_durable:
-            sync_folder(path.parent)
-    except OSError as error:
-        raise StorageFailed(
-            f"{path} could not be written: {error.strerror or error}. The earlier content is untouched. "
-            "Free space or make the folder writable, then run the same command again."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
