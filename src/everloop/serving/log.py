@@ -383,11 +383,12 @@ def _stems(directory: Path) -> Iterator[str]:
 class Passed:
     """Where a reader goes on that comes again: of each segment that is not sealed, after how many bytes.
 
-    Before them is nothing of `start` or later, for a reader who asks for what was from `start` to `end`. Reading with it puts
-    into `found` after how many bytes one who begins at `end` may.
+    Before them is nothing that the reader asks for. Reading with it puts into `found` after how many bytes one may begin who
+    asks for nothing before `until`.
     """
 
     known: Mapping[str, int]
+    until: datetime
     found: dict[str, int] = field(default_factory=dict)
 
     def start(self, name: str, content: bytes) -> int:
@@ -542,7 +543,7 @@ def _records(
     decode, is_wanted = decoder_of(frozenset(names).intersection(MAPS)), wanted.of_records()
     if is_wanted is None:
         yield from (record for record, _ in frames(content, damage, decode))
-    elif passed is None or wanted.end is None:
+    elif passed is None:
         # to look at the first fields alone takes a third of the time, where few are wanted
         heads = wanted.keys is not None
         read = (lambda payload: decode(payload) if is_wanted(head_of(payload)) else None) if heads else decode
@@ -550,9 +551,9 @@ def _records(
             record for record, _ in frames(content, damage, read) if record is not None and is_wanted(record)
         )
     else:
-        name, end_us, is_passed = f"{path.parent.name}/{path.stem}", to_micros(wanted.end), True
+        name, until_us, is_passed = f"{path.parent.name}/{path.stem}", to_micros(passed.until), True
         for record, following in frames(content, damage, decode, start=passed.start(name, content)):
-            is_passed = is_passed and record.at < end_us
+            is_passed = is_passed and record.at < until_us
             if is_passed:
                 passed.found[name] = following
             if is_wanted(record):
