@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +15,16 @@ from hypothesis import strategies as st
 from everloop.errors import StorageFailed
 from everloop.serving import PredictionRecord, log
 from everloop.serving.files import is_live
-from everloop.serving.segments import Damage, LogWriter, _frame, find_in, scan
+from everloop.serving.segments import (
+    Damage,
+    LogWriter,
+    _decoder,
+    _frame,
+    decoder_of,
+    find_in,
+    frames,
+    head_of,
+)
 from tests.serving.records import files_of_at_most, record
 
 RECORDS = [record(number) for number in range(5)]
@@ -23,7 +34,7 @@ CONTENT = b"".join(FRAMES)
 
 def scanned(content: bytes) -> tuple[list[PredictionRecord], list[Damage]]:
     damage: list[Damage] = []
-    return list(scan(content, damage)), damage
+    return [one for one, _ in frames(content, damage, _decoder.decode)], damage
 
 
 def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
@@ -51,14 +62,20 @@ def test_a_flipped_bit_loses_one_record_and_never_another(place: int, bit: int) 
 
 
 @given(st.integers(0, len(CONTENT) - 1), st.integers(0, 7))
-def test_who_looks_for_one_record_passes_over_damage_like_who_reads_all(place: int, bit: int) -> None:
+def test_who_reads_parts_of_records_passes_over_damage_like_who_reads_all(place: int, bit: int) -> None:
     damaged = bytearray(CONTENT)
     damaged[place] ^= 1 << bit
-    damage: list[Damage] = []
-    found = list(scan(bytes(damaged), damage, wanted=lambda head: head.id == RECORDS[3].id))
     everything, all_damage = scanned(bytes(damaged))
-    assert found == [one for one in everything if one.id == RECORDS[3].id]
-    assert damage == all_damage
+    decoders: list[Callable[[memoryview], Any]] = [
+        head_of,
+        decoder_of(frozenset()),
+        decoder_of(frozenset(["inputs"])),
+    ]
+    for decode in decoders:
+        damage: list[Damage] = []
+        found = [(one.id, one.at, end) for one, end in frames(bytes(damaged), damage, decode)]
+        assert [(id_, at) for id_, at, _ in found] == [(one.id, one.at) for one in everything]
+        assert damage == all_damage
 
 
 @given(st.binary(max_size=200))

@@ -14,9 +14,10 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -391,12 +392,6 @@ class Passed:
     until: datetime
     found: dict[str, int] = field(default_factory=dict)
 
-    def start(self, name: str, content: bytes) -> int:
-        """From the beginning if there is no frame where there was one, as after a write that was cut off."""
-        place = self.known.get(name, 0)
-        self.found[name] = place if place == len(content) or begins_frame(content, place) else 0
-        return self.found[name]
-
 
 @dataclass(frozen=True)
 class _Wanted:
@@ -447,12 +442,60 @@ _ALL = _Wanted(None, None, None, None)
 def _segment_batches(
     stem: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None
 ) -> Iterator[pa.RecordBatch]:
-    content = _content(stem)
+    name = f"{stem.parent.name}/{stem.name}"
+    place = 0 if passed is None else passed.known.get(name, 0)
+    content = _content(stem, place)
+    if content and place and not begins_frame(content):  # it did: what was written then was cut off again
+        place, content = 0, _content(stem)
     if content is None:
         yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted.of_columns())
         return
+    damage: list[Damage] = []
+    decode = decoder_of(frozenset(names).intersection(MAPS))
+    if passed is None:
+        records = _wanted_records(content, damage, decode, wanted)
+    else:
+        records = _passing_by(content, damage, decode, wanted, passed, name, place)
     erasures = read_erasures(stem.parent.parent.parent)
-    yield from _record_batches(content, stem.with_suffix(".log"), [], names, wanted, erasures, passed)
+    for some in _batched(records, erasures, has_key=wanted.keys is not None):
+        yield to_batch(some, names)
+    _tell_of(damage, stem.with_suffix(".log"), place)
+
+
+def _wanted_records(
+    content: bytes, damage: list[Damage], decode: Callable[[memoryview], PredictionRecord], wanted: _Wanted
+) -> Iterator[PredictionRecord]:
+    is_wanted = wanted.of_records()
+    if is_wanted is None:
+        return (record for record, _ in frames(content, damage, decode))
+    if wanted.keys is None:
+        return (record for record, _ in frames(content, damage, decode) if is_wanted(record))
+
+    # few are wanted: to look at the first fields alone takes a third of the time
+    def read(payload: memoryview) -> PredictionRecord | None:
+        return decode(payload) if is_wanted(head_of(payload)) else None
+
+    return (record for record, _ in frames(content, damage, read) if record is not None)
+
+
+def _passing_by(
+    content: bytes,
+    damage: list[Damage],
+    decode: Callable[[memoryview], PredictionRecord],
+    wanted: _Wanted,
+    passed: Passed,
+    name: str,
+    place: int,
+) -> Iterator[PredictionRecord]:
+    """The wanted records from `place` on, where `content` begins; notes how far none is of `passed.until` or later."""
+    is_wanted, until_us = wanted.of_records(), to_micros(passed.until)
+    end, is_passed = 0, True
+    for record, following in frames(content, damage, decode):
+        if is_passed and (is_passed := record.at < until_us):
+            end = following
+        if is_wanted is None or is_wanted(record):
+            yield record
+    passed.found[name] = place + end
 
 
 def _sealed_batches(
@@ -495,8 +538,8 @@ def _find_in_segment(stem: Path, prediction_id: str) -> PredictionRecord | None:
     return None if row is None else from_row(row)
 
 
-def _content(stem: Path) -> bytes | None:
-    """A segment's bytes, None when it is sealed (perhaps since it was listed).
+def _content(stem: Path, place: int = 0) -> bytes | None:
+    """A segment's bytes from a place on, None when it is sealed (perhaps since it was listed).
 
     Read and not mapped: a writer cuts off what it could not write whole, and reading a mapped page that is
     gone would kill the reader.
@@ -504,60 +547,31 @@ def _content(stem: Path) -> bytes | None:
     if stem.with_suffix(".parquet").exists():
         return None
     try:
-        return stem.with_suffix(".log").read_bytes()
+        with stem.with_suffix(".log").open("rb") as file:
+            file.seek(place)
+            return file.read()
     except FileNotFoundError:
         return None
 
 
-def _record_batches(
-    content: bytes,
-    path: Path,
-    damage: list[Damage],
-    names: Sequence[str],
-    wanted: _Wanted,
-    erasures: Erasures,
-    passed: Passed | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """The records of an unsealed segment; of each is read what the columns need: without its maps it takes a quarter of the time."""
-    waiting: list[PredictionRecord] = []
-    for record in _records(content, path, damage, names, wanted, passed):
-        waiting.append(erased(record) if erasures.meet(record) else record)
-        if wanted.keys is not None and waiting[-1].key is None:
-            waiting.pop()
-        if len(waiting) == BATCH_ROWS:
-            yield to_batch(waiting, names)
-            waiting = []
-    yield to_batch(waiting, names)
+def _batched(
+    records: Iterable[PredictionRecord], erasures: Erasures, *, has_key: bool = False
+) -> Iterator[list[PredictionRecord]]:
+    """Lists of at most 8,192 records, in which the erased ones are; without these where those with a key are wanted."""
+    if erasures.waiting:
+        records = (erased(one) if erasures.meet(one) else one for one in records)
+    if has_key:
+        records = (one for one in records if one.key is not None)
+    records = iter(records)
+    while some := list(islice(records, BATCH_ROWS)):
+        yield some
+
+
+def _tell_of(damage: Sequence[Damage], path: Path, place: int = 0) -> None:
     for one in damage:
-        logger.warning("%s: %d bytes at %d are damaged and were skipped", path, one.size_bytes, one.offset)
-
-
-def _records(
-    content: bytes,
-    path: Path,
-    damage: list[Damage],
-    names: Sequence[str],
-    wanted: _Wanted,
-    passed: Passed | None,
-) -> Iterator[PredictionRecord]:
-    decode, is_wanted = decoder_of(frozenset(names).intersection(MAPS)), wanted.of_records()
-    if is_wanted is None:
-        yield from (record for record, _ in frames(content, damage, decode))
-    elif passed is None:
-        # to look at the first fields alone takes a third of the time, where few are wanted
-        heads = wanted.keys is not None
-        read = (lambda payload: decode(payload) if is_wanted(head_of(payload)) else None) if heads else decode
-        yield from (
-            record for record, _ in frames(content, damage, read) if record is not None and is_wanted(record)
+        logger.warning(
+            "%s: %d bytes at %d are damaged and were skipped", path, one.size_bytes, place + one.offset
         )
-    else:
-        name, until_us, is_passed = f"{path.parent.name}/{path.stem}", to_micros(passed.until), True
-        for record, following in frames(content, damage, decode, start=passed.start(name, content)):
-            is_passed = is_passed and record.at < until_us
-            if is_passed:
-                passed.found[name] = following
-            if is_wanted(record):
-                yield record
 
 
 def _seal_segment(log: Path, path: Path) -> bool:
@@ -568,14 +582,15 @@ def _seal_segment(log: Path, path: Path) -> bool:
         return False  # another process sealed it first
     damage: list[Damage] = []
     try:
-        erasures = read_erasures(log.parent.parent.parent)
-        records = _record_batches(content, log, damage, SCHEMA.names, _ALL, erasures)
-        sealed.write(path, SCHEMA, records)
+        records = (record for record, _ in frames(content, damage, decoder_of(frozenset(MAPS))))
+        found = _batched(records, read_erasures(log.parent.parent.parent))
+        sealed.write(path, SCHEMA, (to_batch(some) for some in found))
     except OSError as error:
         raise StorageFailed(
             f"{log} cannot be sealed: {error.strerror or error}. Nothing is lost, it is read as it is. "
             "Free space there, and sealing goes on by itself."
         ) from error
+    _tell_of(damage, log)
     if damage:
         log.replace(log.with_suffix(".damaged"))
     else:

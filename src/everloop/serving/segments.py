@@ -204,28 +204,15 @@ class LogWriter:
             self._leave_segment()
 
 
-def scan(
-    content: bytes, damage: list[Damage], *, wanted: Callable[[Head], bool] | None = None
-) -> Iterator[PredictionRecord]:
-    """The records of a segment in the order they were written, all or those whose first fields are `wanted`.
+def frames(
+    content: bytes, damage: list[Damage], decode: Callable[[memoryview], Read]
+) -> Iterator[tuple[Read, int]]:
+    """What `decode` reads in each frame of a segment, in the order they were written, and where the frame ends.
 
     What cannot be read goes to `damage`. A frame cut short at the end is no damage: its process was killed while it
     wrote it, before it answered.
     """
-    if wanted is None:
-        return (record for record, _ in frames(content, damage, _decoder.decode))
-
-    def decode(payload: memoryview) -> PredictionRecord | None:
-        return _decoder.decode(payload) if wanted(head_of(payload)) else None
-
-    return (record for record, _ in frames(content, damage, decode) if record is not None)
-
-
-def frames(
-    content: bytes, damage: list[Damage], decode: Callable[[memoryview], Read], *, start: int = 0
-) -> Iterator[tuple[Read, int]]:
-    """What `decode` reads in each frame from `start` on, and where the frame ends; as `scan`."""
-    view, size, position = memoryview(content), len(content), start
+    view, size, position = memoryview(content), len(content), 0
     while position + _HEADER.size <= size:
         length, checksum = _HEADER.unpack_from(view, position)
         following = position + _HEADER.size + length
@@ -248,9 +235,9 @@ def frames(
         position = found
 
 
-def begins_frame(content: bytes, position: int) -> bool:
-    """Whether a whole frame begins there."""
-    return _record_at(memoryview(content), position)[0] is not None
+def begins_frame(content: bytes) -> bool:
+    """Whether it begins with a whole frame."""
+    return _record_at(memoryview(content), 0)[0] is not None
 
 
 @cache
