@@ -11,13 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
 from benchmarks.serving import tasks
 from benchmarks.serving.prediction_path import BARS_HEAD, PATH, Bar, ours, parser, task_of
@@ -39,18 +39,29 @@ class Options:
     task: Task
     rounds: int
     seconds: float
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+PARTS = ("workers", "routing", "shadow", "monitoring")
 
 
 def main() -> None:
-    given = parser(__doc__).parse_args()
-    found = costs(Options(task_of("text", given.data), given.rounds, given.seconds))
+    options = parser(__doc__)
+    options.add_argument("--part", choices=PARTS, help="this alone")
+    options.add_argument("--unmodified", action="store_true", help="the shadow with the unmodified pipeline")
+    given = options.parse_args()
+    environment = {"EVERLOOP_COMPILED_MODELS": "false"} if given.unmodified else {}
+    asked = Options(task_of("text", given.data), given.rounds, given.seconds, environment)
+    found = costs(asked, given.part)
     print("\n".join(["", BARS_HEAD, *(bar.row() for bar in found)]))
 
 
-def costs(options: Options) -> list[Bar]:
+def costs(options: Options, only: str | None = None) -> list[Bar]:
     found: list[Bar] = []
     parts: list[Callable[[Options], list[Bar]]] = [workers, routing_and_log, shadow, monitored]
-    for part in parts:
+    for name, part in zip(PARTS, parts, strict=True):
+        if only not in (None, name):
+            continue
         bars = part(options)
         print("\n".join(bar.row() for bar in bars), file=sys.stderr, flush=True)
         found += bars
@@ -139,21 +150,49 @@ def _in_process_us(app: InProcess, options: Options) -> float:
     return (time.process_time() - begun) * 1e6 / count
 
 
+SHORT_TURNS = 5  # for each round of the others
+
+
 def shadow(options: Options) -> list[Bar]:
-    """p99 of what is answered, at half of what one worker can, with every request mirrored to another version and without."""
+    """p99 of what is answered, at half of what one worker can, with every request mirrored to another version and without.
+
+    One process serves both, of two endpoints that differ in nothing else, in turns of a second each: many, since a tail is
+    what anything else on the machine moves first.
+    """
+    found: list[tuple[Measured, Measured]] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        homes = _homes(Path(folder), options.task)
-        tasks.go_live(homes[1], [("control", 1, 100.0)], shadow=[("next", 2, 100.0)], epoch=2)
-        names = ("alone", "mirrored")
-        servers = [
-            stack.enter_context(ours(name, home, options.task))
-            for name, home in zip(names, homes, strict=True)
-        ]
-        (full,) = in_turns(servers[:1], options)
+        home = Path(folder)
+        tasks.release(home, options.task, versions=2)
+        tasks.go_live_mirrored(home)
+        alone = stack.enter_context(ours("alone", home, options.task, **options.environment))
+        mirrored = replace(alone, path="/endpoints/mirrored/predict")
+        full = [alone.ask(connections=AT_ONCE, seconds=options.seconds) for _ in range(3)]
         half = median(turn.requests_per_s for turn in full) / 2
-        alone, mirrored = in_turns(servers, options, rate=half)
-    found = [more.p99_ms / less.p99_ms for less, more in zip(alone, mirrored, strict=True)]
-    return [Bar(f"p99 with a shadow of every request / without, at {half:,.0f} requests/s", found, most=1.5)]
+        for number in range(SHORT_TURNS * options.rounds):
+            turns = {}
+            for server in (alone, mirrored) if number % 2 else (mirrored, alone):
+                turns[server.path] = server.ask(connections=AT_ONCE, seconds=1.0, rate=half)
+            found.append((turns[alone.path], turns[mirrored.path]))
+        time.sleep(1.5)  # copies that still wait
+        copies = _shadows_of(home)
+    shed = sum(one.startswith("overloaded") for one in copies) / len(copies)
+    ratios = [more.p99_ms / less.p99_ms for less, more in found]
+    return [
+        Bar(f"p99 with a shadow of every request / without, at {half:,.0f} requests/s", ratios, most=1.5),
+        Bar("p99 with a shadow of every request, ms", [more.p99_ms for _, more in found]),
+        Bar("p99 without, ms", [less.p99_ms for less, _ in found]),
+        Bar("share of the copies for which there was no room", [shed], digits=4),
+        Bar(
+            "processor time a request with a shadow of every request / without",
+            [more.cpu_us / less.cpu_us for less, more in found],
+        ),
+    ]
+
+
+def _shadows_of(home: Path) -> list[str]:
+    """What is said of each mirrored request: nothing, or its error."""
+    table = serving.log.read(home / "serving", endpoint="mirrored", columns=["shadow_of", "error"])
+    return [one or "" for one in table.filter(table["shadow_of"].is_valid())["error"].to_pylist()]
 
 
 def _homes(folder: Path, task: Task) -> list[Path]:
@@ -209,7 +248,10 @@ def _log(shop: living.Shop) -> float:
     spent = 0.0
     for number in range(LOGGED // LOGGED_AT_ONCE):
         at = to_micros(shop.ws.now() + timedelta(milliseconds=number))
-        some = [replace(one, id=new_prediction_id(shop.log.writer), at=at) for _ in range(LOGGED_AT_ONCE)]
+        some = [
+            msgspec.structs.replace(one, id=new_prediction_id(shop.log.writer), at=at)
+            for _ in range(LOGGED_AT_ONCE)
+        ]
         begun = time.process_time()
         for record in some:
             shop.log.write([record])

@@ -325,7 +325,7 @@ def read_on(folder: Path, known: dict[str, int], start: int, end: int) -> tuple[
     first, last = (START + timedelta(seconds=one) for one in (start, end))
     passed = log.Passed(known, until=last)
     found = [
-        key
+        str(key)
         for batch in log.batches(folder, start=first, end=last, columns=["key"], passed=passed)
         for key in batch["key"].to_pylist()
     ]
@@ -347,8 +347,8 @@ def test_a_reader_who_comes_again_finds_each_record_once_and_reads_no_byte_twice
         path.write_bytes(b"\0" * len(content))
     writers[0].write([at_s(11)])
     writers[1].write([at_s(12)])
-    second, passed = read_on(tmp_path, passed, 10, 20)
-    assert (sorted(first), sorted(second)) == (["1", "2", "3"], ["11", "12"])
+    later, passed = read_on(tmp_path, passed, 10, 20)
+    assert (sorted(first), sorted(later)) == (["1", "2", "3"], ["11", "12"])
     assert read_on(tmp_path, passed, 20, 30)[0] == []
 
 

@@ -25,6 +25,7 @@ from everloop.serving.explain import Unexplained
 from everloop.serving.http import Refusal
 from everloop.serving.kept import Keeper, uniform
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
+from everloop.serving.mirroring import Mirror
 from everloop.serving.predictor import Failure
 from everloop.serving.records import LogPolicy, PredictionRecord, Variant
 from everloop.serving.route import PINNED, assign, is_placed, shadows
@@ -116,7 +117,8 @@ class Answerer:
         self._syncing: Batcher[None, None] | None = None
         if is_durable:
             self._syncing = Batcher(self._sync, limit=1 << 30, name="log-sync")
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._mirror = Mirror(self._answer_copies, holds_loop=lambda one: one.release.batcher.is_on_loop)
+        self._shedding: set[asyncio.Task[None]] = set()
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
         self.unlogged: dict[str, int] = {}
@@ -181,13 +183,14 @@ class Answerer:
                 request=request,
             )
             copies.append(copy)
+        self._mirror.begin()
         try:
             answered = await self._ask(asked)
-        finally:  # only now, so that no shadow's model runs before the one that is waited for
+        finally:
+            self._mirror.end()
             for copy in copies:
-                task = asyncio.create_task(self._shadow(copy))
-                self._shadows.add(task)
-                task.add_done_callback(self._shadows.discard)
+                if not self._mirror.put(copy):
+                    self._shed(copy)
         return await self._explained(asked, answered) if question.explain else answered
 
     async def log(self, records: list[PredictionRecord], policy: LogPolicy) -> dict[str, int]:
@@ -231,9 +234,10 @@ class Answerer:
         self.unlogged[name] = self.unlogged.get(name, 0) + len(records)
 
     async def close(self) -> None:
-        """Wait for the shadows, then leave the log."""
-        while self._shadows:
-            await asyncio.wait(self._shadows)
+        """Wait for the copies, then leave the log."""
+        await self.settle()
+        if self._shedding:
+            await asyncio.wait(self._shedding)
         if self._syncing is not None:
             await self._syncing.close()
         self.writer.close()
@@ -302,12 +306,33 @@ class Answerer:
             else None
         )
 
-    async def _shadow(self, asked: Asked) -> None:
-        asked = msgspec.structs.replace(asked, started_ns=time.perf_counter_ns())
+    async def _answer_copies(self, copies: list[Asked]) -> None:
+        now_ns = time.perf_counter_ns()
+        asked = [msgspec.structs.replace(one, started_ns=now_ns) for one in copies]
+        answers = (
+            [await self._ask(asked[0])] if len(asked) == 1 else await asyncio.gather(*map(self._ask, asked))
+        )
+        policies = {one.endpoint.route.endpoint: one.endpoint.route.log for one in asked}
+        for name, policy in policies.items():
+            records = [one.record for one in answers if one.record.endpoint == name]
+            await self._log_copies(records, policy)
+
+    def _shed(self, copy: Asked) -> None:
+        """Say in the log that there was no room for it, once the answer is out."""
+        record = _failed(copy, "overloaded", "no room for a mirrored request").record
+        task = asyncio.create_task(self._log_copies([record], copy.endpoint.route.log))
+        self._shedding.add(task)
+        task.add_done_callback(self._shedding.discard)
+
+    async def _log_copies(self, records: list[PredictionRecord], policy: LogPolicy) -> None:
         try:
-            await self.log([(await self._ask(asked)).record], asked.endpoint.route.log)
+            await self.log(records, policy)
         except StorageFailed as error:
-            logger.error("shadow %s was not logged: %s", asked.id, error)
+            logger.error("%d mirrored requests were not logged: %s", len(records), error)
+
+    async def settle(self) -> None:
+        """Answer the copies that wait, as before a release is let go that they may ask."""
+        await self._mirror.settle()
 
     def _sync(self, waiting: list[None]) -> list[None]:
         self.writer.sync()

@@ -14,7 +14,7 @@ from everloop.errors import StorageFailed
 from everloop.serving.answer import Answerer
 from everloop.serving.elsewhere import Elsewhere
 from everloop.serving.files import remove_worker, workers, write_worker
-from everloop.serving.live import Arrival, LiveTable, Loader
+from everloop.serving.live import Arrival, LiveRelease, LiveTable, Loader
 from everloop.serving.records import PredictionRecord, Worker
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Watcher:
 
         A model that does not come back within `CLOSE_WITHIN_S` is `left_behind`.
         """
-        closing = {asyncio.create_task(release.close()) for release in self.table.releases} | self._retiring
+        closing = {asyncio.create_task(self._let_go(one)) for one in self.table.releases} | self._retiring
         if closing:
             _, left = await asyncio.wait(closing, timeout=CLOSE_WITHIN_S)
             for release in self.table.releases if left else ():
@@ -141,10 +141,14 @@ class Watcher:
         for release in old.releases:
             if release not in kept:
                 # what it was asked before this moment it still answers
-                task = asyncio.create_task(release.close())
+                task = asyncio.create_task(self._let_go(release))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
         self._report()
+
+    async def _let_go(self, release: LiveRelease) -> None:
+        await self._answerer.settle()
+        await release.close()
 
     def _report(self) -> None:
         self.worker = msgspec.structs.replace(
