@@ -99,6 +99,10 @@ def test_copies_that_found_no_room_and_rows_of_one_request_are_not_evidence_each
     mirrored(shop, made, 2)
     errors, _, _ = pairs_of(shop.ws, made)[0]
     assert len(errors.shadow) == 3
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason.endswith(
+        "; 5 mirrored requests found no room and are not compared: most are of busy times"
+    )
 
 
 def test_a_key_that_sticks_counts_once(shop: Shop) -> None:

@@ -27,13 +27,13 @@ _COLUMNS = [
 _SAME = 1e-9  # numbers that differ relatively by less are the same answer
 
 
-def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth]:
+def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth, int]:
     """What both versions answered to the mirrored requests of the running stage, by metric, and what the fuse looks at.
 
-    Copies that found no room in the queue are left out: they say that the machine was busy. Where keys stick, each
+    Copies that found no room are left out, and counted: they say that the machine was busy. Where keys stick, each
     counts once, at its first pair.
     """
-    shadow, live = _rows(ws, rollout)
+    shadow, live, n_shed = _rows(ws, rollout)
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     ids = [str(one) for one in live["id"].to_pylist()]
     unit = units_of(ids, live["request"].to_pylist(), live["key"].to_pylist(), sticky=sticky)
@@ -51,7 +51,7 @@ def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth
     ]
     if any(rule.metric == "wrong" for rule in rollout.canary.paired_rules.metrics):
         pairs.append(_wrong(ws, rollout, shadow, live, unit, sticky=sticky))
-    return pairs, _health(pairs[0])
+    return pairs, _health(pairs[0]), n_shed
 
 
 def _wrong(
@@ -89,8 +89,8 @@ def _answers(table: pa.Table) -> list[Value | None]:
     return [text if text is not None else number for text, number in both]
 
 
-def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
-    """The copies, and the answers to the same requests that people got, row by row in the order of arrival."""
+def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table, int]:
+    """The copies, the answers to the same requests that people got, row by row in the order of arrival, and how many found no room."""
     table = serving.log.read(
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
     )
@@ -109,10 +109,14 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
     copies = [
         (int(row), answered[copied_from[row]])
         for row in np.flatnonzero(asked & (release == rollout.release))
-        if copied_from[row] in answered and not str(errors[row]).startswith("overloaded")
+        if copied_from[row] in answered
     ]
-    in_order = sorted(copies, key=lambda pair: pair[1])
-    return table.take([row for row, _ in in_order]), table.take([row for _, row in in_order])
+    compared = sorted(
+        (pair for pair in copies if not str(errors[pair[0]]).startswith("overloaded")),
+        key=lambda pair: pair[1],
+    )
+    shadow, live = (table.take([pair[place] for pair in compared]) for place in (0, 1))
+    return shadow, live, len(copies) - len(compared)
 
 
 def _failed(table: pa.Table) -> NDArray[np.bool_]:

@@ -89,7 +89,8 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
             waits = "not every serving process has loaded what this stage asks for"
             return ws.write(lambda tx: _wait(ws, tx, rollout, reason=waits, decision=None))
         if rollout.stages[rollout.stage].mirrored:
-            decision = judge_pairs(*pairs_of(ws, rollout), rollout.canary.paired_rules)
+            pairs, paired_health, n_shed = pairs_of(ws, rollout)
+            decision = judge_pairs(pairs, paired_health, rollout.canary.paired_rules, n_shed=n_shed)
             return ws.write(lambda tx: _do(ws, tx, rollout, decision))
         if rollout.weight == 0:
             loaded = "every serving process has loaded and warmed it"
