@@ -11,11 +11,14 @@ import pytest
 
 from everloop import monitoring
 from everloop.clock import SimulatedClock, from_micros, to_micros
-from everloop.monitoring import Measure, Watch
+from everloop.monitoring import Measure, Watch, store
+from everloop.monitoring.records import to_value
 from everloop.serving import PredictionRecord
 from everloop.serving.segments import LogWriter
+from everloop.storage import Tx
 from everloop.workspace import Workspace
 from tests.conftest import START
+from tests.loop.living import Shop
 from tests.serving.records import record
 
 HOUR = timedelta(hours=1)
@@ -129,3 +132,47 @@ def test_pieces_are_no_measures_and_are_forgotten_with_their_window(ws: Workspac
         look(ws, minutes=30)
     assert not any(one.name.startswith("piece:") for one in monitoring.measures(ws, "category"))
     assert len(monitoring.measures(ws, "category", names=["piece:answers"])) <= 5
+
+
+def drifted(shop: Shop, end: datetime) -> list[tuple[str, float | None, int, dict[str, Any] | None]]:
+    found = monitoring.measures(shop.ws, "kind", names=["drift:"])
+    return [(one.name, one.value, one.n, one.detail) for one in found if one.end == end]
+
+
+def test_drift_of_a_window_is_the_same_in_pieces_and_whole(shop: Shop) -> None:
+    pieced = monitoring.drift(least_rows=50, every_h=24, window_h=72)
+    shop.ws.write(lambda tx: monitoring.set_watches(shop.ws, tx, "kind", [pieced]))
+    for day in range(5):
+        shop.ask(100, inputs={"title": f"word{day} pot", "seller": day})
+        shop.later(hours=23)
+        shop.ask(30, inputs={"title": "late pot", "seller": 90 + day})
+        end = shop.later(hours=1)
+        monitoring.observe(shop.ws)
+    in_pieces = drifted(shop, end)
+    assert {n for _, _, n, _ in in_pieces} == {390}
+    kept = monitoring.measures(shop.ws, "kind", names=["piece:drift"])
+    assert end - timedelta(days=3) < min(one.end for one in kept), "those before the window are forgotten"
+
+    def begin_anew(tx: Tx) -> None:
+        store.remove_measures(tx, "kind", "piece:drift")
+        store.keep_watches(tx, "kind", [])
+        store.upsert_watch(tx, "kind", "drift", to_value(pieced), looked_at=end - timedelta(days=1))
+
+    shop.ws.write(begin_anew)
+    monitoring.observe(shop.ws)
+    assert drifted(shop, end) == in_pieces
+
+
+def test_days_are_counted_once_for_drift(shop: Shop) -> None:
+    watched = monitoring.drift(least_rows=50, every_h=24, window_h=72)
+    shop.ws.write(lambda tx: monitoring.set_watches(shop.ws, tx, "kind", [watched]))
+    shop.ask(100)
+    shop.later(hours=24)
+    monitoring.observe(shop.ws)
+    shop.log._next_segment()
+    for path in sorted((shop.ws.home / "serving").glob("log/*/*.log"))[:-1]:
+        path.unlink()
+    shop.ask(50)
+    end = shop.later(hours=24)
+    monitoring.observe(shop.ws)
+    assert {n for _, _, n, _ in drifted(shop, end)} == {150}

@@ -11,7 +11,7 @@ from everloop import events, serving
 from everloop.clock import to_micros
 from everloop.errors import Invalid, NotFound
 from everloop.ledger import Node, link
-from everloop.monitoring import store, traffic_hours
+from everloop.monitoring import look_drift, store, traffic_hours
 from everloop.monitoring.answers import PIECE, Pieces, keep, pieces_of
 from everloop.monitoring.look_accuracy import look_at_accuracy
 from everloop.monitoring.look_drift import look_at_drift
@@ -181,8 +181,8 @@ def _keep(ws: Workspace, tx: Tx, look: _Look, seen: Seen) -> list[Finding]:
         told = f"The watch {name} of {due.endpoint} could not look at its window: {seen.failure}"
         events.emit(ws, tx, "monitoring.failed", Node("endpoint", due.endpoint), message=told, level="failed")
     store.put_measures(tx, seen.measures)
-    if isinstance(due.watch, LatencyWatch):
-        store.remove_measures(tx, due.endpoint, PIECE, before=look.window[1])
+    for name in _PIECES.get(type(due.watch), ()):
+        store.remove_measures(tx, due.endpoint, name, before=look.window[1])
     return [finding for finding in seen.findings if _is_new(tx, finding) and _tell(ws, tx, finding)]
 
 
@@ -215,3 +215,4 @@ _LOOKS: dict[type[Watch], Callable[..., Seen]] = {
     LatencyWatch: look_at_latency,
     KpiWatch: look_at_kpi,
 }
+_PIECES: dict[type[Watch], tuple[str, ...]] = {LatencyWatch: (PIECE,), DriftWatch: (look_drift.PIECE,)}

@@ -117,10 +117,16 @@ def looked(watch: TrafficWatch, look: Look, *, log_end: str, passed: dict[str, i
 def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
     """Up to when a look that begins now counts."""
     every = every_of(watch)
-    late = _IN_FLIGHT
-    if serving.log.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
-        late += 2 * timedelta(seconds=ws.settings.log_ship_s)
-    return looked_at + max(0, int((ws.now() - late - looked_at) / every)) * every
+    return looked_at + max(0, int((ws.now() - late(ws) - looked_at) / every)) * every
+
+
+def late(ws: Workspace) -> timedelta:
+    """How long after it came a request may still be missing in the log."""
+    if not serving.log.has_copies(ws.home / "serving"):
+        return _IN_FLIGHT
+    return _IN_FLIGHT + 2 * timedelta(
+        seconds=ws.settings.log_ship_s
+    )  # what other machines log comes this much later
 
 
 @dataclass(frozen=True)
