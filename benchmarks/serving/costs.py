@@ -6,6 +6,7 @@ python -m benchmarks.serving.costs [--data ../shared/data] [--rounds 7] [--secon
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from benchmarks.serving import tasks
 from benchmarks.serving.prediction_path import BARS_HEAD, PATH, Bar, ours, parser, task_of
 from benchmarks.serving.servers import Measured, Server
 from benchmarks.serving.tasks import Task
-from everloop import monitoring, serving
+from everloop import monitoring, rollout, serving
 from everloop.clock import to_micros
 from everloop.ids import new_prediction_id
 from tests.conftest import simulation
@@ -205,36 +206,61 @@ def _homes(folder: Path, task: Task) -> list[Path]:
 
 
 def monitored(options: Options) -> list[Bar]:
-    """What monitoring costs. A request pays for its log record alone, which it has in any case. What looks at the log does so
-    in another process: each look is timed over 40,000 records, the count of traffic before they are sealed and the
-    others after, times how often it looks at a record by default: once, 24 times and 7 times.
+    """What monitoring costs a request, in all processes together: each part, and what they add up to.
+
+    A request pays for its log record on its way, which it has in any case. What looks at the log does so in another process. Here an
+    hour, for drift a day, has 40,000 requests: they are counted before they are sealed, and looked at when they are. A rollout's
+    judge looks at all requests since its beginning each time: what one look costs, of each of them.
     """
-    record_us, traffic_us, latency_us, drift_us = [], [], [], []
+    path, traffic, latency, drift, judge = [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder, simulation(Path(folder, "home")) as ws:
         living.begin(ws, Path(folder))
         with living.opened(ws) as shop:
-            for _ in range(min(3, options.rounds)):
-                _watch(shop, [])
-                record_us.append(_log(shop))
-                shop.later(hours=1)
-                traffic_us.append(_look_us(shop))
-                shop.log._next_segment()  # as after an hour
-                serving.log.seal(shop.folder)
-                watch: list[tuple[Any, list[float]]] = [
-                    (monitoring.latency(p99_ms=100, window_h=1.5, every_h=0.5), latency_us),
-                    (monitoring.drift(window_h=2.0, every_h=0.5), drift_us),
-                ]
-                for one, found in watch:
-                    _watch(shop, [one])
-                    shop.later(hours=0.5)
-                    found.append(_look_us(shop))
-                shop.later(hours=24)
+            for watch, hours, looks in (
+                (monitoring.latency(p99_ms=100), 1, latency),
+                (monitoring.drift(), 24, drift),
+            ):
+                _watch(shop, [watch])
+                for number in range(options.rounds + 1):
+                    on_path = _log(shop)
+                    shop.later(hours=hours * 0.9)
+                    counted = _look_us(shop)
+                    shop.log._next_segment()  # as after an hour
+                    serving.log.seal(shop.folder)
+                    shop.later(hours=hours * 0.1)
+                    looked = _look_us(shop)
+                    if number:  # the first loads, and learns what is usual
+                        path, traffic = [*path, on_path], [*traffic, counted]
+                        looks.append(looked)
+            _roll_out(shop)
+            for _ in range(options.rounds):
+                shop.ask(LOGGED)
+                judge.append(_spent_us(lambda: rollout.tick(shop.ws)) / (len(judge) + 1))
+    parts = [median(path), median(traffic), median(latency)]
+    of_all = "monitoring, all processes, us a request"
     return [
-        Bar("monitoring, on the request's own path: its log record, us", record_us, most=3.0),
-        Bar("monitoring, in the background: counting traffic, us a request", traffic_us),
-        Bar("monitoring, in the background: looks at latency, each, us a request", latency_us),
-        Bar("monitoring, in the background: looks at drift, each, us a request", drift_us),
+        Bar("monitoring, on the request's own path: its log record, us", path),
+        Bar("monitoring, in the background: counting traffic, us a request", traffic),
+        Bar("monitoring, in the background: looks at latency, us a request", latency),
+        Bar("monitoring, in the background: looks at drift, us a request", drift),
+        Bar(f"{of_all}, with a watch of latency", [sum(parts[1:])], most=3.0),
+        Bar(f"{of_all}, with a watch of latency, the log record counted too", [sum(parts)], most=3.0),
+        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)]),
+        Bar("in a rollout besides: each look of the judge, us for each request since its beginning", judge),
     ]
+
+
+def _roll_out(shop: living.Shop) -> None:
+    """Begin a rollout that is not decided soon."""
+    plan = rollout.canary(50, 100, excess_at_most={"errors": 0.000_01, "slow": 0.000_01})
+    shop.ws.write(
+        lambda tx: rollout.define_endpoint(
+            shop.ws, tx, "kind", model="kind", canary=plan, stickiness="request"
+        )
+    )
+    living.release(shop.ws, "kind@2")
+    rollout.start(shop.ws, "kind", "kind@2", reason="what its judge costs")
+    shop.acknowledge()
 
 
 def _watch(shop: living.Shop, watches: list[Any]) -> None:
@@ -245,11 +271,17 @@ def _watch(shop: living.Shop, watches: list[Any]) -> None:
 def _log(shop: living.Shop) -> float:
     """Write records one by one, as answers do, and say what each cost."""
     (one,) = shop.ask(1)
+    chance = random.Random(5)  # noqa: S311  (no secret)
     spent = 0.0
     for number in range(LOGGED // LOGGED_AT_ONCE):
         at = to_micros(shop.ws.now() + timedelta(milliseconds=number))
         some = [
-            msgspec.structs.replace(one, id=new_prediction_id(shop.log.writer), at=at)
+            msgspec.structs.replace(
+                one,
+                id=new_prediction_id(shop.log.writer),
+                at=at,
+                latency_us=int(chance.lognormvariate(6.5, 0.7)),
+            )
             for _ in range(LOGGED_AT_ONCE)
         ]
         begun = time.process_time()
@@ -260,8 +292,13 @@ def _log(shop: living.Shop) -> float:
 
 
 def _look_us(shop: living.Shop) -> float:
+    return _spent_us(lambda: monitoring.observe(shop.ws))
+
+
+def _spent_us(work: Callable[[], object]) -> float:
+    """Of the processor, for each of 40,000 requests."""
     begun = time.process_time()
-    monitoring.observe(shop.ws)
+    work()
     return (time.process_time() - begun) * 1e6 / LOGGED
 
 

@@ -54,7 +54,6 @@ def _answers(ws: Workspace, watch: LatencyWatch, window: Window) -> tuple[dict[s
     if found.is_even:
         return found.by_version, found.least
     evened = Counted()
-    for batch in window.predictions.to_batches():
-        for one in alike(batch):
-            evened.take(one)
+    for one in alike(window.predictions):
+        evened.take(one)
     return evened.by_version, window.chance
