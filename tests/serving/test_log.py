@@ -376,3 +376,17 @@ def test_a_frame_that_was_torn_or_cut_off_again_is_read_when_it_is_whole(tmp_pat
     assert (first, read_on(tmp_path, passed, 10, 20)[0]) == (["1"], ["11"])
     path.write_bytes(_frame(at_s(12, inputs={"title": 500 * "a"})))  # no frame begins where one did
     assert read_on(tmp_path, passed, 10, 20)[0] == ["12"]
+
+
+def test_sealed_segments_that_were_passed_by_are_not_opened_again(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path)
+    for second in (1, 2, 15, 3):
+        writer.write([at_s(second)])
+        writer._next_segment()
+    log.seal(tmp_path)
+    first, passed = read_on(tmp_path, {}, 0, 10)
+    for path in segments(tmp_path, ".parquet")[:2]:
+        path.write_bytes(b"no Parquet")
+    later, passed = read_on(tmp_path, passed, 10, 20)
+    assert (first, later) == (["1", "2", "3"], ["15"])
+    assert passed["00001"] == int(segments(tmp_path, ".parquet")[-1].stem)

@@ -34,7 +34,7 @@ CONTENT = b"".join(FRAMES)
 
 def scanned(content: bytes) -> tuple[list[PredictionRecord], list[Damage]]:
     damage: list[Damage] = []
-    return [one for one, _ in frames(content, damage, _decoder.decode)], damage
+    return [one for some, _ in frames(content, damage, _decoder.decode) for one in some], damage
 
 
 def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_who_reads_parts_of_records_passes_over_damage_like_who_reads_all(place:
     ]
     for decode in decoders:
         damage: list[Damage] = []
-        found = [(one.id, one.at, end) for one, end in frames(bytes(damaged), damage, decode)]
-        assert [(id_, at) for id_, at, _ in found] == [(one.id, one.at) for one in everything]
+        found = [one for some, _ in frames(bytes(damaged), damage, decode) for one in some]
+        assert [(one.id, one.at) for one in found] == [(one.id, one.at) for one in everything]
         assert damage == all_damage
 
 
@@ -189,3 +189,10 @@ def test_what_nobody_adds_to_any_more_is_sealed_all_the_same(tmp_path: Path) -> 
     writer.close()
     assert log.seal(tmp_path) == [], "the segment after it is empty and leaves no file"
     assert len(list(tmp_path.glob("log/*/*.*"))) == 1
+
+
+def test_what_is_whole_and_no_record_is_damage_and_keeps_none_from_being_read() -> None:
+    odd = b"\xc0"
+    frame = struct.pack("<II", len(odd), zlib.crc32(odd)) + odd
+    found, damage = scanned(FRAMES[0] + frame + FRAMES[1])
+    assert (found, damage) == (RECORDS[:2], [Damage(len(FRAMES[0]), len(frame))])

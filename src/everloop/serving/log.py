@@ -44,7 +44,7 @@ from everloop.serving.expiring import Old, old_in, remove_old
 from everloop.serving.files import is_live, writer_folder
 from everloop.serving.kept import HIDDEN, evenly, weights
 from everloop.serving.records import PredictionRecord
-from everloop.serving.segments import MAPS, Damage, Head, begins_frame, decoder_of, find_in, frames, head_of
+from everloop.serving.segments import MAPS, Damage, begins_frame, decoder_of, find_in, frames, head_of
 
 __all__ = [
     "SCHEMA",
@@ -146,7 +146,8 @@ def batches(
     names = _schema_of(columns).names
     wanted = _Wanted(endpoint, start, end, None if keys is None else frozenset(keys))
     for directory in writer_folders(folder):
-        for number in segments(directory):
+        known = segments(directory)
+        for number in known if passed is None else passed.left(directory, known):
             for batch in _segment_batches(directory / str(number), names, wanted, passed):
                 if batch.num_rows:
                     yield batch
@@ -382,15 +383,37 @@ def _stems(directory: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Passed:
-    """Where a reader goes on that comes again: of each segment that is not sealed, after how many bytes.
+    """Where a reader goes on that comes again: of each segment that is not sealed, after how many bytes; of each process, after
+    which of its sealed segments.
 
-    Before them is nothing that the reader asks for. Reading with it puts into `found` after how many bytes one may begin who
-    asks for nothing before `until`.
+    Before them is nothing that the reader asks for. Reading with it puts into `found` where one may begin who asks for nothing
+    before `until`.
     """
 
     known: Mapping[str, int]
     until: datetime
     found: dict[str, int] = field(default_factory=dict)
+
+    def left(self, directory: Path, numbers: Sequence[int]) -> list[int]:
+        """Those of a process's segments that are to be looked at."""
+        if not directory.name.isdigit():
+            return list(numbers)  # copies may come in another order
+        last = self.known.get(directory.name, 0)
+        left = [number for number in numbers if number > last]
+        for number in left:
+            if not _ended_before(directory / f"{number}.parquet", self.until):
+                break
+            last = number
+        self.found[directory.name] = last
+        return left
+
+
+def _ended_before(path: Path, moment: datetime) -> bool:
+    """Whether it is sealed, and all in it was earlier."""
+    try:
+        return all(span.last < moment for span in sealed.spans(path).values())
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -402,22 +425,25 @@ class _Wanted:
     end: datetime | None
     keys: frozenset[str] | None
 
-    def of_records(self) -> Callable[[Head | PredictionRecord], bool] | None:
-        """For records of an unsealed segment."""
-        if self == _ALL:
-            return None
-        first = None if self.start is None else to_micros(self.start)
-        last = None if self.end is None else to_micros(self.end)
+    def of_records(self, records: list[PredictionRecord]) -> list[PredictionRecord]:
+        """Those of an unsealed segment."""
+        if self.endpoint is not None:
+            records = [one for one in records if one.endpoint == self.endpoint]
+        if self.start is not None:
+            first = to_micros(self.start)
+            records = [one for one in records if one.at >= first]
+        if self.end is not None:
+            last = to_micros(self.end)
+            records = [one for one in records if one.at < last]
+        return records
 
-        def is_wanted(record: Head | PredictionRecord) -> bool:
-            return (
-                (self.keys is None or record.key in self.keys)
-                and (self.endpoint is None or record.endpoint == self.endpoint)
-                and (first is None or record.at >= first)
-                and (last is None or record.at < last)
-            )
-
-        return is_wanted
+    def meets(self, endpoint: str, span: sealed.Span) -> bool:
+        """Whether what a sealed segment holds of an endpoint may be wanted."""
+        return (
+            self.endpoint in (None, endpoint)
+            and (self.start is None or span.last >= self.start)
+            and (self.end is None or span.first < self.end)
+        )
 
     def of_columns(self) -> pc.Expression | None:
         """For rows of a sealed one."""
@@ -436,9 +462,6 @@ class _Wanted:
         return wanted
 
 
-_ALL = _Wanted(None, None, None, None)
-
-
 def _segment_batches(
     stem: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None
 ) -> Iterator[pa.RecordBatch]:
@@ -448,7 +471,7 @@ def _segment_batches(
     if content and place and not begins_frame(content):  # it did: what was written then was cut off again
         place, content = 0, _content(stem)
     if content is None:
-        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted.of_columns())
+        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted)
         return
     damage: list[Damage] = []
     decode = decoder_of(frozenset(names).intersection(MAPS))
@@ -465,17 +488,18 @@ def _segment_batches(
 def _wanted_records(
     content: bytes, damage: list[Damage], decode: Callable[[memoryview], PredictionRecord], wanted: _Wanted
 ) -> Iterator[PredictionRecord]:
-    is_wanted = wanted.of_records()
-    if is_wanted is None:
-        return (record for record, _ in frames(content, damage, decode))
-    if wanted.keys is None:
-        return (record for record, _ in frames(content, damage, decode) if is_wanted(record))
+    keys = wanted.keys
+    if keys is None:
+        for records, _ in frames(content, damage, decode):
+            yield from wanted.of_records(records)
+        return
 
     # few are wanted: to look at the first fields alone takes a third of the time
     def read(payload: memoryview) -> PredictionRecord | None:
-        return decode(payload) if is_wanted(head_of(payload)) else None
+        return decode(payload) if head_of(payload).key in keys else None
 
-    return (record for record, _ in frames(content, damage, read) if record is not None)
+    for some, _ in frames(content, damage, read):
+        yield from wanted.of_records([one for one in some if one is not None])
 
 
 def _passing_by(
@@ -488,26 +512,30 @@ def _passing_by(
     place: int,
 ) -> Iterator[PredictionRecord]:
     """The wanted records from `place` on, where `content` begins; notes how far none is of `passed.until` or later."""
-    is_wanted, until_us = wanted.of_records(), to_micros(passed.until)
-    end, is_passed = 0, True
-    for record, following in frames(content, damage, decode):
-        if is_passed and (is_passed := record.at < until_us):
-            end = following
-        if is_wanted is None or is_wanted(record):
-            yield record
-    passed.found[name] = place + end
+    until_us, is_passed = to_micros(passed.until), True
+    passed.found[name] = place
+    for records, ends in frames(content, damage, decode):
+        later = next((number for number, one in enumerate(records) if one.at >= until_us), len(records))
+        if is_passed and later:
+            passed.found[name] = place + ends[later - 1]
+        is_passed = is_passed and later == len(records)
+        yield from wanted.of_records(records)
 
 
-def _sealed_batches(
-    path: Path, names: Sequence[str], wanted: pc.Expression | None
-) -> Iterator[pa.RecordBatch]:
+def _sealed_batches(path: Path, names: Sequence[str], wanted: _Wanted) -> Iterator[pa.RecordBatch]:
     # little read-ahead: the default would hold some hundred thousand records of a large window in memory
     try:
+        if not any(wanted.meets(name, span) for name, span in sealed.spans(path).items()):
+            return  # its footer says so, which was read once: to open it takes milliseconds
         file = _sealed(path)
     except FileNotFoundError:
         return  # removed since it was listed
     for batch in file.to_batches(
-        columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        columns=list(names),
+        filter=wanted.of_columns(),
+        batch_size=BATCH_ROWS,
+        batch_readahead=2,
+        fragment_readahead=1,
     ):
         yield _with_probability(batch)
 
@@ -582,7 +610,8 @@ def _seal_segment(log: Path, path: Path) -> bool:
         return False  # another process sealed it first
     damage: list[Damage] = []
     try:
-        records = (record for record, _ in frames(content, damage, decoder_of(frozenset(MAPS))))
+        read = frames(content, damage, decoder_of(frozenset(MAPS)))
+        records = (one for some, _ in read for one in some)
         found = _batched(records, read_erasures(log.parent.parent.parent))
         sealed.write(path, SCHEMA, (to_batch(some) for some in found))
     except OSError as error:

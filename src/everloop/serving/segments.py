@@ -55,6 +55,7 @@ head_of = msgspec.msgpack.Decoder(Head).decode
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
 _BLOCK_BYTES = 1 << 20
+_AT_ONCE = 512  # with 8,192 they leave the processor's cache, and reading takes a fifth longer
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
 
 
@@ -206,33 +207,55 @@ class LogWriter:
 
 def frames(
     content: bytes, damage: list[Damage], decode: Callable[[memoryview], Read]
-) -> Iterator[tuple[Read, int]]:
-    """What `decode` reads in each frame of a segment, in the order they were written, and where the frame ends.
+) -> Iterator[tuple[list[Read], list[int]]]:
+    """What `decode` reads in the frames of a segment, in the order they were written, and where each ends; 512 at a time.
 
     What cannot be read goes to `damage`. A frame cut short at the end is no damage: its process was killed while it
     wrote it, before it answered.
     """
     view, size, position = memoryview(content), len(content), 0
+    payloads: list[memoryview] = []
+    ends: list[int] = []
     while position + _HEADER.size <= size:
         length, checksum = _HEADER.unpack_from(view, position)
         following = position + _HEADER.size + length
         payload = view[position + _HEADER.size : following]
         if length and following <= size and zlib.crc32(payload) == checksum:
-            try:
-                read = decode(payload)
-            except msgspec.MsgspecError:
-                pass
-            else:
-                yield read, following
-                position = following
-                continue
+            payloads.append(payload)
+            ends.append(following)
+            position = following
+            if len(ends) == _AT_ONCE:
+                yield _decoded(payloads, ends, damage, decode)
+                payloads, ends = [], []
+            continue
         found = _next_frame(content, view, position + 1)
         is_torn = found is None and following > size
         if not is_torn:
             damage.append(Damage(position, (size if found is None else found) - position))
         if found is None:
-            return
+            break
         position = found
+    if ends:
+        yield _decoded(payloads, ends, damage, decode)
+
+
+def _decoded(
+    payloads: list[memoryview],
+    ends: list[int],
+    damage: list[Damage],
+    decode: Callable[[memoryview], Read],
+) -> tuple[list[Read], list[int]]:
+    try:
+        return list(map(decode, payloads)), ends
+    except msgspec.MsgspecError:  # what was written was no record
+        read = []
+        for payload, end in zip(payloads, ends, strict=True):
+            try:
+                read.append((decode(payload), end))
+            except msgspec.MsgspecError:
+                size_bytes = _HEADER.size + len(payload)
+                damage.append(Damage(end - size_bytes, size_bytes))
+        return [one for one, _ in read], [end for _, end in read]
 
 
 def begins_frame(content: bytes) -> bool:
