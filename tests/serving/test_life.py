@@ -116,6 +116,23 @@ def test_a_shadow_answers_into_the_log_only(home: Path, serve: Serve) -> None:
     )
 
 
+def test_copies_that_wait_are_answered_before_their_version_is_let_go(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("canary", 100)).variants))
+    traffic = Traffic(server, clients=8)
+    with traffic.flowing():
+        traffic.wait_for_more(100)
+        server.wait_for_epoch(go_live(home, ("control", 100)))
+    server.stop()
+    assert traffic.errors == []
+    copies = Counter(one.shadow_of for one in server.records() if one.shadow_of is not None)
+    answered = [one for one in server.records() if one.shadow_of is None]
+    assert set(copies.values()) == {1}
+    assert len(copies) >= 100
+    assert copies.keys() <= {one.id for one in answered}
+    assert {one.status for one in server.records()} == {"ok"}
+
+
 def test_a_version_that_is_kept_warm_is_loaded_before_the_epoch_counts_and_answers_nobody(
     home: Path, serve: Serve
 ) -> None:
