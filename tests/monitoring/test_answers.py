@@ -78,7 +78,7 @@ def agrees(ws: Workspace, records: list[PredictionRecord], end: datetime, *, win
         for share in (50, 99):
             found = told(ws, f"latency_p{share}_ms", end)[f"category@{version}"].value
             exact = np.percentile(latencies_ms, share, method="inverted_cdf")
-            assert found == pytest.approx(exact, rel=0.004)
+            assert found == pytest.approx(exact, rel=0.002)
 
 
 def test_each_hours_window_is_what_its_records_say(ws: Workspace, log: LogWriter) -> None:

@@ -28,7 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 _HOUR_US = 3_600 * 1_000_000
 _BINS_PER_OCTAVE = 8  # of the hourly counts, whose percentiles are right to 4.5 %
-_BITS = 8  # of a latency that pieces keep: right to 0.4 %
+_BITS = 9  # of a latency that pieces keep: right to 0.2 %
 _MOST_PIECES = 100_000
 
 
