@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+from everloop.serving import log
 from everloop.serving.mirroring import LIMIT, Mirror
+from tests.serving.asgi import InProcess
+from tests.serving.home import go_live
+from tests.serving.records import route
 
 
 class Line:
@@ -126,3 +131,18 @@ def test_copies_that_raise_keep_no_others_from_being_answered(caplog: pytest.Log
     with caplog.at_level(logging.ERROR):
         asyncio.run(story())
     assert "1 mirrored requests were not answered" in caplog.text
+
+
+def test_a_copy_that_waits_is_answered_before_its_version_is_let_go(home: Path) -> None:
+    go_live(home, ("control", 100), shadow=route(("canary", 100)).variants)
+    with InProcess(home) as app:
+        mirror = app._app._answerer._mirror
+        mirror._took_s = 60.0  # copies may wait for ten minutes
+        mirror.begin()
+        app.post("/endpoints/category/predict", {"inputs": {"title": "a fridge"}})
+        go_live(home, ("control", 100))
+        app.reload()
+        app.run(asyncio.sleep(0.5))
+        table = log.read(home / "serving", columns=["variant", "status"]).to_pylist()
+        mirror.end()
+    assert {(one["variant"], one["status"]) for one in table} == {("control", "ok"), ("canary", "ok")}
