@@ -241,9 +241,13 @@ def _verdict(rule: MetricRule, evidence: MetricEvidence, rules: Rules) -> Metric
 
 def _verdict_of_means(rule: MetricRule, evidence: MeanEvidence, rules: Rules) -> MetricVerdict:
     ratio = rule.tolerated_ratio
-    log_e = harm_in_means(evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated)
-    upper = excess_of_means(evidence.latest, confidence=rules.confidence)
-    canary, control = (one.mean for one in evidence.latest)
+    log_e = harm_in_means(
+        evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated, on_odds=evidence.on_odds
+    )
+    upper = excess_of_means(
+        evidence.latest, confidence=rules.confidence, on_odds=evidence.on_odds, known=evidence.known
+    )
+    canary, control = evidence.latest.canary.mean, evidence.latest.control.mean
     return MetricVerdict(
         metric=rule.metric,
         says=_says(rule, log_e=log_e, upper=upper, e_bound=rules.e_bound),

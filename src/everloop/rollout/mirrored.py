@@ -77,8 +77,7 @@ def _wrong(
     known, told = [row for row, _, _ in found], [one for _, _, one in found]
     wrong = np.asarray([float(differs(answer, one.value)) for _, answer, one in found])
     live_wrong = np.asarray([float(one.is_wrong) for one in told])
-    logged = np.asarray([live["probability"][row].as_py() or 1.0 for row in known], dtype=np.float64)
-    weights = np.asarray([one.weight for one in told], dtype=np.float64) / logged
+    weights = np.asarray([one.weight for one in told], dtype=np.float64)
     return Pairs(
         "wrong", *(of_units(unit[known], one, sticky=sticky) for one in (wrong, live_wrong, weights))
     )

@@ -26,7 +26,7 @@ from everloop.rollout.evidence import (
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.kpis import values_of
-from everloop.rollout.means import NOBODY, Arms, Badness, MeanEvidence
+from everloop.rollout.means import Arms, Badness, MeanEvidence
 from everloop.rollout.records import Rollout, TrafficSplit, is_truth
 from everloop.rollout.truths import Truth, truths_of
 from everloop.workspace import Workspace
@@ -34,6 +34,9 @@ from everloop.workspace import Workspace
 _MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
 _LATELY = timedelta(hours=1)
+# Parts of the stake that trust chance's odds. Answers of one class are dealt by the versions, which may say it more or less
+# often; numbers that hardly vary are told sooner by bets.
+_ODDS_OF_TRUTHS, _ODDS_OF_A_CLASS, _ODDS_OF_KPIS = 0.9, 0.0, 0.5
 _TO_SWITCH = timedelta(minutes=1)  # so long a serving process may go on with the split before
 _COLUMNS = [
     "id",
@@ -138,9 +141,14 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
     )
     known = [truths.get(one) for one in rows.ids]
     weights = np.asarray([1.0 if one is None else one.weight for one in known])
-    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky)
+    shares = [split.canary_share for split in _splits(rollout)]
+    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky, shares)
     found = [
-        units.evidence(metric, wrong_by(known, metric), weights / rows.probability)
+        replace(
+            units.evidence(metric, wrong_by(known, metric), weights),
+            on_odds=_ODDS_OF_TRUTHS if metric == "wrong" else _ODDS_OF_A_CLASS,
+            known=units.known_of_control(known, before=rollout.before.get(metric, (0, 0))),
+        )
         for metric in asked
         if is_truth(metric)
     ]
@@ -156,7 +164,9 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
         )
         badness = kpi.badness(values.of(rows.ids, list(rows.keys)))
         evidence = units.evidence(kpi.name, badness, 1.0 / rows.probability)
-        found.append(replace(evidence, best=kpi.best, span=kpi.span, problem=values.problem))
+        found.append(
+            replace(evidence, on_odds=_ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
+        )
     return found
 
 
@@ -179,6 +189,7 @@ class _Units:
     rows: _Requests
     of: NDArray[np.str_]
     sticky: bool
+    shares: Sequence[float]  # the canary's, by stage
 
     def evidence(
         self, metric: str, badness: NDArray[np.float64], weights: NDArray[np.float64]
@@ -193,10 +204,28 @@ class _Units:
         def arms(of: NDArray[np.int64], stretch: int) -> Arms:
             here = of[self.rows.stretch[of] == stretch]
             canary, control = (here[self.rows.in_canary[here] == arm] for arm in (True, False))
-            return self._badness(canary, badness, weights), self._badness(control, badness, weights)
+            return Arms(
+                self._badness(canary, badness, weights),
+                self._badness(control, badness, weights),
+                self.shares[stretch],
+            )
 
-        latest = arms(known, int(numbers[-1])) if len(numbers) else (NOBODY, NOBODY)
+        latest = arms(known, int(numbers[-1])) if len(numbers) else Arms()
         return MeanEvidence(metric, tuple(arms(counted, int(one)) for one in numbers), latest)
+
+    def known_of_control(self, truths: Sequence[Truth | None], *, before: tuple[int, int]) -> tuple[int, int]:
+        """Wrong and all answers of the control that were known when the running stage began: what comes later is no guess."""
+        stretch = self.rows.stretch
+        if not len(stretch):
+            return before
+        began = self.rows.at[stretch == stretch.max()].min()
+        earlier = np.flatnonzero((stretch < stretch.max()) & ~self.rows.in_canary)
+        wrong = [
+            one.is_wrong
+            for one in (truths[int(row)] for row in earlier)
+            if one is not None and np.datetime64(one.known_at.replace(tzinfo=None), "us") < began
+        ]
+        return before[0] + sum(wrong), before[1] + len(wrong)
 
     def _badness(
         self, rows: NDArray[np.int64], badness: NDArray[np.float64], weights: NDArray[np.float64]

@@ -32,6 +32,7 @@ from everloop.rollout.records import (
     Stage,
     State,
 )
+from everloop.rollout.truths import truths_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -320,6 +321,9 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
     seen = past(ws, target)
     before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
+    if "wrong" in target.canary.excess_at_most:
+        truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
+        before["wrong"] = sum(one.is_wrong for one in truths), len(truths)
     if "slow" not in target.canary.excess_at_most:
         return before, None
     if target.canary.slow_above_ms is not None:

@@ -13,12 +13,16 @@ from everloop.workspace import Workspace
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of one prediction; `weight` is the inverse of the chance with which its truth was looked for."""
+    """What is known of one prediction since `known_at`.
+
+    `weight` is the inverse of the chance with which its truth was looked for, that of being in the log included.
+    """
 
     is_wrong: bool
     weight: float
     answer: Value
     value: Value
+    known_at: datetime
 
 
 def truths_of(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> dict[str, Truth]:
@@ -27,7 +31,11 @@ def truths_of(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -
     sources = Counter(str(one["source"]) for one in rows).most_common(1)
     return {
         str(one["prediction_id"]): Truth(
-            not one["is_correct"], 1.0 / one["inclusion_probability"], one["answer"], one["value"]
+            not one["is_correct"],
+            1.0 / one["inclusion_probability"],
+            one["answer"],
+            one["value"],
+            one["recorded_at"],
         )
         for one in rows
         if one["source"] == sources[0][0]
