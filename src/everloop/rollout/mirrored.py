@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from everloop import feedback, serving
+from everloop.feedback import Correction
 from everloop.labels import Value
 from everloop.rollout.dealt import is_trial
 from everloop.rollout.endpoints import endpoint, folder
@@ -17,12 +19,13 @@ from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
+from everloop.rollout.requests import MOST_REPORTS
 from everloop.rollout.truths import truths_of
 from everloop.workspace import Workspace
 
 _COLUMNS = [
     "id", "epoch", "release", "status", "error", "latency_us", "key",
-    "shadow_of", "request", "output", "output_number", "replay", "probability",
+    "shadow_of", "request", "output", "output_number", "replay",
 ]  # fmt: skip
 _SAME = 1e-9  # numbers that differ relatively by less are the same answer
 
@@ -31,27 +34,59 @@ def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth
     """What both versions answered to the mirrored requests of the running stage, by metric, and what the fuse looks at.
 
     Copies that found no room in the queue are left out: they say that the machine was busy. Where keys stick, each
-    counts once, at its first pair.
+    counts once, at its first pair. What one version refuses is a pair in `refused` alone, and what one fails at is none in
+    the comparisons of answers.
     """
     shadow, live = _rows(ws, rollout)
     sticky = endpoint(ws, rollout.endpoint).stickiness == "key"
     ids = [str(one) for one in live["id"].to_pylist()]
     unit = units_of(ids, live["request"].to_pylist(), live["key"].to_pylist(), sticky=sticky)
-    failed = _failed(shadow), _failed(live)
-    both = ~failed[0] & ~failed[1]
-    slow = [_slow(table, rollout) for table in (shadow, live)]
-    differs = _differs(shadow, live)
+
+    def pair(
+        metric: str, counted: NDArray[np.bool_], shadows: NDArray[np.bool_], lives: NDArray[np.bool_]
+    ) -> Pairs:
+        arms = (of_units(unit[counted], bad[counted], sticky=sticky) for bad in (shadows, lives))
+        return Pairs(metric, *arms)
+
+    refused, failed, slow = (
+        [_is(table, "refused") for table in (shadow, live)],
+        [_is(table, "failed") for table in (shadow, live)],
+        [_slow(table, rollout) for table in (shadow, live)],
+    )
+    every = np.ones(len(unit), dtype=bool)
+    asked = ~refused[0] & ~refused[1]
+    both = asked & ~failed[0] & ~failed[1]
     pairs = [
-        Pairs("errors", *(of_units(unit, one, sticky=sticky) for one in failed)),
-        Pairs("slow", *(of_units(unit[both], one, sticky=sticky) for one in (slow[0][both], slow[1][both]))),
-        Pairs(
-            "differs",
-            *(of_units(unit[both], one, sticky=sticky) for one in (differs[both], np.zeros(both.sum()))),
-        ),
+        pair("errors", asked, *failed),
+        pair("refused", every, *refused),
+        pair("slow", both, *slow),
+        pair("differs", both, _differs(shadow, live), ~every),
     ]
-    if any(rule.metric == "wrong" for rule in rollout.canary.paired_rules.metrics):
+    metrics = {rule.metric for rule in rollout.canary.paired_rules.metrics}
+    if "contradicted" in metrics:
+        reported = both & ~np.asarray(live["replay"], dtype=bool)
+        pairs.append(pair("contradicted", reported, *_contradicted(ws, rollout, shadow, live)))
+    if "wrong" in metrics:
         pairs.append(_wrong(ws, rollout, shadow, live, unit, sticky=sticky))
     return pairs, _health(pairs[0])
+
+
+def _contradicted(
+    ws: Workspace, rollout: Rollout, shadow: pa.Table, live: pa.Table
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which answers another value was reported for: by whoever got the live one, so that a report may be about the copy alone."""
+    reports: dict[str, list[Correction]] = defaultdict(list)
+    for one in feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=MOST_REPORTS):
+        reports[one.prediction_id].append(one)
+    differs = feedback.differing(ws, rollout.release)
+    about = [reports.get(str(one), []) for one in live["id"].to_pylist()]
+    copies = [
+        answer is not None and any(differs(answer, one.value) for one in told)
+        for answer, told in zip(_answers(shadow), about, strict=True)
+    ]
+    return np.asarray(copies, dtype=bool), np.asarray(
+        [any(one.contradicts for one in told) for told in about], dtype=bool
+    )
 
 
 def _wrong(
@@ -94,13 +129,8 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
         folder(ws), endpoint=rollout.endpoint, start=rollout.started_at, columns=_COLUMNS
     )
     table = table.sort_by("id")
-    status = np.asarray(table["status"], dtype=object)
     release = np.asarray(table["release"], dtype=object)
-    asked = (
-        (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1])
-        & (status != "refused")
-        & ~is_trial(table)
-    )
+    asked = (np.asarray(table["epoch"], dtype=np.int64) >= rollout.epochs[-1]) & ~is_trial(table)
     copied_from = table["shadow_of"].to_pylist()
     errors = table["error"].to_pylist()
     ids = table["id"].to_pylist()
@@ -114,8 +144,8 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
     return table.take([row for row, _ in in_order]), table.take([row for _, row in in_order])
 
 
-def _failed(table: pa.Table) -> NDArray[np.bool_]:
-    return np.asarray(np.asarray(table["status"], dtype=object) == "failed", dtype=np.bool_)
+def _is(table: pa.Table, status: str) -> NDArray[np.bool_]:
+    return np.asarray(np.asarray(table["status"], dtype=object) == status, dtype=np.bool_)
 
 
 def _slow(table: pa.Table, rollout: Rollout) -> NDArray[np.bool_]:

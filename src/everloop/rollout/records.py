@@ -17,7 +17,13 @@ from everloop.rollout.judge import MetricRule, Rules
 from everloop.serving import Limits, LogPolicy
 
 METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
-PAIRED_METRICS = ("errors", "slow", "wrong")  # nobody gets a shadow's answer, so that nobody contradicts it
+PAIRED_METRICS = (
+    "errors",
+    "slow",
+    "refused",
+    "contradicted",
+    "wrong",
+)  # what a mirrored version can be judged by
 _RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
 # what is a secret, or is the connection's own and would be wrong on the next one
@@ -246,8 +252,9 @@ class Canary:
     def _check_kpis(self) -> None:
         if (self.kpis and len(self.steps) < 2) or {one.name for one in self.kpis} & set(self.excess_at_most):
             raise Invalid(
-                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, and "
-                "have names of their own. Give the new version a step, and each KPI another name than a metric."
+                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, since a "
+                "version that answers nobody moves no KPI, and have names of their own. Give the new version a step, and each "
+                "KPI another name than a metric."
             )
 
     def _check_holdback(self) -> None:
@@ -301,8 +308,21 @@ class Canary:
 
     @property
     def _paired(self) -> tuple[MetricRule, ...]:
-        known = tuple(rule for rule in self._named if rule.metric in PAIRED_METRICS)
+        # people report on the answer that they got: that shows harm of another one, never that there is none
+        known = tuple(
+            replace(rule, excess_at_most=None) if rule.metric == "contradicted" else rule
+            for rule in self._named
+            if rule.metric in PAIRED_METRICS
+        )
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
+
+    @property
+    def unpaired(self) -> tuple[str, ...]:
+        """What the plan judges in its steps alone: a version that answers nobody cannot show it."""
+        return (
+            *(one for one in self.excess_at_most if one not in PAIRED_METRICS),
+            *(one.name for one in self.kpis),
+        )
 
     @property
     def segment(self) -> str | None:
@@ -343,7 +363,7 @@ def canary(
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
-    return Canary(
+    made = Canary(
         tuple(map(float, steps)),
         margins,
         tolerated_ratio,
@@ -362,6 +382,14 @@ def canary(
         holdback_h=float(holdback_h),
         kpis=tuple(kpis),
     )
+    if not steps and (margins.get("contradicted") is not None or made.unpaired):
+        cannot = ["the margin of contradicted"] * (margins.get("contradicted") is not None)
+        raise Invalid(
+            f"the plan mirrors the new version, which then answers nobody, and asks for {', '.join([*cannot, *made.unpaired])}; "
+            "that is never shown by its answers. Leave it out, let contradicted only roll back (None), or add steps: "
+            "el.canary(10, 100, shadow=...)."
+        )
+    return made
 
 
 def shadow(

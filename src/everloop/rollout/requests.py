@@ -31,7 +31,7 @@ from everloop.rollout.records import Rollout, TrafficSplit, is_truth
 from everloop.rollout.truths import Truth, truths_of
 from everloop.workspace import Workspace
 
-_MOST_REPORTS = 1_000_000  # of one rollout
+MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
 _LATELY = timedelta(hours=1)
 # Parts of the stake that trust chance's odds. Answers of one class are dealt by the versions, which may say it more or less
@@ -352,7 +352,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & was_dealt(table)
     )
     table = table.filter(pa.array(judged))
-    reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)
+    reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=MOST_REPORTS)
     contradicted = {report.prediction_id for report in reports if report.contradicts}
     return _Requests(
         in_canary=in_canary[judged],

@@ -263,11 +263,12 @@ def _paired_in_words(canary: Canary) -> str:
     shown = [
         f"{metric} on the same requests exceed the live version's by less than {100 * margin:g} points"
         for metric, margin in canary.excess_at_most.items()
-        if margin is not None and metric in PAIRED_METRICS
+        if margin is not None and metric in PAIRED_METRICS and metric != "contradicted"
     ]
     if canary.differs_at_most is not None:
         shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")
-    return ", ".join(shown) or "no metric shows harm"
+    later = f"; {', '.join(canary.unpaired)}: not before the steps" if canary.unpaired else ""
+    return (", ".join(shown) or "no metric shows harm") + later
 
 
 def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
