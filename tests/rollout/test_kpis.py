@@ -254,8 +254,8 @@ def test_a_plan_without_a_step_compares_no_kpi() -> None:
         rollout.canary(100, kpis=[kpi()])
 
 
-def test_what_no_request_tells_is_left_out_of_a_simulation(shop: Shop) -> None:
-    with_canary(shop, 50, 100, excess_at_most={**CLEAN, "wrong": 0.1}, kpis=[kpi()])
+def test_what_depends_on_the_answers_is_left_out_of_a_simulation(shop: Shop) -> None:
+    with_canary(shop, 50, 100, excess_at_most={**CLEAN, "wrong:Tea": 0.1}, kpis=[kpi()])
     shop.ask(100)
     (equal, *_) = rollout.prospects(shop.ws, "kind", requests_at_most=400, n_rollouts=20)
     assert list(equal.rates) == ["errors"]

@@ -12,7 +12,7 @@ from everloop.cli.output import Output, pass_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from everloop.rollout import ArmMeasure, Stage
+    from everloop.rollout import ArmMeasure, Forecast, Stage
 
 
 @click.group()
@@ -118,6 +118,11 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
 @click.option("--control", multiple=True, metavar="METRIC=SHARE", help="How often the live version is bad.")
 @click.option("--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad.")
 @click.option("--per-hour", type=click.FloatRange(min=0, min_open=True), help="Requests an hour.")
+@click.option(
+    "--audited",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Part of the answers whose truth becomes known.",
+)
 @click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
 @click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
 @pass_output
@@ -129,12 +134,14 @@ def simulate(
     control: tuple[str, ...],
     new: tuple[str, ...],
     per_hour: float | None,
+    audited: float | None,
     requests: int,
     n_rollouts: int,
 ) -> None:
     """Tell how a plan would go before it is used: made-up rollouts at the endpoint's own rates and traffic.
 
-    Rates that are not given are those of the last 28 days. Only the steps are simulated, not what is mirrored before.
+    Rates that are not given are those of the last 28 days, and so is the part of the answers that is audited; the time that
+    reviewers take comes on top. Only the steps are simulated, not what is mirrored before, with the deadline's rolling back.
 
     \b
     Example: everloop rollouts simulate category --steps 10,50,100 --new errors=0.03
@@ -157,6 +164,7 @@ def simulate(
                 control=_shares(control),
                 new=_shares(new),
                 per_hour=per_hour,
+                audited=audited,
                 requests_at_most=requests,
                 n_rollouts=n_rollouts,
                 progress=lambda done: bar.update(int(1_000 * done) - bar.pos),
@@ -165,11 +173,16 @@ def simulate(
             "new version": lambda one: one.name,
             "passes": lambda one: f"{100 * one.forecast.passed:.3g} %",
             "passes after": lambda one: _after(one.forecast.requests_to_pass, one.hours_to_pass),
-            "rolled back": lambda one: f"{100 * one.forecast.rolled_back:.3g} %",
+            "rolled back": lambda one: _rolled_back(one.forecast),
             "back after": lambda one: _after(one.forecast.requests_to_roll_back, one.hours_to_roll_back),
             f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
         }
         out.table(found, columns, empty="")
+
+
+def _rolled_back(forecast: Forecast) -> str:
+    told = f"{100 * forecast.rolled_back:.3g} %"
+    return told if not forecast.by_deadline else f"{told}, {100 * forecast.by_deadline:.3g} % by the deadline"
 
 
 def _after(

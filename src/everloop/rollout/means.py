@@ -30,15 +30,21 @@ Floats = NDArray[np.float64]
 # by the odds, or half or twice as much, for the odds may be off.
 _STAKES: Floats = np.geomspace(0.02, 64.0, 15)
 _LEANINGS: Floats = np.array([0.5, 1.0, 2.0])
-_LOG_WEIGHTS: Floats = np.log(np.outer(np.full(len(_STAKES), 1 / len(_STAKES)), [0.25, 0.5, 0.25]).ravel())
+_OF_LEANINGS: Floats = np.array([0.25, 0.5, 0.25])
+_TRUST_IN_KNOWN = 0.7  # of the bets on a margin, when it is known what to expect
 _ALMOST_ALL = 0.999  # of what one has may be lost with one unit
 
 _MEANS: Floats = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 30), np.linspace(0.5, 1.0, 17)[1:]])
 _ROUNDS = 3  # each looks closer at where the least was
 _HALVINGS = 18
 
+# Parts of the stake that trust chance's odds. Answers of one class are dealt by the versions, which may say it more or less
+# often; numbers that hardly vary are told sooner by bets.
+ODDS_OF_TRUTHS, ODDS_OF_A_CLASS, ODDS_OF_KPIS = 0.9, 0.0, 0.5
+
 # The odds are taken back when the sample's own totals contradict them so strongly: reviewers did one arm first, say.
 _ODDS_ARE_OFF = 20.0
+ODDS_MAY_BE = (4.0, 100.0)  # concentrations: grossly other than they should, or a little
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,7 @@ def refutes_excess(
     >>> refutes_excess(Arms(clean, clean), 0.02) > log(20) > refutes_excess(Arms(clean, clean), 0.002)
     True
     """
-    bets = _excess(arms, difference)
+    bets = _excess(arms, difference, known=known)
     shares = _odds([arms]) if on_odds else None
     if shares is None:
         return bets
@@ -233,10 +239,13 @@ def _odds(stages: Sequence[Arms]) -> list[float] | None:
 
 
 def _are_off(stages: Sequence[Arms], shares: Sequence[float]) -> bool:
-    """Whether the units that are known came from the arms as chance alone would not have sent them."""
+    """Whether the units that are known came from the arms as chance alone would not have sent them: at once, or by and by."""
     counts = [arms.counts for arms in stages]
     canary, every = [n for _, n, _, _ in counts], [n + m for _, n, _, m in counts]
-    return sample_ratio_log_e(canary, every, canary_share=shares) >= log(_ODDS_ARE_OFF)
+    grossly, slightly = (
+        sample_ratio_log_e(canary, every, canary_share=shares, concentration=k) for k in ODDS_MAY_BE
+    )
+    return float(np.logaddexp(grossly, slightly)) >= log(2 * _ODDS_ARE_OFF)
 
 
 def _harm_by_odds(stages: Sequence[Arms], shares: Sequence[float], *, ratio: float) -> float:
@@ -269,17 +278,33 @@ def _harm(arms: Arms, *, ratio: float, tolerated: float) -> float:
         falls=lambda means: _above(canary, ratio * means + tolerated, stakes),
         rises=lambda means: _below(control, means, against),
         upto=1.0,
+        log_weights=log_weights_of_bets(),
     )
 
 
-def _excess(arms: Arms, difference: float) -> float:
+def _excess(arms: Arms, difference: float, *, known: tuple[int, int]) -> float:
     canary, control = arms.canary.told, arms.control.told
     stakes, against = _stakes(arms)
     return _least(
         falls=lambda means: _above(control, means, against),
         rises=lambda means: _below(canary, means + difference, stakes),
         upto=1.0 - difference,
+        log_weights=log_weights_of_bets(difference, known),
     )
+
+
+def log_weights_of_bets(difference: float = 0.0, known: tuple[int, int] = (0, 0)) -> Floats:
+    """Logarithm of the weight of each bet, (n_bets,): alike, or more on what pays best where both arms do what was known.
+
+    Against a mean that is d higher that is ``d / (m (1 - m))`` of what one has, m the higher mean (Kelly 1956).
+    """
+    weights = np.full(len(_STAKES), 1.0 / len(_STAKES))
+    bad, total = known
+    if total and difference:
+        mean = min((bad + 1.0) / (total + 2.0) + difference, 0.99)
+        bell = np.exp(-0.5 * np.log(_STAKES * mean * (1.0 - mean) / difference) ** 2 / 0.5**2)
+        weights = (1.0 - _TRUST_IN_KNOWN) * weights + _TRUST_IN_KNOWN * bell / bell.sum()
+    return np.asarray(np.log(np.outer(weights, _OF_LEANINGS).ravel()), dtype=np.float64)
 
 
 def _stakes(arms: Arms) -> tuple[Floats, Floats]:
@@ -311,7 +336,9 @@ def _capital(told: Told, means: Floats, stakes: Floats) -> Floats:
     return capital
 
 
-def _least(*, falls: Callable[[Floats], Floats], rises: Callable[[Floats], Floats], upto: float) -> float:
+def _least(
+    *, falls: Callable[[Floats], Floats], rises: Callable[[Floats], Floats], upto: float, log_weights: Floats
+) -> float:
     """The least of the mean over all bets, at any mean from 0 to `upto`: never more than it is.
 
     Between two means the sum is at least what falls at the upper one and what rises at the lower one. Each round parts the
@@ -321,8 +348,8 @@ def _least(*, falls: Callable[[Floats], Floats], rises: Callable[[Floats], Float
     least = inf
     for _ in range(_ROUNDS):
         down, up = falls(means), rises(means)
-        at_points = log_mean_exp(down + up, _LOG_WEIGHTS)
-        between = log_mean_exp(down[1:] + up[:-1], _LOG_WEIGHTS)
+        at_points = log_mean_exp(down + up, log_weights)
+        between = log_mean_exp(down[1:] + up[:-1], log_weights)
         least = float(between.min())
         near = np.flatnonzero(between <= at_points.min())
         means = np.linspace(means[near[0]], means[near[-1] + 1], len(_MEANS))

@@ -26,17 +26,14 @@ from everloop.rollout.evidence import (
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.kpis import values_of
-from everloop.rollout.means import Arms, Badness, MeanEvidence
+from everloop.rollout.means import ODDS_OF_A_CLASS, ODDS_OF_KPIS, ODDS_OF_TRUTHS, Arms, Badness, MeanEvidence
 from everloop.rollout.records import Rollout, TrafficSplit, is_truth
-from everloop.rollout.truths import Truth, truths_of
+from everloop.rollout.truths import Truth, is_about, known_by, truths_of
 from everloop.workspace import Workspace
 
 MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
 _LATELY = timedelta(hours=1)
-# Parts of the stake that trust chance's odds. Answers of one class are dealt by the versions, which may say it more or less
-# often; numbers that hardly vary are told sooner by bets.
-_ODDS_OF_TRUTHS, _ODDS_OF_A_CLASS, _ODDS_OF_KPIS = 0.9, 0.0, 0.5
 _TO_SWITCH = timedelta(minutes=1)  # so long a serving process may go on with the split before
 _COLUMNS = [
     "id",
@@ -146,8 +143,8 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
     found = [
         replace(
             units.evidence(metric, wrong_by(known, metric), weights),
-            on_odds=_ODDS_OF_TRUTHS if metric == "wrong" else _ODDS_OF_A_CLASS,
-            known=units.known_of_control(known, before=rollout.before.get(metric, (0, 0))),
+            on_odds=ODDS_OF_TRUTHS if metric == "wrong" else ODDS_OF_A_CLASS,
+            known=units.known_of_control(known, metric, before=rollout.before.get(metric, (0, 0))),
         )
         for metric in asked
         if is_truth(metric)
@@ -165,19 +162,15 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
         badness = kpi.badness(values.of(rows.ids, list(rows.keys)))
         evidence = units.evidence(kpi.name, badness, 1.0 / rows.probability)
         found.append(
-            replace(evidence, on_odds=_ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
+            replace(evidence, on_odds=ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
         )
     return found
 
 
 def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:
     """1 where the answer was wrong, 0 where it was right; not-a-number where that is not known, or not what is asked."""
-    answer = metric.partition(":")[2]
     return np.asarray(
-        [
-            np.nan if one is None or (answer and one.answer != answer) else float(one.is_wrong)
-            for one in known
-        ],
+        [np.nan if one is None or not is_about(one, metric) else float(one.is_wrong) for one in known],
         dtype=np.float64,
     )
 
@@ -213,19 +206,25 @@ class _Units:
         latest = arms(known, int(numbers[-1])) if len(numbers) else Arms()
         return MeanEvidence(metric, tuple(arms(counted, int(one)) for one in numbers), latest)
 
-    def known_of_control(self, truths: Sequence[Truth | None], *, before: tuple[int, int]) -> tuple[int, int]:
+    def known_of_control(
+        self, truths: Sequence[Truth | None], metric: str, *, before: tuple[int, int]
+    ) -> tuple[int, int]:
         """Wrong and all answers of the control that were known when the running stage began: what comes later is no guess."""
         stretch = self.rows.stretch
         if not len(stretch):
             return before
         began = self.rows.at[stretch == stretch.max()].min()
         earlier = np.flatnonzero((stretch < stretch.max()) & ~self.rows.in_canary)
-        wrong = [
-            one.is_wrong
-            for one in (truths[int(row)] for row in earlier)
-            if one is not None and np.datetime64(one.known_at.replace(tzinfo=None), "us") < began
-        ]
-        return before[0] + sum(wrong), before[1] + len(wrong)
+        told = (truths[int(row)] for row in earlier)
+        bad, total = known_by(
+            (
+                one
+                for one in told
+                if one is not None and np.datetime64(one.known_at.replace(tzinfo=None), "us") < began
+            ),
+            metric,
+        )
+        return before[0] + bad, before[1] + total
 
     def _badness(
         self, rows: NDArray[np.int64], badness: NDArray[np.float64], weights: NDArray[np.float64]

@@ -31,8 +31,9 @@ from everloop.rollout.records import (
     RolloutEvent,
     Stage,
     State,
+    is_truth,
 )
-from everloop.rollout.truths import truths_of
+from everloop.rollout.truths import known_by, truths_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -47,6 +48,7 @@ class Past:
     failed: NDArray[np.bool_]  # (n_requests,)
     latencies_ms: NDArray[np.float64]  # of those that did not fail
     per_hour: float | None
+    logged: float  # the part of the requests that these are
 
 
 def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
@@ -322,9 +324,10 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
     seen = past(ws, target)
     before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
-    if "wrong" in target.canary.excess_at_most:
-        truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
-        before["wrong"] = sum(one.is_wrong for one in truths), len(truths)
+    truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
+    before |= {
+        metric: known_by(truths, metric) for metric in target.canary.excess_at_most if is_truth(metric)
+    }
     if "slow" not in target.canary.excess_at_most:
         return before, None
     if target.canary.slow_above_ms is not None:
@@ -371,7 +374,7 @@ def past(ws: Workspace, target: Endpoint) -> Past:
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
     earliest = pc.min(table["at"]).as_py()
     hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
-    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None)
+    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None, chance)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,3 +41,17 @@ def truths_of(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -
         for one in rows
         if one["source"] == sources[0][0]
     }
+
+
+def is_about(truth: Truth, metric: str) -> bool:
+    """Whether a truth tells of `wrong`, or of `wrong:CLASS`: of the answers that say so."""
+    answer = metric.partition(":")[2]
+    return not answer or truth.answer == answer
+
+
+def known_by(truths: Iterable[Truth], metric: str) -> tuple[int, int]:
+    """How many of so many answers were wrong, each truth by its weight: a guess of what is to be expected."""
+    told = [one for one in truths if is_about(one, metric)]
+    weight = sum(one.weight for one in told)
+    wrong = sum(one.weight for one in told if one.is_wrong)
+    return (round(len(told) * wrong / weight) if told else 0), len(told)
