@@ -42,6 +42,7 @@ from everloop.rollout.excess import (
 from everloop.rollout.means import (
     _LEANINGS,
     _STAKES,
+    ODDS_ARE_OFF,
     ODDS_MAY_BE,
     ODDS_OF_TRUTHS,
     Arms,
@@ -474,13 +475,13 @@ def _four(known: Ints) -> Floats:
 
 
 def _are_off(counts: Floats, shares: Floats) -> NDArray[np.bool_]:
-    """`sample_ratio_log_e` of many rollouts, (n, n_stages, 4), at the bound of 20."""
+    """`sample_ratio_log_e` of many rollouts, (n, n_stages, 4), at the judge's bound."""
     x, n = counts[..., :2].sum(axis=-1), counts.sum(axis=-1)
     plain = x * np.log(shares) + (n - x) * np.log1p(-shares)
     ways = []
     for a, b in ((k * shares, k * (1 - shares)) for k in ODDS_MAY_BE):
         ways.append((betaln(a + x, b + n - x) - betaln(a, b) - plain).sum(axis=-1))
-    return np.asarray(np.logaddexp(*ways) >= np.log(2 * 20.0))
+    return np.asarray(np.logaddexp(*ways) >= np.log(2 * ODDS_ARE_OFF))
 
 
 def _limit(
@@ -579,7 +580,7 @@ def sticky_table() -> str:
     return table(head, [_sticky(name, times) for name, times in cases])
 
 
-def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_000, n: int = 500) -> Row:
+def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_000, n: int = N) -> Row:
     """Whole rollouts with a look every 2,000 requests; keys keep their arm while the share grows."""
     random = np.random.default_rng(17)
     n_keys = 3_000
@@ -608,7 +609,7 @@ def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_0
                 break
     times_ = median_and_p90(np.array(max(back, through, key=len)), n)
     return (
-        f"{name} ({n} rollouts)",
+        name,
         share(len(back), n),
         percent(len(through) / n),
         percent(1 - (len(back) + len(through)) / n),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from typing import Any
 
+import msgspec
 import pytest
 
 from everloop import clock, feedback, ledger, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
+from everloop.serving.files import write_worker
 from tests.loop import living
 from tests.loop.living import Shop
 
@@ -225,6 +229,39 @@ def test_a_version_that_refuses_what_the_other_takes_is_taken_back(shop: Shop) -
             shop.ask(1, version=2, release=made.release, variant="canary", status="refused", output=None)
     (event,) = rollout.tick(shop.ws)
     assert event.reason.startswith("refused")
+    assert weights(shop) == {"kind@1": 100}
+
+
+def test_a_version_whose_answers_come_too_late_is_taken_back_for_that(shop: Shop) -> None:
+    """A time-out is an error, too; counted apart it need not hide among errors that both versions have."""
+    made = started(shop, excess_at_most={"timeouts": 0.2})
+    late: dict[str, Any] = {
+        "status": "failed",
+        "output": None,
+        "error": "deadline_exceeded: 200 ms were over",
+    }
+    for _ in range(40):
+        shop.ask(1, version=2, release=made.release, variant="canary", **late)
+        shop.ask(5, fails={"kind@1": 0.3, "kind@2": 0.3})
+    (event,) = rollout.tick(shop.ws)
+    assert re.match(r"timeouts \S+ % \(\d+ of \d+\) against 0 %", event.reason)
+
+
+def test_a_version_that_a_process_cannot_load_any_more_blows_the_readiness_fuse(shop: Shop) -> None:
+    """A serving process was started again and cannot load it; a version that no process had yet only waits."""
+    made = started(shop)
+    (worker,) = serving.workers(shop.folder)
+    broken = msgspec.structs.replace(
+        worker, epoch=None, unloadable={made.release: "the model's file is gone"}
+    )
+    write_worker(shop.folder, broken)
+    assert rollout.tick(shop.ws) == []
+    shop.acknowledge()
+    shop.ask(4)
+    rollout.tick(shop.ws)
+    write_worker(shop.folder, broken)
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason == "fuse: the canary is not ready any more: the model's file is gone"
     assert weights(shop) == {"kind@1": 100}
 
 

@@ -128,3 +128,13 @@ def test_a_row_whose_values_the_log_hides_is_none(filled: Callable[[FeatureView]
     assert seen(history) == 2
     history.observe(replace(arrival(3, 22, key="c"), is_logged=True))
     assert seen(history) == 3
+
+
+def test_a_release_that_cannot_be_loaded_is_named_and_the_endpoint_goes_on_as_it_was(home: Path) -> None:
+    loader = Loader(home / "serving", FileBlobs(home / "blobs"), SystemClock(), 10)
+    first = loader.load(LiveTable())
+    go_live(home, ("control", 90), ("canary", 10))
+    (home / "serving" / "releases" / "rel_canary.json").unlink()
+    second = loader.load(first)
+    assert (second.epoch, list(second.unloadable)) == (1, ["rel_canary"])
+    assert second.endpoints == first.endpoints

@@ -42,8 +42,9 @@ _HALVINGS = 18
 # often; numbers that hardly vary are told sooner by bets.
 ODDS_OF_TRUTHS, ODDS_OF_A_CLASS, ODDS_OF_KPIS = 0.9, 0.0, 0.5
 
-# The odds are taken back when the sample's own totals contradict them so strongly: reviewers did one arm first, say.
-_ODDS_ARE_OFF = 20.0
+# The odds are not trusted while the sample's own totals speak against them so strongly: reviewers do one arm first, say. A
+# little doubt is enough, since doubt costs time and never validity.
+ODDS_ARE_OFF = 4.0
 ODDS_MAY_BE = (4.0, 100.0)  # concentrations: grossly other than they should, or a little
 
 
@@ -245,7 +246,7 @@ def _are_off(stages: Sequence[Arms], shares: Sequence[float]) -> bool:
     grossly, slightly = (
         sample_ratio_log_e(canary, every, canary_share=shares, concentration=k) for k in ODDS_MAY_BE
     )
-    return float(np.logaddexp(grossly, slightly)) >= log(2 * _ODDS_ARE_OFF)
+    return float(np.logaddexp(grossly, slightly)) >= log(2 * ODDS_ARE_OFF)
 
 
 def _harm_by_odds(stages: Sequence[Arms], shares: Sequence[float], *, ratio: float) -> float:

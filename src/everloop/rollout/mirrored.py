@@ -19,7 +19,7 @@ from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
-from everloop.rollout.requests import MOST_REPORTS
+from everloop.rollout.requests import MOST_REPORTS, has_timed_out
 from everloop.rollout.truths import truths_of
 from everloop.workspace import Workspace
 
@@ -58,6 +58,7 @@ def pairs_of(ws: Workspace, rollout: Rollout) -> tuple[list[Pairs], CanaryHealth
     both = asked & ~failed[0] & ~failed[1]
     pairs = [
         pair("errors", asked, *failed),
+        pair("timeouts", asked, has_timed_out(shadow), has_timed_out(live)),
         pair("refused", every, *refused),
         pair("slow", both, *slow),
         pair("differs", both, _differs(shadow, live), ~every),

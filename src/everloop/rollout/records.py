@@ -16,14 +16,7 @@ from everloop.errors import Invalid
 from everloop.rollout.judge import MetricRule, Rules
 from everloop.serving import Limits, LogPolicy
 
-METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
-PAIRED_METRICS = (
-    "errors",
-    "slow",
-    "refused",
-    "contradicted",
-    "wrong",
-)  # what a mirrored version can be judged by
+METRICS = ("errors", "timeouts", "slow", "refused", "contradicted", "wrong")
 _RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
 # what is a secret, or is the connection's own and would be wrong on the next one
@@ -169,7 +162,7 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
+        By metric (`errors`, `timeouts` among them, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
         say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
         without having to prove itself before the next step.
     tolerated_ratio
@@ -312,7 +305,7 @@ class Canary:
         known = tuple(
             replace(rule, excess_at_most=None) if rule.metric == "contradicted" else rule
             for rule in self._named
-            if rule.metric in PAIRED_METRICS
+            if rule.metric in METRICS
         )
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
 
@@ -320,7 +313,7 @@ class Canary:
     def unpaired(self) -> tuple[str, ...]:
         """What the plan judges in its steps alone: a version that answers nobody cannot show it."""
         return (
-            *(one for one in self.excess_at_most if one not in PAIRED_METRICS),
+            *(one for one in self.excess_at_most if one not in METRICS),
             *(one.name for one in self.kpis),
         )
 

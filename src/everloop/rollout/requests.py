@@ -40,6 +40,7 @@ _COLUMNS = [
     "epoch",
     "release",
     "status",
+    "error",
     "at",
     "latency_us",
     "key",
@@ -59,6 +60,7 @@ class _Requests:
     in_canary: NDArray[np.bool_]
     stretch: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    timed_out: NDArray[np.bool_]  # failed, for there was no answer in time
     checked: NDArray[np.bool_]  # the model was asked
     refused: NDArray[np.bool_]  # by the version's signature
     latency_ms: NDArray[np.float64]
@@ -104,6 +106,7 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     checked = requests.checked
     bad_by_metric = {
         "errors": (requests.failed, checked),
+        "timeouts": (requests.timed_out, checked),
         "refused": (requests.refused, np.ones(len(checked), dtype=bool)),
         "slow": (
             is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf),
@@ -165,6 +168,13 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
             replace(evidence, on_odds=ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
         )
     return found
+
+
+def has_timed_out(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows of the log failed since the time for an answer was over."""
+    return np.asarray(
+        [str(one).startswith("deadline_exceeded") for one in table["error"].to_pylist()], dtype=bool
+    )
 
 
 def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:
@@ -319,6 +329,7 @@ def _together(rows: _Requests) -> _Requests:
         in_canary=rows.in_canary[first],
         stretch=rows.stretch[first],
         failed=any_of(rows.failed),
+        timed_out=any_of(rows.timed_out),
         checked=any_of(rows.checked),
         refused=any_of(rows.refused),
         latency_ms=slowest,
@@ -357,6 +368,7 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         in_canary=in_canary[judged],
         stretch=np.searchsorted(np.asarray(epochs), epoch[judged], side="right") - 1,
         failed=np.asarray(table["status"], dtype=object) == "failed",
+        timed_out=has_timed_out(table),
         checked=np.asarray(table["status"], dtype=object) != "refused",
         refused=np.asarray(table["status"], dtype=object) == "refused",
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,

@@ -21,7 +21,7 @@ from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
-    PAIRED_METRICS,
+    METRICS,
     Act,
     Canary,
     Endpoint,
@@ -265,7 +265,7 @@ def _paired_in_words(canary: Canary) -> str:
     shown = [
         f"{metric} on the same requests exceed the live version's by less than {100 * margin:g} points"
         for metric, margin in canary.excess_at_most.items()
-        if margin is not None and metric in PAIRED_METRICS and metric != "contradicted"
+        if margin is not None and metric in METRICS and metric != "contradicted"
     ]
     if canary.differs_at_most is not None:
         shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")

@@ -8,7 +8,7 @@ from everloop import serving
 from everloop.errors import Conflict
 from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
-from everloop.rollout.judge import Decision, judge
+from everloop.rollout.judge import CanaryHealth, Decision, blown_fuse, judge
 from everloop.rollout.mirrored import pairs_of
 from everloop.rollout.moves import (
     advance,
@@ -84,6 +84,8 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     is_served = acknowledged is not None and acknowledged >= rollout.epochs[-1]
     try:
         if not is_served:
+            if (lost := _lost(ws, rollout)) is not None:
+                return ws.write(lambda tx: take_back(ws, tx, rollout, reason=lost, decision=None))
             if not _is_late(ws, rollout):
                 return None
             waits = "not every serving process has loaded what this stage asks for"
@@ -99,6 +101,26 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
         return ws.write(lambda tx: _do(ws, tx, rollout, decision))
     except Conflict:
         return None  # another process went on with it, or a person ended it
+
+
+def _lost(ws: Workspace, rollout: Rollout) -> str | None:
+    """Why the readiness fuse blows: a version that was judged, so that each process had it, cannot be loaded by one any more.
+
+    Before its first look it only waits: a version that no process could load yet has done nobody harm.
+    """
+    why = next(
+        (
+            one.unloadable[rollout.release]
+            for one in serving.workers(folder(ws))
+            if rollout.release in one.unloadable
+        ),
+        None,
+    )
+    if why is None:
+        return None
+    with ws.read() as connection:
+        was_ready = rollout.state == "done" or store.has_event(connection, rollout.id, "look")
+    return f"fuse: {blown_fuse(CanaryHealth(is_ready=False))}: {why}" if was_ready else None
 
 
 def _do(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> RolloutEvent | None:
@@ -140,10 +162,11 @@ def _watch(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     """Look at what answers alone: gone back from if harm shows after all, left alone when its time is over."""
     evidence, health = evidence_of(ws, rollout)
     decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
-    reason = f"while watched at {rollout.weight:g} %: {decision.reason}"
+    lost = _lost(ws, rollout)
+    reason = f"while watched at {rollout.weight:g} %: {lost or decision.reason}"
 
     def do(tx: Tx) -> RolloutEvent | None:
-        if decision.action == "roll_back":
+        if lost is not None or decision.action == "roll_back":
             return take_back(ws, tx, rollout, reason=reason, decision=decision.as_dict())
         held = store.holdback_of(tx.connection, rollout.id)
         if held is not None and held.until is not None and held.state == "running":

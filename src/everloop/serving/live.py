@@ -186,6 +186,7 @@ class LiveTable:
     epoch: int | None = None
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    unloadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def releases(self) -> list[LiveRelease]:
@@ -270,6 +271,7 @@ class _Loading:
     def table(self, table: RouteTable) -> LiveTable:
         endpoints: dict[str, LiveEndpoint] = {}
         problems: dict[str, str] = {}
+        unloadable: dict[str, str] = {}
         for name, route in table.endpoints.items():
             try:
                 endpoints[name] = self._endpoint(route, table.epoch)
@@ -278,11 +280,19 @@ class _Loading:
                 problems[name] = str(error)
             except Exception as error:  # noqa: BLE001  (a feature's module may raise anything when it is imported)
                 problems[name] = f"loading raised {type(error).__name__}: {error}"
+            if (release := self._first_missing(route)) is not None:
+                unloadable[release] = problems[name]
             if name in self._current.endpoints:
                 endpoints[name] = self._current.endpoints[name]
-        live = LiveTable(self._current.epoch if problems else table.epoch, endpoints, problems)
+        live = LiveTable(self._current.epoch if problems else table.epoch, endpoints, problems, unloadable)
         self._fill_from_log(live)
         return live
+
+    def _first_missing(self, route: Route) -> str | None:
+        """The release at which loading ended: they are loaded one after the other."""
+        limits = _loading(route.limits)
+        named = (variant.release for variant in named_in(route))
+        return next((one for one in named if (one, limits) not in self._releases), None)
 
     def _endpoint(self, route: Route, epoch: int) -> LiveEndpoint:
         named = dict.fromkeys(variant.release for variant in named_in(route))

@@ -281,7 +281,8 @@ class Worker(msgspec.Struct, frozen=True):
 
     `paths` says of each release whether its compiled plan answers, or why its model does. `unlogged` counts by endpoint what
     was answered without the log since the process began, `log_error` says why the log cannot be written now. `group` is the
-    process that started it as one `of` several, `starts` how often that was so far.
+    process that started it as one `of` several, `starts` how often that was so far. `unloadable` says of each release that it
+    should serve and could not load why.
     """
 
     writer: int
@@ -298,6 +299,7 @@ class Worker(msgspec.Struct, frozen=True):
     group: int | None = None
     of: int = 1
     starts: int = 1
+    unloadable: dict[str, str] = {}
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
