@@ -171,6 +171,20 @@ def test_who_complained_does_not_move_accuracy(shop: Shop) -> None:
     assert found.total.canary_total + found.total.control_total == 0
 
 
+def test_what_becomes_known_while_a_stage_runs_is_no_guess_about_it(shop: Shop) -> None:
+    """What to expect is fixed when a stage begins; a truth that comes later, about a request of before, may not move it."""
+    made = started(shop, 50, 75, 100, excess_at_most={**CLEAN, "wrong": None})
+    asked = [one for one in shop.ask(400) if one.version == 1]
+    audit(shop, asked[:30], wrong={1: 1.0})
+    shop.later(minutes=5)
+    rollout.tick(shop.ws)
+    shop.acknowledge()
+    shop.ask(10)
+    audit(shop, asked[30:90], wrong={})
+    (found,) = rollout.means_of(shop.ws, rollout.rollout_of(shop.ws, made.id))
+    assert (found.known, found.latest.share) == ((30, 30), 0.75)
+
+
 def test_precision_of_a_class_looks_at_the_answers_that_say_so(shop: Shop) -> None:
     made = started(shop, excess_at_most={"wrong:Tea": 0.3, "wrong:Lamps": None})
     asked = shop.ask(200)
