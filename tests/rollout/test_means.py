@@ -67,6 +67,7 @@ def test_odds_that_the_samples_own_totals_contradict_are_not_trusted() -> None:
 def test_what_is_known_of_the_control_shows_a_margin_sooner() -> None:
     arms = both(12, 250, 112, 2_250)
     assert excess_of_means(arms, on_odds=0.9, known=(100, 2_000)) < 0.05 < excess_of_means(arms, on_odds=0.9)
+    assert excess_of_means(arms, known=(100, 2_000)) < 0.055 < excess_of_means(arms)
 
 
 def test_it_is_told_which_arm_is_worse() -> None:
