@@ -134,9 +134,10 @@ def _rates(ws: Workspace, target: Endpoint, seen: Past, *, given: Mapping[str, f
     known |= given
     metrics = [rule.metric for rule in target.canary.counted_rules.metrics]
     if missing := [metric for metric in metrics if metric not in known]:
+        done = f"has told nothing of {', '.join(missing)}" if n else "has answered nothing"
         raise Invalid(
-            f"of what endpoint {target.name!r} did in {BEFORE.days} days nobody knows how often it is bad in "
-            f"{', '.join(missing)}. Say it: {' '.join(f'--control {metric}=0.01' for metric in missing)}"
+            f"endpoint {target.name!r} {done} in {BEFORE.days} days, so that nobody knows how often it is bad. "
+            f"Say it: {' '.join(f'--control {metric}=0.01' for metric in missing)}"
         )
     return {metric: known[metric] for metric in metrics}
 
