@@ -1,6 +1,6 @@
 """How often the judge errs and how long it takes: 2,000 made-up rollouts a case, in the judge's own code.
 
-python benchmarks/judge_simulation.py            prints the tables (about two minutes)
+python benchmarks/judge_simulation.py            prints the tables (some minutes of one core)
 python benchmarks/judge_simulation.py --write    puts them into docs/explanation/judge.md
 """
 
