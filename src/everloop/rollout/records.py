@@ -162,8 +162,8 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `timeouts` among them, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
-        say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
+        By metric (`errors`, `timeouts` among them, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS`
+        of the audited answers that say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
         without having to prove itself before the next step.
     tolerated_ratio
         The test never takes back a version that is bad at most this many times as often.

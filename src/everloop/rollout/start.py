@@ -324,10 +324,9 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
     seen = past(ws, target)
     before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
-    truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
-    before |= {
-        metric: known_by(truths, metric) for metric in target.canary.excess_at_most if is_truth(metric)
-    }
+    if told := [metric for metric in target.canary.excess_at_most if is_truth(metric)]:
+        truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
+        before |= {metric: known_by(truths, metric) for metric in told}
     if "slow" not in target.canary.excess_at_most:
         return before, None
     if target.canary.slow_above_ms is not None:
