@@ -47,7 +47,7 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
-from everloop.rollout.means import Badness, MeanEvidence, excess_of_means, harm_in_means
+from everloop.rollout.means import Arms, Badness, MeanEvidence, excess_of_means, harm_in_means
 from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
     ArmKpi,
@@ -94,6 +94,7 @@ __all__ = [
     "ArmKpi",
     "ArmMeasure",
     "ArmResult",
+    "Arms",
     "Badness",
     "Canary",
     "CanaryHealth",
