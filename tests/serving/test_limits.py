@@ -36,7 +36,8 @@ from tests.serving.records import route
 from tests.serving.server import Server, wait_for
 
 Serve = Callable[..., Server]
-APART = Limits(own_process=True, hang_s=4.0, queue=4)
+QUEUE = 4
+APART = Limits(own_process=True, hang_s=4.0, queue=QUEUE)
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_what_hangs_is_stopped_and_whoever_waits_is_told_when_its_time_is_over(
     trapped: Path, serve: Serve
 ) -> None:
     server = serve(trapped)
-    with ThreadPoolExecutor(APART.queue + 2) as pool:
+    with ThreadPoolExecutor(QUEUE + 2) as pool:
         begun = time.monotonic()
         hanging = pool.submit(size, server, HANGS)
         wait_for(lambda: _is_asked(server))
@@ -167,13 +168,13 @@ def test_what_hangs_is_stopped_and_whoever_waits_is_told_when_its_time_is_over(
             assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
             record = server.record(reply)
             assert (record.status, record.error) == ("failed", "deadline_exceeded: no answer within 300 ms")
-        more = [pool.submit(size, server, GOOD) for _ in range(APART.queue + 1)]
+        more = [pool.submit(size, server, GOOD) for _ in range(QUEUE + 1)]
         assert server.predict().status_code == 200
         assert time.monotonic() - begun < APART.hang_s
         assert "did not answer in time" in str(server.record(hanging.result()).error)
         # the queue had room for all but one beside what hung; and nobody asked what would have crashed
         answers = Counter(one.result().json().get("error", {}).get("code") for one in more)
-        assert answers == {None: APART.queue - 1, "overloaded": 2}
+        assert answers == {None: QUEUE - 1, "overloaded": 2}
 
 
 def _is_asked(server: Server) -> bool:

@@ -25,6 +25,7 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
+from everloop.serving.http import BODIES_AT_ONCE, BODY_LIMIT_BYTES, Refusal, Room, read_body
 from everloop.serving.kept import hashed, log_key, uniform
 from everloop.serving.loaded import (
     Loaded,
@@ -87,15 +88,20 @@ from everloop.serving.tryout import Findings, compare_plan, try_out, try_out_tru
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
+    from everloop.serving.connections import BODY_S, STEP_BYTES, Server
     from everloop.serving.local import LocalServer, Question
 
 __all__ = [
+    "BODIES_AT_ONCE",
+    "BODY_LIMIT_BYTES",
+    "BODY_S",
     "FUNCTION_FLAVOR",
     "HOLDBACK",
     "IMAGE_STARTS",
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
     "SIGNERS",
+    "STEP_BYTES",
     "TRIED",
     "WITH_CODE",
     "Approval",
@@ -119,10 +125,13 @@ __all__ = [
     "PredictionSearch",
     "Predictor",
     "Question",
+    "Refusal",
+    "Room",
     "Route",
     "RouteTable",
     "Rule",
     "Segment",
+    "Server",
     "Signature",
     "Signed",
     "Signer",
@@ -153,6 +162,7 @@ __all__ = [
     "of_scores",
     "online_path",
     "predicts_the_most_probable",
+    "read_body",
     "read_manifest",
     "read_routes",
     "read_signed",
@@ -180,6 +190,10 @@ def __getattr__(name: str) -> Any:
         from everloop.serving import app  # noqa: PLC0415  (uvicorn: a third of a second that readers do not need)
 
         return app.run
+    if name in ("BODY_S", "STEP_BYTES", "Server"):
+        from everloop.serving import connections  # noqa: PLC0415  (as above)
+
+        return getattr(connections, name)
     if name in ("LocalServer", "Question"):
         from everloop.serving import local  # noqa: PLC0415  (asyncio, for who replays the past alone)
 

@@ -23,7 +23,7 @@ from typing import Any
 import uvicorn
 
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
-from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed
+from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed, TooLarge
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
 from everloop.serving.connections import BODY_S, Server
@@ -31,8 +31,9 @@ from everloop.serving.files import read_manifest, read_routes, remove_dead_worke
 from everloop.serving.form import Form, about, invalid
 from everloop.serving.group import run_together
 from everloop.serving.http import (
+    BODIES_AT_ONCE,
+    BODY_LIMIT_BYTES,
     LOOPBACK,
-    SMALL_BYTES,
     Doorkeeper,
     Headers,
     Receive,
@@ -41,7 +42,6 @@ from everloop.serving.http import (
     Room,
     Scope,
     Send,
-    TooLarge,
     check_encoding,
     header,
     json_reply,
@@ -64,8 +64,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
-BODIES_AT_ONCE = 16  # of the largest size, that are being read or answered
 GRACE_S = 30
 VERSION_HEADER = b"x-everloop-version"
 
@@ -218,13 +216,10 @@ class App:
         try:
             body = await read_body(headers, receive, limit_bytes=self._body_limit_bytes, room=self._room)
             return await self._answered(name, form, headers, body, version)
-        except TooLarge:
-            limit = f"{self._body_limit_bytes:,} bytes"
-            message = f"the body is over {limit}, the limit. Send fewer instances or smaller images."
-            return await self._unread(name, form, Refusal(413, "too_large", message))
+        except TooLarge as error:
+            return await self._unread(name, form, Refusal(413, error.code, str(error)))
         finally:
-            if len(body) > SMALL_BYTES:
-                self._room.free(len(body))
+            self._room.free(len(body))
 
     async def _answered(
         self, name: str, form: Form, headers: Headers, body: bytes, version: str | None
