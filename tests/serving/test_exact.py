@@ -16,12 +16,26 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
 from everloop.compiled import Plan, plan_of
-from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, read_manifest, write_manifest
+from everloop.errors import Invalid
+from everloop.serving import (
+    Compiled,
+    Failure,
+    Field,
+    Manifest,
+    Predictor,
+    compare_plan,
+    read_manifest,
+    tryout,
+    write_manifest,
+)
 from everloop.serving import exact as room
 from everloop.serving.exact import Quick, compare
 from everloop.serving.made_up import made_up
+from everloop.serving.predictor import verified_files
+from everloop.serving.tryout import Asked, compared
 from everloop.storage import FileBlobs
 from tests.serving.home import TITLES, go_live, object_array, picky_model, title_model, write_release
 from tests.serving.server import Server
@@ -33,10 +47,12 @@ Y = np.where(X.sum(axis=1) > 0, "x", "y")
 
 
 def released(home: Path, model: Any, real: list[list[Any]] | None = None, **given: Any) -> Manifest:
-    """A release whose plan was compared as the registry does it."""
+    """A release whose plan was compared as the registry does it, but in this process."""
     blobs = FileBlobs(home / "blobs")
     manifest = write_release(home, "rel_1", model, **given)
-    compiled = compare_plan(manifest, blobs, lambda: real or [])
+    *_, (compiled, onnx) = compared(Asked(verified_files(manifest, blobs), manifest, real or []))
+    if onnx:
+        blobs.put(onnx)
     manifest = msgspec.structs.replace(manifest, compiled=compiled)
     (home / "serving" / "releases" / "rel_1.json").unlink()
     write_manifest(home / "serving", manifest)
@@ -241,3 +257,28 @@ def test_a_serving_process_says_which_path_answers(tmp_path: Path, serve: Callab
     paths = server.worker().paths
     assert paths["rel_1"] == "compiled"
     assert paths["rel_2"].startswith("original: it was released without a comparison")
+
+
+def test_a_model_that_ends_its_process_is_refused_and_ends_no_other(tmp_path: Path) -> None:
+    model = DecisionTreeClassifier(max_depth=1).fit(X, Y)
+    state = model.tree_.__getstate__()
+    state["nodes"]["left_child"][0] = state["nodes"]["right_child"][0] = 1 << 40  # as in a damaged file
+    model.tree_.__setstate__(state)
+    manifest = write_release(tmp_path, "rel_1", model, inputs=NUMBERS, classes=("x", "y"))
+    with pytest.raises(
+        Invalid, match=r"(?s)model of rel_1 ended the process .*exit code -11: .*train it again"
+    ):
+        compare_plan(manifest, FileBlobs(tmp_path / "blobs"), list, hidden=tmp_path)
+
+
+def test_a_conversion_that_ends_its_process_leaves_the_model_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_release(tmp_path, "rel_1", title_model())
+    found = Compiled(manifest.digest, 1, "1.9", is_used=False, reason="KNeighborsClassifier is not compiled")
+    first = msgspec.msgpack.encode((found, b""))
+    monkeypatch.setattr(tryout, "_in_child", lambda asked, hidden: ([first], "exit code -11"))
+    told = compare_plan(manifest, FileBlobs(tmp_path / "blobs"), list, hidden=tmp_path)
+    assert told.reason == (
+        "KNeighborsClassifier is not compiled; its conversion to ONNX ended the process that was to compare it (exit code -11)"
+    )

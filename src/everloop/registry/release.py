@@ -50,7 +50,7 @@ def release(ws: Workspace, ref: str, *, real_rows: Callable[[], Sequence[Sequenc
     if _may_be_released(ws, ref):
         wanted = candidate(ws, ref)  # outside of the transaction: asking a model takes long
         if wanted.compiled is None or (wanted.flavor == "sklearn" and not wanted.compiled.is_used):
-            compiled = serving.compare_plan(wanted, ws.blobs, real_rows)
+            compiled = serving.compare_plan(wanted, ws.blobs, real_rows, hidden=ws.home)
             wanted = msgspec.structs.replace(wanted, compiled=compiled)
         release_id = new_id("rel")
         found = ws.write(lambda tx: _release(ws, tx, wanted, release_id))

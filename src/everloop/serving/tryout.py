@@ -1,16 +1,18 @@
 """Asking a model that was logged elsewhere before anybody relies on it: does it load here, and does it answer its own example.
 
 Libraries read a model's file in native code, and some end the whole process over a damaged one. So it is first loaded in a
-process of its own, behind the wall of `model_child`: `python -m everloop.serving.tryout HIDDEN`, files in, findings out.
+process of its own, behind the wall of `model_child`: `python -m everloop.serving.tryout HIDDEN`, files in, findings out. So is
+any model whose compiled plan is compared with it, when its version is released.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +22,13 @@ import msgspec
 
 from everloop.compiled import RULES
 from everloop.errors import EverloopError, GateFailed, Invalid
-from everloop.serving.exact import verified, verified_onnx
+from everloop.serving.exact import MOST_ROWS, verified, verified_onnx
 from everloop.serving.held import WrongShapeError
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, example_rows, layout_of
-from everloop.serving.model_child import wall
+from everloop.serving.model_child import read_frame, wall, write_frame
 from everloop.serving.model_process import in_own_process, plain_environment
-from everloop.serving.predictor import Failure, Predictor
+from everloop.serving.predictor import Failure, Predictor, verified_files
 from everloop.serving.records import Compiled, Manifest, Signature
 from everloop.serving.signature import Reader, example_row
 from everloop.storage import Blobs
@@ -46,6 +48,14 @@ class Findings(msgspec.Struct, frozen=True, tag="found"):
     compiled: Compiled | None = None
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What the process is asked: to try a model, or with a manifest to compare a version's plan with it on these rows."""
+
+    files: dict[str, bytes]
+    manifest: Manifest | None = None
+    rows: list[list[Any]] = []
+
+
 class _Refusal(msgspec.Struct, frozen=True, tag="refused"):
     is_gate: bool
     message: str
@@ -63,29 +73,12 @@ def try_out(files: Mapping[str, bytes], *, hidden: Path) -> Findings:
     Invalid
         It cannot be loaded here, does not answer its own example, or its inputs cannot be served.
     """
-    with tempfile.TemporaryDirectory(prefix="everloop-tryout-") as scratch:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-m", __name__, str(hidden.resolve())],
-                input=msgspec.msgpack.encode(dict(files)),
-                capture_output=True,
-                cwd=scratch,
-                env=plain_environment(Path(scratch)),
-                timeout=_WITHIN_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Invalid(
-                f"the model did not load and answer within {_WITHIN_S:g} s. Log a smaller one, or one that loads."
-            ) from error
-    try:
-        told = msgspec.json.decode(done.stdout, type=Findings | _Refusal)
-    except msgspec.MsgspecError as error:
-        said = done.stderr.decode(errors="replace").strip()[-300:]
+    answers, ending = _in_child(Asked(dict(files)), hidden)
+    if not answers:
         raise Invalid(
-            f"the model ended the process that loaded it (exit code {done.returncode}): {said} Its file is damaged, or made to do "
-            "so. Log the model again."
-        ) from error
+            f"the model ended the process that loaded it ({ending}). Its file is damaged, or made to do so. Log the model again."
+        )
+    told = msgspec.msgpack.decode(answers[0], type=Findings | _Refusal)
     if isinstance(told, _Refusal):
         raise (GateFailed if told.is_gate else Invalid)(told.message)
     found: Findings = told
@@ -101,42 +94,98 @@ def try_out_trusted(files: Mapping[str, bytes], *, python: str, hidden: Path) ->
         return Findings(signature, (), _answer_example(predictor, layout, files))
 
 
-def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[Sequence[Any]]]) -> Compiled:
-    """How the compiled plan of a version compares with its model, on the `real` rows and on made-up ones.
+def compare_plan(
+    manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[Sequence[Any]]], *, hidden: Path
+) -> Compiled:
+    """How the compiled plan of a version compares with its model, on the `real` rows and on made-up ones; in a process that ends with it.
 
-    Where there is none, its conversion to ONNX, which is put among the blobs if it is as good. What cannot be compared is not used, and the reason says why.
+    Where there is no plan, its conversion to ONNX, which is put among the blobs if it is as good. What cannot be compared is not used,
+    and the reason says why.
+
+    Raises Invalid for a model that ends that process: it would end those that serve it.
     """
-    told = Compiled(manifest.digest, RULES, "", is_used=False)
     if manifest.flavor != "sklearn":
-        return msgspec.structs.replace(
-            told, reason=f"models of flavor {manifest.flavor} are answered by their own library"
-        )
+        return _unused(manifest, f"models of flavor {manifest.flavor} are answered by their own library")
     try:
-        model, rows = Predictor.load(manifest, blobs).model, real()
-        found = verified(manifest, model, rows)
-        if not found.is_used:
-            found, onnx = verified_onnx(manifest, model, found, rows)
-            if found.onnx:
-                blobs.put(onnx)
-        return found
+        asked = Asked(verified_files(manifest, blobs), manifest, [list(row) for row in real()[:MOST_ROWS]])
+        told, ending = _in_child(asked, hidden)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
-        return msgspec.structs.replace(
-            told, reason=f"it could not be compared: {type(error).__name__}: {error}"
+        return _uncompared(manifest, error)
+    if not told:
+        raise Invalid(
+            f"the model of {manifest.id} ended the process that was to compare it with its compiled plan ({ending}). It would end "
+            "those that serve it as well: train it again with the libraries that are installed here."
         )
+    found, onnx = msgspec.msgpack.decode(told[-1], type=tuple[Compiled, bytes])
+    if onnx:
+        blobs.put(onnx)
+    if len(told) == 1 and not found.is_used:
+        reason = f"{found.reason}; its conversion to ONNX ended the process that was to compare it ({ending})"
+        return msgspec.structs.replace(found, reason=reason)
+    return found
+
+
+def compared(asked: Asked) -> Iterator[tuple[Compiled, bytes]]:
+    """What is found of a version's plan, and if that is not used, of its conversion to ONNX, with this if it is."""
+    manifest = asked.manifest
+    assert manifest is not None  # noqa: S101
+    try:
+        loaded = Predictor.of_files(manifest, asked.files, converted=bytes, is_compiled=False).model
+        found = verified(manifest, loaded, asked.rows)
+        yield found, b""
+        if not found.is_used:
+            yield verified_onnx(manifest, loaded, found, asked.rows)
+    except Exception as error:  # noqa: BLE001  (as in `compare_plan`)
+        yield from [(_uncompared(manifest, error), b"")] * 2
+
+
+def _uncompared(manifest: Manifest, error: Exception) -> Compiled:
+    return _unused(manifest, f"it could not be compared: {type(error).__name__}: {error}")
+
+
+def _unused(manifest: Manifest, reason: str) -> Compiled:
+    return Compiled(manifest.digest, RULES, "", is_used=False, reason=reason)
+
+
+def _in_child(asked: Asked, hidden: Path) -> tuple[list[bytes], str]:
+    """What a process told that was asked and has ended, and how it ended. Raises Invalid when it takes too long."""
+    with tempfile.TemporaryDirectory(prefix="everloop-tryout-") as scratch:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-X", "faulthandler", "-m", __name__, str(hidden.resolve())],
+                input=msgspec.msgpack.encode(asked),
+                capture_output=True,
+                cwd=scratch,
+                env=plain_environment(Path(scratch)),
+                timeout=_WITHIN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Invalid(
+                f"the model did not load and answer within {_WITHIN_S:g} s. Log a smaller one, or one that loads."
+            ) from error
+    stream, told = io.BytesIO(done.stdout), []
+    while (frame := read_frame(stream)) is not None:
+        told.append(frame)
+    said = done.stderr.decode(errors="replace").partition("\nExtension modules:")[0].strip()[-300:]
+    return told, f"exit code {done.returncode}{said and ': '}{said}"
 
 
 def main(hidden: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    files = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=dict[str, bytes])
+    asked = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Asked)
     wall(os.curdir, os.curdir, hidden)
-    told: Findings | _Refusal
-    try:
-        told = _tried(files)
-    except EverloopError as error:
-        told = _Refusal(isinstance(error, GateFailed), str(error))
     with answers:
-        answers.write(msgspec.json.encode(told))
+        for told in [_told(asked.files)] if asked.manifest is None else compared(asked):
+            write_frame(answers, msgspec.msgpack.encode(told))
+
+
+def _told(files: Mapping[str, bytes]) -> Findings | _Refusal:
+    try:
+        return _tried(files)
+    except EverloopError as error:
+        return _Refusal(isinstance(error, GateFailed), str(error))
 
 
 def _tried(files: Mapping[str, bytes]) -> Findings:
