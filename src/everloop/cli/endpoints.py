@@ -242,16 +242,24 @@ def workers(out: Output) -> None:
     \b
     Example: everloop endpoints workers
     """
-    from everloop import serving
+    from everloop import rollout, serving
 
     with out.workspace() as ws:
+        versions = {
+            variant.release: variant.version
+            for endpoint in rollout.endpoints(ws)
+            for variant in (*endpoint.variants, *endpoint.standby)
+        }
         columns = {
             "process": lambda one: one.pid,
             "port": lambda one: one.port,
             "epoch": lambda one: "loading" if one.epoch is None else one.epoch,
             "starts": lambda one: one.starts,
             "since": lambda one: one.started_at,
-            "problem": lambda one: one.error or "",
+            "answered by": lambda one: [
+                f"{versions[release]} {path}" for release, path in one.paths.items() if release in versions
+            ],
+            "problem": lambda one: one.error or one.log_error or "",
         }
         found = serving.workers(ws.home / "serving")
         out.table(

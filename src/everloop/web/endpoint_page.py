@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from everloop import feedback, monitoring, retraining, rollout
+from everloop import feedback, monitoring, retraining, rollout, serving
 from everloop.errors import NotFound
 from everloop.monitoring import (
     AccuracyWatch,
@@ -73,6 +73,7 @@ class VariantRow:
     p50_ms: float | None
     p99_ms: float | None
     accuracy: Measure | None
+    paths: Sequence[str]  # which path answers in the serving processes, and why the model does where it does
     corrected: int
     contradicted: int
 
@@ -143,6 +144,7 @@ def _variants(
     for one in said:
         corrected[f"{one.model}@{one.version}"][0] += one.corrected
         corrected[f"{one.model}@{one.version}"][1] += one.contradicted
+    paths = [one.paths for one in serving.workers(ws.home / "serving")]
     newest = {one.variant: one for one in accuracy}  # oldest first: the last one stays
     earlier = sorted(seen - set(live), key=lambda ref: -int(ref.rpartition("@")[2]))
     rows = []
@@ -150,6 +152,7 @@ def _variants(
         own = next((one for one in counted if one.version == version), None)
         total, failed = (own.asked, own.failed) if own else (0, 0)
         low, high = wilson_interval(failed / total, total) if total else (None, None)
+        release = live[version].release if version in live else ""
         rows.append(
             VariantRow(
                 version,
@@ -163,6 +166,7 @@ def _variants(
                 own.p50_ms if own else None,
                 own.p99_ms if own else None,
                 newest.get(version),
+                sorted({each[release] for each in paths if release in each}),
                 *corrected[version],
             )
         )
