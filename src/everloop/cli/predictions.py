@@ -127,6 +127,8 @@ def expire(out: Output, dry_run: bool) -> None:
 def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> None:
     """Take what was asked under a key, or in a prediction by its id, out of the log.
 
+    Corrections, outcomes, reported values and review items of it stay, without the key. Labels of a dataset's rows, and rows, are not touched.
+
     \b
     Example: everloop predictions erase customer-4711 --reason "request 2026-17"
     """
@@ -134,7 +136,8 @@ def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> No
 
     with out.workspace() as ws:
         found = governance.erase_predictions(ws, names, reason=reason, dry_run=dry_run)
-        told = f"{found.predictions:,} predictions {'would be' if dry_run else 'are'} erased."
+        does, lost = ("would be", "would lose") if dry_run else ("are", "lost")
+        told = f"{found.predictions:,} predictions {does} erased, {found.reports:,} reports of them {lost} the key."
         out.answer(found, told)
 
 
