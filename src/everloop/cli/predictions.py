@@ -45,6 +45,7 @@ def list_(out: Output, /, endpoint: str, last: int, start: str | None, end: str 
     \b
     Example: everloop predictions list category --status failed --limit 20
     """
+    from everloop import rollout
     from everloop.api import Logged, PredictionsAsked, found_predictions
     from everloop.clock import parse_moment
 
@@ -64,6 +65,8 @@ def list_(out: Output, /, endpoint: str, last: int, start: str | None, end: str 
             "asked": lambda one: one.inputs,
         }
         out.table([Logged.of(one) for one in page.found], columns, empty="No prediction is so.")
+        if share := rollout.endpoint(ws, endpoint).log.share:
+            out.say(share)
         if page.before is not None:
             out.say(f"{page.looked_at:,} looked at. Earlier ones: add --before {page.before}")
 

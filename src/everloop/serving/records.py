@@ -119,6 +119,16 @@ class LogPolicy(msgspec.Struct, frozen=True):
     def is_sampled(self) -> bool:
         return self.sample < 1 or self.sample_failed < 1
 
+    @property
+    def share(self) -> str:
+        """For whoever looks at what is kept: of how much it is a sample; empty when that is all."""
+        if not self.is_sampled:
+            return ""
+        return (
+            f"The log keeps {100 * self.sample:.3g} % of what is answered and {100 * self.sample_failed:.3g} % of what fails or is "
+            "refused, by chance; all of it while versions are compared."
+        )
+
 
 class Manifest(msgspec.Struct, frozen=True):
     """A released model version: all that is needed to serve it and to say where it comes from.
