@@ -29,7 +29,8 @@ from everloop.serving import (
 if TYPE_CHECKING:
     import httpx
 
-_TIMEOUT_S = 60.0  # longer than the deadline that requests have by default: it is the data plane's to say so
+_ANSWER_S = 3_660.0  # longer than any deadline: it is the data plane's to say that it is over
+_CONNECT_S = 60.0  # when all connections are in use, too
 _ASKED_WITH = (
     "content-type",
     "content-encoding",
@@ -73,7 +74,9 @@ class Forwarder:
     def _client(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (5 MB that a server without predictions does without)
 
-        return httpx.AsyncClient(base_url=self._url or "", timeout=_TIMEOUT_S, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self._url or "", timeout=httpx.Timeout(_CONNECT_S, read=_ANSWER_S), trust_env=False
+        )
 
     async def close(self) -> None:
         if "_client" in vars(self):

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
@@ -27,7 +28,7 @@ from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFai
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
 from everloop.serving.connections import BODY_S, Server
-from everloop.serving.files import read_manifest, read_routes, remove_dead_workers
+from everloop.serving.files import has_routes, read_manifest, read_routes, remove_dead_workers
 from everloop.serving.form import Form, about, invalid
 from everloop.serving.group import run_together
 from everloop.serving.http import (
@@ -326,8 +327,9 @@ def run(
     body_limit_bytes: int = BODY_LIMIT_BYTES,
     body_s: float = BODY_S,
     most_connections: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return.
+    """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return; `say` is told where.
 
     Port 0 takes a free one; the worker file says which. With the setting `serving_workers`, so many processes share it.
 
@@ -348,6 +350,12 @@ def run(
         )
     many, group = settings.serving_workers, os.getpid()
     listener = _listen(host, settings.port if port is None else port)
+    if say is not None:
+        live = "" if has_routes(home / "serving") else ", where nothing is live yet,"
+        at = "{}:{}".format(*listener.getsockname()[:2])
+        say(
+            f"predictions of {home}{live} are at http://{at}/  (/ready says when it has loaded; stop with Ctrl-C)"
+        )
     if many > 1 and sys.platform == "linux":
         # held for the processes, which bind it again
         listener = _shared(listener)
