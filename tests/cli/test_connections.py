@@ -21,7 +21,7 @@ STEP_BYTES = 64 << 10
 
 @pytest.fixture
 def client(ws: Workspace) -> Iterator[httpx.Client]:
-    yield from serve_app(create_app(ws), most=5, body_s=1.5, step_bytes=STEP_BYTES)
+    yield from serve_app(create_app(ws), most=5, head_s=1.5, body_s=1.5, step_bytes=STEP_BYTES)
 
 
 @pytest.fixture
@@ -53,6 +53,18 @@ def test_a_head_without_an_end_is_refused(client: httpx.Client) -> None:
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"GET / HTTP/1.1\r\nx: " + b"x" * 100_000)
         assert answer(connection)[9:12] in (b"431", b"400", b"")  # empty: reset before it could be read
+
+
+@pytest.mark.parametrize(
+    ("begun", "told"), [(b"GET / HTTP/1.1\r\nhost: loc", b"HTTP/1.1 408 "), (b"", b"")], ids=["half", "none"]
+)
+def test_a_head_that_does_not_come_is_given_up_and_who_said_nothing_is_told_nothing(
+    client: httpx.Client, begun: bytes, told: bytes
+) -> None:
+    """Browsers open connections to have them ready: a 408 there would be taken for the answer to the next request."""
+    with opened(client) as connection:
+        connection.sendall(begun)
+        assert answer(connection)[: len(b"HTTP/1.1 408 ")] == told
 
 
 def test_more_requests_than_connections_are_told_to_come_again(client: httpx.Client, file: str) -> None:

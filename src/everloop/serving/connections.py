@@ -67,7 +67,7 @@ class Connection(OneWrite):
         self._moved_bytes += _BUFFERED_BYTES
         super().resume_writing()
 
-    def look(self, now_s: float, *, body_s: float) -> None:
+    def look(self, now_s: float, *, head_s: float, body_s: float) -> None:
         """Close it when its client has kept it waiting for too long. Called once a second."""
         found = self._wait
         wait = None if found is None else (*found, self._moved_bytes // self.step_bytes)
@@ -80,10 +80,12 @@ class Connection(OneWrite):
             self._waiting_for, self._waiting_since_s = wait, now_s
             return
         waited_s, what = now_s - self._waiting_since_s, wait[1]
-        if what == "head" and waited_s >= HEAD_S:
+        if what == "head" and waited_s >= head_s and not self._loose_bytes:
+            self.transport.close()  # a browser opened it to have it ready, and would show a 408 for its next request
+        elif what == "head" and waited_s >= head_s:
             self._refuse(
                 b"408 Request Timeout",
-                f"no whole request came in {HEAD_S:g} seconds, the limit. Send it again.",
+                f"no whole request came in {head_s:g} seconds, the limit. Send it again.",
             )
         elif what == "body" and waited_s >= body_s:
             self._refuse(
@@ -144,19 +146,20 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         *,
         most: int | None = None,
+        head_s: float = HEAD_S,
         body_s: float = BODY_S,
         step_bytes: float = inf,
     ) -> None:
         limit = _most_here() if most is None else most
         config.http = type("Connection", (Connection,), {"most": limit, "step_bytes": step_bytes})
         super().__init__(config)
-        self._body_s = body_s
+        self._head_s, self._body_s = head_s, body_s
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS == 0:
             now_s = clock.elapsed_s()
             for one in cast("list[Connection]", list(self.server_state.connections)):
-                one.look(now_s, body_s=self._body_s)
+                one.look(now_s, head_s=self._head_s, body_s=self._body_s)
         return await super().on_tick(counter)
 
 
