@@ -352,9 +352,9 @@ def run(
     listener = _listen(host, settings.port if port is None else port)
     if say is not None:
         live = "" if has_routes(home / "serving") else ", where nothing is live yet,"
-        at = "{}:{}".format(*listener.getsockname()[:2])
+        at = f"[{host}]" if ":" in host else host
         say(
-            f"predictions of {home}{live} are at http://{at}/  (/ready says when it has loaded; stop with Ctrl-C)"
+            f"predictions of {home}{live} are at http://{at}:{listener.getsockname()[1]}/  (/ready says when it has loaded; stop with Ctrl-C)"
         )
     if many > 1 and sys.platform == "linux":
         # held for the processes, which bind it again

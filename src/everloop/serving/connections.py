@@ -21,14 +21,10 @@ HEAD_S = 10.0  # for a request's first line and headers; also for the first byte
 BODY_S = 60.0  # for the body, and for taking the answer: 16 MiB in that time are 2.2 Mbit/s
 STEP_BYTES = 1 << 20  # of a file on its way, whose size nobody knows: so many in each BODY_S, 0.14 Mbit/s
 HEAD_BYTES = 64 << 10  # of what is neither a body nor a whole head: trailers too
-_OTHER_FILES = (
-    256  # open files that are no connections: models, logs, databases, connections to the data plane
-)
+_OTHER_FILES = 256  # open files that are no connections: models, logs, databases, what is forwarded
 _MOST = 4_096
 _TICKS = 10  # uvicorn's, in a second
-_BUFFERED_BYTES = (
-    48 << 10
-)  # of an answer that were taken when a connection that was full is not any more: asyncio's marks
+_BUFFERED_BYTES = 48 << 10  # that were taken when a full connection is not full any more: asyncio's marks
 
 
 class Connection(OneWrite):
