@@ -47,6 +47,13 @@ def test_the_copies_go_to_a_version_that_answers_nobody(shop: Shop) -> None:
     assert [(one.name, one.weight) for one in table.endpoints["kind"].shadow] == [("shadow", 100.0)]
 
 
+def test_requests_of_which_no_copy_is_there_yet_are_waited_for(shop: Shop) -> None:
+    shadowed(shop)
+    shop.ask(1)
+    (held,) = rollout.tick(shop.ws)
+    assert held.act == "look"
+
+
 def test_equal_answers_lead_to_the_first_step(any_shop: Shop) -> None:
     shop = any_shop
     made = shadowed(shop, differs_at_most=0.1)

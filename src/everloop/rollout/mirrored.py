@@ -111,8 +111,8 @@ def _rows(ws: Workspace, rollout: Rollout) -> tuple[pa.Table, pa.Table]:
         for row in np.flatnonzero(asked & (release == rollout.release))
         if copied_from[row] in answered and not str(errors[row]).startswith("overloaded")
     ]
-    in_order = sorted(copies, key=lambda pair: pair[1])
-    return table.take([row for row, _ in in_order]), table.take([row for _, row in in_order])
+    pairs = np.asarray(sorted(copies, key=lambda pair: pair[1]), dtype=np.int64).reshape(-1, 2)
+    return table.take(pairs[:, 0]), table.take(pairs[:, 1])
 
 
 def _failed(table: pa.Table) -> NDArray[np.bool_]:
