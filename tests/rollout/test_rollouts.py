@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -246,8 +247,24 @@ def test_a_person_promotes_without_the_judge(shop: Shop) -> None:
     assert weights(shop) == {"kind@2": 100}
     event = rollout.history(shop.ws, rollout=made.id, limit=1)[0]
     assert (event.actor, event.reason) == ("alice", "alice decided: verified by hand")
-    with pytest.raises(Conflict, match="has ended"):
+    with pytest.raises(Conflict, match="is done and not watched any more"):
         rollout.roll_back(shop.ws, made.id, reason="too late")
+
+
+def test_each_act_of_a_person_is_in_the_audit_chain_with_who_and_why(any_shop: Shop) -> None:
+    made = started(any_shop, 10, 50, 100, watch_h=1)
+    of: dict[str, Callable[..., None]] = {
+        "paused": rollout.pause,
+        "resumed": rollout.resume,
+        "finished": rollout.promote_now,
+        "rolled_back": rollout.roll_back,
+    }
+    for act, do in of.items():
+        do(any_shop.ws.acting_as("alice"), made.id, reason=f"why {act}")
+    chain = ledger.entries(any_shop.ws, actor="alice")
+    kept = {one.act: one.detail for one in chain if one.act.startswith("rollout.")}
+    assert kept.keys() == {f"rollout.{act}" for act in of}
+    assert all(one["rollout"] == made.id and "why" in one["reason"] for one in kept.values())
 
 
 def test_an_endpoints_first_version_cannot_be_taken_back(shop: Shop) -> None:
