@@ -86,6 +86,17 @@ def test_a_canary_gets_its_share_and_keys_stay(home: Path, serve: Serve) -> None
     assert {key for key in keys if first[key] == "canary"} < {key for key in keys if second[key] == "canary"}
 
 
+def test_an_input_is_the_key_of_a_request_that_names_none(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    split = {"stickiness": "key", "key": "title"}
+    server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50), **split))
+    dealt = {title: {server.predict(title).json()["variant"] for _ in range(5)} for title in "abcdefghij"}
+    assert {len(variants) for variants in dealt.values()} == {1}
+    assert set().union(*dealt.values()) == {"control", "canary"}
+    assert server.record(server.predict("a")).key == "a"
+    assert server.record(server.predict("a", key="named")).key == "named"
+
+
 def test_the_rows_of_a_request_are_dealt_together(home: Path, serve: Serve) -> None:
     server = serve(home)
     server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50)))

@@ -42,7 +42,7 @@ def list_(out: Output, endpoint: str | None, limit: int) -> None:
             "endpoint": lambda one: one.endpoint,
             "version": lambda one: one.version,
             "state": lambda one: one.state,
-            "traffic": lambda one: f"{one.weight:g} %",
+            "traffic": lambda one: "0 %" if one.state == "rolled_back" else f"{one.weight:g} %",
             "started": lambda one: one.started_at,
             "outcome": lambda one: one.outcome,
         }
@@ -227,11 +227,17 @@ def split(
         begin = rollout.plan_split if dry_run else rollout.split_traffic
         made = begin(ws, endpoint, _shares(shares), sticky=sticky, reason=reason, again=again)
         lines = [
-            f"{made.endpoint}, by {made.stickiness}:",
+            f"{made.endpoint}, by {_unit(rollout.endpoint(ws, endpoint).key) if sticky else 'request'}:",
             *(f"  {one.name:<8} {one.version}  {one.weight:g} %" for one in made.arms),
             "Nothing was changed (--dry-run)." if dry_run else f"Started {made.id}.",
         ]
         out.answer(made, "\n".join(lines))
+
+
+def _unit(key: str | None) -> str:
+    """What stays with its version, in words."""
+    named = "the key that a request names" if key is None else f"the key that a request names, else its {key}"
+    return f"{named} (requests without one are dealt one by one)"
 
 
 @rollouts.command()

@@ -81,20 +81,22 @@ class Asked(msgspec.Struct, frozen=True):
         """The record of what came of it."""
         manifest = self.release.manifest
         given = {"features": {}, "output": None, "scores": {}, "error": None, **result}
-        inputs = self.release.reader.logged(self.question.inputs)
+        inputs, key, route = self.release.reader.logged(self.question.inputs), self.key, self.endpoint.route
         if (keeper := self.keeper) is not None:
             inputs, given["features"] = keeper.inputs(inputs), keeper.features(given["features"])
-        policy = self.endpoint.route.log
+            if key is not None and self.question.key is None and route.key is not None:
+                key = keeper.key(route.key, key)
+        policy = route.log
         return PredictionRecord(
             id=self.id,
-            endpoint=self.endpoint.route.endpoint,
+            endpoint=route.endpoint,
             variant=self.variant.name,
             release=manifest.id,
             model=manifest.model,
             version=manifest.version,
             epoch=self.endpoint.epoch,
             at=to_micros(self.at),
-            key=self.key,
+            key=key,
             inputs=inputs,
             latency_us=(time.perf_counter_ns() - self.started_ns) // 1000,
             replay=self.question.replay,
@@ -142,9 +144,9 @@ class Answerer:
         either: copies are compared.
         """
         prediction_id = new_prediction_id(self.writer.writer)
-        key = None if question.key is None else str(question.key)
-        at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         route = endpoint.route
+        key = _key_of(question, route.key)
+        at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         if question.version is None:
             variant, assigned = assign(
                 route, key=key, request=request or prediction_id, inputs=question.inputs, headers=headers
@@ -312,6 +314,14 @@ class Answerer:
     def _sync(self, waiting: list[None]) -> list[None]:
         self.writer.sync()
         return waiting
+
+
+def _key_of(question: Question, name: str | None) -> str | None:
+    """What the question is about: its key, else the input of that name."""
+    key = question.key
+    if key is None and name is not None and isinstance(found := question.inputs.get(name), str | int):
+        key = found
+    return None if key is None else str(key)
 
 
 def _refused(asked: Asked, problems: list[FieldProblem]) -> Answer:

@@ -254,7 +254,7 @@ class Route(msgspec.Struct, frozen=True):
 
     Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
     in the log says why. Before that the first of the `rules` that a request meets places it. `limits` hold for each of its
-    versions.
+    versions. `key` is the input that stands for the key of a request that names none.
     """
 
     endpoint: str
@@ -267,6 +267,7 @@ class Route(msgspec.Struct, frozen=True):
     log: LogPolicy = LogPolicy()
     limits: Limits = Limits()
     rules: tuple[Rule, ...] = ()
+    key: str | None = None
 
 
 class RouteTable(msgspec.Struct, frozen=True):
