@@ -170,7 +170,7 @@ MISTAKES = [
     (
         "endpoints rule kind staff --to candidate --header X-A --input seller --reason x",
         2,
-        "Make two rules of it",
+        "Make two of it",
     ),
     ("endpoints rule kind staff --to candidate --header Cookie=a --reason x", 2, "is a secret"),
     ("endpoints rule kind staff --to kind@2 --header X-A=b --reason x", 2, "not released"),

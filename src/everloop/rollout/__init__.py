@@ -79,13 +79,14 @@ from everloop.rollout.start import (
     check_start,
     event_of,
     history,
+    is_left_to_people,
     looks,
     plan,
+    rollbacks,
     rollout_of,
     rollouts,
     start,
     was_rolled_back,
-    was_tried,
 )
 from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_back, tick
 
@@ -145,6 +146,7 @@ __all__ = [
     "has_gone_live",
     "history",
     "is_behind",
+    "is_left_to_people",
     "is_running",
     "is_slow",
     "judge",
@@ -166,6 +168,7 @@ __all__ = [
     "require_not_live",
     "resume",
     "roll_back",
+    "rollbacks",
     "rollout_of",
     "rollouts",
     "rule",
@@ -181,5 +184,4 @@ __all__ = [
     "steady",
     "tick",
     "was_rolled_back",
-    "was_tried",
 ]

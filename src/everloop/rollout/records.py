@@ -504,9 +504,14 @@ class RoutingRule:
                 "_ or -, 40 at most. Choose another."
             )
         if (self.header is None) == (self.input is None):
+            found, then = (
+                ("nothing", "Name what it looks at")
+                if self.header is None
+                else ("a header and an input", "Make two of it")
+            )
             raise Invalid(
-                f"the rule {self.name!r} looks at {'nothing' if self.header is None else 'a header and an input'}; it looks at "
-                "one: header= or input=. Make two rules of it."
+                f"the rule {self.name!r} looks at {found}; a rule looks at one of them. {then}: header= or input= in a loop file, "
+                "--header or --input of everloop endpoints rule."
             )
         if "@" not in self.to and not _RULE_NAME.fullmatch(self.to):
             raise Invalid(

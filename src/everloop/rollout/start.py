@@ -124,19 +124,27 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
     return rollout_of(ws, rollout.id)
 
 
+def rollbacks(ws: Workspace, version: str) -> list[Rollout]:
+    """The newest rollouts in which this version was taken off an endpoint, newest first: the mark that it bears."""
+    with ws.read() as connection:
+        return store.rollbacks(connection, version)
+
+
 def was_rolled_back(ws: Workspace, endpoint_name: str, version: str) -> bool:
     """Whether this version was taken off this endpoint before: only a person brings it back."""
-    with ws.read() as connection:
-        return store.was_rolled_back(connection, endpoint_name, version) is not None
+    return any(one.endpoint == endpoint_name for one in rollbacks(ws, version))
 
 
-def was_tried(ws: Workspace, endpoint_name: str, version: str) -> bool:
-    """Whether this version was taken off this endpoint, or was mirrored there to the end: only a person starts it again."""
+def is_left_to_people(ws: Workspace, endpoint_name: str, version: str) -> bool:
+    """Whether only a person may start this version here, though nothing newer is live.
+
+    It was taken off an endpoint, this one or another; or it had its turn here, mirrored, answering or in a split, and somebody
+    let an older one answer.
+    """
     with ws.read() as connection:
-        known = store.rollouts_of_version(connection, endpoint_name, version)
-    return any(
-        one.state == "rolled_back" or (one.state == "done" and one.stages[-1].weight == 0) for one in known
-    )
+        return bool(store.rollbacks(connection, version)) or store.had_its_turn(
+            connection, endpoint_name, version
+        )
 
 
 def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
@@ -295,7 +303,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_h
         open_ones = store.newest_rollouts(
             connection, endpoint=target.name, states=("running", "paused"), limit=1
         )
-        earlier = store.was_rolled_back(connection, target.name, version)
+        rolled_back = store.rollbacks(connection, version)
         split = store.open_split(connection, target.name)
     if split is not None and not (ends_holdback and split.rollout is not None):
         raise Conflict(
@@ -309,6 +317,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_h
         )
     if any(one.version == version and one.name != serving.HOLDBACK for one in target.variants):
         raise Conflict(f"{version} answers on {target.name!r} already. Nothing is to be done.")
+    earlier = next((one for one in rolled_back if one.endpoint == target.name), None)
     if earlier is not None and not again:
         raise Conflict(
             f"{version} was rolled back on {target.name!r}: {earlier.outcome}. If a person has looked at that and wants it "
