@@ -134,7 +134,7 @@ def limit(out: Output, /, name: str, reset: bool, **limits: Any) -> None:
         if given or reset:
             before = {} if reset else msgspec.to_builtins(now)
             now = rollout.set_limits(ws, name, rollout.limits(**{**before, **given})).limits
-        said = ", ".join(f"{key} {value}" for key, value in msgspec.to_builtins(now).items())
+        said = ", ".join(f"{key} {value}" for key, value in now.stated.items())
         out.answer(now, f"{name}: {said or 'no limits of its own'}")
 
 

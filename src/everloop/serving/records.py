@@ -220,6 +220,13 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
                 )
 
     @property
+    def stated(self) -> dict[str, float]:
+        """Those that are not as when nobody states any."""
+        usual = Limits()
+        named = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in named.items() if value != getattr(usual, name)}
+
+    @property
     def is_apart(self) -> bool:
         """Whether the models run in processes of their own."""
         return self.own_process or self.memory_mb is not None or self.cores is not None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from everloop import feedback, monitoring, retraining, rollout
+from everloop import feedback, monitoring, retraining, rollout, serving
+from everloop.clock import wall
 from everloop.errors import NotFound
 from everloop.monitoring import (
     AccuracyWatch,
@@ -21,9 +22,11 @@ from everloop.monitoring import (
 )
 from everloop.retraining import Decision
 from everloop.rollout import Endpoint, RolloutEvent, TrafficSplit
+from everloop.serving import Limits, Worker
 from everloop.web.rollout_page import judged
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
+from everloop.web.words import duration
 from everloop.workspace import Workspace
 
 # what is looked at, and the width of a bar in it
@@ -37,6 +40,16 @@ _SPANS = {
 _DRIFT_SHOWN = 5  # columns that moved most
 _LIST = 20
 _MOST_MEASURES = 5_000
+_LIMITS = {
+    "deadline_ms": ("An answer within", "ms"),
+    "own_process": ("Each version in a process of its own", ""),
+    "memory_mb": ("Memory of a version's process", "MB"),
+    "cores": ("Cores of a version's process", ""),
+    "hang_s": ("A batch that hangs is stopped after", "s"),
+    "batch_rows": ("Rows asked together", ""),
+    "wait_ms": ("A batch waits for more rows", "ms"),
+    "queue": ("Rows that may wait", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,20 @@ class VariantRow:
     contradicted: int
 
 
+@dataclass(frozen=True)
+class ProcessRow:
+    """A process that answers predictions: whether it follows the newest routes, and since when it runs."""
+
+    pid: int
+    port: int
+    says: str
+    tone: str
+    epoch: int | None
+    up: str
+    starts: int
+    problem: str | None
+
+
 def view(visit: Visit) -> Shown:
     ws, name = visit.ws, visit.path["name"]
     endpoint = rollout.endpoint(ws, name)
@@ -104,6 +131,8 @@ def view(visit: Visit) -> Shown:
         "rollout": newest,
         "judged": None if newest is None else judged(ws, newest),
         "split": _split(ws, name),
+        "processes": [_process(one, endpoint.epoch) for one in serving.workers(ws.home / "serving")],
+        "limits": _limits(endpoint.limits),
         "moves": moves[:_LIST],
         "plotly": plotly_address(),
     }
@@ -126,6 +155,28 @@ def _split(ws: Workspace, name: str) -> TrafficSplit | None:
     except NotFound:
         return None
     return found if found.state == "running" else None
+
+
+def _process(one: Worker, epoch: int) -> ProcessRow:
+    """`epoch` is that of the endpoint's last change, which each process is to follow."""
+    if one.epoch is None or one.epoch < epoch:
+        says, tone = "is loading", "attention"
+    else:
+        says, tone = "follows", "ok"
+    problem = one.error or one.log_error
+    if problem is not None:
+        says, tone = "in trouble", "failed"
+    return ProcessRow(
+        one.pid, one.port, says, tone, one.epoch, duration(wall() - one.started_at), one.starts, problem
+    )
+
+
+def _limits(limits: Limits) -> list[tuple[str, str]]:
+    """What was limited, in words."""
+    return [
+        (_LIMITS[name][0], "yes" if value is True else f"{value:g} {_LIMITS[name][1]}".strip())
+        for name, value in limits.stated.items()
+    ]
 
 
 def _accuracy(ws: Workspace, name: str, span: _Span) -> list[Measure]:
