@@ -115,8 +115,9 @@ def test_traffic_that_was_not_split_as_asked_holds() -> None:
 
 
 def test_a_fuse_needs_no_statistics() -> None:
-    decision = judge([], RULES, health=CanaryHealth(is_ready=False))
-    assert (decision.action, decision.reason) == ("roll_back", "fuse: the canary is not ready any more")
+    decision = judge([], RULES, health=CanaryHealth(not_ready="no such file"))
+    told = "fuse: the canary is not ready: no serving process can load it: no such file"
+    assert (decision.action, decision.reason) == ("roll_back", told)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,12 @@ def test_a_fuse_needs_no_statistics() -> None:
         (CanaryHealth(failures_in_a_row=19, control_successes_meanwhile=100), False),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=1), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=0), False),
-        (CanaryHealth(True, 20, 30, 150), False),
-        (CanaryHealth(True, 20, 150, 30), True),
+        (CanaryHealth(None, 20, 30, 150), False),
+        (CanaryHealth(None, 20, 150, 30), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=None), True),
-        (CanaryHealth(is_ready=False), True),
+        (CanaryHealth(not_ready="no such file"), True),
+        (CanaryHealth(crashes=2), False),
+        (CanaryHealth(crashes=3), True),
     ],
 )
 def test_fuses(health: CanaryHealth, *, blows: bool) -> None:
@@ -149,7 +152,7 @@ def test_failures_in_a_row_as_by_walking_backwards() -> None:
                 row, meanwhile = row + 1, seen
             else:
                 seen = (seen[0] + (not is_failed), seen[1] + is_failed)
-        assert recent_failures(failed, canary) == CanaryHealth(True, row, *meanwhile)
+        assert recent_failures(failed, canary) == CanaryHealth(None, row, *meanwhile)
 
 
 def test_an_incident_that_fails_most_requests_of_both_arms_blows_no_fuse() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from everloop import clock, feedback, ledger, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
+from everloop.serving.files import write_worker
 from tests.loop import living
 from tests.loop.living import Shop
 
@@ -148,6 +150,20 @@ def test_nothing_is_judged_before_each_serving_process_has_the_routes(shop: Shop
     assert acts(shop, made) == ["started"]
     shop.acknowledge()
     assert [one.act for one in rollout.tick(shop.ws)] == ["finished"]
+
+
+def test_a_version_that_no_serving_process_can_load_is_taken_back_after_a_while(any_shop: Shop) -> None:
+    shop = any_shop
+    with_canary(shop, 50, 100)
+    living.release(shop.ws, "kind@2")
+    rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    (worker,) = serving.workers(shop.folder)
+    write_worker(shop.folder, msgspec.structs.replace(worker, problems={"kind": "its file is gone"}))
+    assert rollout.tick(shop.ws) == []
+    shop.later(minutes=1)
+    (event,) = rollout.tick(shop.ws)
+    assert (event.act, weights(shop)) == ("rolled_back", {"kind@1": 100})
+    assert event.reason == "fuse: the canary is not ready: no serving process can load it: its file is gone"
 
 
 def test_requests_of_before_the_rollout_do_not_count(shop: Shop) -> None:

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import pytest
 
-from everloop.serving import LogPolicy, Segment, Variant, acknowledged, log, read_routes, workers
+from everloop.serving import LogPolicy, Segment, Variant, acknowledged, log, not_loaded, read_routes, workers
 from everloop.serving.records import Worker
 from tests.serving.home import go_live, picky_model, title_model, write_release
 from tests.serving.records import route
@@ -212,6 +212,8 @@ def test_one_broken_endpoint_does_not_keep_the_others_from_starting(home: Path, 
     assert reply.status_code == 503
     assert "no release 'rel_gone'" in reply.json()["error"]["message"]
     assert server.worker().epoch is None
+    assert "no release 'rel_gone'" in str(not_loaded(server.folder, "price"))
+    assert not_loaded(server.folder, "category") is None
 
 
 def test_a_broken_route_file_changes_nothing(home: Path, serve: Serve) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from everloop import background, clock, jobs, loop, rollout, tracking, web
+from everloop import background, clock, jobs, loop, rollout, serving, tracking, web
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -124,6 +124,7 @@ class _Child:
             return
         if self.process is not None:
             self.deaths += 1
+            serving.note_crash(settings.home / "serving", self.process.pid, self.process.returncode)
         self.not_before_s = clock.elapsed_s() + _BACK_OFF_S[min(self.deaths, len(_BACK_OFF_S) - 1)]
         self.start(settings)
 

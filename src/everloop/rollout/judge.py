@@ -23,6 +23,8 @@ from everloop.rollout.means import MeanEvidence, counts_of, excess_of_means, har
 
 Action = Literal["advance", "hold", "roll_back"]
 
+_CRASHES = 3  # of whole serving processes: one may be a machine's fault
+
 
 @dataclass(frozen=True)
 class MetricRule:
@@ -95,15 +97,17 @@ class Rules:
 class CanaryHealth:
     """What a fuse looks at; it needs no statistics and no minimum of traffic.
 
-    `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
+    `not_ready` says why no serving process has loaded it, `crashes` how many of them ended by themselves since it began, more
+    than in the time before. `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
     failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None means
     that there is no control.
     """
 
-    is_ready: bool = True
+    not_ready: str | None = None
     failures_in_a_row: int = 0
     control_successes_meanwhile: int | None = None
     control_failures_meanwhile: int = 0
+    crashes: int = 0
 
 
 @dataclass(frozen=True)
@@ -299,8 +303,10 @@ def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | No
     >>> blown_fuse(CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=0)) is None
     True
     """
-    if not health.is_ready:
-        return "the canary is not ready any more"
+    if health.not_ready is not None:
+        return f"the canary is not ready: no serving process can load it: {health.not_ready}"
+    if health.crashes >= _CRASHES:
+        return f"serving processes crashed {health.crashes} times since the canary began"
     if health.failures_in_a_row < failures_in_a_row:
         return None
     if health.control_successes_meanwhile is None:

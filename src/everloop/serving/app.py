@@ -27,7 +27,7 @@ from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFai
 from everloop.ids import new_id, new_prediction_id
 from everloop.serving.answer import Answerer
 from everloop.serving.connections import BODY_S, Server
-from everloop.serving.files import read_manifest, read_routes, remove_dead_workers
+from everloop.serving.files import note_crash, read_manifest, read_routes, remove_dead_workers
 from everloop.serving.form import Form, about, invalid
 from everloop.serving.group import run_together
 from everloop.serving.http import (
@@ -362,7 +362,8 @@ def run(
         serve()
         return
     _load_libraries(home / "serving")
-    run_together(partial(serve, group), many, grace_s=GRACE_S + CLOSE_WITHIN_S)
+    ended = partial(note_crash, home / "serving")
+    run_together(partial(serve, group), many, grace_s=GRACE_S + CLOSE_WITHIN_S, ended=ended)
 
 
 @dataclass(frozen=True)

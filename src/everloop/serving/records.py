@@ -220,7 +220,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
                 )
 
     @property
-    def stated(self) -> dict[str, float]:
+    def stated(self) -> dict[str, bool | float]:
         """Those that are not as when nobody states any."""
         usual = Limits()
         named = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -289,7 +289,8 @@ class Worker(msgspec.Struct, frozen=True):
 
     `paths` says of each release whether its compiled plan answers, or why its model does. `unlogged` counts by endpoint what
     was answered without the log since the process began, `log_error` says why the log cannot be written now. `group` is the
-    process that started it as one `of` several, `starts` how often that was so far.
+    process that started it as one `of` several, `starts` how often that was so far. `problems` says of each endpoint whose
+    newest routes it does not follow why.
     """
 
     writer: int
@@ -306,6 +307,15 @@ class Worker(msgspec.Struct, frozen=True):
     group: int | None = None
     of: int = 1
     starts: int = 1
+    problems: dict[str, str] = {}
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """A serving process that ended by itself: by which signal (negative) or with which exit code, and the routes that it served."""
+
+    at: datetime
+    code: int
+    epoch: int
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):

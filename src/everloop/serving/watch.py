@@ -152,6 +152,7 @@ class Watcher:
             epoch=self.table.epoch,
             seen_at=wall(),
             error=_in_words(self.table.problems) or None,
+            problems=self.table.problems,
             paths={release.manifest.id: release.predictor.path for release in self.table.releases},
             unlogged=dict(self._answerer.unlogged),
             log_error=self._answerer.log_error,
