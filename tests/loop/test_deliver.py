@@ -60,6 +60,15 @@ def test_a_version_that_was_rolled_back_is_left_to_people(shop: Shop) -> None:
     assert loop.deliver(shop.ws) == []
 
 
+def test_a_version_that_is_loaded_or_mirrored_does_not_wait_for_itself(shop: Shop) -> None:
+    plan = rollout.blue_green()
+    shop.ws.write(lambda tx: rollout.define_endpoint(shop.ws, tx, "kind", model="kind", canary=plan))
+    living.approve(shop.ws, "kind@2")
+    assert len(loop.deliver(shop.ws)) == 1
+    assert live(shop) == {"kind@1": 100}
+    assert not loop.has_approved(shop.ws)
+
+
 def test_a_version_that_was_rolled_back_elsewhere_is_left_to_people_here_too(shop: Shop) -> None:
     rollout.create_endpoint(shop.ws, "pilot", "kind", canary=rollout.all_at_once())
     rollout.start(shop.ws, "pilot", "kind@1", reason="a test")

@@ -131,8 +131,9 @@ def _next_step(ws: Workspace, endpoint: Endpoint) -> tuple[ModelVersion, str] | 
 
 
 def _candidates(ws: Workspace, endpoint: Endpoint) -> Iterator[ModelVersion]:
-    """The versions newer than what is live on an endpoint that are not left to people, newest first."""
-    live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
+    """The versions newer than what is loaded for an endpoint that are not left to people, newest first."""
+    loaded = (*endpoint.variants, *endpoint.standby)  # also what is mirrored, or loaded before it takes over
+    live = max((int(variant.version.partition("@")[2]) for variant in loaded), default=0)
     for version in registry.versions(ws, endpoint.model):
         if version.number <= live:
             return
