@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def test_three_times_the_errors_roll_back_with_the_numbers() -> None:
     assert "errors 3.1 % (36 of 1,160) against 0.91 % (95 of 10,440) in the control" in decision.reason
     verdict = decision.metrics[0]
     assert verdict.e_value > verdict.e_bound == 20.0
+    assert f"({verdict.evidence})" in decision.reason
     assert verdict.excess == pytest.approx(36 / 1_160 - 95 / 10_440)
 
 
@@ -188,3 +190,11 @@ def test_unclear_rules_are_refused(make: object, found: str) -> None:
     assert callable(make)
     with pytest.raises(Invalid, match=found):
         make()
+
+
+@pytest.mark.parametrize(("e_value", "told"), [(1.0, "1"), (3_571.4, "3,570"), (2.5e9, "2.5e+09")])
+def test_evidence_is_told_to_three_figures_without_an_exponent_where_one_reads_it(
+    e_value: float, told: str
+) -> None:
+    (verdict,) = judge([errors(Counts(0, 10, 0, 10))], RULES).metrics
+    assert replace(verdict, e_value=e_value).evidence == f"e = {told}, bound 20"

@@ -170,6 +170,10 @@ def simulate(
             f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
         }
         out.table(found, columns, empty="")
+        if not out.as_json and all(
+            one.hours_to_pass[0] is None and one.hours_to_roll_back[0] is None for one in found
+        ):
+            out.say("How long that takes is not known before an hour of traffic; say it: --per-hour 1000")
 
 
 def _after(

@@ -135,6 +135,12 @@ class MetricVerdict:
     problem: str | None = None
     excess_lower: float | None = None
 
+    @property
+    def evidence(self) -> str:
+        """That of harm against its bound, in words; to three figures, as one reads it."""
+        e = f"{float(f'{self.e_value:.3g}'):,.0f}" if 100 <= self.e_value < 1e6 else f"{self.e_value:.3g}"
+        return f"e = {e}, bound {self.e_bound:g}"
+
 
 @dataclass(frozen=True)
 class SampleRatio:
@@ -366,12 +372,12 @@ def _harm_in_words(verdict: MetricVerdict) -> str:
     if verdict.means is not None:
         return (
             f"{verdict.metric} {_number(verdict.means[0])} ({counts.canary_total:,}) against {_number(verdict.means[1])} "
-            f"({counts.control_total:,}) in the control (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+            f"({counts.control_total:,}) in the control ({verdict.evidence})"
         )
     return (
         f"{verdict.metric} {_rate_in_words(counts.canary_rate)} ({counts.canary_bad:,} of {counts.canary_total:,}) against "
         f"{_rate_in_words(counts.control_rate)} ({counts.control_bad:,} of {counts.control_total:,}) in the control "
-        f"(e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        f"({verdict.evidence})"
     )
 
 
@@ -379,7 +385,7 @@ def _bound_in_words(verdict: MetricVerdict) -> str:
     if verdict.problem is not None:
         return f"{verdict.metric} cannot be told: {verdict.problem}"
     if verdict.excess_at_most is None:
-        return f"{verdict.metric} shows no harm (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        return f"{verdict.metric} shows no harm ({verdict.evidence})"
     if not (verdict.stage_counts.canary_total and verdict.stage_counts.control_total):
         return f"{verdict.metric} has no requests in one arm of this stage"
     if verdict.means is not None:

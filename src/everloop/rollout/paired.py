@@ -128,7 +128,7 @@ def _decide(verdicts: Sequence[MetricVerdict], fuse: str | None) -> tuple[Action
 
 
 def _harm_in_words(one: MetricVerdict) -> str:
-    n, evidence = one.counts.canary_total, f"(e = {one.e_value:.3g}, bound {one.e_bound:g})"
+    n, evidence = one.counts.canary_total, f"({one.evidence})"
     if one.metric == "differs" and one.excess_at_most is not None:
         return f"answers differ in {one.counts.canary_bad:,} of {n:,} pairs, where {100 * one.excess_at_most:g} % may {evidence}"
     return (
@@ -147,7 +147,7 @@ def _bound_in_words(one: MetricVerdict) -> str:
             else f"{told}, at most {100 * one.excess_upper:.1f} % (margin {100 * margin:g} %)"
         )
     if margin is None:
-        return f"{one.metric} shows no harm in {n:,} pairs (e = {one.e_value:.3g}, bound {one.e_bound:g})"
+        return f"{one.metric} shows no harm in {n:,} pairs ({one.evidence})"
     return (
         f"{one.metric} exceed the live version's by at most {100 * one.excess_upper:.2f} points "
         f"(margin {100 * margin:g}, {n:,} pairs)"
