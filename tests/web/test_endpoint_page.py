@@ -8,7 +8,7 @@ from everloop import rollout
 from everloop.clock import wall
 from everloop.rollout import RoutingRule
 from everloop.serving import Worker
-from everloop.serving.files import remove_worker, write_worker
+from everloop.serving.files import note_crash, remove_worker, write_worker
 from tests.loop.living import Shop
 from tests.web.conftest import serve
 
@@ -20,8 +20,9 @@ def test_the_serving_processes_and_the_limits_are_shown(small: Shop) -> None:
     with serve(small.ws) as site:
         behind = site.get("/endpoints/kind").text
         since = wall() - timedelta(hours=3)
-        worker = Worker(small.log.writer, 4_711, epoch, since, wall(), "127.0.0.1", 8401, starts=2)
+        worker = Worker(small.log.writer, 4_711, epoch, since, wall(), "127.0.0.1", 8401)
         write_worker(small.folder, worker)
+        note_crash(small.folder, 4_711, -11)
         page = site.get("/endpoints/kind").text
     assert "is loading" in behind
     assert "is loading" not in page
@@ -29,6 +30,7 @@ def test_the_serving_processes_and_the_limits_are_shown(small: Shop) -> None:
         "4711",
         f"epoch {epoch}",
         "3 h",
+        "1 process ended by itself in the last hour",
         "An answer within",
         "200 ms",
         "candidate answers where header X-Staff is there",

@@ -40,6 +40,7 @@ _SPANS = {
 _DRIFT_SHOWN = 5  # columns that moved most
 _LIST = 20
 _MOST_MEASURES = 5_000
+_CRASHED = timedelta(hours=1)
 _LIMITS = {
     "deadline_ms": ("An answer within", "ms"),
     "own_process": ("Each version in a process of its own", ""),
@@ -100,7 +101,6 @@ class ProcessRow:
     tone: str
     epoch: int | None
     up: str
-    starts: int
     problem: str | None
 
 
@@ -132,6 +132,7 @@ def view(visit: Visit) -> Shown:
         "judged": None if newest is None else judged(ws, newest),
         "split": _split(ws, name),
         "processes": [_process(one, endpoint.epoch) for one in serving.workers(ws.home / "serving")],
+        "crashes": [one for one in serving.crashes(ws.home / "serving") if one.at >= wall() - _CRASHED],
         "limits": _limits(endpoint.limits),
         "moves": moves[:_LIST],
         "plotly": plotly_address(),
@@ -166,9 +167,7 @@ def _process(one: Worker, epoch: int) -> ProcessRow:
     problem = one.error or one.log_error
     if problem is not None:
         says, tone = "in trouble", "failed"
-    return ProcessRow(
-        one.pid, one.port, says, tone, one.epoch, duration(wall() - one.started_at), one.starts, problem
-    )
+    return ProcessRow(one.pid, one.port, says, tone, one.epoch, duration(wall() - one.started_at), problem)
 
 
 def _limits(limits: Limits) -> list[tuple[str, str]]:
