@@ -166,6 +166,15 @@ def test_a_version_that_no_serving_process_can_load_is_taken_back_after_a_while(
     assert event.reason == "fuse: the canary is not ready: no serving process can load it: its file is gone"
 
 
+def test_what_could_be_loaded_and_cannot_be_under_new_limits_is_not_taken_back(shop: Shop) -> None:
+    started(shop)
+    rollout.set_limits(shop.ws, "kind", rollout.limits(memory_mb=300))
+    (worker,) = serving.workers(shop.folder)
+    write_worker(shop.folder, msgspec.structs.replace(worker, problems={"kind": "it needs more"}))
+    shop.later(minutes=1)
+    assert [one.act for one in rollout.tick(shop.ws)] == ["look"]
+
+
 def test_requests_of_before_the_rollout_do_not_count(shop: Shop) -> None:
     shop.ask(1_000)
     made = started(shop)

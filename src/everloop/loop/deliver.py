@@ -32,8 +32,8 @@ def deliver(ws: Workspace) -> list[str]:
     """Release what is approved and start its rollout; the ids of the rollouts started.
 
     On each endpoint the newest version that may go live is taken, if it is newer than what is live; one rollout at
-    a time. A version that was rolled back, or gave way to an older one, is left to people. One that cannot be released, such as one whose own code
-    nobody trusts, keeps no other endpoint waiting.
+    a time. A version that was rolled back, or gave way to an older one, is left to people. One that cannot be released, such as
+    one whose own code nobody trusts, keeps no other endpoint waiting.
 
     Raises
     ------

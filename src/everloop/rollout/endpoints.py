@@ -50,8 +50,9 @@ def define_endpoint(
 ) -> None:
     """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
 
-    `key` is the input that is the key of requests without one. It and how predictions are logged hold from now on; None logs each whole. `rules`, as `checked_rules` gives them, take force at
-    once; None leaves those that there are. `limits` are in force at once, for all that answers; left out, there are none.
+    `key` is the input that is the key of requests without one. It and how predictions are logged hold from now on; None logs
+    each whole. `rules`, as `checked_rules` gives them, take force at once; None leaves those that there are. `limits` are in
+    force at once, for all that answers; left out, there are none.
     """
     known = store.endpoint_by_name(tx.connection, name)
     policy = log or LogPolicy()

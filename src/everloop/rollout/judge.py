@@ -98,9 +98,9 @@ class CanaryHealth:
     """What a fuse looks at; it needs no statistics and no minimum of traffic.
 
     `not_ready` says why no serving process has loaded it, `crashes` how many of them ended by themselves since it began, more
-    than in the time before. `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
-    failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None means
-    that there is no control.
+    than in the time before. `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the
+    canary's first failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None
+    means that there is no control.
     """
 
     not_ready: str | None = None

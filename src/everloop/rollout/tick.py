@@ -119,7 +119,7 @@ def _with_processes(ws: Workspace, rollout: Rollout, health: CanaryHealth) -> Ca
     """And what the serving processes say: what ended them, or kept them from loading the version, is in no prediction."""
     lately = [one for one in serving.crashes(folder(ws)) if one.at >= wall() - _LATELY]
     since = sum(one.epoch >= rollout.epochs[0] for one in lately)
-    problem = serving.not_loaded(folder(ws), rollout.endpoint)
+    problem = serving.not_loaded(folder(ws), rollout.endpoint, epoch=rollout.epochs[-1])
     if problem is not None:
         moved = history(ws, rollout=rollout.id, without_looks=True, limit=1)[0]
         problem = problem if ws.now() >= moved.at + _READY_WITHIN else None

@@ -121,9 +121,12 @@ def acknowledged(folder: Path) -> int | None:
     return min(known) if known and len(known) == len(epochs) else None
 
 
-def not_loaded(folder: Path, endpoint: str) -> str | None:
-    """Why no serving process follows the newest routes of an endpoint; None when one does, or has not said why not."""
-    told = [worker.problems.get(endpoint) for worker in workers(folder)]
+def not_loaded(folder: Path, endpoint: str, *, epoch: int) -> str | None:
+    """Why no serving process has followed an endpoint's routes of this epoch; None when one has, or has not said why not."""
+    told = [
+        worker.problems.get(endpoint) if worker.epoch is None or worker.epoch < epoch else None
+        for worker in workers(folder)
+    ]
     return told[0] if told and all(told) else None
 
 
@@ -134,9 +137,8 @@ def note_crash(folder: Path, pid: int, code: int) -> None:
     """
     if code == 0 or -code in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         return
-    with contextlib.suppress(
-        OSError
-    ):  # a full disk, or another process tidied up: it must not end whoever starts processes
+    # a full disk, or another process that tidied up: it must not end whoever starts processes
+    with contextlib.suppress(OSError):
         for path in (folder / "workers").glob("[0-9]*.json"):
             worker = msgspec.json.decode(path.read_bytes(), type=Worker)
             if worker.pid == pid and worker.epoch is not None:
