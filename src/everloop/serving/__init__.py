@@ -47,7 +47,7 @@ from everloop.serving.newest import (
 )
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
-from everloop.serving.predictor import Failure, Predictor
+from everloop.serving.predictor import Failure, Predictor, Ranked
 from everloop.serving.records import (
     TRIED,
     WITH_CODE,
@@ -69,7 +69,7 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import HOLDBACK, assign, choose, is_placed
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals, takes_all
 from everloop.serving.signed import (
     SIGNERS,
     Signed,
@@ -119,6 +119,7 @@ __all__ = [
     "PredictionSearch",
     "Predictor",
     "Question",
+    "Ranked",
     "Route",
     "RouteTable",
     "Rule",
@@ -161,6 +162,7 @@ __all__ = [
     "release_path",
     "rule_headers",
     "run",
+    "takes_all",
     "try_out",
     "try_out_trusted",
     "uniform",
