@@ -85,7 +85,9 @@ def test_words_are_cut_as_scikit_learn_cuts_them(texts: list[str]) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Found unknown categories:UserWarning")  # as meant
-@pytest.mark.parametrize("last", [HistGradientBoostingClassifier(max_iter=5), LogisticRegression(max_iter=3_000)])
+@pytest.mark.parametrize(
+    "last", [HistGradientBoostingClassifier(max_iter=5), LogisticRegression(max_iter=3_000)]
+)
 def test_a_table_is_answered_as_in_rows(encoder: Any, last: Any) -> None:
     random = np.random.default_rng(3)
     rows = np.empty((200, 5), dtype=object)

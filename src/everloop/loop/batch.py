@@ -235,6 +235,7 @@ def without_answer(rows: pa.Table, answered: pa.Table, key: str) -> pa.Table:
 @step
 def parts(rows: pa.Table, part_rows: int) -> list[bytes]:
     """The rows in parts, in their order."""
+    _keep_freed_memory()
     return [_packed(rows.slice(start, part_rows)) for start in range(0, max(rows.num_rows, 1), part_rows)]
 
 
@@ -344,6 +345,7 @@ def _table(output: Any, score: Any, scores: Any, error: Any) -> pa.Table:
 @step
 def joined(parts: list[bytes]) -> pa.Table:
     """The answers of all parts, in the rows' order."""
+    _keep_freed_memory()
     return pa.concat_tables(map(_unpacked, parts))
 
 

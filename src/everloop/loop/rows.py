@@ -57,7 +57,7 @@ class Rows:
     def load(self, ws: Workspace, ref: str) -> pa.Table:
         if self.kind == "dataset_version":
             return data.read(ws, ref)
-        if (read := _at_hand.get(self.digest)) is not None:
+        if (read := _at_hand.pop(self.digest, None)) is not None:
             return read
         kept = data.load(ws.blobs.path(self.digest), key=None, file_format="parquet")
         return data.typed(kept)[0]
@@ -67,7 +67,8 @@ class Rows:
 class Given:
     """Rows before a run begins: how it names them, their columns, and the column that names a row unless told otherwise.
 
-    `tables` are the dataset versions that a query reads, by the name that it calls them.
+    `tables` are the dataset versions that a query reads, by the name that it calls them; `read` holds the rows if they had to
+    be read to say so.
     """
 
     kind: Kind
@@ -76,7 +77,7 @@ class Given:
     columns: Sequence[str]
     key: str
     tables: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    read: pa.Table | None = field(default=None, compare=False)
+    read: list[pa.Table] = field(default_factory=list)
 
     @property
     def named(self) -> list[str]:
@@ -84,9 +85,9 @@ class Given:
 
     @contextmanager
     def at_hand(self) -> Iterator[None]:
-        """Where the run that is begun meanwhile loads these rows in this process, it takes those that were read already."""
-        if self.read is not None:
-            _at_hand[self.digest] = self.read
+        """The run that is begun meanwhile takes the rows that were read already, if it loads them in this process, once."""
+        if self.read:
+            _at_hand[self.digest] = self.read.pop()
         try:
             yield
         finally:
@@ -150,7 +151,7 @@ def _of_file(ws: Workspace, path: Path, manifest: Manifest) -> Given:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         kept = ws.blobs.put(memoryview(sink.getvalue()))
-    return Given("file", digest, kept, table.column_names, table.column_names[0], read=table)
+    return Given("file", digest, kept, table.column_names, table.column_names[0], read=[table])
 
 
 def _image_columns(columns: list[str], path: Path, manifest: Manifest) -> list[str]:
