@@ -1,6 +1,6 @@
 """How often the judge errs and how long it takes: 2,000 made-up rollouts a case, in the judge's own code.
 
-python benchmarks/judge_simulation.py            prints the tables (about two minutes)
+python benchmarks/judge_simulation.py            prints the tables (some minutes of one core)
 python benchmarks/judge_simulation.py --write    puts them into docs/explanation/judge.md
 """
 
@@ -38,6 +38,7 @@ def main() -> None:
         "keys": keys_table(),
         "plans": plans_table(),
         "worse": worse_table(),
+        "labels": labels_table(),
     }
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
@@ -294,6 +295,37 @@ def worse_table() -> str:
         whole = _plan(steady(control, canary), margin, known=control)
         rows.append((name, _percent(alone.passed), _percent(whole.passed), _percent(whole.rolled_back)))
     return _table(["version", "passes the 10 % stage, bound alone", "reaches 100 %", "rolled back"], rows)
+
+
+def labels_table() -> str:
+    """How many truths one stage takes, of both arms together; the same share of both is audited."""
+    rows = []
+    for rate, margin in ((0.02, 0.02), (0.05, 0.03), (0.05, 0.05), (0.05, 0.1), (0.2, 0.05), (0.2, 0.1)):
+        found = [f"{100 * rate:g} %", f"{100 * margin:g} points"]
+        for share in (0.1, 0.5):
+            equal = _truths(rate, rate, margin, share).requests_to_pass
+            tripled = _truths(rate, min(3 * rate, 0.9), margin, share).requests_to_roll_back
+            found += [_range(equal), _range(tripled)]
+        rows.append(tuple(found))
+    head = ["wrong before", "margin", "canary 10 %: equal passes", "three times as wrong goes back"]
+    return _table([*head, "canary 50 %: equal passes", "three times as wrong goes back"], rows)
+
+
+def _truths(control: float, canary: float, margin: float, share: float) -> Forecast:
+    return simulate(
+        (share,),
+        Rules((MetricRule("wrong", margin, is_mean=True),)),
+        rates={"wrong": steady(control, canary)},
+        requests_at_most=40_000,
+        look_every=20,
+        known_before={"wrong": (round(2_000 * control), 2_000)},
+        n_rollouts=400,
+        seed=19,
+    )
+
+
+def _range(median_and_p90: tuple[float | None, float | None]) -> str:
+    return " to ".join("more" if time is None else f"{time:,.0f}" for time in median_and_p90)
 
 
 def _plan(

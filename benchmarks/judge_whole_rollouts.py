@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import betaln
 
 from everloop.rollout import (
     Badness,
@@ -30,8 +32,23 @@ from everloop.rollout import (
 )
 from everloop.rollout.bounded import _LOG_WEIGHTS, _PARTS
 from everloop.rollout.eprocess import harm_log_e, log_mean_exp, sample_ratio_log_e
-from everloop.rollout.excess import _excess_log_e_at, known_of_control, log_weights_of_rates, outcomes
-from everloop.rollout.means import refutes_excess
+from everloop.rollout.excess import (
+    _excess_log_e_at,
+    excess_log_e,
+    known_of_control,
+    log_weights_of_rates,
+    outcomes,
+)
+from everloop.rollout.means import (
+    _LEANINGS,
+    _STAKES,
+    ODDS_ARE_OFF,
+    ODDS_MAY_BE,
+    ODDS_OF_TRUTHS,
+    Arms,
+    log_weights_of_bets,
+    refutes_excess,
+)
 from everloop.rollout.paired import Pairs, judge_pairs
 from everloop.rollout.simulate import MadeUpRollouts, median_and_p90
 
@@ -53,6 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     made = {
         "whole": whole_table,
+        "deadlines": deadlines_table,
         "audited": audited_table,
         "sticky": sticky_table,
         "pairs": pairs_table,
@@ -155,6 +173,7 @@ def roll(
     requests: int = 60_000,
     watch: int = 20_000,
     known: dict[str, tuple[int, int]] | None = None,
+    ends_after: int | None = None,
     seed: int = 1,
 ) -> MadeUpRollouts:
     """Whole rollouts: the stages, then a watch in which only what is said late about them can take one back."""
@@ -170,6 +189,8 @@ def roll(
             metric.draw(made, name, sent, new)
         if running.size:
             made.judge(sent)
+        if ends_after is not None and sent >= ends_after:
+            made.end(sent)
         watched = np.flatnonzero((made.ended_at > sent - watch) & ~made.rolled_back)
         back = watched[made.is_harmful(watched)] if is_told_late else watched[:0]
         made.rolled_back[back] = True
@@ -255,6 +276,23 @@ def whole_table() -> str:
     return table(head, rows)
 
 
+def deadlines_table() -> str:
+    """Plans whose deadline takes back what is not decided: how much of that is a verdict, and how much the clock."""
+    rows = []
+    for name, canary, requests in (
+        ("no difference, over after 2,000 requests", 0.01, 2_000),
+        ("no difference, over after 10,000 requests", 0.01, 10_000),
+        ("errors 1 % to 5 %, over after 2,000 requests", 0.05, 2_000),
+    ):
+        metrics: Metrics = {"errors": (AtOnce(canary, 0.01), 0.02)}
+        made = roll(metrics, known={"errors": (50, 5_000)}, ends_after=requests)
+        by_test = int((made.rolled_back & ~made.by_deadline).sum())
+        passed = (made.ended_at > 0) & ~made.rolled_back
+        rows.append((name, share(by_test), percent(made.by_deadline.mean()), percent(passed.mean())))
+    head = ["at_deadline='roll_back', margin 2 points", "rolled back by the test (95 % interval)"]
+    return table([*head, "by the deadline", "reached 100 %"], rows)
+
+
 def _five(canary: float) -> Metrics:
     """Errors as given, and four more metrics that are bad once in a hundred in both arms."""
     more = {f"m{i}": (AtOnce(0.01, 0.01), 0.02) for i in range(4)}
@@ -278,8 +316,204 @@ def _latencies(*, shift: float, known: int = 2_000, both: bool = False) -> tuple
 # --- the audit sample
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Answers that reviewers look at, by canary and control: how often wrong, how often drawn, how much later known.
+
+    Each answer is of a kind, `parts` of all, with a rate and a chance of its own. `said` is how often an arm gives the answer
+    that is asked about, where that is one class: then the versions, and not chance alone, deal what is counted.
+    """
+
+    wrong: tuple[Sequence[float], Sequence[float]]
+    drawn: tuple[Sequence[float], Sequence[float]] = ((0.14,), (0.14,))
+    after: tuple[float, float] = (3_000.0, 3_000.0)
+    parts: Sequence[float] = (1.0,)
+    said: tuple[float, float] = (1.0, 1.0)
+    on_odds: float = ODDS_OF_TRUTHS
+    then: tuple[int, float] | None = None  # from this request on both arms are wrong so often
+
+    def draw(self, random: np.random.Generator, asked: Ints, sent: int) -> Ints:
+        """(n, arm, kind, wrong or right) of so many requests of each arm, (n, arm)."""
+        new = np.zeros((len(asked), 2, len(self.parts), 2), dtype=np.int64)
+        for arm in (0, 1):
+            kinds = random.multinomial(random.binomial(asked[:, arm], self.said[arm]), self.parts)
+            drawn = random.binomial(kinds, self.drawn[arm])
+            rates = self.wrong[arm] if self.then is None or sent < self.then[0] else (self.then[1],)
+            new[:, arm, :, 0] = random.binomial(drawn, rates)
+            new[:, arm, :, 1] = drawn - new[:, arm, :, 0]
+        return new
+
+    def arms(self, known: Ints, share: float) -> Arms:
+        """What one rollout knows of one stage, (arm, kind, wrong or right), as the judge is told it."""
+        values = np.tile([1.0, 0.0], len(self.parts))
+        canary, control = (
+            Badness(np.repeat(values, of.ravel()), np.repeat(np.repeat(one, 2), of.ravel()))
+            for of, one in zip(known, 1.0 / np.asarray(self.drawn), strict=True)
+        )
+        return Arms(canary, control, share)
+
+
+class Audited:
+    """Whole rollouts side by side, judged by the audit sample alone.
+
+    The odds are computed for all at once, and so is a limit of what the bets say (any one mean of the control is one). Where both
+    together might decide and the odds alone do not, the judge's own function is asked.
+    """
+
+    def __init__(self, sample: Sample, *, margin: float, n: int, seed: int = 29) -> None:
+        self.sample, self.margin = sample, margin
+        self.random = np.random.default_rng(seed)
+        self.stage = np.zeros(n, dtype=np.int64)
+        self.passed_at, self.back_at = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.known = np.zeros((n, len(SHARES), 2, len(sample.parts), 2), dtype=np.int64)
+        self.waiting = self.known.copy()
+        rate = float(np.asarray(sample.wrong[1]) @ np.asarray(sample.parts))
+        self.before = np.tile([round(2_000 * rate), 2_000], (n, 1))  # of the control, when the stage began
+        self.asked = 0
+
+    def roll(self, *, every: int, requests: int, watch: int) -> None:
+        for sent in range(every, requests + watch + 1, every):
+            watched = (self.passed_at > 0) & (sent < self.passed_at + watch)
+            going = np.flatnonzero((self.back_at == 0) & ((self.passed_at == 0) | watched))
+            if not going.size:
+                break
+            split = going[(self.passed_at[going] == 0) & (sent <= requests)]
+            canary = self.random.binomial(every, np.array(SHARES)[self.stage[split]])
+            asked = np.stack([canary, every - canary], axis=1)
+            self.waiting[split, self.stage[split]] += self.sample.draw(self.random, asked, sent)
+            soon = 1.0 - np.exp(-every / np.asarray(self.sample.after))
+            done = self.random.binomial(self.waiting[going], soon[:, None, None])
+            self.waiting[going] -= done
+            self.known[going] += done
+            is_back = self.is_harmful(going)
+            self.back_at[going[is_back]] = sent
+            split = split[self.back_at[split] == 0]
+            self.advance(split[self.is_shown(split)], sent)
+
+    def advance(self, ahead: Ints, sent: int) -> None:
+        control = self.known[ahead, self.stage[ahead], 1]  # (n, kind, wrong or right)
+        weighed = (control / np.asarray(self.sample.drawn)[1, :, None]).sum(axis=1)
+        total = control.sum(axis=(1, 2))
+        bad = np.round(total * weighed[:, 0] / np.maximum(weighed.sum(axis=1), 1e-9)).astype(np.int64)
+        self.before[ahead] += np.stack([bad, total], axis=1)
+        self.stage[ahead] += 1
+        through = ahead[self.stage[ahead] == len(SHARES)]
+        self.stage[through] -= 1
+        self.passed_at[through] = sent
+
+    def is_harmful(self, rows: Ints) -> NDArray[np.bool_]:
+        known, shares = self.known[rows], self._shares()
+        counts = _four(known)
+        by_odds = harm_log_e(
+            counts[..., 0],
+            counts[..., 2],
+            canary_share=shares,
+            stage=np.arange(len(SHARES)),
+            tolerated_ratio=1.0,
+        )
+        bets = sum(_limit(self.sample, known[:, one], share) for one, share in enumerate(SHARES))
+
+        def exactly(row: int) -> float:
+            stages = self.stage[row] + 1
+            arms = [self.sample.arms(self.known[row, one], SHARES[one]) for one in range(stages)]
+            return harm_in_means(arms, on_odds=self.sample.on_odds)
+
+        return self._decided(rows, by_odds, _are_off(counts, shares), np.asarray(bets), exactly)
+
+    def is_shown(self, rows: Ints) -> NDArray[np.bool_]:
+        shown = np.zeros(len(rows), dtype=bool)
+        for stage in np.unique(self.stage[rows]):
+            here, share = np.flatnonzero(self.stage[rows] == stage), SHARES[stage]
+            known, at = self.known[rows[here], stage], rows[here]
+            counts, shares = _four(known), self._shares()[stage : stage + 1]
+            pairs, of = np.unique(self.before[at], axis=0, return_inverse=True)
+            weights = np.array([log_weights_of_rates(*map(int, one)) for one in pairs])
+            by_odds = excess_log_e(
+                counts,
+                canary_share=shares[0],
+                margin=self.margin,
+                log_weights=weights[of.ravel()],
+            )
+            of_bets = np.array([log_weights_of_bets(self.margin, (int(bad), int(n))) for bad, n in pairs])
+            bets = _limit(self.sample, known, share, margin=self.margin, log_weights=of_bets[of.ravel()])
+
+            def exactly(row: int, stage: int = stage, share: float = share) -> float:
+                arms, before = self.sample.arms(self.known[row, stage], share), self.before[row]
+                return refutes_excess(
+                    arms, self.margin, on_odds=self.sample.on_odds, known=(int(before[0]), int(before[1]))
+                )
+
+            shown[here] = self._decided(at, by_odds, _are_off(counts[:, None], shares), bets, exactly)
+        return shown
+
+    def _decided(
+        self,
+        rows: Ints,
+        by_odds: Floats,
+        are_off: NDArray[np.bool_],
+        bets: Floats,
+        exactly: Callable[[int], float],
+    ) -> NDArray[np.bool_]:
+        needed, trusted = np.log(20.0), self.sample.on_odds if len(self.sample.parts) == 1 else 0.0
+        sure = np.where(are_off | (trusted == 0), -np.inf, by_odds + np.log(max(trusted, 1e-9)))
+        is_over = np.asarray(sure >= needed)
+        open_ones = np.flatnonzero(~is_over & (np.logaddexp(sure, np.log(1 - trusted) + bets) >= needed))
+        is_over[open_ones] = [exactly(int(row)) >= needed for row in rows[open_ones]]
+        self.asked += open_ones.size
+        return is_over
+
+    def _shares(self) -> Floats:
+        """The canary's share of what is looked at."""
+        shares, drawn = np.array(SHARES), np.array([one[0] for one in self.sample.drawn])
+        return np.asarray(shares * drawn[0] / (shares * drawn[0] + (1 - shares) * drawn[1]))
+
+
+def _four(known: Ints) -> Floats:
+    """Wrong and right of all kinds, canary then control, (..., 4)."""
+    kinds = known.sum(axis=-2).astype(np.float64)
+    return np.asarray(kinds.reshape(*kinds.shape[:-2], 4))
+
+
+def _are_off(counts: Floats, shares: Floats) -> NDArray[np.bool_]:
+    """`sample_ratio_log_e` of many rollouts, (n, n_stages, 4), at the judge's bound."""
+    x, n = counts[..., :2].sum(axis=-1), counts.sum(axis=-1)
+    plain = x * np.log(shares) + (n - x) * np.log1p(-shares)
+    ways = []
+    for a, b in ((k * shares, k * (1 - shares)) for k in ODDS_MAY_BE):
+        ways.append((betaln(a + x, b + n - x) - betaln(a, b) - plain).sum(axis=-1))
+    return np.asarray(np.logaddexp(*ways) >= np.log(2 * ODDS_ARE_OFF))
+
+
+def _limit(
+    sample: Sample,
+    known: Ints,
+    share: float,
+    *,
+    margin: float | None = None,
+    log_weights: Floats | None = None,
+) -> Floats:
+    """The bets on one stage at one mean of the control, where both arms are as alike as they may be: at least the least of all."""
+    weights = 1.0 / np.asarray(sample.drawn)
+    told = known * weights[:, :, None]  # (n, arm, kind, wrong or right)
+    sums, of = told.sum(axis=2)[..., 0], np.maximum(told.sum(axis=(2, 3)), 1e-9)
+    d = margin or 0.0
+    mean = np.clip((sums.sum(axis=1) - of[:, 0] * d) / of.sum(axis=1), 1e-6, 1.0 - d - 1e-6)
+    odds = sample.arms(np.ones((2, len(sample.parts), 2), dtype=np.int64), share).sampled_share or share
+    stakes = np.repeat(_STAKES, len(_LEANINGS)), np.outer(_STAKES, odds / (1 - odds) * _LEANINGS).ravel()
+    capital = np.zeros((len(known), len(stakes[0])))
+    for arm, (stake, up) in enumerate(zip(stakes, (margin is None, margin is not None), strict=True)):
+        at = mean + d if arm == 0 else mean
+        room = (at if up else 1.0 - at)[:, None]
+        put = np.minimum(stake, 0.999 / room) * (1.0 if up else -1.0)
+        for kind, weight in enumerate(weights[arm] / weights[arm].max()):
+            for bad in (0, 1):
+                paid = np.log1p(weight * put * ((1.0 - bad) - at)[:, None])
+                capital += known[:, arm, kind, bad, None] * paid
+    return log_mean_exp(capital, log_weights_of_bets() if log_weights is None else log_weights)
+
+
 def audited_table() -> str:
-    """Wrong answers of a random sample of both arms, a seventh of all, which reviewers reach late."""
+    """Wrong answers of a random sample of both arms, which reviewers reach late."""
     head = [
         "wrong answers in the audit sample, margin 5 points",
         "rolled back (95 % interval)",
@@ -288,67 +522,46 @@ def audited_table() -> str:
         "median requests",
         "90th percentile",
     ]
-    cases = [("5 % in both", 0.05, 0.05), ("5 % to 10 %", 0.1, 0.05), ("5 % to 15 %", 0.15, 0.05)]
+
+    def plain(canary: float, control: float, **given: Any) -> Sample:
+        return Sample(((canary,), (control,)), **given)
+
+    unsure: dict[str, Any] = {"parts": (0.8, 0.2), "drawn": ((0.04, 0.4), (0.04, 0.4))}
+    more: dict[str, Any] = {"drawn": ((0.25,), (0.05,))}
+    of_class: dict[str, Any] = {"said": (0.4, 0.2), "drawn": ((0.5,), (0.5,)), "on_odds": 0.0}
+    cases = [
+        ("5 % in both, 14 % of the answers audited", plain(0.05, 0.05)),
+        ("5 % in both, 5 % audited", plain(0.05, 0.05, drawn=((0.05,), (0.05,)))),
+        ("5 % in both, 25 % of the canary's audited, 5 % of the control's", plain(0.05, 0.05, **more)),
+        ("5 % in both, unsure answers audited ten times as often", Sample(((0.0125, 0.2),) * 2, **unsure)),
+        ("5 % in both, the canary's reviewed ten times sooner", plain(0.05, 0.05, after=(300.0, 3_000.0))),
+        ("5 % in both, 15 % from the 5,000th on", plain(0.05, 0.05, then=(5_000, 0.15))),
+        ("a class, 10 % in both, said twice as often by the canary", plain(0.1, 0.1, **of_class)),
+        ("5 % to 10 %, 14 % audited", plain(0.1, 0.05)),
+        ("5 % to 15 %, 14 % audited", plain(0.15, 0.05)),
+        ("5 % to 15 %, 5 % audited", plain(0.15, 0.05, drawn=((0.05,), (0.05,)))),
+        ("5 % to 15 %, 25 % of the canary's audited, 5 % of the control's", plain(0.15, 0.05, **more)),
+        ("5 % to 15 %, unsure ones ten times as often", Sample(((0.0375, 0.6), (0.0125, 0.2)), **unsure)),
+        ("a class, 10 % to 30 %, said twice as often by the canary", plain(0.3, 0.1, **of_class)),
+    ]
     return table(head, [_audited(*case) for case in cases])
 
 
-def _audited(
-    name: str,
-    canary: float,
-    control: float,
-    *,
-    every: int = 1_000,
-    requests: int = 60_000,
-    watch: int = 20_000,
-    n: int = 200,
-) -> Row:
-    """Whole rollouts with a look every 1,000 requests; a review comes 3,000 requests later in the mean, most within 10,000."""
-    random = np.random.default_rng(29)
-    rates = np.array([canary, control])
-    ended = [_ended(random, rates, every=every, requests=requests, watch=watch) for _ in range(n)]
-    back = [float(at) for at, is_back in ended if is_back]
-    through = [float(at) for at, is_back in ended if at and not is_back]
-    times = median_and_p90(np.array(max(back, through, key=len)), n)
+def _audited(name: str, sample: Sample, *, n: int = N) -> Row:
+    """A look every 500 requests; a review comes 3,000 requests later in the mean, most within 10,000."""
+    made = Audited(sample, margin=0.05, n=n)
+    made.roll(every=500, requests=60_000, watch=20_000)
+    is_back = made.back_at > 0
+    through = (made.passed_at > 0) & ~is_back
+    times = median_and_p90(max(made.back_at[is_back], made.passed_at[through], key=len).astype(np.float64), n)
+    print(name, is_back.mean(), through.mean(), times, "asked exactly", made.asked, file=sys.stderr)
     return (
-        f"{name} ({n} rollouts)",
-        share(len(back), n),
-        percent(len(through) / n),
-        percent(1 - (len(back) + len(through)) / n),
+        name,
+        share(int(is_back.sum()), n),
+        percent(through.mean()),
+        percent((~is_back & ~through).mean()),
         *map(number, times),
     )
-
-
-def _ended(
-    random: np.random.Generator, rates: Floats, *, every: int, requests: int, watch: int
-) -> tuple[int, bool]:
-    """After how many requests one rollout is through or taken back, and which; 0 while it is on hold."""
-    known = np.zeros((len(SHARES), 2, 2), dtype=np.int64)  # by stage and arm: wrong, right
-    waiting = known.copy()
-    stage, passed_at = 0, 0
-    for sent in range(every, requests + watch + 1, every):
-        is_split = not passed_at and sent <= requests
-        if is_split:
-            asked = random.binomial(every, SHARES[stage])
-            drawn = random.binomial([asked, every - asked], 0.14)
-            wrong = random.binomial(drawn, rates)
-            waiting[stage] += np.stack([wrong, drawn - wrong], axis=1)
-        done = random.binomial(waiting, 1.0 - np.exp(-every / 3_000))
-        waiting, known = waiting - done, known + done
-        arms = [(_sample(*of[0]), _sample(*of[1])) for of in known[: stage + 1]]
-        if harm_in_means(arms) >= np.log(20.0):
-            return sent, True
-        if is_split and refutes_excess(arms[-1], 0.05) >= np.log(20.0):
-            stage += 1
-            if stage == len(SHARES):
-                stage, passed_at = stage - 1, sent
-        if passed_at and sent >= passed_at + watch:
-            break
-    return passed_at, False
-
-
-def _sample(wrong: int, right: int) -> Badness:
-    values = np.repeat([1.0, 0.0], [wrong, right])
-    return Badness(values, np.ones(len(values)))
 
 
 # --- sticky keys
@@ -367,7 +580,7 @@ def sticky_table() -> str:
     return table(head, [_sticky(name, times) for name, times in cases])
 
 
-def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_000, n: int = 500) -> Row:
+def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_000, n: int = N) -> Row:
     """Whole rollouts with a look every 2,000 requests; keys keep their arm while the share grows."""
     random = np.random.default_rng(17)
     n_keys = 3_000
@@ -396,7 +609,7 @@ def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_0
                 break
     times_ = median_and_p90(np.array(max(back, through, key=len)), n)
     return (
-        f"{name} ({n} rollouts)",
+        name,
         share(len(back), n),
         percent(len(through) / n),
         percent(1 - (len(back) + len(through)) / n),

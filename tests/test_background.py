@@ -57,6 +57,22 @@ def test_a_tick_that_works_again_runs_each_turn(ws: Workspace, elapsed_s: list[f
     assert [ticker.turn() for _ in range(3)] == [1, 1, 1]
 
 
+def test_a_tick_with_a_share_of_the_time_rests_by_what_it_took(ws: Workspace, elapsed_s: list[float]) -> None:
+    """A judge that reads all since its rollout began must not read without a pause when that is much."""
+    begun: list[float] = []
+
+    def verb(_ws: Workspace) -> int:
+        begun.append(elapsed_s[0])
+        elapsed_s[0] += 0.5
+        return 1
+
+    ticker = Ticker(ws, [Tick("judge", "rollout", lambda _ws: True, verb, share=0.1)])
+    while elapsed_s[0] < 15:
+        ticker.turn()
+        elapsed_s[0] += 0.25
+    assert begun == [0.0, 5.0, 10.0]
+
+
 def test_what_a_tick_does_is_recorded_as_done_by_the_system(ws: Workspace) -> None:
     actors: list[str] = []
 

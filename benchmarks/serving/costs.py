@@ -6,24 +6,25 @@ python -m benchmarks.serving.costs [--data ../shared/data] [--rounds 7] [--secon
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
 from benchmarks.serving import tasks
 from benchmarks.serving.prediction_path import BARS_HEAD, PATH, Bar, ours, parser, task_of
 from benchmarks.serving.servers import Measured, Server
 from benchmarks.serving.tasks import Task
-from everloop import monitoring, predictions
+from everloop import monitoring, predictions, rollout
 from everloop.clock import to_micros
 from everloop.ids import new_prediction_id
 from tests.conftest import simulation
@@ -39,18 +40,29 @@ class Options:
     task: Task
     rounds: int
     seconds: float
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+PARTS = ("workers", "routing", "shadow", "monitoring")
 
 
 def main() -> None:
-    given = parser(__doc__).parse_args()
-    found = costs(Options(task_of("text", given.data), given.rounds, given.seconds))
+    options = parser(__doc__)
+    options.add_argument("--part", choices=PARTS, help="this alone")
+    options.add_argument("--unmodified", action="store_true", help="the shadow with the unmodified pipeline")
+    given = options.parse_args()
+    environment = {"EVERLOOP_COMPILED_MODELS": "false"} if given.unmodified else {}
+    asked = Options(task_of("text", given.data), given.rounds, given.seconds, environment)
+    found = costs(asked, given.part)
     print("\n".join(["", BARS_HEAD, *(bar.row() for bar in found)]))
 
 
-def costs(options: Options) -> list[Bar]:
+def costs(options: Options, only: str | None = None) -> list[Bar]:
     found: list[Bar] = []
     parts: list[Callable[[Options], list[Bar]]] = [workers, routing_and_log, shadow, monitored]
-    for part in parts:
+    for name, part in zip(PARTS, parts, strict=True):
+        if only not in (None, name):
+            continue
         bars = part(options)
         print("\n".join(bar.row() for bar in bars), file=sys.stderr, flush=True)
         found += bars
@@ -139,21 +151,49 @@ def _in_process_us(app: InProcess, options: Options) -> float:
     return (time.process_time() - begun) * 1e6 / count
 
 
+SHORT_TURNS = 5  # for each round of the others
+
+
 def shadow(options: Options) -> list[Bar]:
-    """p99 of what is answered, at half of what one worker can, with every request mirrored to another version and without."""
+    """p99 of what is answered, at half of what one worker can, with every request mirrored to another version and without.
+
+    One process serves both, of two endpoints that differ in nothing else, in turns of a second each: many, since a tail is
+    what anything else on the machine moves first.
+    """
+    found: list[tuple[Measured, Measured]] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        homes = _homes(Path(folder), options.task)
-        tasks.go_live(homes[1], [("control", 1, 100.0)], shadow=[("next", 2, 100.0)], epoch=2)
-        names = ("alone", "mirrored")
-        servers = [
-            stack.enter_context(ours(name, home, options.task))
-            for name, home in zip(names, homes, strict=True)
-        ]
-        (full,) = in_turns(servers[:1], options)
+        home = Path(folder)
+        tasks.release(home, options.task, versions=2)
+        tasks.go_live_mirrored(home)
+        alone = stack.enter_context(ours("alone", home, options.task, **options.environment))
+        mirrored = replace(alone, path="/endpoints/mirrored/predict")
+        full = [alone.ask(connections=AT_ONCE, seconds=options.seconds) for _ in range(3)]
         half = median(turn.requests_per_s for turn in full) / 2
-        alone, mirrored = in_turns(servers, options, rate=half)
-    found = [more.p99_ms / less.p99_ms for less, more in zip(alone, mirrored, strict=True)]
-    return [Bar(f"p99 with a shadow of every request / without, at {half:,.0f} requests/s", found, most=1.5)]
+        for number in range(SHORT_TURNS * options.rounds):
+            turns = {}
+            for server in (alone, mirrored) if number % 2 else (mirrored, alone):
+                turns[server.path] = server.ask(connections=AT_ONCE, seconds=1.0, rate=half)
+            found.append((turns[alone.path], turns[mirrored.path]))
+        time.sleep(1.5)  # copies that still wait
+        copies = _shadows_of(home)
+    shed = sum(one.startswith("overloaded") for one in copies) / len(copies)
+    ratios = [more.p99_ms / less.p99_ms for less, more in found]
+    return [
+        Bar(f"p99 with a shadow of every request / without, at {half:,.0f} requests/s", ratios, most=1.5),
+        Bar("p99 with a shadow of every request, ms", [more.p99_ms for _, more in found]),
+        Bar("p99 without, ms", [less.p99_ms for less, _ in found]),
+        Bar("share of the copies for which there was no room", [shed], digits=4),
+        Bar(
+            "processor time a request with a shadow of every request / without",
+            [more.cpu_us / less.cpu_us for less, more in found],
+        ),
+    ]
+
+
+def _shadows_of(home: Path) -> list[str]:
+    """What is said of each mirrored request: nothing, or its error."""
+    table = predictions.read(home / "serving", endpoint="mirrored", columns=["shadow_of", "error"])
+    return [one or "" for one in table.filter(table["shadow_of"].is_valid())["error"].to_pylist()]
 
 
 def _homes(folder: Path, task: Task) -> list[Path]:
@@ -166,36 +206,61 @@ def _homes(folder: Path, task: Task) -> list[Path]:
 
 
 def monitored(options: Options) -> list[Bar]:
-    """What monitoring costs. A request pays for its log record alone, which it has in any case. What looks at the log does so
-    in another process: each look is timed over 40,000 records, the count of traffic before they are sealed and the
-    others after, times how often it looks at a record by default: once, 24 times and 7 times.
+    """What monitoring costs a request, in all processes together: each part, and what they add up to.
+
+    A request pays for its log record on its way, which it has in any case. What looks at the log does so in another process. Here an
+    hour, for drift a day, has 40,000 requests: they are counted before they are sealed, and looked at when they are. A rollout's
+    judge looks at all requests since its beginning each time: what one look costs, of each of them.
     """
-    record_us, traffic_us, latency_us, drift_us = [], [], [], []
+    path, traffic, latency, drift, judge = [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder, simulation(Path(folder, "home")) as ws:
         living.begin(ws, Path(folder))
         with living.opened(ws) as shop:
-            for _ in range(min(3, options.rounds)):
-                _watch(shop, [])
-                record_us.append(_log(shop))
-                shop.later(hours=1)
-                traffic_us.append(_look_us(shop))
-                shop.log._next_segment()  # as after an hour
-                predictions.seal(shop.folder)
-                watch: list[tuple[Any, list[float]]] = [
-                    (monitoring.latency(p99_ms=100, window_h=1.5, every_h=0.5), latency_us),
-                    (monitoring.drift(window_h=2.0, every_h=0.5), drift_us),
-                ]
-                for one, found in watch:
-                    _watch(shop, [one])
-                    shop.later(hours=0.5)
-                    found.append(_look_us(shop))
-                shop.later(hours=24)
+            for watch, hours, looks in (
+                (monitoring.latency(p99_ms=100), 1, latency),
+                (monitoring.drift(), 24, drift),
+            ):
+                _watch(shop, [watch])
+                for number in range(options.rounds + 1):
+                    on_path = _log(shop)
+                    shop.later(hours=hours * 0.9)
+                    counted = _look_us(shop)
+                    shop.log._next_segment()  # as after an hour
+                    predictions.seal(shop.folder)
+                    shop.later(hours=hours * 0.1)
+                    looked = _look_us(shop)
+                    if number:  # the first loads, and learns what is usual
+                        path, traffic = [*path, on_path], [*traffic, counted]
+                        looks.append(looked)
+            _roll_out(shop)
+            for _ in range(options.rounds):
+                shop.ask(LOGGED)
+                judge.append(_spent_us(lambda: rollout.tick(shop.ws)) / (len(judge) + 1))
+    parts = [median(path), median(traffic), median(latency)]
+    of_all = "monitoring, all processes, us a request"
     return [
-        Bar("monitoring, on the request's own path: its log record, us", record_us, most=3.0),
-        Bar("monitoring, in the background: counting traffic, us a request", traffic_us),
-        Bar("monitoring, in the background: looks at latency, each, us a request", latency_us),
-        Bar("monitoring, in the background: looks at drift, each, us a request", drift_us),
+        Bar("monitoring, on the request's own path: its log record, us", path),
+        Bar("monitoring, in the background: counting traffic, us a request", traffic),
+        Bar("monitoring, in the background: looks at latency, us a request", latency),
+        Bar("monitoring, in the background: looks at drift, us a request", drift),
+        Bar(f"{of_all}, with a watch of latency", [sum(parts[1:])], most=3.0),
+        Bar(f"{of_all}, with a watch of latency, the log record counted too", [sum(parts)]),
+        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)]),
+        Bar("in a rollout besides: each look of the judge, us for each request since its beginning", judge),
     ]
+
+
+def _roll_out(shop: living.Shop) -> None:
+    """Begin a rollout that is not decided soon."""
+    plan = rollout.canary(50, 100, excess_at_most={"errors": 0.000_01, "slow": 0.000_01})
+    shop.ws.write(
+        lambda tx: rollout.define_endpoint(
+            shop.ws, tx, "kind", model="kind", canary=plan, stickiness="request"
+        )
+    )
+    living.release(shop.ws, "kind@2")
+    rollout.start(shop.ws, "kind", "kind@2", reason="what its judge costs")
+    shop.acknowledge()
 
 
 def _watch(shop: living.Shop, watches: list[Any]) -> None:
@@ -206,10 +271,19 @@ def _watch(shop: living.Shop, watches: list[Any]) -> None:
 def _log(shop: living.Shop) -> float:
     """Write records one by one, as answers do, and say what each cost."""
     (one,) = shop.ask(1)
+    chance = random.Random(5)  # noqa: S311  (no secret)
     spent = 0.0
     for number in range(LOGGED // LOGGED_AT_ONCE):
         at = to_micros(shop.ws.now() + timedelta(milliseconds=number))
-        some = [replace(one, id=new_prediction_id(shop.log.writer), at=at) for _ in range(LOGGED_AT_ONCE)]
+        some = [
+            msgspec.structs.replace(
+                one,
+                id=new_prediction_id(shop.log.writer),
+                at=at,
+                latency_us=int(chance.lognormvariate(6.5, 0.7)),
+            )
+            for _ in range(LOGGED_AT_ONCE)
+        ]
         begun = time.process_time()
         for record in some:
             shop.log.write([record])
@@ -218,8 +292,13 @@ def _log(shop: living.Shop) -> float:
 
 
 def _look_us(shop: living.Shop) -> float:
+    return _spent_us(lambda: monitoring.observe(shop.ws))
+
+
+def _spent_us(work: Callable[[], object]) -> float:
+    """Of the processor, for each of 40,000 requests."""
     begun = time.process_time()
-    monitoring.observe(shop.ws)
+    work()
     return (time.process_time() - begun) * 1e6 / LOGGED
 
 

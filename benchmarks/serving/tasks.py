@@ -124,13 +124,16 @@ def go_live(
     home: Path,
     variants: Sequence[tuple[str, int, float]],
     *,
-    shadow: Sequence[tuple[str, int, float]] = (),
     epoch: int = 1,
 ) -> None:
     """Name, version and weight of the variants of the one endpoint."""
-
-    def made(given: Sequence[tuple[str, int, float]]) -> tuple[Variant, ...]:
-        return tuple(Variant(name, f"rel_{version}", weight) for name, version, weight in given)
-
-    route = Route("category", "salt", made(variants), shadow=made(shadow))
+    made = tuple(Variant(name, f"rel_{version}", weight) for name, version, weight in variants)
+    route = Route("category", "salt", made)
     serving.write_routes(home / "serving", RouteTable(epoch, {"category": route}))
+
+
+def go_live_mirrored(home: Path) -> None:
+    """Beside the endpoint another, `mirrored`, of the same version, which has each of its requests copied to the second."""
+    alone = Route("category", "salt", (Variant("control", "rel_1", 100.0),))
+    copied = msgspec.structs.replace(alone, endpoint="mirrored", shadow=(Variant("next", "rel_2", 100.0),))
+    serving.write_routes(home / "serving", RouteTable(2, {"category": alone, "mirrored": copied}))

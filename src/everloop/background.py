@@ -44,6 +44,8 @@ class Tick:
     room: str
     look: Callable[[Workspace], bool]
     verb: Callable[[Workspace], int]
+    share: float = 1.0
+    """The part of the time that it may take. What reads all since some moment takes longer each time: it comes less often."""
 
 
 def _ship(ws: Workspace) -> int:
@@ -54,7 +56,7 @@ def _ship(ws: Workspace) -> int:
 TICKS: tuple[Tick, ...] = (
     Tick("fire schedules", "jobs", jobs.schedules_due, lambda ws: len(jobs.fire_due(ws))),
     Tick("bring what serving reads", "delivery", rollout.is_behind, lambda ws: len(loop.restore(ws))),
-    Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws))),
+    Tick("go on with rollouts", "rollout", rollout.is_running, lambda ws: len(rollout.tick(ws)), share=0.1),
     Tick("look at watches", "monitoring", monitoring.is_due, lambda ws: len(monitoring.observe(ws))),
     Tick(
         "tell of predictions without a log",
@@ -111,7 +113,7 @@ def run_jobs(ws: Workspace) -> int:
 
 
 class Ticker:
-    """Runs the ticks turn after turn. One that failed rests for 1, 2, 4, ... up to 60 seconds."""
+    """Runs the ticks turn after turn. One that failed rests for 1, 2, 4, ... up to 60 seconds, one with a share by what it took."""
 
     def __init__(self, ws: Workspace, ticks: Sequence[Tick] = TICKS) -> None:
         self._ws = ws
@@ -127,6 +129,7 @@ class Ticker:
         return sum(self._run(tick) for tick in rested if tick.look(self._ws))
 
     def _run(self, tick: Tick) -> int:
+        begun_s = clock.elapsed_s()
         try:
             done = tick.verb(self._ws.acting_as(f"system:{tick.room}"))
         except EverloopError as error:
@@ -136,4 +139,6 @@ class Ticker:
             self._rests_until_s[tick.name] = clock.elapsed_s() + rest_s
             return 0
         del self._failures[tick.name]
+        took_s = clock.elapsed_s() - begun_s
+        self._rests_until_s[tick.name] = begun_s + min(took_s / tick.share, took_s + _LONGEST_REST_S)
         return done

@@ -2,6 +2,7 @@
 
     EverloopError
     ├── Invalid         what was given breaks a rule: a value, a file, a declaration
+    │   └── TooLarge    a body is over its limit
     ├── NotFound        nothing has this name or id
     ├── Conflict        somebody else changed it first, or it exists already
     │   ├── AlreadyExists   what should be made is there, under the same name
@@ -29,6 +30,10 @@ class EverloopError(Exception):
 
 class Invalid(EverloopError):
     code = "invalid"
+
+
+class TooLarge(Invalid):
+    code = "too_large"
 
 
 class NotFound(EverloopError):

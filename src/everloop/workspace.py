@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -36,6 +36,10 @@ facts = sa.Table(
 )
 
 
+class _Rehearsed(Exception):  # noqa: N818  (what undoes a rehearsal, and carries its result)
+    pass
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Everything a verb needs. `actor` is who acts, for example `alice` or `system:retraining`."""
@@ -46,6 +50,7 @@ class Workspace:
     blobs: Blobs
     clock: Clock
     actor: str
+    _rehearsal: Tx | None = None
 
     @property
     def home(self) -> Path:
@@ -67,12 +72,32 @@ class Workspace:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """See `Database.read`."""
+        if self._rehearsal is not None:
+            yield self._rehearsal.connection
+            return
         with self.database.read() as connection:
             yield connection
 
     def write(self, change: Callable[[Tx], T], *, power_safe: bool = True) -> T:
         """See `Database.write`."""
+        if self._rehearsal is not None:
+            return change(self._rehearsal)
         return self.database.write(change, power_safe=power_safe)
+
+    def rehearse(self, verb: Callable[[Workspace], T]) -> T:
+        """What would come of a verb: it runs whole, sees what it wrote, and nothing of it stays. Raises what it raises.
+
+        Only for verbs whose effects outside the database come after their write.
+        """
+
+        def run(tx: Tx) -> None:
+            raise _Rehearsed(verb(dataclasses.replace(self, _rehearsal=tx)))
+
+        try:
+            self.database.write(run)
+        except _Rehearsed as rehearsed:
+            return cast("T", rehearsed.args[0])
+        raise AssertionError("a rehearsal ends by raising")
 
     def close(self) -> None:
         self.blobs.close()

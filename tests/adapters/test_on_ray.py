@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -175,17 +177,39 @@ def test_a_search_runs_its_trials_side_by_side_and_ends_the_task_of_a_hopeless_o
     assert (tmp_path / "log").read_text().splitlines().count("prepare") == 1
 
 
+@pytest.mark.timeout(300)  # a run for each source, here and there
 def test_scoring_gives_the_bytes_that_scoring_here_gives(
-    cluster: Cluster, shop: Shop, tmp_path: Path
+    cluster: Cluster, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, there = tmp_path / "new.parquet", tmp_path / "there"
-    pq.write_table(goods_of.goods(shop.ws, 40, seed=5, first=1_000), file)
+    monkeypatch.setenv("WAREHOUSE", f"sqlite:///{tmp_path / 'shop.db'}")
+    goods = goods_of.goods(shop.ws, 40, seed=5, first=1_000)
+    (tmp_path / "folder").mkdir()
+    for name, rows in (("folder/0", goods.slice(0, 15)), ("folder/1", goods.slice(15))):
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as outside:
+        outside.execute("CREATE TABLE goods (sku INTEGER, title TEXT, seller INTEGER, listed_at TEXT)")
+        told = [
+            (one["sku"], one["title"], one["seller"], one["listed_at"].isoformat())
+            for one in goods.to_pylist()
+        ]
+        outside.executemany("INSERT INTO goods VALUES (?, ?, ?, ?)", told)
+        outside.commit()
+    sources: list[Path | str | loop.Query] = [
+        tmp_path / "folder",
+        loop.Query("SELECT sku, title, seller, listed_at FROM goods WHERE sku < 50"),
+        loop.Query("SELECT * FROM goods", "WAREHOUSE"),
+    ]
     other = shutil.copytree(shop.ws.home, tmp_path / "other")  # without what was scored here
-    here = loop.score_batch(shop.ws, "kind@1", file, part_rows=20, output=tmp_path / "here")
-    with cluster.opened(other) as ws:
-        made = loop.score_batch(ws, "kind@1", file, part_rows=20, output=there)
-    assert made.digest == here.digest
-    assert (tmp_path / "here").read_bytes() == there.read_bytes()
+    with (other / "settings.toml").open("a") as file:  # a node sees no variable of this process
+        file.write('secrets_dir = "secrets"\n')
+    (other / "secrets").mkdir()
+    (other / "secrets" / "WAREHOUSE").write_text(f"sqlite:///{tmp_path / 'shop.db'}")
+    for source in sources:
+        here = loop.score_batch(shop.ws, "kind@1", source, part_rows=20, output=tmp_path / "here")
+        with cluster.opened(other) as ws:
+            made = loop.score_batch(ws, "kind@1", source, part_rows=20, output=tmp_path / "there")
+        assert made.digest == here.digest, source
+        assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 def test_a_node_that_does_not_see_the_workspace_says_so(cluster: Cluster, tmp_path: Path) -> None:

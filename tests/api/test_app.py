@@ -6,14 +6,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 
 from everloop import access, errors
 from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
+from everloop.cli.processes import server_of
 from everloop.workspace import Workspace
 
 
@@ -21,9 +22,9 @@ def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[http
     yield from serve_app(create_app(ws, predictions_url=predictions_url))
 
 
-def serve_app(app: Starlette) -> Iterator[httpx.Client]:
+def serve_app(app: Starlette, **bounds: Any) -> Iterator[httpx.Client]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = server_of(app, **bounds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:

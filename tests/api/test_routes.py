@@ -14,7 +14,19 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from everloop import access, background, checks, jobs, loop, registry, rollout, searches, tracking, triggers
+from everloop import (
+    access,
+    background,
+    checks,
+    jobs,
+    ledger,
+    loop,
+    registry,
+    rollout,
+    searches,
+    tracking,
+    triggers,
+)
 from everloop.api import all_routes
 from everloop.errors import Invalid
 from everloop.searches import Plan, choice
@@ -371,6 +383,23 @@ def test_a_rule_is_put_shown_and_dropped(api: Api) -> None:
     assert api.client.put(where, json={**rule, "header": "Cookie"}).status_code == 422
     assert api.client.request("DELETE", where, json={"reason": "over"}).json()["rules"] == []
     assert api.client.request("DELETE", where, json={"reason": "over"}).status_code == 404
+
+
+def test_limits_are_put_whole_audited_and_taken_off(api: Api) -> None:
+    where = "/api/endpoints/kind/limits"
+    assert api.client.put(where, json={"deadline_ms": 200, "cores": 1}).json()["limits"]["cores"] == 1
+    assert api.client.put(where, json={"queue": 9}).json()["limits"] == {"queue": 9}
+    newest = ledger.entries(api.shop.ws, subject=ledger.Node("endpoint", "kind"))[:2]
+    assert [one.act for one in newest] == ["endpoint.limit"] * 2
+    for wrong, said in (
+        ({"memory_mb": 1}, "from 64 to"),
+        ({"memory": 500}, "memory"),
+        ({"queue": "9"}, "int"),
+    ):
+        refused = api.client.put(where, json=wrong)
+        assert (refused.status_code, said in refused.json()["error"]["message"]) == (422, True)
+    assert api.client.put(where, json={}).json()["limits"] == {}
+    assert api.client.put("/api/endpoints/none/limits", json={}).status_code == 404
 
 
 def test_an_answer_is_corrected_and_a_review_settled(api: Api) -> None:

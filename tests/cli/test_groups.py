@@ -170,7 +170,7 @@ MISTAKES = [
     (
         "endpoints rule kind staff --to candidate --header X-A --input seller --reason x",
         2,
-        "Make two rules of it",
+        "Make two of it",
     ),
     ("endpoints rule kind staff --to candidate --header Cookie=a --reason x", 2, "is a secret"),
     ("endpoints rule kind staff --to kind@2 --header X-A=b --reason x", 2, "not released"),
@@ -252,6 +252,38 @@ def test_a_version_is_approved_released_planned_rolled_out_and_taken_back(everlo
     ]
     assert states == ["paused", "running", "rolled_back"]
     assert [one["act"] for one in everloop("rollouts", "show", started)][-1] == "rolled_back"
+
+
+def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(everloop: Shell) -> None:
+    """All that changes a deployment and is not planned in stages: the act itself is tried, and undone."""
+    shop, made = everloop.shop, started(everloop.shop, 10, 50, 100, watch_h=1)
+    folder, head = shop.folder, everloop("audit", "head")
+    routes = (folder / "routes.json").read_bytes()
+    for verb, state in (("pause", "paused"), ("promote", "done"), ("rollback", "rolled_back")):
+        words = ("rollouts", verb, made.id, "--reason", "a test", "--dry-run")
+        assert everloop(*words)["state"] == state
+    told = everloop.shown("rollouts", "promote", made.id, "--reason", "a test", "--dry-run")
+    assert told.startswith(f"{made.id}: done; kind is answered by kind@2 100 %.\n")
+    assert "nothing was changed" in told
+    assert everloop("endpoints", "limit", "kind", "--queue", "9", "--dry-run")["queue"] == 9
+    rule = (
+        "endpoints",
+        "rule",
+        "kind",
+        "staff",
+        "--header",
+        "X-A=b",
+        "--to",
+        "control",
+        "--reason",
+        "a test",
+    )
+    assert names(everloop(*rule, "--dry-run")["rules"]) == ["staff"]
+    words = ("rollouts", "resume", made.id, "--reason", "a test", "--dry-run")
+    assert "only one that is paused can be running" in everloop(*words, code=2)
+    (endpoint,) = rollout.endpoints(shop.ws)
+    assert (endpoint.limits.queue, endpoint.rules, rollout.rollout_of(shop.ws, made.id)) == (None, (), made)
+    assert ((folder / "routes.json").read_bytes(), everloop("audit", "head")) == (routes, head)
 
 
 def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:

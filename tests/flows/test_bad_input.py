@@ -393,10 +393,14 @@ def served(project: Path) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with (
-        subprocess.Popen([*EVERLOOP, "serve", "--port", str(port), *home]) as server,
+        subprocess.Popen(
+            [*EVERLOOP, "serve", "--port", str(port), *home], stderr=subprocess.PIPE, text=True
+        ) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
     ):
         try:
+            assert server.stderr is not None
+            assert f"are at http://127.0.0.1:{port}/" in server.stderr.readline()
             wait_until_live(client, (project / "new" / "request.json").read_bytes())
             yield client
         finally:

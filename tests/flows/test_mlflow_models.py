@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,30 @@ def test_a_model_that_ends_its_process_fails_its_row_and_is_started_again(spy: P
     assert isinstance(answers[0], serving.Failure)
     assert "the model's process ended" in answers[0].text
     assert ask(spy, "1 + 1") == "2"
+
+
+def test_a_trusted_model_that_leaks_is_stopped_at_its_limit_and_started_again(
+    spied: Workspace, spy: Predictor
+) -> None:
+    """100 MB a request: mlflow and pandas alone take up to 500."""
+    limits = serving.Limits(memory_mb=1_000)
+    with closing(
+        Predictor.load(
+            spy.manifest,
+            spied.blobs,
+            hidden=spied.home.absolute(),
+            model_python=spied.settings.model_python,
+            limits=limits,
+        )
+    ) as leaky:
+        leak = "globals().setdefault('kept', []).append(bytearray(100_000_000)) or len(kept)"
+        answers = [leaky.answer([[leak, 1.0, "a"]])[0] for _ in range(11)]
+        end = next(number for number, one in enumerate(answers) if isinstance(one, serving.Failure))
+        stopped = answers[end]
+        assert isinstance(stopped, serving.Failure)
+        assert stopped.code == "model_stopped"
+        assert stopped.text == "MemoryError. Its limit is memory_mb=1000. It is started again"
+        assert ask(leaky, "1 + 1") == "2"
 
 
 def test_what_a_model_prints_is_no_answer(spy: Predictor) -> None:

@@ -97,10 +97,9 @@ def tell(trained: tuple[Path, str], kills: Sequence[tuple[Moment, Killed]]) -> N
             story = Story(home, ws, everloop, clients)
             living.approve(ws, "kind@2")
             for moment, killed in kills:
-                if moment == "rolled back":
-                    story.wait_until("50 %")
-                    clients.strangers = (90, 91)
                 story.wait_until(moment)
+                if is_bad:  # before the kill: while it is mended good answers would pass the stage
+                    clients.strangers = (90, 91)
                 story.kill(moment, killed)
             if not is_bad:
                 wait_for(lambda: "finished" in story.acts(), f"it finishes: {story.acts()} {everloop.said()}")

@@ -91,9 +91,15 @@ def test_a_change_of_the_log_reaches_the_route_table_and_a_rollout_logs_whole(sh
 def test_a_persons_predictions_are_erased_by_an_audited_act_that_names_nobody(shop: Shop) -> None:
     asked = sealed_shop(shop)
     reason = "request 2026-17"
-    assert governance.erase_predictions(shop.ws, ["7"], reason=reason, dry_run=True).predictions == 3
+    feedback.correct(shop.ws, endpoint="kind", value="Lamps", reporter="moderator", prediction_id=asked[0])
+    feedback.report_value(shop.ws, endpoint="kind", name="revenue", value=12.5, prediction_id=asked[1])
+    told = governance.erase_predictions(shop.ws, ["7"], reason=reason, dry_run=True)
+    assert (told.predictions, told.reports) == (3, 2)
     done = governance.erase_predictions(shop.ws, ["7"], reason=reason)
-    assert (done.predictions, done.segments) == (3, 1)
+    assert (done.predictions, done.segments, done.reports) == (3, 1, 2)
+    (correction,) = feedback.corrections_of(shop.ws, asked[0])
+    assert (correction.key, correction.value) == (None, "Lamps")
+    assert governance.erase_predictions(shop.ws, ["7"], reason=reason, dry_run=True).reports == 0
     assert governance.erase_predictions(shop.ws, ["7"], reason=reason, dry_run=True).predictions == 0
     step = governance.trace(shop.ws, asked[0]).steps[0]
     assert step.facts["inputs"] == "erased"

@@ -16,12 +16,17 @@ import pytest
 
 from everloop import data, governance, ledger, loop, pipelines, registry
 from everloop.errors import Conflict, Invalid, NotFound
+from everloop.features.images import ImageFeatures
 from everloop.ledger import Node
+from everloop.serving import Field, Signature
 from everloop.workspace import Workspace
 from tests.flows.running import wait_for
 from tests.loop import living
 from tests.loop import shop as goods_of
 from tests.loop.living import Shop
+from tests.registry.versions import check, servable
+from tests.serving.home import object_array
+from tests.serving.test_images import photo
 
 
 def given(ws: Workspace, folder: Path, n: int = 40, **columns: Any) -> Path:
@@ -87,6 +92,37 @@ def test_a_folder_and_a_query_are_scored_as_a_file_is(shop: Shop, tmp_path: Path
     assert {(name, one.ref) for name, one in run.pins.items() if one.kind == "dataset_version"} >= {
         ("goods@1", "goods@1")
     }
+
+
+def test_a_folder_of_images_is_scored_and_a_row_is_named_by_its_path(ws: Workspace, tmp_path: Path) -> None:
+    import skops.io
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    photos = [[photo("red")], [photo("green")]] * 3
+    model = make_pipeline(ColumnTransformer([("photo", ImageFeatures(), 0)]), LogisticRegression(C=100))
+    model.fit(object_array(photos), ["red", "green"] * 3)
+    signature = Signature((Field("photo", "image", most_pixels=600),), "class", ("green", "red"))
+    version = servable(ws, skops.io.dumps(model), name="colour", signature=signature, code=None)
+    check(ws, version)
+    registry.release(ws, version.ref)
+    given = {"one/a.png": photo("red"), "one/b.jpg": photo("green", "JPEG"), "c.webp": photo("red", "WEBP")}
+    given["large.png"] = photo("red", size=(40, 30))
+    (tmp_path / "photos" / "one").mkdir(parents=True)
+    for place, content in given.items():
+        (tmp_path / "photos" / place).write_bytes(content)
+    made = loop.score_batch(ws, "colour@1", tmp_path / "photos", part_rows=3)
+    answers = {one.pop("path"): one for one in made.answers.to_pylist()}
+    assert {place: one["output"] for place, one in answers.items()} == {
+        "one/a.png": "red",
+        "one/b.jpg": "green",
+        "c.webp": "red",
+        "large.png": None,
+    }
+    assert "has 40 x 30 pixels; the most allowed are 600" in answers["large.png"]["error"]
+    expected = model.predict_proba(object_array([[given["one/b.jpg"]]])).max()
+    assert answers["one/b.jpg"]["score"] == expected
 
 
 def test_a_query_of_an_outside_database_is_asked_anew_each_time(
@@ -214,6 +250,10 @@ def test_what_cannot_be_scored_is_told_before_anything_is_written(shop: Shop, tm
         loop.score_batch(shop.ws, "kind@1", file, key="size")
     with pytest.raises(NotFound, match="there is no endpoint 'kinds'"):
         loop.score_batch(shop.ws, "kinds", file)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(photo("red"))
+    with pytest.raises(Invalid, match="holds images, and kind@1 takes no images a row"):
+        loop.score_batch(shop.ws, "kind@1", tmp_path / "photos")
     with pytest.raises(Invalid, match="the rows lack title"):
         loop.score_batch(shop.ws, "kind@1", loop.Query("SELECT sku, seller FROM goods"))
     with pytest.raises(Invalid, match="gone does not exist"):

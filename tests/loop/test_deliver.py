@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from everloop import background, jobs, loop, pipelines, registry, rollout, serving
+from everloop import background, governance, jobs, loop, pipelines, registry, rollout, serving
 from everloop.errors import GateFailed, NotFound
 from tests.loop import living
 from tests.loop.living import Shop
@@ -32,7 +32,7 @@ def test_what_was_approved_is_rolled_out_once(any_shop: Shop) -> None:
     (started,) = loop.deliver(shop.ws)
     assert loop.deliver(shop.ws) == []
     assert live(shop) == {"kind@1": 50, "kind@2": 50}
-    assert rollout.rollout_of(shop.ws, started).reason == "kind@2 passed its gates and was approved"
+    assert rollout.rollout_of(shop.ws, started).reason == "kind@2 passed its gates and was approved by alice"
 
 
 def test_the_compiled_plan_is_compared_on_the_test_rows_of_the_run(shop: Shop) -> None:
@@ -58,6 +58,48 @@ def test_a_version_that_was_rolled_back_is_left_to_people(shop: Shop) -> None:
     rollout.roll_back(shop.ws, started, reason="wrong")
     assert not loop.has_approved(shop.ws)
     assert loop.deliver(shop.ws) == []
+
+
+def test_a_version_that_is_loaded_or_mirrored_does_not_wait_for_itself(shop: Shop) -> None:
+    plan = rollout.blue_green()
+    shop.ws.write(lambda tx: rollout.define_endpoint(shop.ws, tx, "kind", model="kind", canary=plan))
+    living.approve(shop.ws, "kind@2")
+    assert len(loop.deliver(shop.ws)) == 1
+    assert live(shop) == {"kind@1": 100}
+    assert not loop.has_approved(shop.ws)
+
+
+def test_a_version_that_was_rolled_back_elsewhere_is_left_to_people_here_too(shop: Shop) -> None:
+    rollout.create_endpoint(shop.ws, "pilot", "kind", canary=rollout.all_at_once())
+    rollout.start(shop.ws, "pilot", "kind@1", reason="a test")
+    living.release(shop.ws, "kind@2")
+    made = rollout.start(shop.ws, "pilot", "kind@2", reason="a test")
+    rollout.roll_back(shop.ws, made.id, reason="wrong")
+    assert loop.deliver(shop.ws) == []
+    assert live(shop) == {"kind@1": 100}
+    mark = governance.version_card(shop.ws, "kind@2")["rollbacks"]
+    assert [(one["endpoint"], one["reason"]) for one in mark] == [("pilot", "tester decided: wrong")]
+
+
+def test_a_version_that_a_person_replaced_by_an_older_one_stays_away(shop: Shop) -> None:
+    living.approve(shop.ws, "kind@2")
+    (started,) = loop.deliver(shop.ws)
+    rollout.promote_now(shop.ws, started, reason="a test")
+    back = rollout.start(shop.ws, "kind", "kind@1", reason="the older one was better")
+    rollout.promote_now(shop.ws, back.id, reason="a test")
+    assert not loop.has_approved(shop.ws)
+    assert loop.deliver(shop.ws) == []
+    assert live(shop) == {"kind@1": 100}
+
+
+def test_a_version_that_a_split_was_ended_without_is_left_to_people(shop: Shop) -> None:
+    living.release(shop.ws, "kind@2")
+    rollout.split_traffic(
+        shop.ws, "kind", {"kind@1": 50, "kind@2": 50}, sticky=False, reason="which is better"
+    )
+    rollout.end_split(shop.ws, "kind", keep="kind@1", reason="it is")
+    assert loop.deliver(shop.ws) == []
+    assert live(shop) == {"kind@1": 100}
 
 
 def test_a_version_that_cannot_be_released_keeps_no_other_endpoint_waiting(shop: Shop) -> None:

@@ -303,3 +303,90 @@ def test_duckdb_asks_the_log_directly(filled: Path) -> None:
         "select endpoint, count(*) from predictions group by all order by all"
     ).fetchall()
     assert counted == [("category", 6), ("price", 4)]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("name", SCHEMA.names)
+def test_one_column_alone_is_read_as_among_all(tmp_path: Path, name: str, sealed: bool) -> None:
+    records = [
+        record(1),
+        record(2, output=1.5, scores={}, features={"volume": (3, None)}),
+        record(3, status="refused", output=None, error="title is missing", inputs={"odd": [1, {"a": None}]}),
+    ]
+    write(tmp_path, records).close()
+    if sealed:
+        log.seal(tmp_path)
+    assert log.read(tmp_path, columns=[name])[name].to_pylist() == log.read(tmp_path)[name].to_pylist()
+    assert log.read(tmp_path).to_pylist() == log.to_batch(records).to_pylist()
+
+
+def read_on(folder: Path, known: dict[str, int], start: int, end: int) -> tuple[list[str], dict[str, int]]:
+    """Keys of what was at second `start` to `end`, and what the next reader passes by."""
+    first, last = (START + timedelta(seconds=one) for one in (start, end))
+    passed = log.Passed(known, until=last)
+    found = [
+        str(key)
+        for batch in log.batches(folder, start=first, end=last, columns=["key"], passed=passed)
+        for key in batch["key"].to_pylist()
+    ]
+    return found, passed.found
+
+
+def at_s(second: int, **given: Any) -> PredictionRecord:
+    return record(second, at=T0_US + second * 1_000_000, key=str(second), **given)
+
+
+def test_a_reader_who_comes_again_finds_each_record_once_and_reads_no_byte_twice(tmp_path: Path) -> None:
+    writers = [LogWriter.claim(tmp_path) for _ in range(2)]
+    for second in (1, 2, 3):
+        writers[second % 2].write([at_s(second)])
+    first, passed = read_on(tmp_path, {}, 0, 10)
+    for path in segments(tmp_path, ".log"):  # what was passed by is not looked at again
+        assert passed[f"{path.parent.name}/{path.stem}"] == path.stat().st_size
+        content = path.read_bytes()
+        path.write_bytes(b"\0" * len(content))
+    writers[0].write([at_s(11)])
+    writers[1].write([at_s(12)])
+    later, passed = read_on(tmp_path, passed, 10, 20)
+    assert (sorted(first), sorted(later)) == (["1", "2", "3"], ["11", "12"])
+    assert read_on(tmp_path, passed, 20, 30)[0] == []
+
+
+def test_what_is_later_than_the_reader_asks_is_not_passed_by(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path)
+    writer.write(
+        [at_s(1), at_s(15), at_s(2)]
+    )  # times may be given, and requests end in another order than they came
+    first, passed = read_on(tmp_path, {}, 0, 10)
+    writer.write([at_s(16), at_s(12)])
+    second, passed = read_on(tmp_path, passed, 10, 20)
+    assert (first, second) == (["1", "2"], ["15", "16", "12"])
+    writer.close()
+    log.seal(tmp_path)
+    assert read_on(tmp_path, passed, 10, 20)[0] == second
+
+
+def test_a_frame_that_was_torn_or_cut_off_again_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "00001" / "1757000000000.log"
+    path.parent.mkdir(parents=True)
+    whole = _frame(at_s(1)) + _frame(at_s(11))
+    path.write_bytes(whole[:-5])
+    first, passed = read_on(tmp_path, {}, 0, 10)
+    path.write_bytes(whole)
+    assert (first, read_on(tmp_path, passed, 10, 20)[0]) == (["1"], ["11"])
+    path.write_bytes(_frame(at_s(12, inputs={"title": 500 * "a"})))  # no frame begins where one did
+    assert read_on(tmp_path, passed, 10, 20)[0] == ["12"]
+
+
+def test_sealed_segments_that_were_passed_by_are_not_opened_again(tmp_path: Path) -> None:
+    writer = LogWriter.claim(tmp_path)
+    for second in (1, 2, 15, 3):
+        writer.write([at_s(second)])
+        writer._next_segment()
+    log.seal(tmp_path)
+    first, passed = read_on(tmp_path, {}, 0, 10)
+    for path in segments(tmp_path, ".parquet")[:2]:
+        path.write_bytes(b"no Parquet")
+    later, passed = read_on(tmp_path, passed, 10, 20)
+    assert (first, later) == (["1", "2", "3"], ["15"])
+    assert passed["00001"] == int(segments(tmp_path, ".parquet")[-1].stem)

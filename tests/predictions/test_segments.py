@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 
 from everloop.errors import StorageFailed
 from everloop.predictions import PredictionRecord, is_live, log
-from everloop.predictions.segments import Damage, LogWriter, _frame, find_in, scan
+from everloop.predictions.segments import (
+    Damage,
+    LogWriter,
+    _decoder,
+    _frame,
+    decoder_of,
+    find_in,
+    frames,
+    head_of,
+)
 from tests.serving.records import files_of_at_most, record
 
 RECORDS = [record(number) for number in range(5)]
@@ -22,7 +33,7 @@ CONTENT = b"".join(FRAMES)
 
 def scanned(content: bytes) -> tuple[list[PredictionRecord], list[Damage]]:
     damage: list[Damage] = []
-    return list(scan(content, damage)), damage
+    return [one for some, _ in frames(content, damage, _decoder.decode) for one in some], damage
 
 
 def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
@@ -50,14 +61,20 @@ def test_a_flipped_bit_loses_one_record_and_never_another(place: int, bit: int) 
 
 
 @given(st.integers(0, len(CONTENT) - 1), st.integers(0, 7))
-def test_who_looks_for_one_record_passes_over_damage_like_who_reads_all(place: int, bit: int) -> None:
+def test_who_reads_parts_of_records_passes_over_damage_like_who_reads_all(place: int, bit: int) -> None:
     damaged = bytearray(CONTENT)
     damaged[place] ^= 1 << bit
-    damage: list[Damage] = []
-    found = list(scan(bytes(damaged), damage, wanted=lambda head: head.id == RECORDS[3].id))
     everything, all_damage = scanned(bytes(damaged))
-    assert found == [one for one in everything if one.id == RECORDS[3].id]
-    assert damage == all_damage
+    decoders: list[Callable[[memoryview], Any]] = [
+        head_of,
+        decoder_of(frozenset()),
+        decoder_of(frozenset(["inputs"])),
+    ]
+    for decode in decoders:
+        damage: list[Damage] = []
+        found = [one for some, _ in frames(bytes(damaged), damage, decode) for one in some]
+        assert [(one.id, one.at) for one in found] == [(one.id, one.at) for one in everything]
+        assert damage == all_damage
 
 
 @given(st.binary(max_size=200))
@@ -171,3 +188,10 @@ def test_what_nobody_adds_to_any_more_is_sealed_all_the_same(tmp_path: Path) -> 
     writer.close()
     assert log.seal(tmp_path) == [], "the segment after it is empty and leaves no file"
     assert len(list(tmp_path.glob("log/*/*.*"))) == 1
+
+
+def test_what_is_whole_and_no_record_is_damage_and_keeps_none_from_being_read() -> None:
+    odd = b"\xc0"
+    frame = struct.pack("<II", len(odd), zlib.crc32(odd)) + odd
+    found, damage = scanned(FRAMES[0] + frame + FRAMES[1])
+    assert (found, damage) == (RECORDS[:2], [Damage(len(FRAMES[0]), len(frame))])

@@ -37,6 +37,7 @@ def test_an_order_or_a_scale_changes_nothing(numbers: list[float], mean: float) 
     assert scaled == pytest.approx(plain, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(numbers=NUMBERS)
 def test_what_refutes_a_mean_refutes_every_larger_one(numbers: list[float]) -> None:
     evidence = [refutes_at_least(numbers, mean, low=-1, high=1) for mean in np.linspace(-0.95, 0.95, 30)]

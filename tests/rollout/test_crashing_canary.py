@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+import httpx
 import pytest
 
-from everloop import registry, rollout
+from everloop import registry, rollout, serving
 from everloop.serving import Signature
 from everloop.workspace import Workspace
 from tests.registry.versions import check, servable
@@ -21,8 +23,9 @@ __all__ = ["serve"]
 
 
 @pytest.fixture
-def sizes(ws: Workspace, serve: Callable[..., Server]) -> Server:
+def sizes(ws: Workspace, serve: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
     """An endpoint on which the first version answers and the second, which some sizes crash, gets half of the traffic."""
+    is_apart = request.param == "apart"
     signature = Signature((SIZE,), "class", CLASSES)
     dumps = import_module("skops.io").dumps
     for model in (size_model(), trap()):
@@ -30,12 +33,13 @@ def sizes(ws: Workspace, serve: Callable[..., Server]) -> Server:
         check(ws, version)
         registry.release(ws, version.ref)
     plan = rollout.canary(50, 100, excess_at_most={"errors": 0.05}, watch_h=0)
-    rollout.create_endpoint(ws, "size", "size", canary=plan, limits=rollout.limits(own_process=True))
+    rollout.create_endpoint(ws, "size", "size", canary=plan, limits=rollout.limits(own_process=is_apart))
     rollout.start(ws, "size", "size@1", reason="a test")
     rollout.start(ws, "size", "size@2", reason="a test")
-    return serve(ws.home)
+    return serve(ws.home, settings={"serving_workers": 1 if is_apart else 2})
 
 
+@pytest.mark.parametrize("sizes", ["apart"], indirect=True)
 def test_a_new_version_that_crashes_is_taken_back_and_the_old_one_answers_meanwhile(
     ws: Workspace, sizes: Server
 ) -> None:
@@ -51,3 +55,23 @@ def test_a_new_version_that_crashes_is_taken_back_and_the_old_one_answers_meanwh
     assert "in a row" in event.reason
     assert [one.version for one in rollout.live(ws, "size")] == ["size@1"]
     wait_for(lambda: ask() == (200, "control"))
+
+
+@pytest.mark.parametrize("sizes", ["in the serving processes"], indirect=True)
+def test_a_new_version_that_crashes_the_serving_processes_is_taken_back(ws: Workspace, sizes: Server) -> None:
+    """Its requests are in no log: they died with the process."""
+
+    def crash() -> bool:
+        with (
+            suppress(httpx.TransportError),
+            httpx.Client(base_url=sizes.client.base_url, timeout=60) as client,
+        ):
+            client.post("/endpoints/size/predict", json={"inputs": {"size": CRASHES}})
+        return len(serving.crashes(sizes.folder)) >= 3
+
+    wait_for(crash)
+    (event,) = rollout.tick(ws)
+    assert event.act == "rolled_back"
+    assert event.reason == "fuse: serving processes crashed 3 times since the canary began"
+    assert [one.version for one in rollout.live(ws, "size")] == ["size@1"]
+    wait_for(lambda: serving.acknowledged(sizes.folder) == event.epoch)

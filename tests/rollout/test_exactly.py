@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from everloop.rollout.bounded import refutes_at_least, refutes_at_most
 from everloop.rollout.eprocess import harm_log_e, sample_ratio_log_e
+from everloop.rollout.means import Arms, Badness, harm_in_means
 
 Floats = NDArray[np.float64]
 
@@ -72,3 +74,27 @@ def test_a_right_split_is_called_off_by_one_in_a_thousand_at_most(share: float) 
         return np.array([sample_ratio_log_e([int(one)], [n], canary_share=[share]) for one in k])
 
     assert ever(off, chance=share, n=250, bound=1_000) <= 0.001
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4])
+def test_bets_on_two_arms_ever_take_equal_ones_for_worse_by_one_in_twenty_at_most(rate: float) -> None:
+    """Truths of both arms in turn, one of the canary's after four of the control's; looked at after each five of them."""
+    alive = np.ones(
+        (1, 1)
+    )  # the probability of each number of wrong ones in both arms without having reached it
+    reached = 0.0
+    for n in range(1, 13):
+        alive = stats.binom.pmf(np.subtract.outer(np.arange(n + 1), np.arange(n)), 1, rate) @ alive
+        alive = (
+            alive @ stats.binom.pmf(np.subtract.outer(np.arange(4 * n + 1), np.arange(4 * n - 3)), 4, rate).T
+        )
+        for bad, control_bad in np.argwhere(alive > 1e-9).tolist():
+            if bad / n > control_bad / (4 * n):  # else it says nothing
+                canary, control = (
+                    Badness(np.repeat([1.0, 0.0], [one, of - one]), np.ones(of))
+                    for one, of in ((bad, n), (control_bad, 4 * n))
+                )
+                if harm_in_means([Arms(canary, control, share=0.2)]) >= np.log(20):
+                    reached += float(alive[bad, control_bad])
+                    alive[bad, control_bad] = 0.0
+    assert 0.001 < reached <= 0.05

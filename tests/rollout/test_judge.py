@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def test_three_times_the_errors_roll_back_with_the_numbers() -> None:
     assert "errors 3.1 % (36 of 1,160) against 0.91 % (95 of 10,440) in the control" in decision.reason
     verdict = decision.metrics[0]
     assert verdict.e_value > verdict.e_bound == 20.0
+    assert f"({verdict.evidence})" in decision.reason
     assert verdict.excess == pytest.approx(36 / 1_160 - 95 / 10_440)
 
 
@@ -115,8 +117,9 @@ def test_traffic_that_was_not_split_as_asked_holds() -> None:
 
 
 def test_a_fuse_needs_no_statistics() -> None:
-    decision = judge([], RULES, health=CanaryHealth(is_ready=False))
-    assert (decision.action, decision.reason) == ("roll_back", "fuse: the canary is not ready any more")
+    decision = judge([], RULES, health=CanaryHealth(not_ready="no such file"))
+    told = "fuse: the canary is not ready: no serving process can load it: no such file"
+    assert (decision.action, decision.reason) == ("roll_back", told)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +129,12 @@ def test_a_fuse_needs_no_statistics() -> None:
         (CanaryHealth(failures_in_a_row=19, control_successes_meanwhile=100), False),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=1), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=0), False),
-        (CanaryHealth(True, 20, 30, 150), False),
-        (CanaryHealth(True, 20, 150, 30), True),
+        (CanaryHealth(None, 20, 30, 150), False),
+        (CanaryHealth(None, 20, 150, 30), True),
         (CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=None), True),
-        (CanaryHealth(is_ready=False), True),
+        (CanaryHealth(not_ready="no such file"), True),
+        (CanaryHealth(crashes=2), False),
+        (CanaryHealth(crashes=3), True),
     ],
 )
 def test_fuses(health: CanaryHealth, *, blows: bool) -> None:
@@ -149,7 +154,7 @@ def test_failures_in_a_row_as_by_walking_backwards() -> None:
                 row, meanwhile = row + 1, seen
             else:
                 seen = (seen[0] + (not is_failed), seen[1] + is_failed)
-        assert recent_failures(failed, canary) == CanaryHealth(True, row, *meanwhile)
+        assert recent_failures(failed, canary) == CanaryHealth(None, row, *meanwhile)
 
 
 def test_an_incident_that_fails_most_requests_of_both_arms_blows_no_fuse() -> None:
@@ -185,3 +190,11 @@ def test_unclear_rules_are_refused(make: object, found: str) -> None:
     assert callable(make)
     with pytest.raises(Invalid, match=found):
         make()
+
+
+@pytest.mark.parametrize(("e_value", "told"), [(1.0, "1"), (3_571.4, "3,570"), (2.5e9, "2.5e+09")])
+def test_evidence_is_told_to_three_figures_without_an_exponent_where_one_reads_it(
+    e_value: float, told: str
+) -> None:
+    (verdict,) = judge([errors(Counts(0, 10, 0, 10))], RULES).metrics
+    assert replace(verdict, e_value=e_value).evidence == f"e = {told}, bound 20"

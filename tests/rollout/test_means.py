@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from math import log
+from dataclasses import replace
+from math import exp, inf, log
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from everloop.rollout.bounded import mean_bounds, refutes_at_least, refutes_at_most, told_by
-from everloop.rollout.means import NOBODY, Badness, excess_of_means, harm_in_means, refutes_excess
+from everloop.rollout.eprocess import harm_log_e
+from everloop.rollout.means import NOBODY, Arms, Badness, excess_of_means, harm_in_means, refutes_excess
 
 Floats = NDArray[np.float64]
 
@@ -17,25 +19,62 @@ def arm(values: Floats, weights: Floats | None = None) -> Badness:
     return Badness(values, np.ones(len(values)) if weights is None else weights)
 
 
-def both(bad: int, of: int, control_bad: int, control_of: int) -> tuple[Badness, Badness]:
-    return tuple(  # type: ignore[return-value]  # two arms
+def both(bad: int, of: int, control_bad: int, control_of: int) -> Arms:
+    canary, control = (
         arm(np.repeat([1.0, 0.0], [one, n - one])) for one, n in ((bad, of), (control_bad, control_of))
     )
+    return Arms(canary, control, of / (of + control_of))
 
 
 def test_the_smallest_product_over_the_controls_mean_is_the_evidence() -> None:
-    """Three ones against three zeros: by hand, at the mean 1/2 the largest part, on which .4 was bet, gives 1.999^3 each."""
-    found = harm_in_means([both(3, 3, 0, 3)])
-    at_a_half = 2 * refutes_at_least([0.0, 0.0, 0.0], 0.5)
-    assert 0.9 * at_a_half < found <= at_a_half
-    assert 2 * log(0.4 * 1.999**3) < at_a_half < 2 * log(1.999**3)
+    """Three ones against three zeros: by symmetry at 1/2, where a stake s on each pays 1 + s / 2, and at most nearly all is bet."""
+    paid = [
+        (1 + min(stake, 1.998) / 2) ** 3 * (1 + min(stake * lean, 1.998) / 2) ** 3 * part / 15
+        for stake in np.geomspace(0.02, 64, 15)
+        for lean, part in ((0.5, 0.25), (1.0, 0.5), (2.0, 0.25))
+    ]
+    assert harm_in_means([both(3, 3, 0, 3)]) == pytest.approx(log(sum(paid)), abs=0.02)
+
+
+def test_by_the_odds_badness_is_counted_as_bad_requests_are() -> None:
+    """Referee: the e-process of errors, and the rest of the stake, which bets. Halves count as halves."""
+    counted = both(30, 200, 90, 1_800)
+    by_odds = float(harm_log_e([30], [90], canary_share=[0.1], stage=[0], tolerated_ratio=1.0))
+    both_ways = log(0.9 * exp(by_odds) + 0.1 * exp(harm_in_means([counted])))
+    assert harm_in_means([counted], on_odds=0.9) == pytest.approx(both_ways)
+    halves = Arms(arm(np.repeat([0.5, 0.0], [60, 140])), counted.control, 0.1)
+    assert harm_in_means([halves], on_odds=1.0) == pytest.approx(by_odds)
+
+
+def test_versions_that_were_looked_at_with_different_chances_have_other_odds() -> None:
+    """The canary's answers are drawn five times as often: of 9 to 1 requests come 9 to 5 truths, and nobody is worse."""
+    canary, control = (arm(np.repeat([1.0, 0.0], [n // 10, n - n // 10])) for n in (500, 900))
+    seen = replace(canary, weights=canary.weights * 2), replace(control, weights=control.weights * 10)
+    assert Arms(*seen, 0.1).sampled_share == pytest.approx(5 / 14)
+    assert harm_in_means([Arms(*seen, 0.1)], on_odds=1.0) < 0
+    assert harm_in_means([Arms(canary, control, 0.1)], on_odds=1.0) == -inf
+
+
+def test_odds_that_the_samples_own_totals_contradict_are_not_trusted() -> None:
+    """Reviewers did the canary first: 40 of 400 wrong there, 20 of 200 in the control, and 9 requests in 10 were the control's."""
+    arms = replace(both(40, 400, 20, 200), share=0.1)
+    assert harm_in_means([arms], on_odds=0.9) < 0
+    assert refutes_excess(arms, 0.05, on_odds=0.9) < refutes_excess(
+        replace(arms, share=2 / 3), 0.05, on_odds=0.9
+    )
+
+
+def test_what_is_known_of_the_control_shows_a_margin_sooner() -> None:
+    arms = both(12, 250, 112, 2_250)
+    assert excess_of_means(arms, on_odds=0.9, known=(100, 2_000)) < 0.05 < excess_of_means(arms, on_odds=0.9)
+    assert excess_of_means(arms, known=(100, 2_000)) < 0.055 < excess_of_means(arms)
 
 
 def test_it_is_told_which_arm_is_worse() -> None:
     assert harm_in_means([both(80, 200, 20, 200)]) > log(20)
     assert harm_in_means([both(20, 200, 80, 200)]) < 0
     assert harm_in_means([both(20, 200, 20, 200)]) < 0
-    assert harm_in_means([(arm(np.ones(50)), NOBODY)]) < log(20)
+    assert harm_in_means([Arms(arm(np.ones(50)), NOBODY)]) < log(20)
 
 
 def test_what_is_tolerated_is_no_harm() -> None:
@@ -62,6 +101,17 @@ def test_more_numbers_than_the_lattice_has_places_lose_next_to_nothing() -> None
     found = float(told.log_e(np.array([0.35]), high=1.0)[0])
     assert told.mean == pytest.approx(values.mean())
     assert 0.999 * exact < found <= exact + 1e-9
+
+
+def test_more_weights_than_the_lattice_has_places_lose_next_to_nothing() -> None:
+    random = np.random.default_rng(3)
+    values, weights = random.binomial(1, 0.3, 1_500).astype(float), random.uniform(1.0, 20.0, 1_500)
+    told = told_by(values, weights)
+    exact = refutes_at_least(values, 0.4, weights=weights)
+    found = float(told.log_e(np.array([0.4]), high=1.0)[0])
+    assert len(told.numbers) <= 2 * 129
+    assert told.mean == pytest.approx(np.average(values, weights=weights))
+    assert 0.99 * exact < found <= exact + 1e-9
 
 
 def test_numbers_that_were_looked_at_with_different_chances_stand_for_all() -> None:
@@ -92,8 +142,11 @@ def test_the_mean_of_all_is_ever_refuted_by_a_weighted_sample_in_at_most_five_in
     assert missed <= 10
 
 
+@pytest.mark.parametrize("on_odds", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("drifts", [False, True])
-def test_equal_arms_are_ever_taken_for_worse_in_at_most_five_in_a_hundred(drifts: bool) -> None:
+def test_equal_arms_are_ever_taken_for_worse_in_at_most_five_in_a_hundred(
+    drifts: bool, on_odds: float
+) -> None:
     """Also where what both arms do changes with the time of day."""
     random = np.random.default_rng(7)
     rolled_back = 0
@@ -102,19 +155,28 @@ def test_equal_arms_are_ever_taken_for_worse_in_at_most_five_in_a_hundred(drifts
         values = random.binomial(4, level) / 4
         in_canary = random.random(1_500) < 0.2
         rolled_back += any(
-            harm_in_means([(arm(values[:n][in_canary[:n]]), arm(values[:n][~in_canary[:n]]))]) >= log(20)
+            harm_in_means(
+                [Arms(arm(values[:n][in_canary[:n]]), arm(values[:n][~in_canary[:n]]), 0.2)], on_odds=on_odds
+            )
+            >= log(20)
             for n in range(100, 1_501, 200)
         )
     assert rolled_back <= 7
 
 
-def test_a_difference_at_the_margin_is_passed_in_at_most_five_in_a_hundred() -> None:
+@pytest.mark.parametrize("on_odds", [0.0, 0.9])
+def test_a_difference_at_the_margin_is_passed_in_at_most_five_in_a_hundred(on_odds: float) -> None:
     random = np.random.default_rng(9)
     passed = 0
     for _ in range(150):
         canary, control = random.random(600) < 0.15, random.random(1_200) < 0.1
         passed += any(
-            refutes_excess((arm(canary[:n].astype(float)), arm(control[: 2 * n].astype(float))), 0.05)
+            refutes_excess(
+                Arms(arm(canary[:n].astype(float)), arm(control[: 2 * n].astype(float)), 1 / 3),
+                0.05,
+                on_odds=on_odds,
+                known=(200, 2_000),
+            )
             >= log(20)
             for n in range(100, 601, 100)
         )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
 from everloop import clock, feedback, ledger, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
+from everloop.serving.files import write_worker
 from tests.loop import living
 from tests.loop.living import Shop
 
@@ -149,6 +154,29 @@ def test_nothing_is_judged_before_each_serving_process_has_the_routes(shop: Shop
     assert [one.act for one in rollout.tick(shop.ws)] == ["finished"]
 
 
+def test_a_version_that_no_serving_process_can_load_is_taken_back_after_a_while(any_shop: Shop) -> None:
+    shop = any_shop
+    with_canary(shop, 50, 100)
+    living.release(shop.ws, "kind@2")
+    rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    (worker,) = serving.workers(shop.folder)
+    write_worker(shop.folder, msgspec.structs.replace(worker, problems={"kind": "its file is gone"}))
+    assert rollout.tick(shop.ws) == []
+    shop.later(minutes=1)
+    (event,) = rollout.tick(shop.ws)
+    assert (event.act, weights(shop)) == ("rolled_back", {"kind@1": 100})
+    assert event.reason == "fuse: the canary is not ready: no serving process can load it: its file is gone"
+
+
+def test_what_could_be_loaded_and_cannot_be_under_new_limits_is_not_taken_back(shop: Shop) -> None:
+    started(shop)
+    rollout.set_limits(shop.ws, "kind", rollout.limits(memory_mb=300))
+    (worker,) = serving.workers(shop.folder)
+    write_worker(shop.folder, msgspec.structs.replace(worker, problems={"kind": "it needs more"}))
+    shop.later(minutes=1)
+    assert [one.act for one in rollout.tick(shop.ws)] == ["look"]
+
+
 def test_requests_of_before_the_rollout_do_not_count(shop: Shop) -> None:
     shop.ask(1_000)
     made = started(shop)
@@ -228,6 +256,21 @@ def test_a_version_that_refuses_what_the_other_takes_is_taken_back(shop: Shop) -
     assert weights(shop) == {"kind@1": 100}
 
 
+def test_a_version_whose_answers_come_too_late_is_taken_back_for_that(shop: Shop) -> None:
+    """A time-out is an error, too; counted apart it need not hide among errors that both versions have."""
+    made = started(shop, excess_at_most={"timeouts": 0.2})
+    late: dict[str, Any] = {
+        "status": "failed",
+        "output": None,
+        "error": "deadline_exceeded: 200 ms were over",
+    }
+    for _ in range(40):
+        shop.ask(1, version=2, release=made.release, variant="canary", **late)
+        shop.ask(5, fails={"kind@1": 0.3, "kind@2": 0.3})
+    (event,) = rollout.tick(shop.ws)
+    assert re.match(r"timeouts \S+ % \(\d+ of \d+\) against 0 %", event.reason)
+
+
 def test_a_paused_rollout_is_left_alone_and_goes_on_when_resumed(shop: Shop) -> None:
     made = started(shop)
     rollout.pause(shop.ws, made.id, reason="freeze")
@@ -246,8 +289,24 @@ def test_a_person_promotes_without_the_judge(shop: Shop) -> None:
     assert weights(shop) == {"kind@2": 100}
     event = rollout.history(shop.ws, rollout=made.id, limit=1)[0]
     assert (event.actor, event.reason) == ("alice", "alice decided: verified by hand")
-    with pytest.raises(Conflict, match="has ended"):
+    with pytest.raises(Conflict, match="is done and not watched any more"):
         rollout.roll_back(shop.ws, made.id, reason="too late")
+
+
+def test_each_act_of_a_person_is_in_the_audit_chain_with_who_and_why(any_shop: Shop) -> None:
+    made = started(any_shop, 10, 50, 100, watch_h=1)
+    of: dict[str, Callable[..., None]] = {
+        "paused": rollout.pause,
+        "resumed": rollout.resume,
+        "finished": rollout.promote_now,
+        "rolled_back": rollout.roll_back,
+    }
+    for act, do in of.items():
+        do(any_shop.ws.acting_as("alice"), made.id, reason=f"why {act}")
+    chain = ledger.entries(any_shop.ws, actor="alice")
+    kept = {one.act: one.detail for one in chain if one.act.startswith("rollout.")}
+    assert kept.keys() == {f"rollout.{act}" for act in of}
+    assert all(one["rollout"] == made.id and "why" in one["reason"] for one in kept.values())
 
 
 def test_an_endpoints_first_version_cannot_be_taken_back(shop: Shop) -> None:

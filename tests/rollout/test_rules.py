@@ -100,7 +100,7 @@ def test_the_loop_file_declares_rules(shop: Shop) -> None:
     ("given", "told"),
     [
         ({"to": "candidate"}, "looks at nothing"),
-        ({"to": "candidate", "header": "X-A", "input": "a"}, "Make two rules"),
+        ({"to": "candidate", "header": "X-A", "input": "a"}, "Make two of it"),
         ({"to": "candidate", "header": "Authorization"}, "is a secret"),
         ({"to": "candidate", "header": "X-A", "values": [1]}, "headers hold texts"),
         ({"to": "candidate", "header": "X-A", "values": "yes"}, "they are a list"),

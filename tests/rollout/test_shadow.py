@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everloop import loop, rollout, serving
+from everloop import feedback, loop, rollout, serving
 from everloop.errors import Conflict, Invalid
 from everloop.ids import new_prediction_id
+from everloop.predictions import PredictionRecord
 from everloop.rollout import CanaryHealth, MetricRule, Rollout, Rules
 from everloop.rollout.bounded import _LOG_WEIGHTS, _PARTS
 from everloop.rollout.mirrored import pairs_of
@@ -24,12 +25,14 @@ FAILED = {"status": "failed", "output": None, "error": "model_failed: ValueError
 
 def mirrored(
     shop: Shop, of: Rollout, n: int, *, key: str | None = None, request: str | None = None, **differently: Any
-) -> None:
+) -> list[PredictionRecord]:
     """Ask `n` requests, each with a copy that the shadow answers as the live version does, or differently."""
-    for record in shop.ask(n, key=key, request=request):
+    asked = shop.ask(n, key=key, request=request)
+    for record in asked:
         copy = {"id": new_prediction_id(shop.log.writer), "shadow_of": record.id, "request": request}
         of_shadow = {"version": 2, "release": of.release, "variant": "shadow"}
         shop.ask(1, key=key, **{**copy, **of_shadow, **differently})
+    return asked
 
 
 def shadowed(shop: Shop, **given: Any) -> Rollout:
@@ -45,6 +48,13 @@ def test_the_copies_go_to_a_version_that_answers_nobody(shop: Shop) -> None:
     table = serving.read_routes(shop.folder)
     assert table is not None
     assert [(one.name, one.weight) for one in table.endpoints["kind"].shadow] == [("shadow", 100.0)]
+
+
+def test_requests_of_which_no_copy_is_there_yet_are_waited_for(shop: Shop) -> None:
+    shadowed(shop)
+    shop.ask(1)
+    (held,) = rollout.tick(shop.ws)
+    assert held.act == "look"
 
 
 def test_equal_answers_lead_to_the_first_step(any_shop: Shop) -> None:
@@ -74,6 +84,50 @@ def test_a_shadow_that_fails_is_taken_back_before_anybody_meets_it(any_shop: Sho
     assert event.reason.startswith("errors in the shadow 15 against 0 in the live version, of 60 pairs")
 
 
+def test_a_shadow_that_refuses_what_is_answered_is_taken_back(shop: Shop) -> None:
+    made = shadowed(shop, excess_at_most={**CLEAN, "refused": 0.05})
+    mirrored(shop, made, 60)
+    mirrored(shop, made, 20, status="refused", output=None, error="does not fit: price")
+    pairs = {one.metric: one for one in pairs_of(shop.ws, made)[0]}
+    assert (pairs["refused"].shadow.sum(), pairs["refused"].live.sum()) == (20, 0)
+    assert len(pairs["errors"].shadow) == 60
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason.startswith("refused in the shadow 20 against 0 in the live version, of 80 pairs")
+
+
+def test_reports_about_the_answers_that_people_got_tell_of_the_copies_too(shop: Shop) -> None:
+    """What confirms the live answer contradicts a copy that says otherwise; without a report nothing is said of either."""
+    made = shadowed(shop, excess_at_most={**CLEAN, "contradicted": 0.05})
+    both_wrong = mirrored(shop, made, 60)[:2]
+    only_the_copy = mirrored(shop, made, 20, output="Lamps")
+    for asked, truth in ((both_wrong, "Lamps"), (only_the_copy, "Tea")):
+        for one in asked:
+            feedback.correct(shop.ws, endpoint="kind", value=truth, reporter="x", prediction_id=one.id)
+    pairs = {one.metric: one for one in pairs_of(shop.ws, made)[0]}
+    assert (pairs["contradicted"].shadow.sum(), pairs["contradicted"].live.sum()) == (22, 2)
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason.startswith("contradicted in the shadow 22 against 2 in the live version, of 80 pairs")
+
+
+def test_reports_never_show_that_a_copy_does_no_harm() -> None:
+    """Whoever got a right answer seldom says so: the margin of contradicted waits for the steps."""
+    plan = rollout.canary(50, 100, shadow=10, excess_at_most={"errors": 0.01, "contradicted": 0.01})
+    assert {one.metric: one.excess_at_most for one in plan.paired_rules.metrics}["contradicted"] is None
+    assert {one.metric: one.excess_at_most for one in plan.rules.metrics}["contradicted"] == 0.01
+
+
+def test_a_plan_tells_what_a_version_that_answers_nobody_cannot_show(shop: Shop) -> None:
+    sales = rollout.kpi_of_arms("SELECT 1 AS value, id AS prediction_id", name="sales", low=0, high=1)
+    made = shadowed(shop, excess_at_most={**CLEAN, "wrong:Tea": 0.1}, kpis=[sales])
+    assert made.stages[0].leaves.endswith("; wrong:Tea, sales: not before the steps")
+
+
+@pytest.mark.parametrize("margins", [{"wrong:Tea": None}, {"errors": 0.01, "contradicted": 0.02}])
+def test_a_shadow_alone_is_not_asked_for_what_it_cannot_show(margins: dict[str, float | None]) -> None:
+    with pytest.raises(Invalid, match="answers nobody"):
+        rollout.shadow(10, excess_at_most=margins)
+
+
 def test_answers_that_differ_too_often_take_it_back_where_that_is_asked(shop: Shop) -> None:
     made = shadowed(shop, differs_at_most=0.1)
     mirrored(shop, made, 60)
@@ -97,8 +151,12 @@ def test_copies_that_found_no_room_and_rows_of_one_request_are_not_evidence_each
     mirrored(shop, made, 5, **{**FAILED, "error": "overloaded: 64 wait"})
     mirrored(shop, made, 4, request="req_1")
     mirrored(shop, made, 2)
-    errors, _, _ = pairs_of(shop.ws, made)[0]
+    errors, *_ = pairs_of(shop.ws, made)[0]
     assert len(errors.shadow) == 3
+    (event,) = rollout.tick(shop.ws)
+    assert event.reason.endswith(
+        "; 5 mirrored requests found no room and are not compared: most are of busy times"
+    )
 
 
 def test_a_key_that_sticks_counts_once(shop: Shop) -> None:
@@ -110,7 +168,7 @@ def test_a_key_that_sticks_counts_once(shop: Shop) -> None:
     )
     mirrored(shop, made, 5, key="heavy")
     mirrored(shop, made, 1, key="light")
-    errors, _, _ = pairs_of(shop.ws, made)[0]
+    errors, *_ = pairs_of(shop.ws, made)[0]
     assert len(errors.shadow) == 2
 
 

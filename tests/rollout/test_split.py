@@ -138,3 +138,16 @@ def test_a_plan_of_a_split_changes_nothing(shop: Shop) -> None:
 def test_shares_that_make_no_split_are_refused(shop: Shop, shares: dict[str, Any], told: str) -> None:
     with pytest.raises(Invalid, match=told):
         rollout.split_traffic(shop.ws, "kind", shares, sticky=False, reason="a test")
+
+
+def test_the_key_of_an_endpoint_is_in_force_by_the_next_epoch(shop: Shop) -> None:
+    before, plan = serving.read_routes(shop.folder), rollout.endpoint(shop.ws, "kind").canary
+    shop.ws.write(
+        lambda tx: rollout.define_endpoint(
+            shop.ws, tx, "kind", model="kind", canary=plan, stickiness="key", key="seller"
+        )
+    )
+    after = serving.read_routes(shop.folder)
+    assert before is not None
+    assert after is not None
+    assert (after.epoch, after.endpoints["kind"].key) == (before.epoch + 1, "seller")

@@ -37,11 +37,18 @@ class Got:
 class InProcess:
     """An application over a home, in a `with` block."""
 
-    def __init__(self, home: Path, *, queue_limit: int = 1_024, body_limit_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        queue_limit: int = 1_024,
+        body_limit_bytes: int = 1 << 20,
+        is_durable: bool = False,
+    ) -> None:
         self.folder = home / "serving"
         clock = SystemClock()
-        writer = LogWriter.claim(self.folder)
-        answerer = Answerer(writer, clock, is_simulation=False, is_durable=False)
+        self.writer = writer = LogWriter.claim(self.folder, is_durable=is_durable)
+        answerer = Answerer(writer, clock, is_simulation=False, is_durable=is_durable)
         blobs = open_blobs(load_settings(home), only_reads=True)
         worker = Worker(writer.writer, os.getpid(), None, wall(), wall(), "in process", 0)
         self._watcher = Watcher(Loader(self.folder, blobs, clock, queue_limit), answerer, worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from everloop.features.images import ImageFeatures
 from everloop.ids import writer_of
 from everloop.predictions import log
 from everloop.serving import Field
+from tests.serving.asgi import InProcess
 from tests.serving.home import COLOUR, TITLE, go_live, object_array, picky_model, write_release
 from tests.serving.server import Server
 
@@ -358,3 +360,20 @@ def test_stopping_answers_what_was_begun_and_takes_its_file_away(
     assert code.result() == 0
     assert not (home / "serving" / "workers" / f"{server.writer:05d}.json").exists()
     assert set(answered) <= {one.id for one in server.records()}
+
+
+@pytest.mark.parametrize(("is_durable", "status"), [(False, 200), (True, 503)])
+def test_where_power_cuts_are_to_be_survived_nothing_is_answered_that_the_disk_was_not_made_to_keep(
+    home: Path, is_durable: bool, status: int
+) -> None:
+    """A pipe in the segment's place takes what is written, and cannot be forced to any disk."""
+    asked = {"inputs": {"title": "a fridge"}}
+    with InProcess(home, is_durable=is_durable) as app:
+        assert app.post("/endpoints/category/predict", asked).status == 200
+        segment = app.writer._segment
+        assert segment is not None
+        disk, (_, pipe) = os.dup(segment), os.pipe()
+        os.dup2(pipe, segment)
+        assert app.post("/endpoints/category/predict", asked).status == status
+        os.dup2(disk, segment)
+        assert app.post("/endpoints/category/predict", asked).status == 200

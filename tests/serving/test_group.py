@@ -6,16 +6,19 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from everloop.clock import wall
 from everloop.ids import writer_of
 from everloop.predictions import log
 from everloop.serving import Worker, acknowledged, workers
 from tests.serving.home import go_live
+from tests.serving.records import route
 from tests.serving.server import Server, wait_for
 from tests.serving.traffic import Traffic
 
@@ -43,6 +46,31 @@ def test_two_processes_answer_on_one_port_and_log_apart(together: Server) -> Non
     assert len(by_writer) == 2
     assert set(ids) == {one.id for one in together.records()}
     assert together.client.get("/ready").json() == {"ready": True, "epoch": 1, "workers": 2}
+
+
+def test_two_processes_mirror_each_request_once_and_a_reader_who_comes_again_counts_once(
+    home: Path, together: Server
+) -> None:
+    epoch = go_live(home, ("control", 100), shadow=route(("canary", 100)).variants)
+    wait_for(lambda: acknowledged(together.folder) == epoch)
+    known: dict[str, int] = {}
+    looked_at, counted, ids = wall() - timedelta(minutes=1), Counter[str | None](), list[str]()
+    for _ in range(4):
+        for _ in range(15):
+            with httpx.Client(base_url=together.client.base_url, timeout=60) as client:
+                reply = client.post("/endpoints/category/predict", json={"inputs": {"title": "a fridge"}})
+                ids.append(reply.json()["prediction_id"])
+        wait_for(lambda: log.read(together.folder).num_rows == 2 * len(ids))
+        end = wall()
+        passed = log.Passed(known, until=end)
+        for batch in log.batches(
+            together.folder, start=looked_at, end=end, columns=["shadow_of"], passed=passed
+        ):
+            counted.update(batch["shadow_of"].to_pylist())
+        looked_at, known = end, passed.found
+    assert counted.pop(None) == len(ids)
+    assert counted == Counter(ids), "each was copied once, by the process that answered it"
+    assert {writer_of(one) for one in ids} == {one.writer for one in living(together).values()}
 
 
 def test_switching_versions_and_weights_loses_no_request(home: Path, together: Server) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from everloop.serving.http import SMALL_BYTES, Doorkeeper, Refusal, Room, TooLarge, error_reply, read_body
+from everloop.errors import TooLarge
+from everloop.serving.http import SMALL_BYTES, Doorkeeper, Refusal, Room, error_reply, read_body
 
 
 def headers(**values: str) -> list[tuple[bytes, bytes]]:

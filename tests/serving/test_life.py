@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from everloop.predictions import LogPolicy, log
-from everloop.serving import Segment, Variant, acknowledged, read_routes, workers
+from everloop.serving import Segment, Variant, acknowledged, not_loaded, read_routes, workers
 from everloop.serving.records import Worker
 from tests.serving.home import go_live, picky_model, title_model, write_release
 from tests.serving.records import route
@@ -87,6 +87,17 @@ def test_a_canary_gets_its_share_and_keys_stay(home: Path, serve: Serve) -> None
     assert {key for key in keys if first[key] == "canary"} < {key for key in keys if second[key] == "canary"}
 
 
+def test_an_input_is_the_key_of_a_request_that_names_none(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    split = {"stickiness": "key", "key": "title"}
+    server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50), **split))
+    dealt = {title: {server.predict(title).json()["variant"] for _ in range(5)} for title in "abcdefghij"}
+    assert {len(variants) for variants in dealt.values()} == {1}
+    assert set().union(*dealt.values()) == {"control", "canary"}
+    assert server.record(server.predict("a")).key == "a"
+    assert server.record(server.predict("a", key="named")).key == "named"
+
+
 def test_the_rows_of_a_request_are_dealt_together(home: Path, serve: Serve) -> None:
     server = serve(home)
     server.wait_for_epoch(go_live(home, ("control", 50), ("canary", 50)))
@@ -115,6 +126,23 @@ def test_a_shadow_answers_into_the_log_only(home: Path, serve: Serve) -> None:
         answered.id,
         "7",
     )
+
+
+def test_copies_that_wait_are_answered_before_their_version_is_let_go(home: Path, serve: Serve) -> None:
+    server = serve(home)
+    server.wait_for_epoch(go_live(home, ("control", 100), shadow=route(("canary", 100)).variants))
+    traffic = Traffic(server, clients=8)
+    with traffic.flowing():
+        traffic.wait_for_more(100)
+        server.wait_for_epoch(go_live(home, ("control", 100)))
+    server.stop()
+    assert traffic.errors == []
+    copies = Counter(one.shadow_of for one in server.records() if one.shadow_of is not None)
+    answered = [one for one in server.records() if one.shadow_of is None]
+    assert set(copies.values()) == {1}
+    assert len(copies) >= 100
+    assert copies.keys() <= {one.id for one in answered}
+    assert {one.status for one in server.records()} == {"ok"}
 
 
 def test_a_version_that_is_kept_warm_is_loaded_before_the_epoch_counts_and_answers_nobody(
@@ -202,6 +230,8 @@ def test_one_broken_endpoint_does_not_keep_the_others_from_starting(home: Path, 
     assert reply.status_code == 503
     assert "no release 'rel_gone'" in reply.json()["error"]["message"]
     assert server.worker().epoch is None
+    assert "no release 'rel_gone'" in str(not_loaded(server.folder, "price", epoch=1))
+    assert not_loaded(server.folder, "category", epoch=1) is None
 
 
 def test_a_broken_route_file_changes_nothing(home: Path, serve: Serve) -> None:

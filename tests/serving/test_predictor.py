@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
@@ -140,6 +141,18 @@ def test_in_arrays_there_is_nothing_where_one_row_fails(tmp_path: Path) -> None:
     endless = LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [1.0, 2.0, 5.0])
     endless.intercept_ = np.inf
     assert load(tmp_path / "other", endless, inputs=NUMBERS, classes=None).ranked(X) is None
+
+
+def test_columns_are_asked_only_where_they_are_answered_as_rows_are(tmp_path: Path) -> None:
+    rows = object_array([["fridge", "red"], ["freezer", "white"], ["fridge", "white"]])
+    columns = [pa.chunked_array([pa.array(rows[:, place].tolist())]) for place in (0, 1)]
+    predictor = load(tmp_path, picky_model(), inputs=(Field("title", "string"), Field("colour", "string")))
+    found = predictor.ranked_columns(columns)
+    assert found is not None
+    assert found.outputs.tolist() == predictor.predict(rows)[0]
+    assert predictor.ranks_alike(columns, rows)
+    assert not predictor.ranks_alike(columns, rows[::-1])  # other answers
+    assert not predictor.ranks_alike(columns, object_array([["fridge", "green"]] * 3))  # refused
 
 
 def test_a_model_of_other_columns_is_not_loaded(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from everloop.predictions.log import SCHEMA
 from everloop.serving.answer import _MESSAGES
-from everloop.serving.app import BODY_LIMIT_BYTES, QUEUE_LIMIT
+from everloop.serving.app import QUEUE_LIMIT
 from everloop.serving.form import MOST_INSTANCES
+from everloop.serving.http import BODY_LIMIT_BYTES
 from everloop.serving.open_inference import OUTPUTS
 from everloop.serving.paths import ROUTES
 from everloop.serving.tensors import DATATYPES
@@ -35,6 +36,7 @@ SOURCE = "".join(
 )
 CODES = set(re.findall(r'(?:Refusal\(\s*\d+,\s*|_failed\(asked, )"(\w+)"', SOURCE)) | {
     "storage_failed",
+    "too_large",
     *_MESSAGES,
 }
 

@@ -8,10 +8,16 @@ from html.parser import HTMLParser
 from urllib.parse import quote, urljoin
 
 import httpx
+import msgspec
 import pytest
 
 from everloop import access, background, checks, events, jobs, registry, rollout
+from everloop.cli.entry import main
+from everloop.clock import wall
 from everloop.ledger import Node
+from everloop.predictions import LogWriter
+from everloop.serving import Worker
+from everloop.serving.files import write_worker
 from everloop.storage import Tx
 from everloop.web import Page, all_pages
 from everloop.web.words import place_of
@@ -287,6 +293,22 @@ def test_versions_stand_with_their_state(story: Site) -> None:
 
 def test_the_only_endpoint_is_shown_at_once(story: Site) -> None:
     assert story.get("/endpoints").headers["location"] == "/endpoints/kind"
+
+
+def test_an_endpoints_page_and_the_command_say_what_answers_and_why(
+    story: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live, *_ = rollout.endpoint(story.ws, "kind").variants
+    reason = "original: the plan differs from the model in row 12, by 3e-08"
+    log = LogWriter.claim(story.ws.home / "serving")
+    worker = Worker(log.writer, 1, 1, wall(), wall(), "localhost", 1, paths={live.release: reason})
+    write_worker(story.ws.home / "serving", msgspec.structs.replace(worker, log_error="the disk is full"))
+    assert reason in story.get("/endpoints/kind").text
+    main(["endpoints", "workers", "--home", str(story.ws.home)])
+    said = capsys.readouterr().out
+    assert f"{live.version} {reason}" in said
+    assert "the disk is full" in said
+    log.close()
 
 
 def test_scripts_in_what_an_mlflow_client_stored_are_shown_and_not_run(empty: Site) -> None:

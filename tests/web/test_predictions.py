@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from everloop import data, feedback, predictions, rollout, serving
-from everloop.predictions import LogWriter
+from everloop.predictions import LogPolicy, LogWriter
 from everloop.serving import Field, Signature, write_manifest
 from tests.loop.living import Shop
 from tests.rollout.test_split import shared
@@ -29,6 +29,18 @@ ROW = re.compile(r"<tr>\s*<th scope=\"row\"><a href=\"/trace/(pred_\w+)\"")
 
 def rows(site: Site, query: str) -> list[str]:
     return ROW.findall(site.get(f"/endpoints/kind/predictions?{query}").text)
+
+
+def test_the_list_of_a_sampled_log_says_of_how_much_it_is_a_sample(small: Shop) -> None:
+    known = rollout.endpoint(small.ws, "kind")
+    small.ws.write(
+        lambda tx: rollout.define_endpoint(
+            small.ws, tx, "kind", model="kind", canary=known.canary, log=LogPolicy(sample=0.2)
+        )
+    )
+    with serve(small.ws) as site:
+        page = site.get("/endpoints/kind/predictions").text
+    assert "keeps 20 % of what is answered and 100 % of what fails or is refused" in page
 
 
 def test_each_filter_narrows_to_what_fits(small: Shop) -> None:

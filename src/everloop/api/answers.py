@@ -6,6 +6,7 @@ from everloop import errors
 
 STATUSES: dict[type[errors.EverloopError], int] = {
     errors.Invalid: 422,
+    errors.TooLarge: 413,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Denied: 403,

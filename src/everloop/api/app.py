@@ -114,6 +114,8 @@ def refused_as_asked(request: Request, error: EverloopError) -> Response:
 def _error_answer(error: EverloopError, content: Any) -> Response:
     status = status_of(error)
     headers = {**retry_headers(error), **(_CHALLENGE if status == 401 else {})}
+    if status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not read
     return Response(_encode(content), status_code=status, headers=headers, media_type="application/json")
 
 

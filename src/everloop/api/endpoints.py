@@ -20,6 +20,7 @@ from everloop.rollout import (
     State,
     TrafficSplit,
 )
+from everloop.serving import Limits
 
 
 class At(Query, frozen=True):
@@ -58,6 +59,10 @@ class Shared(Reason, frozen=True, kw_only=True):
     again: bool = False
 
 
+class Allowed(Limits, frozen=True, forbid_unknown_fields=True):
+    """What models may take; what is left out is not limited, or as the settings say."""
+
+
 class Ended(Reason, frozen=True, kw_only=True):
     keep: str | None = None
 
@@ -80,6 +85,12 @@ def show_endpoint(call: Call) -> Endpoint:
 def show_live(call: Call, asked: At) -> tuple[LiveVariant, ...]:
     """What answers now, or answered at `at`."""
     return rollout.live(call.ws, call.path["name"], at=moment(asked.at))
+
+
+def put_limits(call: Call, asked: Allowed) -> Endpoint:
+    """Say what the endpoint's models may take, all of it: {deadline_ms?, memory_mb?, cores?, ...}; {} takes the limits off."""
+    limits = rollout.limits(**msgspec.structs.asdict(asked))
+    return rollout.set_limits(call.ws, call.path["name"], limits)
 
 
 def put_rule(call: Call, asked: Ruled) -> Endpoint:
@@ -174,6 +185,7 @@ ROUTES = [
     Route("GET", "/api/endpoints/{name}/live", "see", show_live),
     Route("POST", "/api/endpoints/{name}/plan", "see", plan),
     Route("POST", "/api/endpoints/{name}/rollouts", "release", start),
+    Route("PUT", "/api/endpoints/{name}/limits", "release", put_limits),
     Route("PUT", "/api/endpoints/{name}/rules/{rule}", "release", put_rule),
     Route("DELETE", "/api/endpoints/{name}/rules/{rule}", "release", drop_rule),
     Route("POST", "/api/endpoints/{name}/split/plan", "see", plan_split),

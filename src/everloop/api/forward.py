@@ -15,14 +15,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everloop.access import Permission, Principal
-from everloop.api.guard import MAX_BODY_BYTES, read_body
 from everloop.errors import NotReady
-from everloop.serving import PREDICTION_ROUTES, rule_headers
+from everloop.serving import (
+    BODIES_AT_ONCE,
+    BODY_LIMIT_BYTES,
+    PREDICTION_ROUTES,
+    Refusal,
+    Room,
+    read_body,
+    rule_headers,
+)
 
 if TYPE_CHECKING:
     import httpx
 
-_TIMEOUT_S = 60.0  # longer than the deadline that requests have by default: it is the data plane's to say so
+_ANSWER_S = 3_660.0  # longer than any deadline: it is the data plane's to say that it is over
+_CONNECT_S = 60.0  # when all connections are in use, too
 _ASKED_WITH = (
     "content-type",
     "content-encoding",
@@ -58,6 +66,7 @@ class Forwarder:
     def __init__(self, url: str | None, folder: Path) -> None:
         self._url = url
         self._folder = folder
+        self._room = Room(BODIES_AT_ONCE * BODY_LIMIT_BYTES)
         self._routes: tuple[int, int] | None = None
         self._rule_headers: frozenset[str] = frozenset()
 
@@ -65,21 +74,37 @@ class Forwarder:
     def _client(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (5 MB that a server without predictions does without)
 
-        return httpx.AsyncClient(base_url=self._url or "", timeout=_TIMEOUT_S, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self._url or "", timeout=httpx.Timeout(_CONNECT_S, read=_ANSWER_S), trust_env=False
+        )
 
     async def close(self) -> None:
         if "_client" in vars(self):
             await self._client.aclose()
 
     async def forward(self, request: Request, _principal: Principal) -> Response:
-        """Pass the request on and its answer back. Raises NotReady when the data plane does not answer."""
+        """Pass the request on and its answer back.
+
+        Raises NotReady when the data plane does not answer or large bodies leave no room, TooLarge where the data plane would not read it.
+        """
         if self._url is None:
             raise NotReady(
                 "this server has no data plane beside it to ask for predictions. Start both: everloop up"
             )
+        body = b""
+        try:
+            body = await read_body(
+                request.scope["headers"], request.receive, limit_bytes=BODY_LIMIT_BYTES, room=self._room
+            )
+            return await self._passed_on(request, body)
+        except Refusal as refusal:
+            raise NotReady(str(refusal)) from refusal
+        finally:
+            self._room.free(len(body))
+
+    async def _passed_on(self, request: Request, body: bytes) -> Response:
         asked_with = (*_ASKED_WITH, *self._of_rules())
         headers = {name: request.headers[name] for name in asked_with if name in request.headers}
-        body = await read_body(request, MAX_BODY_BYTES)
         client = self._client
         from httpx import HTTPError  # noqa: PLC0415  (as above)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.requests import HTTPConnection, Request
 
-from everloop.errors import Denied, Invalid
+from everloop.errors import Denied, Invalid, TooLarge
 from everloop.settings import Settings
 
 MAX_BODY_BYTES = 64 << 20
@@ -80,14 +80,14 @@ def check_same_origin(request: HTTPConnection) -> None:
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body. Raises Invalid as soon as it is known to be too large."""
+    """The whole body. Raises TooLarge as soon as it is known to be too large."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > most_bytes:
             most = f"{most_bytes >> 20} MB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KB"
-            raise Invalid(f"the body is larger than {most}. Send it in parts, or use the command line.")
+            raise TooLarge(f"the body is larger than {most}. Send it in parts, or use the command line.")
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from everloop.cli.output import Output, pass_output
+from everloop.cli.output import Output, carried_out, dry_run_option, pass_output
 
 _LIMITS = (
     click.option("--deadline-ms", type=float, help="A row without an answer after so long gets none."),
@@ -115,8 +115,9 @@ def create(
 @click.argument("name")
 @_with_limits
 @click.option("--reset", is_flag=True, help="Begin without any limit; else what is not named stays.")
+@dry_run_option
 @pass_output
-def limit(out: Output, /, name: str, reset: bool, **limits: Any) -> None:
+def limit(out: Output, /, name: str, reset: bool, dry_run: bool, **limits: Any) -> None:
     """Say what an endpoint's models may take, or change it: at once, and no request is lost.
 
     Where a loop file declares the endpoint, its limits= hold again when it is next applied.
@@ -133,9 +134,10 @@ def limit(out: Output, /, name: str, reset: bool, **limits: Any) -> None:
         now = rollout.endpoint(ws, name).limits
         if given or reset:
             before = {} if reset else msgspec.to_builtins(now)
-            now = rollout.set_limits(ws, name, rollout.limits(**{**before, **given})).limits
-        said = ", ".join(f"{key} {value}" for key, value in msgspec.to_builtins(now).items())
-        out.answer(now, f"{name}: {said or 'no limits of its own'}")
+            new = rollout.limits(**{**before, **given})
+            now = carried_out(ws, lambda one: rollout.set_limits(one, name, new), dry_run=dry_run).limits
+        said = ", ".join(f"{key} {value}" for key, value in now.stated.items())
+        out.answer(now, f"{name}: {said or 'no limits of its own'}", dry_run=dry_run)
 
 
 @endpoints.command()
@@ -182,9 +184,17 @@ def live(out: Output, name: str, at: str | None) -> None:
     "--input", "input_", metavar="NAME[=JSON]", help='The input that is looked at, such as country="NO".'
 )
 @click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
 def rule(
-    out: Output, name: str, rule: str, to: str, header: str | None, input_: str | None, reason: str
+    out: Output,
+    name: str,
+    rule: str,
+    to: str,
+    header: str | None,
+    input_: str | None,
+    reason: str,
+    dry_run: bool,
 ) -> None:
     """Send requests with a header or an input to a version, whatever chance would deal; rules are asked in their order.
 
@@ -201,8 +211,10 @@ def rule(
         rule, to, where if header is not None else None, where if input_ is not None else None, values
     )
     with out.workspace() as ws:
-        changed = rollout.put_rule(ws, name, made, reason=reason)
-        out.answer(changed, f"{changed.name}: {made.to} answers where {made.when}.")
+        changed = carried_out(
+            ws, lambda one: rollout.put_rule(one, name, made, reason=reason), dry_run=dry_run
+        )
+        out.answer(changed, f"{changed.name}: {made.to} answers where {made.when}.", dry_run=dry_run)
 
 
 def _json(text: str) -> str | int | float | bool:
@@ -220,8 +232,9 @@ def _json(text: str) -> str | int | float | bool:
 @click.argument("name")
 @click.argument("rule")
 @click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
-def drop_rule(out: Output, name: str, rule: str, reason: str) -> None:
+def drop_rule(out: Output, name: str, rule: str, reason: str, dry_run: bool) -> None:
     """Take a rule away: its requests are dealt by chance again.
 
     \b
@@ -230,8 +243,10 @@ def drop_rule(out: Output, name: str, rule: str, reason: str) -> None:
     from everloop import rollout
 
     with out.workspace() as ws:
-        changed = rollout.drop_rule(ws, name, rule, reason=reason)
-        out.answer(changed, f"{changed.name}: the rule {rule} is gone.")
+        changed = carried_out(
+            ws, lambda one: rollout.drop_rule(one, name, rule, reason=reason), dry_run=dry_run
+        )
+        out.answer(changed, f"{changed.name}: the rule {rule} is gone.", dry_run=dry_run)
 
 
 @endpoints.command()
@@ -242,16 +257,24 @@ def workers(out: Output) -> None:
     \b
     Example: everloop endpoints workers
     """
-    from everloop import serving
+    from everloop import rollout, serving
 
     with out.workspace() as ws:
+        versions = {
+            variant.release: variant.version
+            for endpoint in rollout.endpoints(ws)
+            for variant in (*endpoint.variants, *endpoint.standby)
+        }
         columns = {
             "process": lambda one: one.pid,
             "port": lambda one: one.port,
             "epoch": lambda one: "loading" if one.epoch is None else one.epoch,
             "starts": lambda one: one.starts,
             "since": lambda one: one.started_at,
-            "problem": lambda one: one.error or "",
+            "answered by": lambda one: [
+                f"{versions[release]} {path}" for release, path in one.paths.items() if release in versions
+            ],
+            "problem": lambda one: one.error or one.log_error or "",
         }
         found = serving.workers(ws.home / "serving")
         out.table(

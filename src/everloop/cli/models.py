@@ -78,6 +78,11 @@ def show(out: Output, version: str) -> None:
         lines += [page["path"]] if page["path"] else []
         obstacles = page["readiness"].obstacles
         lines += [f"in the way: {one.message}" for one in obstacles] or ["may be released"]
+        for one in page["rollbacks"]:
+            lines.append(f"rolled back on {one['endpoint']} {one['at']:%Y-%m-%d %H:%M}: {one['reason']}")
+        if page["rollbacks"]:
+            again = f"everloop rollouts start ENDPOINT {page['ref']} --again --reason WHY"
+            lines.append(f"Nothing rolls it out again but a person: {again}")
         out.answer(page, "\n".join(lines))
 
 

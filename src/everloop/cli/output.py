@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from everloop.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # people read the beginning; --json has all of it
 
 
@@ -45,8 +46,10 @@ class Output:
         """Talk: to stderr, so that stdout holds the answer alone."""
         click.echo(text, err=True)
 
-    def answer(self, value: Any, text: str | None = None) -> None:
-        """Print one answer: as JSON when asked for, else as `text`, else field by field."""
+    def answer(self, value: Any, text: str | None = None, *, dry_run: bool = False) -> None:
+        """Print one answer: as JSON when asked for, else as `text`, else field by field; after a dry run, say that it was one."""
+        if dry_run:
+            self.say("This is what would come of it; nothing was changed (--dry-run).")
         if self.as_json:
             self._print_json(value)
         elif text is not None:
@@ -72,6 +75,14 @@ class Output:
 
 
 pass_output = click.make_pass_decorator(Output)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would come of it, and change nothing."
+)
+
+
+def carried_out(ws: Workspace, verb: Callable[[Workspace], T], *, dry_run: bool) -> T:
+    """What came of a verb, or would come."""
+    return ws.rehearse(verb) if dry_run else verb(ws)
 
 
 def shown(value: Any) -> str:

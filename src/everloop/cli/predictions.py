@@ -45,6 +45,7 @@ def list_(out: Output, /, endpoint: str, last: int, start: str | None, end: str 
     \b
     Example: everloop predictions list category --status failed --limit 20
     """
+    from everloop import rollout
     from everloop.api import Logged, PredictionsAsked, found_predictions
     from everloop.clock import parse_moment
 
@@ -64,6 +65,8 @@ def list_(out: Output, /, endpoint: str, last: int, start: str | None, end: str 
             "asked": lambda one: one.inputs,
         }
         out.table([Logged.of(one) for one in page.found], columns, empty="No prediction is so.")
+        if share := rollout.endpoint(ws, endpoint).log.share:
+            out.say(share)
         if page.before is not None:
             out.say(f"{page.looked_at:,} looked at. Earlier ones: add --before {page.before}")
 
@@ -127,6 +130,8 @@ def expire(out: Output, dry_run: bool) -> None:
 def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> None:
     """Take what was asked under a key, or in a prediction by its id, out of the log.
 
+    Corrections, outcomes, reported values and review items of it stay, without the key. Labels of a dataset's rows, and rows, are not touched.
+
     \b
     Example: everloop predictions erase customer-4711 --reason "request 2026-17"
     """
@@ -134,7 +139,8 @@ def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> No
 
     with out.workspace() as ws:
         found = governance.erase_predictions(ws, names, reason=reason, dry_run=dry_run)
-        told = f"{found.predictions:,} predictions {'would be' if dry_run else 'are'} erased."
+        does, lost = ("would be", "would lose") if dry_run else ("are", "lost")
+        told = f"{found.predictions:,} predictions {does} erased, {found.reports:,} reports of them {lost} the key."
         out.answer(found, told)
 
 

@@ -16,10 +16,12 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
-from everloop import background, clock, jobs, loop, rollout, tracking, web
+from everloop import background, clock, jobs, loop, rollout, serving, tracking, web
 from everloop.api import check_address, create_app
 from everloop.errors import EverloopError, Invalid
 from everloop.settings import Settings, child_environment
@@ -54,7 +56,7 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
             pages=web.routes(ws),
             handlers=web.error_handlers(ws),
         )
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        server = server_of(app, body_s=max(serving.BODY_S, settings.upload_idle_s))
         # What is loaded now is never garbage. Without this every full collection looked at all of it: a search of 10,000
         # runs took 170 ms of CPU instead of 100.
         gc.collect()
@@ -69,6 +71,12 @@ def run_server(settings: Settings, *, say: Callable[[str], None]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with children:
             server.run(sockets=[listening])
+
+
+def server_of(app: Starlette, **bounds: Any) -> serving.Server:
+    """The server of the control plane: its connections are bounded as those of predictions are, but files may take their time."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, ws="none")
+    return serving.Server(config, **{"step_bytes": serving.STEP_BYTES, **bounds})
 
 
 def bound(host: str, port: int, *, patience_s: float = 0.0) -> socket.socket:
@@ -124,6 +132,7 @@ class _Child:
             return
         if self.process is not None:
             self.deaths += 1
+            serving.note_crash(settings.home / "serving", self.process.pid, self.process.returncode)
         self.not_before_s = clock.elapsed_s() + _BACK_OFF_S[min(self.deaths, len(_BACK_OFF_S) - 1)]
         self.start(settings)
 

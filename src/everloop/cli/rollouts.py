@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from everloop.cli.output import Output, pass_output
+from everloop.cli.output import Output, carried_out, dry_run_option, pass_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from everloop.rollout import ArmMeasure, Stage
+    from everloop.rollout import ArmMeasure, Forecast, Rollout, Stage
+    from everloop.workspace import Workspace
 
 
 @click.group()
@@ -42,7 +43,7 @@ def list_(out: Output, endpoint: str | None, limit: int) -> None:
             "endpoint": lambda one: one.endpoint,
             "version": lambda one: one.version,
             "state": lambda one: one.state,
-            "traffic": lambda one: f"{one.weight:g} %",
+            "traffic": lambda one: "0 %" if one.state == "rolled_back" else f"{one.weight:g} %",
             "started": lambda one: one.started_at,
             "outcome": lambda one: one.outcome,
         }
@@ -118,6 +119,11 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
 @click.option("--control", multiple=True, metavar="METRIC=SHARE", help="How often the live version is bad.")
 @click.option("--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad.")
 @click.option("--per-hour", type=click.FloatRange(min=0, min_open=True), help="Requests an hour.")
+@click.option(
+    "--audited",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Part of the answers whose truth becomes known.",
+)
 @click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
 @click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
 @pass_output
@@ -129,12 +135,14 @@ def simulate(
     control: tuple[str, ...],
     new: tuple[str, ...],
     per_hour: float | None,
+    audited: float | None,
     requests: int,
     n_rollouts: int,
 ) -> None:
     """Tell how a plan would go before it is used: made-up rollouts at the endpoint's own rates and traffic.
 
-    Rates that are not given are those of the last 28 days. Only the steps are simulated, not what is mirrored before.
+    Rates that are not given are those of the last 28 days, and so is the part of the answers that is audited; the time that
+    reviewers take comes on top. Only the steps are simulated, not what is mirrored before, with the deadline's rolling back.
 
     \b
     Example: everloop rollouts simulate category --steps 10,50,100 --new errors=0.03
@@ -157,6 +165,7 @@ def simulate(
                 control=_shares(control),
                 new=_shares(new),
                 per_hour=per_hour,
+                audited=audited,
                 requests_at_most=requests,
                 n_rollouts=n_rollouts,
                 progress=lambda done: bar.update(int(1_000 * done) - bar.pos),
@@ -165,11 +174,20 @@ def simulate(
             "new version": lambda one: one.name,
             "passes": lambda one: f"{100 * one.forecast.passed:.3g} %",
             "passes after": lambda one: _after(one.forecast.requests_to_pass, one.hours_to_pass),
-            "rolled back": lambda one: f"{100 * one.forecast.rolled_back:.3g} %",
+            "rolled back": lambda one: _rolled_back(one.forecast),
             "back after": lambda one: _after(one.forecast.requests_to_roll_back, one.hours_to_roll_back),
             f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
         }
         out.table(found, columns, empty="")
+        if not out.as_json and all(
+            one.hours_to_pass[0] is None and one.hours_to_roll_back[0] is None for one in found
+        ):
+            out.say("How long that takes is not known before an hour of traffic; say it: --per-hour 1000")
+
+
+def _rolled_back(forecast: Forecast) -> str:
+    told = f"{100 * forecast.rolled_back:.3g} %"
+    return told if not forecast.by_deadline else f"{told}, {100 * forecast.by_deadline:.3g} % by the deadline"
 
 
 def _after(
@@ -227,11 +245,17 @@ def split(
         begin = rollout.plan_split if dry_run else rollout.split_traffic
         made = begin(ws, endpoint, _shares(shares), sticky=sticky, reason=reason, again=again)
         lines = [
-            f"{made.endpoint}, by {made.stickiness}:",
+            f"{made.endpoint}, by {_unit(rollout.endpoint(ws, endpoint).key) if sticky else 'request'}:",
             *(f"  {one.name:<8} {one.version}  {one.weight:g} %" for one in made.arms),
             "Nothing was changed (--dry-run)." if dry_run else f"Started {made.id}.",
         ]
         out.answer(made, "\n".join(lines))
+
+
+def _unit(key: str | None) -> str:
+    """What stays with its version, in words."""
+    named = "the key that a request names" if key is None else f"the key that a request names, else its {key}"
+    return f"{named} (requests without one are dealt one by one)"
 
 
 @rollouts.command()
@@ -288,8 +312,9 @@ def _mean(measure: ArmMeasure, mean: float | None) -> str:
 @click.argument("endpoint")
 @click.option("--keep", metavar="VERSION", help="The arm that gets all traffic; the control when not said.")
 @click.option("--reason", required=True)
+@dry_run_option
 @pass_output
-def end_split(out: Output, endpoint: str, keep: str | None, reason: str) -> None:
+def end_split(out: Output, endpoint: str, keep: str | None, reason: str, dry_run: bool) -> None:
     """End a split: all traffic to one of its versions.
 
     \b
@@ -298,8 +323,10 @@ def end_split(out: Output, endpoint: str, keep: str | None, reason: str) -> None
     from everloop import rollout
 
     with out.workspace() as ws:
-        ended = rollout.end_split(ws, endpoint, keep=keep, reason=reason)
-        out.answer(ended, f"{ended.id}: {ended.outcome}.")
+        ended = carried_out(
+            ws, lambda one: rollout.end_split(one, endpoint, keep=keep, reason=reason), dry_run=dry_run
+        )
+        out.answer(ended, f"{ended.id}: {ended.outcome}.", dry_run=dry_run)
 
 
 def _traffic(stage: Stage) -> str:
@@ -308,20 +335,32 @@ def _traffic(stage: Stage) -> str:
     return f"{stage.weight:g} % of the traffic"
 
 
-def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None]) -> None:
+def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None], *, dry_run: bool) -> None:
     from everloop import rollout
 
-    with out.workspace() as ws:
+    def turned(ws: Workspace) -> tuple[Rollout, list[str]]:
         verb(ws, rollout_id, reason=reason)
         found = rollout.rollout_of(ws, rollout_id)
-        out.answer(found, f"{found.id}: {found.state}.")
+        return found, [
+            f"{one.version} {one.weight:g} %" for one in rollout.endpoint(ws, found.endpoint).variants
+        ]
+
+    with out.workspace() as ws:
+        found, answers = carried_out(ws, turned, dry_run=dry_run)
+        state = found.state.replace("_", " ")
+        out.answer(
+            found,
+            f"{found.id}: {state}; {found.endpoint} is answered by {', '.join(answers)}.",
+            dry_run=dry_run,
+        )
 
 
 @rollouts.command()
 @click.argument("rollout_id")
 @click.option("--reason", required=True)
+@dry_run_option
 @pass_output
-def pause(out: Output, rollout_id: str, reason: str) -> None:
+def pause(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
     """Stop judging and moving; traffic stays split as it is.
 
     \b
@@ -329,14 +368,15 @@ def pause(out: Output, rollout_id: str, reason: str) -> None:
     """
     from everloop import rollout
 
-    _turn(out, rollout_id, reason, rollout.pause)
+    _turn(out, rollout_id, reason, rollout.pause, dry_run=dry_run)
 
 
 @rollouts.command()
 @click.argument("rollout_id")
 @click.option("--reason", required=True)
+@dry_run_option
 @pass_output
-def resume(out: Output, rollout_id: str, reason: str) -> None:
+def resume(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
     """Go on with a paused rollout.
 
     \b
@@ -344,14 +384,15 @@ def resume(out: Output, rollout_id: str, reason: str) -> None:
     """
     from everloop import rollout
 
-    _turn(out, rollout_id, reason, rollout.resume)
+    _turn(out, rollout_id, reason, rollout.resume, dry_run=dry_run)
 
 
 @rollouts.command()
 @click.argument("rollout_id")
 @click.option("--reason", required=True)
+@dry_run_option
 @pass_output
-def promote(out: Output, rollout_id: str, reason: str) -> None:
+def promote(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
     """Give all traffic to the new version now, without waiting for the judge.
 
     \b
@@ -359,14 +400,15 @@ def promote(out: Output, rollout_id: str, reason: str) -> None:
     """
     from everloop import rollout
 
-    _turn(out, rollout_id, reason, rollout.promote_now)
+    _turn(out, rollout_id, reason, rollout.promote_now, dry_run=dry_run)
 
 
 @rollouts.command()
 @click.argument("rollout_id")
 @click.option("--reason", required=True)
+@dry_run_option
 @pass_output
-def rollback(out: Output, rollout_id: str, reason: str) -> None:
+def rollback(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
     """Take the new version off the endpoint now.
 
     \b
@@ -374,4 +416,4 @@ def rollback(out: Output, rollout_id: str, reason: str) -> None:
     """
     from everloop import rollout
 
-    _turn(out, rollout_id, reason, rollout.roll_back)
+    _turn(out, rollout_id, reason, rollout.roll_back, dry_run=dry_run)

@@ -69,7 +69,8 @@ def serve(
     settings = load_settings(out.home, host=host, serving_workers=workers)
     if with_parent is not None:
         stop_with_parent(with_parent)
-    run(settings, host=settings.host, port=port or settings.port + 1)
+    say = out.say if with_parent is None else None  # a parent says it itself
+    run(settings, host=settings.host, port=port or settings.port + 1, say=say)
 
 
 @click.command()

@@ -6,17 +6,21 @@ here: serving compares the two on a release's own rows first. `trees_of` gives a
 Owns no table, reads no file, and looks at scikit-learn's models without importing it.
 """
 
+from everloop.compiled.many import Column, Many, many_of
 from everloop.compiled.parts import NotCompiledError, UnreadableError, UnsureError
 from everloop.compiled.plan import RULES, Plan, plan_of
 from everloop.compiled.trees import Tree, trees_of
 
 __all__ = [
     "RULES",
+    "Column",
+    "Many",
     "NotCompiledError",
     "Plan",
     "Tree",
     "UnreadableError",
     "UnsureError",
+    "many_of",
     "plan_of",
     "trees_of",
 ]

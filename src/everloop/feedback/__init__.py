@@ -11,6 +11,7 @@ May call serving (the prediction log and manifests), labels, data, events, ledge
 from everloop.feedback.audits import audits, sample_for_audit
 from everloop.feedback.contradictions import contradictions
 from everloop.feedback.correct import correct, corrections, corrections_of
+from everloop.feedback.forget import forget_keys, with_keys
 from everloop.feedback.imports import import_corrections
 from everloop.feedback.labelling import absorb, waiting
 from everloop.feedback.outcomes import outcomes, record_outcome
@@ -53,6 +54,7 @@ __all__ = [
     "corrections_of",
     "differing",
     "exchanges",
+    "forget_keys",
     "import_corrections",
     "open_reviews",
     "outcomes",
@@ -63,4 +65,5 @@ __all__ = [
     "review_queue",
     "sample_for_audit",
     "waiting",
+    "with_keys",
 ]

@@ -422,3 +422,24 @@ def take_waiting(tx: Tx, origin: str) -> bool:
 
 def _read(connection: Connection, statement: sa.Select[Any], record: type[Any]) -> list[Any]:
     return [record(**row._mapping) for row in connection.execute(statement)]
+
+
+def count_with_keys(connection: Connection, names: Sequence[str]) -> int:
+    """How many reports and review items have one of these keys, or a key and are of one of these predictions?"""
+    return sum(
+        connection.execute(sa.select(sa.func.count()).select_from(table).where(is_named)).scalar_one()
+        for table, is_named in _named(names)
+    )
+
+
+def forget_keys(tx: Tx, names: Sequence[str]) -> None:
+    for table, is_named in _named(names):
+        tx.execute(sa.update(table).where(is_named).values(key=None))
+
+
+def _named(names: Sequence[str]) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
+    for start in range(0, len(names), _IN):
+        some = names[start : start + _IN]
+        for table in (corrections, outcomes, reported_values, review_items):
+            is_named = table.c.key.in_(some) | table.c.prediction_id.in_(some)
+            yield table, table.c.key.is_not(None) & is_named

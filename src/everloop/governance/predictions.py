@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from everloop import clock, ledger, predictions, rollout, serving
+from everloop import clock, feedback, ledger, predictions, rollout, serving
 from everloop.errors import Invalid
 from everloop.governance.shipping import forget_parts
 from everloop.ids import milliseconds_of
@@ -35,10 +35,14 @@ class Expiry:
 
 @dataclass(frozen=True)
 class Erased:
-    """How many predictions of a person were found in the log; `segments` were written again, others are when they are sealed."""
+    """How many predictions of a person were found in the log; `segments` were written again, others are when they are sealed.
+
+    `reports` corrections, outcomes, values and review items lost the person's key.
+    """
 
     predictions: int
     segments: int
+    reports: int
 
 
 def expire_predictions(ws: Workspace, *, dry_run: bool = False) -> list[Expiry]:
@@ -79,7 +83,8 @@ def has_expiring(ws: Workspace) -> bool:
 
 
 def erase_predictions(ws: Workspace, names: Collection[str], *, reason: str, dry_run: bool = False) -> Erased:
-    """Take what was asked under some keys, or in some predictions by their ids, out of this home's log. Audited.
+    """Take what was asked under some keys, or in some predictions by their ids, out of this home's log, and the keys out of what
+    was said of it. Audited.
 
     The records stay as such, without key, inputs, features and error text. What is being written reads as erased at once; its bytes
     are rewritten when the segment is sealed, within `log_segment_s`. The audit entry has hashes, not the keys.
@@ -89,21 +94,24 @@ def erase_predictions(ws: Workspace, names: Collection[str], *, reason: str, dry
     Invalid
         Nobody is named.
     """
-    names = [name for name in names if name]
+    names = sorted({name for name in names if name})
     if not names:
         raise Invalid("nobody is named to be erased; give keys or ids of predictions.")
     folder = ws.home / "serving"
-    count = predictions.matching(folder, names)
+    count, reports = predictions.matching(folder, names), feedback.with_keys(ws, names)
     if dry_run:
-        return Erased(count, 0)
+        return Erased(count, 0, reports)
     key = predictions.log_key(folder, secret_value(ws.settings, "PREDICTION_LOG_KEY"))
     written = predictions.erase(folder, names, key)
-    after = {"predictions": count, "segments": len(written)}
+    after = {"predictions": count, "segments": len(written), "reports": reports}
     asked = sorted(predictions.hashed(name, key) for name in names)
-    ws.write(
-        lambda tx: audit(ws, tx, ERASE, Node("workspace", ws.id), after=after, reason=reason, asked=asked)
-    )
-    return Erased(count, len(written))
+
+    def record(tx: Tx) -> None:
+        feedback.forget_keys(tx, names)
+        audit(ws, tx, ERASE, Node("workspace", ws.id), after=after, reason=reason, asked=asked)
+
+    ws.write(record)
+    return Erased(count, len(written), reports)
 
 
 def why_not_logged(ws: Workspace, prediction_id: str) -> str:

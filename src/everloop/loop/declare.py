@@ -410,7 +410,8 @@ def endpoint(
     Parameters
     ----------
     key
-        The request's field that corrections by key refer to; the dataset's key when left out.
+        The input that is the key of a request which names none: what a sticky route and corrections by key go by, such as
+        `customer`. Left out, only the `key` that a request names is its key.
     stickiness
         `key` keeps each key on one version while a rollout runs; `request` deals each request anew.
     limits

@@ -32,8 +32,8 @@ def deliver(ws: Workspace) -> list[str]:
     """Release what is approved and start its rollout; the ids of the rollouts started.
 
     On each endpoint the newest version that may go live is taken, if it is newer than what is live; one rollout at
-    a time. A version that was rolled back there is left to people. One that cannot be released, such as one whose own code
-    nobody trusts, keeps no other endpoint waiting.
+    a time. A version that was rolled back, or gave way to an older one, is left to people. One that cannot be released, such as
+    one whose own code nobody trusts, keeps no other endpoint waiting.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
         A gate failed and is not waived, or approvals are missing.
     """
     stage = registry.model(ws, version.model).release_stage
-    registry.promote(ws, version.ref, stage, reason="gates passed, approved")
+    registry.promote(ws, version.ref, stage, reason="it meets what the stage asks for")
     folder = ws.home / "serving"
     if version.code is not None and version.features:
         tracking.check_out(ws, version.code, serving.code_folder(folder, version.code))
@@ -111,7 +111,9 @@ def _materialise(ws: Workspace, version: ModelVersion, *, only_missing: bool = F
 def _deliver(ws: Workspace, endpoint: Endpoint, version: ModelVersion) -> str:
     rollout.check_start(ws, endpoint.name, version.ref)
     prepare_release(ws, version)
-    reason = f"{version.ref} passed its gates and was approved"
+    approved = ", ".join(one.by for one in registry.readiness(ws, version.ref).approvals)
+    said = f" and was approved by {approved}" if approved else "; no approval is asked for"
+    reason = f"{version.ref} passed its gates{said}"
     return rollout.start(ws, endpoint.name, version.ref, reason=reason).id
 
 
@@ -129,10 +131,11 @@ def _next_step(ws: Workspace, endpoint: Endpoint) -> tuple[ModelVersion, str] | 
 
 
 def _candidates(ws: Workspace, endpoint: Endpoint) -> Iterator[ModelVersion]:
-    """The versions newer than what is live on an endpoint that were not tried there, newest first."""
-    live = max((int(variant.version.partition("@")[2]) for variant in endpoint.variants), default=0)
+    """The versions newer than what is loaded for an endpoint that are not left to people, newest first."""
+    loaded = (*endpoint.variants, *endpoint.standby)  # also what is mirrored, or loaded before it takes over
+    live = max((int(variant.version.partition("@")[2]) for variant in loaded), default=0)
     for version in registry.versions(ws, endpoint.model):
         if version.number <= live:
             return
-        if not rollout.was_tried(ws, endpoint.name, version.ref):
+        if not rollout.is_left_to_people(ws, endpoint.name, version.ref):
             yield version

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -56,15 +57,18 @@ class Rows:
     def load(self, ws: Workspace, ref: str) -> pa.Table:
         if self.kind == "dataset_version":
             return data.read(ws, ref)
-        with pq.ParquetFile(ws.blobs.path(self.digest)) as file:
-            return file.read()
+        if (read := _at_hand.pop(self.digest, None)) is not None:
+            return read
+        kept = data.load(ws.blobs.path(self.digest), key=None, file_format="parquet")
+        return data.typed(kept)[0]
 
 
 @dataclass(frozen=True)
 class Given:
     """Rows before a run begins: how it names them, their columns, and the column that names a row unless told otherwise.
 
-    `tables` are the dataset versions that a query reads, by the name that it calls them.
+    `tables` are the dataset versions that a query reads, by the name that it calls them; `read` holds the rows if they had to
+    be read to say so.
     """
 
     kind: Kind
@@ -73,10 +77,24 @@ class Given:
     columns: Sequence[str]
     key: str
     tables: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    read: list[pa.Table] = field(default_factory=list)
 
     @property
     def named(self) -> list[str]:
         return [self.kind, self.ref, self.digest]
+
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """The run that is begun meanwhile takes the rows that were read already, if it loads them in this process, once."""
+        if self.read:
+            _at_hand[self.digest] = self.read.pop()
+        try:
+            yield
+        finally:
+            _at_hand.pop(self.digest, None)
+
+
+_at_hand: dict[str, pa.Table] = {}  # by the digest of the blob that holds them
 
 
 def given(ws: Workspace, source: Source, manifest: Manifest) -> Given:
@@ -127,10 +145,13 @@ def _of_file(ws: Workspace, path: Path, manifest: Manifest) -> Given:
     table, _ = data.typed(found)
     if found.format == "images":
         table = table.rename_columns(_image_columns(table.column_names, path, manifest))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    kept = ws.blobs.put(memoryview(sink.getvalue()))
-    return Given("file", (found.file or {})["digest"], kept, table.column_names, table.column_names[0])
+    digest: str = (found.file or {})["digest"]
+    kept = ws.blobs.put_file(path) if found.format == "parquet" and path.is_file() else ""
+    if kept != digest:  # of another form, a folder, or written anew meanwhile
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        kept = ws.blobs.put(memoryview(sink.getvalue()))
+    return Given("file", digest, kept, table.column_names, table.column_names[0], read=[table])
 
 
 def _image_columns(columns: list[str], path: Path, manifest: Manifest) -> list[str]:

@@ -47,7 +47,7 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
         is_compiled=False,  # what a plan saves is paid once for thousands of rows, and comparing it costs more
     )
     past = {view.dataset: data.read(ws, view.dataset) for view in manifest.features}
-    x = inputs_of(ws, manifest, rows, past=past)
+    x = as_rows(inputs_of(ws, manifest, rows, past=past))
     outputs: list[Any] = []
     with closing(loaded) as predictor:
         for start in range(0, len(x), AT_ONCE):
@@ -57,14 +57,8 @@ def score(ws: Workspace, ref: str, rows: pa.Table) -> pa.Table:
     return pa.table({"output": outputs})
 
 
-def inputs_of(
-    ws: Workspace, manifest: Manifest, rows: pa.Table, *, past: Mapping[str, pa.Table]
-) -> NDArray[np.object_]:
+def inputs_of(ws: Workspace, manifest: Manifest, rows: pa.Table, *, past: Mapping[str, pa.Table]) -> pa.Table:
     """What a model takes of rows that carry its inputs: these, then its features from the past in each's dataset.
-
-    Returns
-    -------
-    (n_rows, n_inputs + n_features) object.
 
     Raises
     ------
@@ -75,7 +69,12 @@ def inputs_of(
     for view in manifest.features:
         whole = whole.append_column(view.name, _values(ws, manifest, view, rows, past[view.dataset]))
     wanted = [field.name for field in manifest.signature.inputs]
-    return pipelines.as_objects(whole, [*wanted, *(view.name for view in manifest.features)])
+    return whole.select([*wanted, *(view.name for view in manifest.features)])
+
+
+def as_rows(inputs: pa.Table) -> NDArray[np.object_]:
+    """(n_rows, n_inputs + n_features), as a live request reaches the model."""
+    return pipelines.as_objects(inputs, inputs.column_names)
 
 
 def typed_inputs(rows: pa.Table, manifest: Manifest, ref: str) -> pa.Table:

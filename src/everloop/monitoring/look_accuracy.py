@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -29,7 +30,7 @@ def look_at_accuracy(ws: Workspace, watch: AccuracyWatch, window: Window) -> See
     span = window.end - window.start
     for back in range(1, int(_LATE / every) + 1):
         end = window.end - back * every
-        measures += _measures(ws, Window(window.endpoint, end - span, end, window.predictions.slice(0, 0)))
+        measures += _measures(ws, replace(window, start=end - span, end=end))
     whole = next((one for one in measures if not one.variant and one.end == window.end), None)
     if watch.at_least is None or whole is None or whole.high is None or whole.high >= watch.at_least:
         return Seen(tuple(measures))

@@ -63,7 +63,7 @@ def query_predictions(
 
     Raises Invalid when the query fails.
     """
-    return _ask(ws, Window(endpoint, start, end, predictions), sql, name=name)
+    return _ask(ws, Window(endpoint, start, end, lambda: (predictions, 1.0)), sql, name=name)
 
 
 def _ask(ws: Workspace, window: Window, sql: str, *, name: str) -> list[dict[str, Any]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
-from everloop import events
+from everloop import events, predictions
+from everloop.clock import to_micros
 from everloop.errors import Invalid, NotFound
 from everloop.ledger import Node, link
-from everloop.monitoring import store, traffic_hours
+from everloop.monitoring import look_drift, store, traffic_hours
+from everloop.monitoring.answers import PIECE, Pieces, keep, pieces_of
 from everloop.monitoring.look_accuracy import look_at_accuracy
 from everloop.monitoring.look_drift import look_at_drift
 from everloop.monitoring.look_kpi import look_at_kpi
@@ -57,12 +59,9 @@ def observe(ws: Workspace) -> list[Finding]:
     versions and about the same things, is not found again. A watch that cannot look, such as a query with a mistake,
     is an event `monitoring.failed`; it goes on with its next window and keeps no other watch from looking.
     """
-    looks: list[_Look] = []
-    for due in _due(ws):
-        if isinstance(due.watch, TrafficWatch):
-            _count_traffic(ws, due)
-        else:
-            looks += _closed(ws, due)
+    dues = _due(ws)
+    _count_traffic(ws, dues)
+    looks = [look for due in dues if not isinstance(due.watch, TrafficWatch) for look in _closed(ws, due)]
     # watches of one endpoint often share a window: it is read once
     looks.sort(key=lambda look: look.window)
     return [
@@ -116,19 +115,55 @@ def _look_together(ws: Workspace, window: Window, looks: Sequence[_Look]) -> lis
     return found
 
 
-def _count_traffic(ws: Workspace, due: _Due) -> None:
-    """Count what came since the last look, in one reading of the log however long that was ago."""
+def _count_traffic(ws: Workspace, dues: Sequence[_Due]) -> None:
+    """Count what came since the last looks, in one reading of the log for all endpoints, however long ago they were."""
+    counts = [
+        _Count(one, watch, _look_of(ws, one)) for one in dues if isinstance(watch := one.watch, TrafficWatch)
+    ]
+    if not counts:
+        return
+    places = [one.watch.passed for one in counts]
+    known = {
+        name: min(one[name] for one in places) for name in places[0] if all(name in one for one in places)
+    }
+    log_end = predictions.end(ws.home / "serving")
+    passed = traffic_hours.count(ws, [one.look for one in counts], known)
+    for one in counts:
+        watch = traffic_hours.looked(one.watch, one.look, log_end=log_end, passed=passed)
+        ws.write(lambda tx, one=one, watch=watch: _keep_count(tx, one, watch))  # type: ignore[misc]  # bound per turn
+
+
+@dataclass(frozen=True)
+class _Count:
+    due: _Due
+    watch: TrafficWatch
+    look: traffic_hours.Look
+
+
+def _look_of(ws: Workspace, due: _Due) -> traffic_hours.Look:
     assert isinstance(due.watch, TrafficWatch), "the caller looked"  # noqa: S101
-    watch = traffic_hours.looked(ws, due.watch)
-    end = traffic_hours.end_of_look(ws, watch, looked_at=due.looked_at)
-    hours = traffic_hours.count(ws, due.endpoint, start=due.looked_at, end=end)
+    with ws.read() as connection:
+        rows = [(from_value(row.watch), row.looked_at) for row in store.all_watches(connection, due.endpoint)]
+    wanted = [Pieces.wanted(watch, at) for watch, at in rows if isinstance(watch, LatencyWatch)]
+    known = pieces_of(due.watch)
+    pieces = next((one for one in wanted if one is not None), None)
+    if pieces is not None:
+        goes_on = pieces.fits(known)
+        pieces = known if goes_on else replace(pieces, since_us=to_micros(due.looked_at))
+    end = traffic_hours.end_of_look(ws, due.watch, looked_at=due.looked_at)
+    return traffic_hours.Look(due.endpoint, due.looked_at, end, pieces)
 
-    def keep(tx: Tx) -> None:
-        name, value = name_of(watch), to_value(watch)
-        if store.move_watch(tx, due.endpoint, name, before=due.looked_at, after=end, watch=value):
-            traffic_hours.add(tx, due.endpoint, hours)
 
-    ws.write(keep)
+def _keep_count(tx: Tx, counted: _Count, watch: TrafficWatch) -> None:
+    due, look = counted.due, counted.look
+    name, value = name_of(watch), to_value(watch)
+    if not store.move_watch(tx, due.endpoint, name, before=look.start, after=look.end, watch=value):
+        return  # another process counted meanwhile
+    traffic_hours.add(tx, due.endpoint, look.hours)
+    if look.pieces != pieces_of(counted.watch):  # those from before end elsewhere, or are not wanted any more
+        store.remove_measures(tx, due.endpoint, PIECE)
+    if look.pieces is not None:
+        keep(tx, due.endpoint, look.pieces, look.in_pieces)
 
 
 def _seen(ws: Workspace, watch: Watch, window: Window) -> Seen:
@@ -146,6 +181,8 @@ def _keep(ws: Workspace, tx: Tx, look: _Look, seen: Seen) -> list[Finding]:
         told = f"The watch {name} of {due.endpoint} could not look at its window: {seen.failure}"
         events.emit(ws, tx, "monitoring.failed", Node("endpoint", due.endpoint), message=told, level="failed")
     store.put_measures(tx, seen.measures)
+    for name in _PIECES.get(type(due.watch), ()):
+        store.remove_measures(tx, due.endpoint, name, before=look.window[1])
     return [finding for finding in seen.findings if _is_new(tx, finding) and _tell(ws, tx, finding)]
 
 
@@ -178,3 +215,4 @@ _LOOKS: dict[type[Watch], Callable[..., Seen]] = {
     LatencyWatch: look_at_latency,
     KpiWatch: look_at_kpi,
 }
+_PIECES: dict[type[Watch], tuple[str, ...]] = {LatencyWatch: (PIECE,), DriftWatch: (look_drift.PIECE,)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -86,7 +86,8 @@ class TrafficWatch:
     """Counts requests, failures and latencies by the hour; every endpoint has it, nobody declares it.
 
     It rests while nothing is logged: `log_end` is where the log ended at its last look, `quiet_looks` how many looks
-    in a row found the same end.
+    in a row found the same end. `passed` is what no look need read again (`predictions.Passed`). `pieces` says in what else
+    it counts, for a watch of latency: from a moment on, how long each piece is, and an end of one, in microseconds.
     """
 
     kind = "traffic"
@@ -94,6 +95,8 @@ class TrafficWatch:
     every_h: float = 1 / 30
     log_end: str = ""
     quiet_looks: int = 0
+    passed: dict[str, int] = field(default_factory=dict)
+    pieces: Sequence[int] | None = None
 
 
 Watch = DriftWatch | AccuracyWatch | LatencyWatch | KpiWatch | TrafficWatch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -39,23 +39,38 @@ class Window:
     """What an endpoint answered in [start, end): replays and shadows left out, failures and refusals kept.
 
     Where the log was sampled, `predictions` are those that `chance` chose, of each alike, and shares among them hold.
+    They are read when they are first looked at.
     """
 
     endpoint: str
     start: datetime
     end: datetime
-    predictions: pa.Table
-    chance: float = 1.0
+    read: Callable[[], tuple[pa.Table, float]]
+
+    @cached_property
+    def _found(self) -> tuple[pa.Table, float]:
+        return self.read()
+
+    @property
+    def predictions(self) -> pa.Table:
+        return self._found[0]
+
+    @property
+    def chance(self) -> float:
+        return self._found[1]
 
     @property
     def sampled(self) -> str:
         """What to say beside a number of predictions; empty when all are there."""
-        return "" if self.chance == 1 else f" (a sample of {in_percent(self.chance)})"
+        return sampled(self.chance)
 
     def by_version(self) -> Iterator[tuple[str, str, pa.Table]]:
         """For each release that answered: version, release, its predictions; the busiest first."""
-        counts = Counter(self.predictions["release"].to_pylist())
-        for release in [name for name, _count in counts.most_common() if name]:
+        counted: Any = self.predictions["release"].value_counts()
+        counts = dict(
+            zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+        )
+        for release in sorted(filter(None, counts), key=lambda one: -counts[one]):
             rows = self.predictions.filter(pc.equal(self.predictions["release"], pa.scalar(release)))
             yield f"{rows['model'][0]}@{rows['version'][0]}", release, rows
 
@@ -98,11 +113,21 @@ class Seen:
 
 
 def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Window:
-    """The endpoint's own traffic in [start, end), in the order of arrival."""
-    table = predictions.read(ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS)
-    own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
-    own_ones, chance = predictions.evenly(table.filter(own).sort_by("id"))
-    return Window(endpoint, start, end, own_ones, chance)
+    """The endpoint's own traffic in [start, end), in no order."""
+
+    def read() -> tuple[pa.Table, float]:
+        table = predictions.read(
+            ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=COLUMNS
+        )
+        own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
+        return predictions.evenly(table.filter(own))
+
+    return Window(endpoint, start, end, read)
+
+
+def sampled(chance: float) -> str:
+    """What to say beside a number of predictions of which each was kept with this chance."""
+    return "" if chance == 1 else f" (a sample of {in_percent(chance)})"
 
 
 def in_percent(share: float) -> str:

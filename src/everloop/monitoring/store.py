@@ -115,6 +115,13 @@ def put_measures(tx: Tx, new: Sequence[Measure]) -> None:
         tx.execute(sa.insert(measures), [asdict(one) for one in new])
 
 
+def remove_measures(tx: Tx, endpoint: str, name: str, *, before: datetime | None = None) -> None:
+    """Forget measures of one name: all, or those that end by then."""
+    known = (measures.c.endpoint == endpoint, measures.c.name == name)
+    ended = () if before is None else (measures.c.end <= before,)
+    tx.execute(sa.delete(measures).where(*known, *ended))
+
+
 def measures_between(
     connection: Connection, endpoint: str, *, names: Sequence[str], start: datetime | None, limit: int
 ) -> list[Measure]:
@@ -129,7 +136,9 @@ def measures_between(
         families = [measures.c.name.startswith(one) for one in names if one.endswith(":")]
         statement = statement.where(sa.or_(measures.c.name.in_(names), *families))
     else:
-        statement = statement.where(measures.c.name.not_in(("traffic", "traffic:day")))
+        statement = statement.where(
+            measures.c.name.not_in(("traffic", "traffic:day")), ~measures.c.name.startswith("piece:")
+        )
     if start is not None:
         statement = statement.where(measures.c.end > start)
     return [Measure(**row._mapping) for row in reversed(connection.execute(statement).all())]

@@ -6,30 +6,32 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from everloop import predictions
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
+from everloop.monitoring.answers import COLUMNS, Alike, Counted, Pieces, alike
 from everloop.monitoring.records import Measure, TrafficWatch, every_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 HOURLY, DAILY = "traffic", "traffic:day"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_BATCHES_AT_ONCE = 8  # of 8,192 records: what is counted alike is found eight times less often
 _IN_FLIGHT = timedelta(seconds=10)  # a request is logged when it is answered, under the time at which it came
 # A look ends up to a look's length and _IN_FLIGHT before now: after three that found the log unchanged all is counted.
 _QUIET_LOOKS = 3
 _HOURS_SHOWN = timedelta(days=8)  # a longer time is drawn from days: at most some hundred rows a version
 _MOST_ROWS = 20_000
 _BINS_PER_OCTAVE = 8  # a percentile is right to 4.5 %
-_COLUMNS = ["at", "model", "version", "status", "latency_us", "replay", "shadow_of", "probability"]
 
 
 @dataclass(frozen=True)
@@ -107,32 +109,73 @@ def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
     return watch.quiet_looks < _QUIET_LOOKS or watch.log_end != predictions.end(ws.home / "serving")
 
 
-def looked(ws: Workspace, watch: TrafficWatch) -> TrafficWatch:
-    """The watch after a look that begins now."""
-    log_end = predictions.end(ws.home / "serving")
-    return replace(
-        watch, log_end=log_end, quiet_looks=watch.quiet_looks + 1 if log_end == watch.log_end else 0
-    )
+def looked(watch: TrafficWatch, look: Look, *, log_end: str, passed: dict[str, int]) -> TrafficWatch:
+    """The watch after a look, before which the log ended at `log_end`."""
+    quiet_looks = watch.quiet_looks + 1 if log_end == watch.log_end else 0
+    pieces = None if look.pieces is None else astuple(look.pieces)
+    return replace(watch, log_end=log_end, quiet_looks=quiet_looks, passed=passed, pieces=pieces)
 
 
 def end_of_look(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> datetime:
     """Up to when a look that begins now counts."""
     every = every_of(watch)
-    late = _IN_FLIGHT
-    if predictions.has_copies(ws.home / "serving"):  # of what other machines log, it comes this much later
-        late += 2 * timedelta(seconds=ws.settings.log_ship_s)
-    return looked_at + max(0, int((ws.now() - late - looked_at) / every)) * every
+    return looked_at + max(0, int((ws.now() - late(ws) - looked_at) / every)) * every
 
 
-def count(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> Counts:
-    """What was logged in [start, end), by hour and version."""
-    hours: Counts = {}
-    batches = predictions.batches(
-        ws.home / "serving", endpoint=endpoint, start=start, end=end, columns=_COLUMNS
-    )
-    for batch in batches:
-        _count_batch(batch, hours)
-    return hours
+def late(ws: Workspace) -> timedelta:
+    """How long after it came a request may still be missing in the log."""
+    if not predictions.has_copies(ws.home / "serving"):
+        return _IN_FLIGHT
+    return _IN_FLIGHT + 2 * timedelta(
+        seconds=ws.settings.log_ship_s
+    )  # what other machines log comes this much later
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one endpoint's watch counts: what was logged in [start, end), by hour, and in pieces where these are asked for."""
+
+    endpoint: str
+    start: datetime
+    end: datetime
+    pieces: Pieces | None
+    hours: Counts = field(default_factory=dict)
+    in_pieces: dict[int, Counted] = field(default_factory=dict)
+
+    def take(self, one: Alike) -> None:
+        is_ok = one.status == "ok"
+        found = _Count(
+            one.weight,
+            one.weight * (one.status == "failed"),
+            one.weight * (one.status == "refused"),
+            one.weight * one.replay,
+            {one.octave_bin: one.weight} if is_ok else {},
+        )
+        self.hours.setdefault((one.hour, one.version), _Count()).add(found)
+        if self.pieces is not None:
+            self.in_pieces.setdefault(one.piece, Counted()).take(one)
+
+
+def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dict[str, int]:
+    """Count for all of them in one reading of the log; what the next one may pass by (`predictions.Passed`)."""
+    start, end = min(one.start for one in looks), max(one.end for one in looks)
+    passed = predictions.Passed(known, until=min(one.end for one in looks))
+    folder = ws.home / "serving"
+    only = looks[0].endpoint if len(looks) == 1 else None
+    found = predictions.batches(folder, endpoint=only, start=start, end=end, columns=COLUMNS, passed=passed)
+    while some := list(islice(found, _BATCHES_AT_ONCE)):
+        table = pa.Table.from_batches(some)
+        for look in looks:
+            for one in alike(_of_look(table, look), look.pieces):
+                look.take(one)
+    return passed.found
+
+
+def _of_look(table: pa.Table, look: Look) -> pa.Table:
+    at = table["at"]
+    start, end = (pa.scalar(one, at.type) for one in (look.start, look.end))
+    is_then = pc.and_(pc.greater_equal(at, start), pc.less(at, end))
+    return table.filter(pc.and_(pc.equal(table["endpoint"], pa.scalar(look.endpoint)), is_then))
 
 
 def add(tx: Tx, endpoint: str, counted: Counts) -> None:
@@ -153,42 +196,6 @@ def add(tx: Tx, endpoint: str, counted: Counts) -> None:
             tx,
             [_measure(endpoint, name, at, at + unit, version, one) for (at, version), one in merged.items()],
         )
-
-
-def _count_batch(batch: pa.RecordBatch, hours: Counts) -> None:
-    own = np.asarray(batch["shadow_of"].is_null())
-    hour_of = np.asarray(batch["at"].cast(pa.int64()), dtype=np.int64) // (3_600 * 1_000_000)
-    versions = np.asarray(
-        [
-            f"{model}@{version}" if version else ""
-            for model, version in zip(batch["model"].to_pylist(), batch["version"].to_pylist(), strict=True)
-        ],
-        dtype=object,
-    )
-    status = np.asarray(batch["status"].to_pylist(), dtype=object)
-    latency_us = np.asarray(batch["latency_us"], dtype=np.int64)
-    replay = np.asarray(batch["replay"].to_pylist(), dtype=bool)
-    weight = predictions.weights(batch)
-    for hour in np.unique(hour_of[own]).tolist():
-        for version in set(versions[own & (hour_of == hour)].tolist()):
-            rows = own & (hour_of == hour) & (versions == version)
-            key = (from_micros(hour * 3_600 * 1_000_000), version)
-            hours.setdefault(key, _Count()).add(
-                _Count(
-                    float(weight[rows].sum()),
-                    float(weight[rows & (status == "failed")].sum()),
-                    float(weight[rows & (status == "refused")].sum()),
-                    float(weight[rows & replay].sum()),
-                    _histogram(latency_us[rows & (status == "ok")], weight[rows & (status == "ok")]),
-                )
-            )
-
-
-def _histogram(latency_us: NDArray[np.int64], weight: NDArray[np.float64]) -> dict[int, float]:
-    bins = np.rint(_BINS_PER_OCTAVE * np.log2(np.maximum(latency_us, 1))).astype(np.int64)
-    found, place = np.unique(bins, return_inverse=True)
-    times = np.bincount(place, weights=weight, minlength=len(found))
-    return dict(zip(found.tolist(), times.tolist(), strict=True))
 
 
 def _percentile_ms(latency: dict[int, float], share: float) -> float | None:

@@ -200,7 +200,7 @@ def plan_run(
         dict(params),
         tuple(_planned(node, sources[node.name]) for node in graph.nodes),
         _as_json(graph.output),
-        _preload(graph, project, module_name(pipeline)) if project else (),
+        _preload(graph, project, module_name(pipeline)),
         seed,
     )
     return Planned(plan, graph, {source.digest: source.parts for source in sources.values()})
@@ -297,13 +297,11 @@ _SLOW_TO_IMPORT = frozenset(
 )
 
 
-def _preload(graph: Graph, project: Project, module: str) -> tuple[str, ...]:
+def _preload(graph: Graph, project: Project | None, module: str) -> tuple[str, ...]:
     """What is worth importing once for all steps. Only libraries of which it is known that nothing starts on import."""
-    named = {
-        imported.module
-        for reached in project.reached_from(module)
-        for imported in reached.imported_modules(eagerly=False)
-    }
+    reached = () if project is None else project.reached_from(module)
+    named = {imported.module for one in reached for imported in one.imported_modules(eagerly=False)}
+    named |= {name for source in graph.sources.values() for name in getattr(source, "imports", ())}
     slow = {name for name in named if name.partition(".")[0] in _SLOW_TO_IMPORT}
     ours = {"everloop.storage"}
     if graph.sources or slow:

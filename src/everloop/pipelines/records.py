@@ -34,7 +34,8 @@ class Pinned:
 class Source(Protocol):
     """A declared data set or label set, as a pipeline's body names it: rows that are settled when a run starts.
 
-    Pipelines that everloop brings along also take a file's rows and a released model in this way.
+    Pipelines that everloop brings along also take a file's rows and a released model in this way. One that is loaded with
+    libraries that take long to import may have `imports`, their names.
     """
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,32 @@ def _write_json(value: Any, _folder: Path) -> Note:
 
 
 def _write_table(table: Table, path: Path) -> Note:
-    """One Parquet file, the same for the same rows however they were cut into chunks."""
+    """One Parquet file, the same for the same rows however they were cut into chunks.
+
+    Numbers have no dictionary: looking each up costs as much again as all else, and the next are seldom the same.
+    """
     whole = table.unify_dictionaries().combine_chunks()
-    pq.write_table(whole, path, compression="zstd", row_group_size=1 << 17)
+    texts = [path for field in table.schema for path in _texts(field, field.name)]
+    pq.write_table(
+        whole,
+        path,
+        compression="zstd",
+        row_group_size=1 << 17,
+        use_dictionary=texts,  # type: ignore[arg-type]  # its stub leaves the names of columns out
+    )
     return {}
+
+
+def _texts(field: pa.Field[Any], path: str) -> Iterator[str]:
+    """The columns of a Parquet file, by their paths, that come of a field and are no numbers or times."""
+    kind = field.type
+    if pa.types.is_struct(kind):
+        for child in kind.fields:
+            yield from _texts(child, f"{path}.{child.name}")
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _texts(kind.value_field, f"{path}.list.element")
+    elif not (pa.types.is_primitive(kind) or pa.types.is_boolean(kind)):
+        yield path
 
 
 def _read_table(path: Path) -> Table:

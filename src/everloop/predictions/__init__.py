@@ -12,6 +12,7 @@ from everloop.predictions.kept import Keeper, evenly, hashed, is_hidden, log_key
 from everloop.predictions.log import (
     BATCH_ROWS,
     SCHEMA,
+    Passed,
     batches,
     end,
     erase,
@@ -47,6 +48,7 @@ __all__ = [
     "LogPolicy",
     "LogWriter",
     "Old",
+    "Passed",
     "Personal",
     "PredictionKind",
     "PredictionRecord",

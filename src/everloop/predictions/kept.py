@@ -105,6 +105,10 @@ class Keeper:
             name: self._kept(self._rules.get(name, self._default), value) for name, value in given.items()
         }
 
+    def key(self, name: str, value: str) -> str:
+        """The value of an input as the key that finds its predictions: its hash where the input is not kept as it is."""
+        return value if self._rules.get(name, self._default) is None else self.hashed(value)
+
     def features(self, found: Mapping[str, tuple[Any, int | None]]) -> dict[str, tuple[Any, int | None]]:
         """Numbers are kept; a text may be one of the inputs."""
         return {

@@ -14,9 +14,11 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of, prefix_of, writer_of
 from everloop.predictions import sealed
 from everloop.predictions.erasing import (
-    NO_ERASURES,
     Erasures,
     erase_in,
     erase_waiting,
@@ -42,7 +43,7 @@ from everloop.predictions.erasing import (
 from everloop.predictions.expiring import Old, old_in, remove_old
 from everloop.predictions.kept import HIDDEN
 from everloop.predictions.records import PredictionRecord
-from everloop.predictions.segments import Damage, Head, find_in, scan
+from everloop.predictions.segments import MAPS, Damage, begins_frame, decoder_of, find_in, frames, head_of
 from everloop.predictions.writers import (
     FROM,
     is_live,
@@ -55,6 +56,7 @@ from everloop.predictions.writers import (
 
 __all__ = [
     "SCHEMA",
+    "Passed",
     "batches",
     "end",
     "erase",
@@ -136,16 +138,18 @@ def batches(
     end: datetime | None = None,
     keys: Collection[str] | None = None,
     columns: Sequence[str] | None = None,
+    passed: Passed | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """As `read`, a batch of at most 8,192 records at a time; memory holds one segment at most.
 
-    With `keys`, only records that carry one of them.
+    With `keys`, only records that carry one of them. With `passed`, what an earlier reading has passed by is not read again.
     """
     names = _schema_of(columns).names
     wanted = _Wanted(endpoint, start, end, None if keys is None else frozenset(keys))
     for directory in writer_folders(folder):
-        for number in segments(directory):
-            for batch in _segment_batches(directory / str(number), names, wanted):
+        known = segments(directory)
+        for number in known if passed is None else passed.left(directory, known):
+            for batch in _segment_batches(directory / str(number), names, wanted, passed):
                 if batch.num_rows:
                     yield batch
 
@@ -308,40 +312,25 @@ def readable(
     return kept
 
 
-def to_batch(records: Sequence[PredictionRecord]) -> pa.RecordBatch:
-    """Records in the columns of `SCHEMA`."""
-    rows = [
-        (
-            record.id,
-            record.endpoint,
-            record.variant,
-            record.release,
-            record.model,
-            record.version,
-            record.epoch,
-            record.at,
-            record.key,
-            _json(record.inputs).decode(),
-            _json(record.features).decode(),
-            record.output if isinstance(record.output, str) else None,
-            None if isinstance(record.output, str) else record.output,
-            _json(record.scores).decode(),
-            record.status,
-            record.error,
-            record.latency_us,
-            record.replay,
-            record.shadow_of,
-            record.request,
-            record.probability,
-            record.assigned,
-        )
-        for record in records
-    ]
-    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
+def to_batch(records: Sequence[PredictionRecord], names: Sequence[str] = SCHEMA.names) -> pa.RecordBatch:
+    """Records in these columns of `SCHEMA`."""
+    schema = _schema_of(names)
     return pa.record_batch(
-        [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
-        schema=SCHEMA,
+        [pa.array(_values(name, records), type=schema.field(name).type) for name in names], schema=schema
     )
+
+
+def _values(name: str, records: Sequence[PredictionRecord]) -> list[Any]:
+    if name == "output":
+        return [one.output if isinstance(one.output, str) else None for one in records]
+    if name == "output_number":
+        return [None if isinstance(one.output, str) else one.output for one in records]
+    values = list(map(attrgetter(name), records))
+    return [_text(one) for one in values] if name in MAPS else values
+
+
+def _text(value: dict[str, Any] | msgspec.Raw) -> str:
+    return _json(msgspec.msgpack.decode(value) if isinstance(value, msgspec.Raw) else value).decode()
 
 
 def _finished(folder: Path) -> Iterator[Path]:
@@ -354,6 +343,41 @@ def _finished(folder: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """Where a reader goes on that comes again: of each segment that is not sealed, after how many bytes; of each process, after
+    which of its sealed segments.
+
+    Before them is nothing that the reader asks for. Reading with it puts into `found` where one may begin who asks for nothing
+    before `until`.
+    """
+
+    known: Mapping[str, int]
+    until: datetime
+    found: dict[str, int] = field(default_factory=dict)
+
+    def left(self, directory: Path, numbers: Sequence[int]) -> list[int]:
+        """Those of a process's segments that are to be looked at."""
+        if not directory.name.isdigit():
+            return list(numbers)  # copies may come in another order
+        last = self.known.get(directory.name, 0)
+        left = [number for number in numbers if number > last]
+        for number in left:
+            if not _ended_before(directory / f"{number}.parquet", self.until):
+                break
+            last = number
+        self.found[directory.name] = last
+        return left
+
+
+def _ended_before(path: Path, moment: datetime) -> bool:
+    """Whether it is sealed, and all in it was earlier."""
+    try:
+        return all(span.last < moment for span in sealed.spans(path).values())
+    except FileNotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
 class _Wanted:
     """What a reader looks for; None leaves a field open."""
 
@@ -362,22 +386,25 @@ class _Wanted:
     end: datetime | None
     keys: frozenset[str] | None
 
-    def of_heads(self) -> Callable[[Head], bool] | None:
-        """For records of an unsealed segment, which are read whole only if they are wanted."""
-        if self == _Wanted(None, None, None, None):
-            return None
-        first = None if self.start is None else to_micros(self.start)
-        last = None if self.end is None else to_micros(self.end)
+    def of_records(self, records: list[PredictionRecord]) -> list[PredictionRecord]:
+        """Those of an unsealed segment."""
+        if self.endpoint is not None:
+            records = [one for one in records if one.endpoint == self.endpoint]
+        if self.start is not None:
+            first = to_micros(self.start)
+            records = [one for one in records if one.at >= first]
+        if self.end is not None:
+            last = to_micros(self.end)
+            records = [one for one in records if one.at < last]
+        return records
 
-        def is_wanted(head: Head) -> bool:
-            return (
-                (self.keys is None or head.key in self.keys)
-                and (self.endpoint is None or head.endpoint == self.endpoint)
-                and (first is None or head.at >= first)
-                and (last is None or head.at < last)
-            )
-
-        return is_wanted
+    def meets(self, endpoint: str, span: sealed.Span) -> bool:
+        """Whether what a sealed segment holds of an endpoint may be wanted."""
+        return (
+            self.endpoint in (None, endpoint)
+            and (self.start is None or span.last >= self.start)
+            and (self.end is None or span.first < self.end)
+        )
 
     def of_columns(self) -> pc.Expression | None:
         """For rows of a sealed one."""
@@ -396,26 +423,80 @@ class _Wanted:
         return wanted
 
 
-def _segment_batches(stem: Path, names: Sequence[str], wanted: _Wanted) -> Iterator[pa.RecordBatch]:
-    content = _content(stem)
-    if content is None:
-        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted.of_columns())
-        return
-    erasures = read_erasures(stem.parent.parent.parent)
-    for batch in _record_batches(content, stem.with_suffix(".log"), [], wanted.of_heads(), erasures):
-        yield (batch if wanted.keys is None else batch.filter(batch["key"].is_valid())).select(list(names))
-
-
-def _sealed_batches(
-    path: Path, names: Sequence[str], wanted: pc.Expression | None
+def _segment_batches(
+    stem: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None
 ) -> Iterator[pa.RecordBatch]:
+    name = f"{stem.parent.name}/{stem.name}"
+    place = 0 if passed is None else passed.known.get(name, 0)
+    content = _content(stem, place)
+    if content and place and not begins_frame(content):  # it did: what was written then was cut off again
+        place, content = 0, _content(stem)
+    if content is None:
+        yield from _sealed_batches(stem.with_suffix(".parquet"), names, wanted)
+        return
+    damage: list[Damage] = []
+    decode = decoder_of(frozenset(names).intersection(MAPS))
+    if passed is None:
+        records = _wanted_records(content, damage, decode, wanted)
+    else:
+        records = _passing_by(content, damage, decode, wanted, passed, name, place)
+    erasures = read_erasures(stem.parent.parent.parent)
+    for some in _batched(records, erasures, has_key=wanted.keys is not None):
+        yield to_batch(some, names)
+    _tell_of(damage, stem.with_suffix(".log"), place)
+
+
+def _wanted_records(
+    content: bytes, damage: list[Damage], decode: Callable[[memoryview], PredictionRecord], wanted: _Wanted
+) -> Iterator[PredictionRecord]:
+    keys = wanted.keys
+    if keys is None:
+        for records, _ in frames(content, damage, decode):
+            yield from wanted.of_records(records)
+        return
+
+    # few are wanted: to look at the first fields alone takes a third of the time
+    def read(payload: memoryview) -> PredictionRecord | None:
+        return decode(payload) if head_of(payload).key in keys else None
+
+    for some, _ in frames(content, damage, read):
+        yield from wanted.of_records([one for one in some if one is not None])
+
+
+def _passing_by(
+    content: bytes,
+    damage: list[Damage],
+    decode: Callable[[memoryview], PredictionRecord],
+    wanted: _Wanted,
+    passed: Passed,
+    name: str,
+    place: int,
+) -> Iterator[PredictionRecord]:
+    """The wanted records from `place` on, where `content` begins; notes how far none is of `passed.until` or later."""
+    until_us, is_passed = to_micros(passed.until), True
+    passed.found[name] = place
+    for records, ends in frames(content, damage, decode):
+        later = next((number for number, one in enumerate(records) if one.at >= until_us), len(records))
+        if is_passed and later:
+            passed.found[name] = place + ends[later - 1]
+        is_passed = is_passed and later == len(records)
+        yield from wanted.of_records(records)
+
+
+def _sealed_batches(path: Path, names: Sequence[str], wanted: _Wanted) -> Iterator[pa.RecordBatch]:
     # little read-ahead: the default would hold some hundred thousand records of a large window in memory
     try:
+        if not any(wanted.meets(name, span) for name, span in sealed.spans(path).items()):
+            return  # its footer says so, which was read once: to open it takes milliseconds
         file = _sealed(path)
     except FileNotFoundError:
         return  # removed since it was listed
     for batch in file.to_batches(
-        columns=list(names), filter=wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        columns=list(names),
+        filter=wanted.of_columns(),
+        batch_size=BATCH_ROWS,
+        batch_readahead=2,
+        fragment_readahead=1,
     ):
         yield _with_probability(batch)
 
@@ -446,8 +527,8 @@ def _find_in_segment(stem: Path, prediction_id: str) -> PredictionRecord | None:
     return None if row is None else from_row(row)
 
 
-def _content(stem: Path) -> bytes | None:
-    """A segment's bytes, None when it is sealed (perhaps since it was listed).
+def _content(stem: Path, place: int = 0) -> bytes | None:
+    """A segment's bytes from a place on, None when it is sealed (perhaps since it was listed).
 
     Read and not mapped: a writer cuts off what it could not write whole, and reading a mapped page that is
     gone would kill the reader.
@@ -455,27 +536,31 @@ def _content(stem: Path) -> bytes | None:
     if stem.with_suffix(".parquet").exists():
         return None
     try:
-        return stem.with_suffix(".log").read_bytes()
+        with stem.with_suffix(".log").open("rb") as file:
+            file.seek(place)
+            return file.read()
     except FileNotFoundError:
         return None
 
 
-def _record_batches(
-    content: bytes,
-    path: Path,
-    damage: list[Damage],
-    wanted: Callable[[Head], bool] | None = None,
-    erasures: Erasures = NO_ERASURES,
-) -> Iterator[pa.RecordBatch]:
-    waiting: list[PredictionRecord] = []
-    for record in scan(content, damage, wanted=wanted):
-        waiting.append(erased(record) if erasures.meet(record) else record)
-        if len(waiting) == BATCH_ROWS:
-            yield to_batch(waiting)
-            waiting = []
-    yield to_batch(waiting)
+def _batched(
+    records: Iterable[PredictionRecord], erasures: Erasures, *, has_key: bool = False
+) -> Iterator[list[PredictionRecord]]:
+    """Lists of at most 8,192 records, in which the erased ones are; without these where those with a key are wanted."""
+    if erasures.waiting:
+        records = (erased(one) if erasures.meet(one) else one for one in records)
+    if has_key:
+        records = (one for one in records if one.key is not None)
+    records = iter(records)
+    while some := list(islice(records, BATCH_ROWS)):
+        yield some
+
+
+def _tell_of(damage: Sequence[Damage], path: Path, place: int = 0) -> None:
     for one in damage:
-        logger.warning("%s: %d bytes at %d are damaged and were skipped", path, one.size_bytes, one.offset)
+        logger.warning(
+            "%s: %d bytes at %d are damaged and were skipped", path, one.size_bytes, place + one.offset
+        )
 
 
 def _seal_segment(log: Path, path: Path) -> bool:
@@ -486,13 +571,16 @@ def _seal_segment(log: Path, path: Path) -> bool:
         return False  # another process sealed it first
     damage: list[Damage] = []
     try:
-        records = _record_batches(content, log, damage, erasures=read_erasures(log.parent.parent.parent))
-        sealed.write(path, SCHEMA, records)
+        read = frames(content, damage, decoder_of(frozenset(MAPS)))
+        records = (one for some, _ in read for one in some)
+        found = _batched(records, read_erasures(log.parent.parent.parent))
+        sealed.write(path, SCHEMA, (to_batch(some) for some in found))
     except OSError as error:
         raise StorageFailed(
             f"{log} cannot be sealed: {error.strerror or error}. Nothing is lost, it is read as it is. "
             "Free space there, and sealing goes on by itself."
         ) from error
+    _tell_of(damage, log)
     if damage:
         log.replace(log.with_suffix(".damaged"))
     else:

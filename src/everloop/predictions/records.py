@@ -41,6 +41,16 @@ class LogPolicy(msgspec.Struct, frozen=True):
     def is_sampled(self) -> bool:
         return self.sample < 1 or self.sample_failed < 1
 
+    @property
+    def share(self) -> str:
+        """For whoever looks at what is kept: of how much it is a sample; empty when that is all."""
+        if not self.is_sampled:
+            return ""
+        return (
+            f"The log keeps {100 * self.sample:.3g} % of what is answered and {100 * self.sample_failed:.3g} % of what fails or is "
+            "refused, by chance; all of it while versions are compared."
+        )
+
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """One answered request for a prediction, ok or not, as it stands in the log.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,12 @@ def write(path: Path, schema: pa.Schema, found: Iterable[pa.RecordBatch]) -> int
 
 def spans(path: Path) -> dict[str, Span]:
     """What a file holds, by endpoint. Raises FileNotFoundError."""
+    found = path.stat()
+    return _spans(path, found.st_ino, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4_096)  # a look at the newest hour asks it of the files of a year
+def _spans(path: Path, _inode: int, _changed_ns: int) -> dict[str, Span]:
     found = (pq.read_metadata(path).metadata or {}).get(_SPANS)
     if found is not None:
         known = msgspec.json.decode(found, type=dict[str, tuple[int, int, int]])

@@ -15,7 +15,9 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,6 +28,9 @@ from everloop.predictions.records import PredictionRecord
 from everloop.predictions.writers import writer_folder
 from everloop.storage import sync_folder
 
+Read = TypeVar("Read")
+
+MAPS = ("inputs", "features", "scores")
 SEGMENT_BYTES = 64 * 1024 * 1024
 SEGMENT_S = 3_600.0
 _HEADER = struct.Struct("<II")
@@ -47,11 +52,16 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: str | None
 
 
-_head_decoder = msgspec.msgpack.Decoder(Head)
+head_of = msgspec.msgpack.Decoder(Head).decode
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
 _BLOCK_BYTES = 1 << 20
+_AT_ONCE = 512  # with 8,192 they leave the processor's cache, and reading takes a fifth longer
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
+
+
+class _Nothing(msgspec.Struct, gc=False):
+    """A map of which nothing is read."""
 
 
 @dataclass(frozen=True)
@@ -196,32 +206,79 @@ class LogWriter:
             self._leave_segment()
 
 
-def scan(
-    content: bytes, damage: list[Damage], *, wanted: Callable[[Head], bool] | None = None
-) -> Iterator[PredictionRecord]:
-    """The records of a segment in the order they were written, all or those whose first fields are `wanted`.
+def frames(
+    content: bytes, damage: list[Damage], decode: Callable[[memoryview], Read]
+) -> Iterator[tuple[list[Read], list[int]]]:
+    """What `decode` reads in the frames of a segment, in the order they were written, and where each ends; 512 at a time.
 
     What cannot be read goes to `damage`. A frame cut short at the end is no damage: its process was killed while it
     wrote it, before it answered.
     """
-    view = memoryview(content)
-    position = 0
-    while position + _HEADER.size <= len(content):
-        if wanted is not None and (after := _passed_over(view, position, wanted)):
-            position = after
+    view, size, position = memoryview(content), len(content), 0
+    payloads: list[memoryview] = []
+    ends: list[int] = []
+    while position + _HEADER.size <= size:
+        length, checksum = _HEADER.unpack_from(view, position)
+        following = position + _HEADER.size + length
+        payload = view[position + _HEADER.size : following]
+        if length and following <= size and zlib.crc32(payload) == checksum:
+            payloads.append(payload)
+            ends.append(following)
+            position = following
+            if len(ends) == _AT_ONCE:
+                yield _decoded(payloads, ends, damage, decode)
+                payloads, ends = [], []
             continue
-        record, following = _record_at(view, position)
-        if record is None:
-            found = _next_frame(content, view, position + 1)
-            is_torn = found is None and following > len(content)
-            if not is_torn:
-                damage.append(Damage(position, (len(content) if found is None else found) - position))
-            if found is None:
-                return
-            position = found
-            continue
-        yield record
-        position = following
+        found = _next_frame(content, view, position + 1)
+        is_torn = found is None and following > size
+        if not is_torn:
+            damage.append(Damage(position, (size if found is None else found) - position))
+        if found is None:
+            break
+        position = found
+    if ends:
+        yield _decoded(payloads, ends, damage, decode)
+
+
+def _decoded(
+    payloads: list[memoryview],
+    ends: list[int],
+    damage: list[Damage],
+    decode: Callable[[memoryview], Read],
+) -> tuple[list[Read], list[int]]:
+    try:
+        return list(map(decode, payloads)), ends
+    except msgspec.MsgspecError:  # what was written was no record
+        read = []
+        for payload, end in zip(payloads, ends, strict=True):
+            try:
+                read.append((decode(payload), end))
+            except msgspec.MsgspecError:
+                size_bytes = _HEADER.size + len(payload)
+                damage.append(Damage(end - size_bytes, size_bytes))
+        return [one for one, _ in read], [end for _, end in read]
+
+
+def begins_frame(content: bytes) -> bool:
+    """Whether it begins with a whole frame."""
+    return _record_at(memoryview(content), 0)[0] is not None
+
+
+@cache
+def decoder_of(maps: frozenset[str]) -> Callable[[memoryview], PredictionRecord]:
+    """Reads records without their maps, which take two thirds of the time, but for some of `MAPS`: those stay as they are written."""
+    fields = [
+        (one.name, msgspec.Raw if one.name in maps else _Nothing if one.name in MAPS else one.type)
+        for one in msgspec.structs.fields(PredictionRecord)
+        if one.required
+    ]
+    rest = [
+        (one.name, one.type, one.default)
+        for one in msgspec.structs.fields(PredictionRecord)
+        if not one.required
+    ]
+    made: Any = msgspec.defstruct("Narrow", [*fields, *rest], array_like=True, frozen=True, gc=False)
+    return msgspec.msgpack.Decoder(made).decode
 
 
 def whole_frames(content: bytes, wanted: Callable[[Head], bool]) -> tuple[list[PredictionRecord], int]:
@@ -298,7 +355,7 @@ def _passed_over(view: memoryview, position: int, wanted: Callable[[Head], bool]
     if length == 0 or end > len(view) or zlib.crc32(payload) != checksum:
         return 0
     try:
-        return 0 if wanted(_head_decoder.decode(payload)) else end
+        return 0 if wanted(head_of(payload)) else end
     except msgspec.MsgspecError:
         return 0
 

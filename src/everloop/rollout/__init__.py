@@ -47,7 +47,7 @@ from everloop.rollout.judge import (
     judge,
     recent_failures,
 )
-from everloop.rollout.means import Badness, MeanEvidence, excess_of_means, harm_in_means
+from everloop.rollout.means import Arms, Badness, MeanEvidence, excess_of_means, harm_in_means
 from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
     ArmKpi,
@@ -79,13 +79,14 @@ from everloop.rollout.start import (
     check_start,
     event_of,
     history,
+    is_left_to_people,
     looks,
     plan,
+    rollbacks,
     rollout_of,
     rollouts,
     start,
     was_rolled_back,
-    was_tried,
 )
 from everloop.rollout.tick import is_running, pause, promote_now, resume, roll_back, tick
 
@@ -94,6 +95,7 @@ __all__ = [
     "ArmKpi",
     "ArmMeasure",
     "ArmResult",
+    "Arms",
     "Badness",
     "Canary",
     "CanaryHealth",
@@ -145,6 +147,7 @@ __all__ = [
     "has_gone_live",
     "history",
     "is_behind",
+    "is_left_to_people",
     "is_running",
     "is_slow",
     "judge",
@@ -166,6 +169,7 @@ __all__ = [
     "require_not_live",
     "resume",
     "roll_back",
+    "rollbacks",
     "rollout_of",
     "rollouts",
     "rule",
@@ -181,5 +185,4 @@ __all__ = [
     "steady",
     "tick",
     "was_rolled_back",
-    "was_tried",
 ]

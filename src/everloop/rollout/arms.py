@@ -188,7 +188,7 @@ def _correct(ws: Workspace, split: TrafficSplit, rows: _Rows) -> list[MeanBounds
     truths = truths_of(ws, split.endpoint, start=split.started_at, end=end)
     known = [truths.get(one) for one in rows.ids]
     chances = np.asarray([1.0 if one is None else one.weight for one in known])
-    return rows.bounds(1.0 - wrong_by(known, "wrong"), rows.weights * chances)
+    return rows.bounds(1.0 - wrong_by(known, "wrong"), chances)
 
 
 def _of_kpi(

@@ -186,10 +186,10 @@ class Told:
 
 
 def told_by(values: ArrayLike, weights: ArrayLike | None = None) -> Told:
-    """Numbers from 0 to 1 as `refutes_at_least` takes them, at most some hundred distinct ones for each weight.
+    """Numbers from 0 to 1 as `refutes_at_least` takes them, at most some hundred distinct ones, and as many weights.
 
     Where there are more, each is divided between its two neighbours on a lattice so that the mean stays: as the evidence is
-    concave in a number, that never adds to it.
+    concave in a number, and in a weight, that never adds to it.
 
     Examples
     --------
@@ -201,14 +201,21 @@ def told_by(values: ArrayLike, weights: ArrayLike | None = None) -> Told:
     scale = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=np.float64)
     often = np.ones(len(numbers))
     if len(np.unique(numbers)) > _LATTICE + 1:
-        place = numbers * _LATTICE
-        below = np.minimum(np.floor(place), _LATTICE - 1)
-        often = np.concatenate([1.0 - (place - below), place - below])
-        numbers = np.concatenate([below, below + 1]) / _LATTICE
-        scale = np.tile(scale, 2)
+        numbers, parts = _divided(numbers, np.linspace(0.0, 1.0, _LATTICE + 1))
+        scale, often = np.tile(scale, 2), np.tile(often, 2) * parts
+    if len(np.unique(scale)) > _LATTICE + 1:
+        scale, parts = _divided(scale, np.geomspace(scale.min(), scale.max(), _LATTICE + 1))
+        numbers, often = np.tile(numbers, 2), np.tile(often, 2) * parts
     pairs, of = np.unique(np.stack([numbers, scale], axis=1), axis=0, return_inverse=True)
     times = np.bincount(of.ravel(), weights=often, minlength=len(pairs)).astype(np.float64)
     return Told(pairs[:, 0], times, pairs[:, 1])
+
+
+def _divided(values: Floats, places: Floats) -> tuple[Floats, Floats]:
+    """Each value's neighbours below, then above, and the part of it that each gets; (2 n_values,) each."""
+    below = np.clip(np.searchsorted(places, values, side="right") - 1, 0, len(places) - 2)
+    above = np.clip((values - places[below]) / (places[below + 1] - places[below]), 0.0, 1.0)
+    return places[np.concatenate([below, below + 1])], np.concatenate([1.0 - above, above])
 
 
 def _upper(told: Told, *, low: float, high: float, needed: float) -> float:

@@ -51,8 +51,9 @@ def define_endpoint(
 ) -> None:
     """Create an endpoint or change how its next rollout goes; a rollout under way keeps its plan.
 
-    How predictions are logged holds from now on; None logs each whole. `rules`, as `checked_rules` gives them, take force at
-    once; None leaves those that there are. `limits` are in force at once, for all that answers; left out, there are none.
+    `key` is the input that is the key of requests without one. It and how predictions are logged hold from now on; None logs
+    each whole. `rules`, as `checked_rules` gives them, take force at once; None leaves those that there are. `limits` are in
+    force at once, for all that answers; left out, there are none.
     """
     known = store.endpoint_by_name(tx.connection, name)
     policy = log or LogPolicy()
@@ -70,7 +71,7 @@ def define_endpoint(
         )
     first = {"salt": new_id("ro"), "variants": [], "epoch": 0, "created_at": ws.now()}
     store.upsert_endpoint(tx, name, settings, first)
-    if known is not None and known.variants and known.log != policy:
+    if known is not None and known.variants and (known.log, known.key) != (policy, key):
         tx.lock("routes")
         store.change_epoch(tx, name, store.newest_epoch(tx.connection) + 1)
         tx.afterwards("routes", lambda: _publish_later(ws))
@@ -365,6 +366,7 @@ def _route(known: Endpoint, split: TrafficSplit | None, limited: Rollout | None,
         log=log,
         rules=_rules(known),
         limits=known.limits,
+        key=known.key,
     )
 
 

@@ -122,12 +122,16 @@ def log_mean_exp(log_values: Floats, log_weights: Floats) -> Floats:
 
 
 def sample_ratio_log_e(
-    canary_total: Sequence[int], all_total: Sequence[int], *, canary_share: Sequence[float]
+    canary_total: Sequence[int],
+    all_total: Sequence[int],
+    *,
+    canary_share: Sequence[float],
+    concentration: float = 100.0,
 ) -> float:
     """How strongly the counts say that traffic was not split as asked, in either direction.
 
     Null hypothesis: each request (each key, where assignment is sticky) went to the canary with probability w. The
-    likelihood ratio against a share drawn from ``Beta(w k, (1 - w) k)``, k = 100, has the closed form
+    likelihood ratio against a share drawn from ``Beta(w k, (1 - w) k)``, k the concentration, has the closed form
     ``B(wk + x, (1-w)k + n - x) / B(wk, (1-w)k) / (w^x (1-w)^(n-x))`` for x of n; stretches multiply.
 
     Source: Lindon, Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2011.03567.
@@ -145,7 +149,6 @@ def sample_ratio_log_e(
     >>> sample_ratio_log_e([1500], [10_000], canary_share=[0.1]) > log(1000)
     True
     """
-    concentration = 100.0
     total = 0.0
     for x, n, w in zip(canary_total, all_total, canary_share, strict=True):
         if not 0.0 < w < 1.0:

@@ -23,6 +23,8 @@ from everloop.rollout.means import MeanEvidence, counts_of, excess_of_means, har
 
 Action = Literal["advance", "hold", "roll_back"]
 
+_CRASHES = 3  # of whole serving processes: one may be a machine's fault
+
 
 @dataclass(frozen=True)
 class MetricRule:
@@ -95,15 +97,17 @@ class Rules:
 class CanaryHealth:
     """What a fuse looks at; it needs no statistics and no minimum of traffic.
 
-    `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the canary's first
-    failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None means
-    that there is no control.
+    `not_ready` says why no serving process has loaded it, `crashes` how many of them ended by themselves since it began, more
+    than in the time before. `control_successes_meanwhile` and `control_failures_meanwhile` count what the control did since the
+    canary's first failure in that row: unless it answered at least half of it well, the trouble is not the canary's alone. None
+    means that there is no control.
     """
 
-    is_ready: bool = True
+    not_ready: str | None = None
     failures_in_a_row: int = 0
     control_successes_meanwhile: int | None = None
     control_failures_meanwhile: int = 0
+    crashes: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,12 @@ class MetricVerdict:
     span: float = 1.0
     problem: str | None = None
     excess_lower: float | None = None
+
+    @property
+    def evidence(self) -> str:
+        """That of harm against its bound, in words; to three figures, as one reads it."""
+        e = f"{float(f'{self.e_value:.3g}'):,.0f}" if 100 <= self.e_value < 1e6 else f"{self.e_value:.3g}"
+        return f"e = {e}, bound {self.e_bound:g}"
 
 
 @dataclass(frozen=True)
@@ -241,9 +251,13 @@ def _verdict(rule: MetricRule, evidence: MetricEvidence, rules: Rules) -> Metric
 
 def _verdict_of_means(rule: MetricRule, evidence: MeanEvidence, rules: Rules) -> MetricVerdict:
     ratio = rule.tolerated_ratio
-    log_e = harm_in_means(evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated)
-    upper = excess_of_means(evidence.latest, confidence=rules.confidence)
-    canary, control = (one.mean for one in evidence.latest)
+    log_e = harm_in_means(
+        evidence.stages, tolerated_ratio=ratio, tolerated=rule.tolerated, on_odds=evidence.on_odds
+    )
+    upper = excess_of_means(
+        evidence.latest, confidence=rules.confidence, on_odds=evidence.on_odds, known=evidence.known
+    )
+    canary, control = evidence.latest.canary.mean, evidence.latest.control.mean
     return MetricVerdict(
         metric=rule.metric,
         says=_says(rule, log_e=log_e, upper=upper, e_bound=rules.e_bound),
@@ -299,8 +313,10 @@ def blown_fuse(health: CanaryHealth, *, failures_in_a_row: int = 20) -> str | No
     >>> blown_fuse(CanaryHealth(failures_in_a_row=20, control_successes_meanwhile=0)) is None
     True
     """
-    if not health.is_ready:
-        return "the canary is not ready any more"
+    if health.not_ready is not None:
+        return f"the canary is not ready: no serving process can load it: {health.not_ready}"
+    if health.crashes >= _CRASHES:
+        return f"serving processes crashed {health.crashes} times since the canary began"
     if health.failures_in_a_row < failures_in_a_row:
         return None
     if health.control_successes_meanwhile is None:
@@ -360,12 +376,12 @@ def _harm_in_words(verdict: MetricVerdict) -> str:
     if verdict.means is not None:
         return (
             f"{verdict.metric} {_number(verdict.means[0])} ({counts.canary_total:,}) against {_number(verdict.means[1])} "
-            f"({counts.control_total:,}) in the control (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+            f"({counts.control_total:,}) in the control ({verdict.evidence})"
         )
     return (
         f"{verdict.metric} {_rate_in_words(counts.canary_rate)} ({counts.canary_bad:,} of {counts.canary_total:,}) against "
         f"{_rate_in_words(counts.control_rate)} ({counts.control_bad:,} of {counts.control_total:,}) in the control "
-        f"(e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        f"({verdict.evidence})"
     )
 
 
@@ -373,7 +389,7 @@ def _bound_in_words(verdict: MetricVerdict) -> str:
     if verdict.problem is not None:
         return f"{verdict.metric} cannot be told: {verdict.problem}"
     if verdict.excess_at_most is None:
-        return f"{verdict.metric} shows no harm (e = {verdict.e_value:.3g}, bound {verdict.e_bound:g})"
+        return f"{verdict.metric} shows no harm ({verdict.evidence})"
     if not (verdict.stage_counts.canary_total and verdict.stage_counts.control_total):
         return f"{verdict.metric} has no requests in one arm of this stage"
     if verdict.means is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from everloop import events
 from everloop.errors import Conflict
 from everloop.ids import new_id
-from everloop.ledger import Node
+from everloop.ledger import Node, audit
 from everloop.rollout import store
 from everloop.rollout.endpoints import change_traffic
 from everloop.rollout.judge import Decision
@@ -194,10 +194,12 @@ def turn(ws: Workspace, rollout: Rollout, before: State, after: State, *, act: A
     def change(tx: Tx) -> None:
         if rollout.state != before:
             raise Conflict(
-                f"rollout {rollout.id} is {rollout.state}; only one that is {before} can be {after}."
+                f"rollout {rollout.id} is {rollout.state.replace('_', ' ')}; only one that is {before} can be {after}."
             )
         _hold_on(tx, rollout, {"state": after})
         store.insert_event(tx, _event(ws, rollout, act=act, reason=reason))
+        node = Node("endpoint", rollout.endpoint)
+        audit(ws, tx, f"rollout.{act}", node, before=before, after=after, reason=reason, rollout=rollout.id)
 
     ws.write(change)
 
@@ -205,12 +207,14 @@ def turn(ws: Workspace, rollout: Rollout, before: State, after: State, *, act: A
 def _hold_on(tx: Tx, rollout: Rollout, values: dict[str, Any]) -> None:
     """Change the rollout as it was read. Raises Conflict when it moved on or ended meanwhile."""
     tx.lock(f"endpoint:{rollout.endpoint}")
-    is_open = rollout.state in ("running", "paused") or rollout.watch_until is not None
-    if not is_open or not store.update_rollout(
-        tx, rollout.id, state=rollout.state, stage=rollout.stage, values=values
-    ):
+    if rollout.state not in ("running", "paused") and rollout.watch_until is None:
         raise Conflict(
-            f"rollout {rollout.id} is not {rollout.state} in stage {rollout.stage} any more, or has ended. "
+            f"rollout {rollout.id} is {rollout.state.replace('_', ' ')} and not watched any more; it moves no traffic. Another "
+            f"version takes over by a rollout of its own: everloop rollouts start {rollout.endpoint} VERSION --reason WHY"
+        )
+    if not store.update_rollout(tx, rollout.id, state=rollout.state, stage=rollout.stage, values=values):
+        raise Conflict(
+            f"rollout {rollout.id} is not {rollout.state} in stage {rollout.stage} any more. "
             f"Look again: everloop rollouts show {rollout.id}"
         )
 

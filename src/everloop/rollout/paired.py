@@ -51,8 +51,12 @@ class Pairs:
         return pairs[:, 0], pairs[:, 1], times.astype(np.float64)
 
 
-def judge_pairs(evidence: Sequence[Pairs], health: CanaryHealth, rules: Rules) -> Decision:
+def judge_pairs(
+    evidence: Sequence[Pairs], health: CanaryHealth, rules: Rules, *, n_shed: int = 0
+) -> Decision:
     """Advance, hold or roll back, on the pairs so far; may be asked as often as one likes.
+
+    `n_shed` copies found no room and are in no pair: busy times are underrepresented by so much, which the reason says.
 
     Harm in a metric is shown when the mean of *shadow minus tolerated ratio times live* is shown to be above 0, and in
     `differs` when more answers differ than may; a margin is shown when the upper bound of *shadow minus live* is below it.
@@ -76,6 +80,8 @@ def judge_pairs(evidence: Sequence[Pairs], health: CanaryHealth, rules: Rules) -
     ratio = SampleRatio(n_pairs, float(n_pairs), n_pairs, e_value=1.0, e_bound=1_000.0, is_off=False)
     fuse = blown_fuse(health, failures_in_a_row=rules.fuse_failures_in_a_row)
     action, reason = _decide(verdicts, fuse)
+    if n_shed:
+        reason += f"; {n_shed:,} mirrored requests found no room and are not compared: most are of busy times"
     return Decision(action, reason, fuse, verdicts, ratio)
 
 
@@ -128,7 +134,7 @@ def _decide(verdicts: Sequence[MetricVerdict], fuse: str | None) -> tuple[Action
 
 
 def _harm_in_words(one: MetricVerdict) -> str:
-    n, evidence = one.counts.canary_total, f"(e = {one.e_value:.3g}, bound {one.e_bound:g})"
+    n, evidence = one.counts.canary_total, f"({one.evidence})"
     if one.metric == "differs" and one.excess_at_most is not None:
         return f"answers differ in {one.counts.canary_bad:,} of {n:,} pairs, where {100 * one.excess_at_most:g} % may {evidence}"
     return (
@@ -147,7 +153,7 @@ def _bound_in_words(one: MetricVerdict) -> str:
             else f"{told}, at most {100 * one.excess_upper:.1f} % (margin {100 * margin:g} %)"
         )
     if margin is None:
-        return f"{one.metric} shows no harm in {n:,} pairs (e = {one.e_value:.3g}, bound {one.e_bound:g})"
+        return f"{one.metric} shows no harm in {n:,} pairs ({one.evidence})"
     return (
         f"{one.metric} exceed the live version's by at most {100 * one.excess_upper:.2f} points "
         f"(margin {100 * margin:g}, {n:,} pairs)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from everloop import feedback
 from everloop.errors import Invalid
@@ -11,6 +11,7 @@ from everloop.rollout.endpoints import endpoint
 from everloop.rollout.records import Canary, Endpoint
 from everloop.rollout.simulate import Forecast, simulate, steady
 from everloop.rollout.start import BEFORE, Past, past
+from everloop.rollout.truths import Truth, known_by, truths_of
 from everloop.workspace import Workspace
 
 _SLOW = 0.05  # of the requests before are above their 95th percentile, which is what slow means unless stated
@@ -23,13 +24,17 @@ Hours = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Prospect:
-    """How made-up rollouts of one kind of version ended; hours are None where the endpoint's traffic is not known."""
+    """How made-up rollouts of one kind of version ended; hours are None where the endpoint's traffic is not known.
+
+    `told` is the part of the requests of which a metric becomes known, where that is not all: truths of the audit sample.
+    """
 
     name: str
     rates: dict[str, tuple[float, float]]  # by metric: the version that is live, the new one
     forecast: Forecast
     hours_to_roll_back: Hours
     hours_to_pass: Hours
+    told: dict[str, float] = field(default_factory=dict)
 
 
 def prospects(
@@ -40,6 +45,7 @@ def prospects(
     control: Mapping[str, float] | None = None,
     new: Mapping[str, float] | None = None,
     per_hour: float | None = None,
+    audited: float | None = None,
     requests_at_most: int = 20_000,
     n_rollouts: int = 400,
     seed: int = 0,
@@ -53,6 +59,8 @@ def prospects(
     control : bad rates of the live version by metric; what is not given is taken from the last 28 days
     new : bad rates of the new version; without them versions that are twice and three times as bad are tried
     per_hour : requests an hour; of the last 28 days, when left out
+    audited : the part of the answers whose truth becomes known, for `wrong`; of the last 28 days, when left out. How long
+        reviewers take comes on top.
     progress : told the part that is done, 0 to 1
 
     Raises
@@ -71,6 +79,7 @@ def prospects(
     seen = past(ws, target)
     before = _rates(ws, replace(target, canary=plan), seen, given=control or {})
     _check(new or {}, plan)
+    told = _told(ws, replace(target, canary=plan), seen, audited=audited)
     known = {"errors": (int(seen.failed.sum()), seen.failed.size)} if "errors" not in (control or {}) else {}
     hourly = per_hour if per_hour is not None else seen.per_hour
     cases = _cases(before, new)
@@ -84,6 +93,8 @@ def prospects(
             requests_at_most=requests_at_most,
             look_every=max(1, requests_at_most // _LOOKS),
             known_before=known,
+            told=told,
+            ends_after=_ends_after(plan, hourly),
             n_rollouts=n_rollouts,
             seed=seed,
             progress=_part(progress, number, len(cases)),
@@ -95,6 +106,7 @@ def prospects(
                 forecast,
                 _hours(forecast.requests_to_roll_back, hourly),
                 _hours(forecast.requests_to_pass, hourly),
+                told,
             )
         )
     return found
@@ -116,19 +128,44 @@ def _rates(ws: Workspace, target: Endpoint, seen: Past, *, given: Mapping[str, f
         reports = feedback.corrections(ws, target.name, start=ws.now() - BEFORE, limit=_MOST_REPORTS)
         wrong = {report.prediction_id for report in reports if report.contradicts}
         known["contradicted"] = min(1.0, len(wrong) / n)
-        audited = feedback.outcomes(ws, target.name, start=ws.now() - BEFORE, end=ws.now(), source="audit")[
-            "is_correct"
-        ].to_pylist()
+        wrong_of_audited, audited = known_by(_truths(ws, target), "wrong")
         if audited:
-            known["wrong"] = audited.count(False) / len(audited)
+            known["wrong"] = wrong_of_audited / audited
     known |= given
     metrics = [rule.metric for rule in target.canary.counted_rules.metrics]
     if missing := [metric for metric in metrics if metric not in known]:
+        done = f"has told nothing of {', '.join(missing)}" if n else "has answered nothing"
         raise Invalid(
-            f"endpoint {target.name!r} has answered nothing in {BEFORE.days} days, so that nobody knows how often it is bad. "
+            f"endpoint {target.name!r} {done} in {BEFORE.days} days, so that nobody knows how often it is bad. "
             f"Say it: {' '.join(f'--control {metric}=0.01' for metric in missing)}"
         )
     return {metric: known[metric] for metric in metrics}
+
+
+def _told(ws: Workspace, target: Endpoint, seen: Past, *, audited: float | None) -> dict[str, float]:
+    """Of which part of the requests the truth becomes known, where the plan asks for it."""
+    if "wrong" not in target.canary.excess_at_most:
+        return {}
+    if audited is None:
+        n = seen.failed.size
+        audited = len(_truths(ws, target)) * seen.logged / n if n else 0.0
+    if not 0 < audited <= 1:
+        raise Invalid(
+            f"the truth of {100 * audited:g} % of the answers becomes known, and the plan judges wrong by the audit sample: nothing "
+            "would ever be shown. Say how many are reviewed: --audited 0.05"
+        )
+    return {"wrong": min(1.0, audited)}
+
+
+def _truths(ws: Workspace, target: Endpoint) -> list[Truth]:
+    return list(truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values())
+
+
+def _ends_after(plan: Canary, per_hour: float | None) -> int | None:
+    """The requests after which the plan takes back what is not decided; None where it waits, or nobody knows the traffic."""
+    if plan.deadline_h is None or plan.at_deadline != "roll_back" or not per_hour:
+        return None
+    return max(1, round(plan.deadline_h * per_hour))
 
 
 def _check(rates: Mapping[str, float], plan: Canary) -> None:

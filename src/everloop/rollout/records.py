@@ -17,8 +17,7 @@ from everloop.predictions import LogPolicy
 from everloop.rollout.judge import MetricRule, Rules
 from everloop.serving import Limits
 
-METRICS = ("errors", "slow", "refused", "contradicted", "wrong")
-PAIRED_METRICS = ("errors", "slow", "wrong")  # nobody gets a shadow's answer, so that nobody contradicts it
+METRICS = ("errors", "timeouts", "slow", "refused", "contradicted", "wrong")
 _RULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,60}")
 # what is a secret, or is the connection's own and would be wrong on the next one
@@ -164,8 +163,8 @@ class Canary:
     steps
         Percentages, rising, the last one 100. None at all: the new version is mirrored and never takes traffic.
     excess_at_most
-        By metric (`errors`, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS` of the audited answers that
-        say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
+        By metric (`errors`, `timeouts` among them, `slow`, `refused`, `contradicted`, `wrong` in the audit sample, `wrong:CLASS`
+        of the audited answers that say so): how much more often than the version before the canary may be bad, absolute; None lets a metric roll back
         without having to prove itself before the next step.
     tolerated_ratio
         The test never takes back a version that is bad at most this many times as often.
@@ -247,8 +246,9 @@ class Canary:
     def _check_kpis(self) -> None:
         if (self.kpis and len(self.steps) < 2) or {one.name for one in self.kpis} & set(self.excess_at_most):
             raise Invalid(
-                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, and "
-                "have names of their own. Give the new version a step, and each KPI another name than a metric."
+                f"the plan has the KPIs {', '.join(one.name for one in self.kpis)}; they are compared in steps below 100 %, since a "
+                "version that answers nobody moves no KPI, and have names of their own. Give the new version a step, and each "
+                "KPI another name than a metric."
             )
 
     def _check_holdback(self) -> None:
@@ -283,12 +283,12 @@ class Canary:
 
     @property
     def counted_rules(self) -> Rules:
-        """The rules of the metrics that are a yes or no of every request; the others share the budget."""
-        named = tuple(rule for rule in self.rules.metrics if not rule.is_mean)
+        """The rules of the metrics that are a yes or no, of every request or of those audited; the others share the budget."""
+        named = tuple(rule for rule in self.rules.metrics if not rule.is_mean or rule.metric == "wrong")
         if not named:
             raise Invalid(
-                f"the plan judges {', '.join(rule.metric for rule in self.rules.metrics)} alone, which no request tells by "
-                "itself; that cannot be simulated. Give errors a margin, too."
+                f"the plan judges {', '.join(rule.metric for rule in self.rules.metrics)} alone, which depends on what is "
+                "answered; that cannot be simulated. Give errors or wrong a margin, too."
             )
         others = len(self.rules.metrics) - len(named) + self.rules.further_tests
         return replace(self.rules, metrics=named, further_tests=others)
@@ -302,8 +302,21 @@ class Canary:
 
     @property
     def _paired(self) -> tuple[MetricRule, ...]:
-        known = tuple(rule for rule in self._named if rule.metric in PAIRED_METRICS)
+        # people report on the answer that they got: that shows harm of another one, never that there is none
+        known = tuple(
+            replace(rule, excess_at_most=None) if rule.metric == "contradicted" else rule
+            for rule in self._named
+            if rule.metric in METRICS
+        )
         return (*known, MetricRule("differs", excess_at_most=self.differs_at_most))
+
+    @property
+    def unpaired(self) -> tuple[str, ...]:
+        """What the plan judges in its steps alone: a version that answers nobody cannot show it."""
+        return (
+            *(one for one in self.excess_at_most if one not in METRICS),
+            *(one.name for one in self.kpis),
+        )
 
     @property
     def segment(self) -> str | None:
@@ -344,7 +357,7 @@ def canary(
 ) -> Canary:
     """A plan such as `canary(10, 25, 50, 100, excess_at_most={"errors": 0.01})`; see `Canary`."""
     margins = {"errors": 0.01, "slow": 0.02} if excess_at_most is None else dict(excess_at_most)
-    return Canary(
+    made = Canary(
         tuple(map(float, steps)),
         margins,
         tolerated_ratio,
@@ -363,6 +376,14 @@ def canary(
         holdback_h=float(holdback_h),
         kpis=tuple(kpis),
     )
+    if not steps and (margins.get("contradicted") is not None or made.unpaired):
+        cannot = ["the margin of contradicted"] * (margins.get("contradicted") is not None)
+        raise Invalid(
+            f"the plan mirrors the new version, which then answers nobody, and asks for {', '.join([*cannot, *made.unpaired])}; "
+            "that is never shown by its answers. Leave it out, let contradicted only roll back (None), or add steps: "
+            "el.canary(10, 100, shadow=...)."
+        )
+    return made
 
 
 def shadow(
@@ -505,9 +526,14 @@ class RoutingRule:
                 "_ or -, 40 at most. Choose another."
             )
         if (self.header is None) == (self.input is None):
+            found, then = (
+                ("nothing", "Name what it looks at")
+                if self.header is None
+                else ("a header and an input", "Make two of it")
+            )
             raise Invalid(
-                f"the rule {self.name!r} looks at {'nothing' if self.header is None else 'a header and an input'}; it looks at "
-                "one: header= or input=. Make two rules of it."
+                f"the rule {self.name!r} looks at {found}; a rule looks at one of them. {then}: header= or input= in a loop file, "
+                "--header or --input of everloop endpoints rule."
             )
         if "@" not in self.to and not _RULE_NAME.fullmatch(self.to):
             raise Invalid(

@@ -26,12 +26,12 @@ from everloop.rollout.evidence import (
 )
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.kpis import values_of
-from everloop.rollout.means import NOBODY, Arms, Badness, MeanEvidence
+from everloop.rollout.means import ODDS_OF_A_CLASS, ODDS_OF_KPIS, ODDS_OF_TRUTHS, Arms, Badness, MeanEvidence
 from everloop.rollout.records import Rollout, TrafficSplit, is_truth
-from everloop.rollout.truths import Truth, truths_of
+from everloop.rollout.truths import Truth, is_about, known_by, truths_of
 from everloop.workspace import Workspace
 
-_MOST_REPORTS = 1_000_000  # of one rollout
+MOST_REPORTS = 1_000_000  # of one rollout
 _KNOWN_REPORTS = 1_000  # the newest before a rollout, from which it is learned how late reports come
 _LATELY = timedelta(hours=1)
 _TO_SWITCH = timedelta(minutes=1)  # so long a serving process may go on with the split before
@@ -40,6 +40,7 @@ _COLUMNS = [
     "epoch",
     "release",
     "status",
+    "error",
     "at",
     "latency_us",
     "key",
@@ -59,6 +60,7 @@ class _Requests:
     in_canary: NDArray[np.bool_]
     stretch: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    timed_out: NDArray[np.bool_]  # failed, for there was no answer in time
     checked: NDArray[np.bool_]  # the model was asked
     refused: NDArray[np.bool_]  # by the version's signature
     latency_ms: NDArray[np.float64]
@@ -104,6 +106,7 @@ def evidence_of(ws: Workspace, rollout: Rollout) -> tuple[list[MetricEvidence], 
     checked = requests.checked
     bad_by_metric = {
         "errors": (requests.failed, checked),
+        "timeouts": (requests.timed_out, checked),
         "refused": (requests.refused, np.ones(len(checked), dtype=bool)),
         "slow": (
             is_slow(requests.latency_ms, above_ms=rollout.slow_above_ms or np.inf),
@@ -138,9 +141,14 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
     )
     known = [truths.get(one) for one in rows.ids]
     weights = np.asarray([1.0 if one is None else one.weight for one in known])
-    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky)
+    shares = [split.canary_share for split in _splits(rollout)]
+    units = _Units(rows, units_of(rows.ids, rows.request, list(rows.keys), sticky=sticky), sticky, shares)
     found = [
-        units.evidence(metric, wrong_by(known, metric), weights / rows.probability)
+        replace(
+            units.evidence(metric, wrong_by(known, metric), weights),
+            on_odds=ODDS_OF_TRUTHS if metric == "wrong" else ODDS_OF_A_CLASS,
+            known=units.known_of_control(known, metric, before=rollout.before.get(metric, (0, 0))),
+        )
         for metric in asked
         if is_truth(metric)
     ]
@@ -156,18 +164,23 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
         )
         badness = kpi.badness(values.of(rows.ids, list(rows.keys)))
         evidence = units.evidence(kpi.name, badness, 1.0 / rows.probability)
-        found.append(replace(evidence, best=kpi.best, span=kpi.span, problem=values.problem))
+        found.append(
+            replace(evidence, on_odds=ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
+        )
     return found
+
+
+def has_timed_out(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows of the log failed since the time for an answer was over."""
+    return np.asarray(
+        [str(one).startswith("deadline_exceeded") for one in table["error"].to_pylist()], dtype=bool
+    )
 
 
 def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:
     """1 where the answer was wrong, 0 where it was right; not-a-number where that is not known, or not what is asked."""
-    answer = metric.partition(":")[2]
     return np.asarray(
-        [
-            np.nan if one is None or (answer and one.answer != answer) else float(one.is_wrong)
-            for one in known
-        ],
+        [np.nan if one is None or not is_about(one, metric) else float(one.is_wrong) for one in known],
         dtype=np.float64,
     )
 
@@ -179,6 +192,7 @@ class _Units:
     rows: _Requests
     of: NDArray[np.str_]
     sticky: bool
+    shares: Sequence[float]  # the canary's, by stage
 
     def evidence(
         self, metric: str, badness: NDArray[np.float64], weights: NDArray[np.float64]
@@ -193,10 +207,34 @@ class _Units:
         def arms(of: NDArray[np.int64], stretch: int) -> Arms:
             here = of[self.rows.stretch[of] == stretch]
             canary, control = (here[self.rows.in_canary[here] == arm] for arm in (True, False))
-            return self._badness(canary, badness, weights), self._badness(control, badness, weights)
+            return Arms(
+                self._badness(canary, badness, weights),
+                self._badness(control, badness, weights),
+                self.shares[stretch],
+            )
 
-        latest = arms(known, int(numbers[-1])) if len(numbers) else (NOBODY, NOBODY)
+        latest = arms(known, int(numbers[-1])) if len(numbers) else Arms()
         return MeanEvidence(metric, tuple(arms(counted, int(one)) for one in numbers), latest)
+
+    def known_of_control(
+        self, truths: Sequence[Truth | None], metric: str, *, before: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Wrong and all answers of the control that were known when the running stage began: what comes later is no guess."""
+        stretch = self.rows.stretch
+        if not len(stretch):
+            return before
+        began = self.rows.at[stretch == stretch.max()].min()
+        earlier = np.flatnonzero((stretch < stretch.max()) & ~self.rows.in_canary)
+        told = (truths[int(row)] for row in earlier)
+        bad, total = known_by(
+            (
+                one
+                for one in told
+                if one is not None and np.datetime64(one.known_at.replace(tzinfo=None), "us") < began
+            ),
+            metric,
+        )
+        return before[0] + bad, before[1] + total
 
     def _badness(
         self, rows: NDArray[np.int64], badness: NDArray[np.float64], weights: NDArray[np.float64]
@@ -291,6 +329,7 @@ def _together(rows: _Requests) -> _Requests:
         in_canary=rows.in_canary[first],
         stretch=rows.stretch[first],
         failed=any_of(rows.failed),
+        timed_out=any_of(rows.timed_out),
         checked=any_of(rows.checked),
         refused=any_of(rows.refused),
         latency_ms=slowest,
@@ -323,12 +362,13 @@ def _rows(ws: Workspace, rollout: Rollout) -> _Requests:
         & was_dealt(table)
     )
     table = table.filter(pa.array(judged))
-    reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=_MOST_REPORTS)
+    reports = feedback.corrections(ws, rollout.endpoint, start=rollout.started_at, limit=MOST_REPORTS)
     contradicted = {report.prediction_id for report in reports if report.contradicts}
     return _Requests(
         in_canary=in_canary[judged],
         stretch=np.searchsorted(np.asarray(epochs), epoch[judged], side="right") - 1,
         failed=np.asarray(table["status"], dtype=object) == "failed",
+        timed_out=has_timed_out(table),
         checked=np.asarray(table["status"], dtype=object) != "refused",
         refused=np.asarray(table["status"], dtype=object) == "refused",
         latency_ms=np.asarray(table["latency_us"], dtype=np.float64) / 1_000,

@@ -15,6 +15,7 @@ from everloop.errors import Invalid
 from everloop.rollout.eprocess import harm_log_e
 from everloop.rollout.excess import excess_log_e, log_weights_of_rates, outcomes
 from everloop.rollout.judge import MetricRule, Rules
+from everloop.rollout.means import ODDS_OF_TRUTHS
 
 # Bad rates of control and canary at a number of requests since the rollout began.
 RatesAt = Callable[[int], tuple[float, float]]
@@ -24,9 +25,9 @@ _BAD = (0, 2)  # positions of the canary's and the control's bad requests among 
 
 @dataclass(frozen=True)
 class Forecast:
-    """How `n_rollouts` made-up rollouts ended; the three shares add up to 1.
+    """How `n_rollouts` made-up rollouts ended; `rolled_back`, `passed` and `on_hold` add up to 1.
 
-    Times are the median and the 90th percentile over all rollouts; None where fewer than that ended so.
+    Of those that were rolled back the part `by_deadline` was no worse as far as anybody could tell: its time was over. Times are the median and the 90th percentile over all rollouts; None where fewer than that ended so.
     """
 
     n_rollouts: int
@@ -35,6 +36,7 @@ class Forecast:
     on_hold: float  # when the requests ran out
     requests_to_roll_back: tuple[float | None, float | None]
     requests_to_pass: tuple[float | None, float | None]
+    by_deadline: float = 0.0
 
 
 def steady(control_rate: float, canary_rate: float) -> RatesAt:
@@ -50,6 +52,8 @@ def simulate(
     requests_at_most: int,
     look_every: int = 100,
     known_before: Mapping[str, tuple[int, int]] | None = None,
+    told: Mapping[str, float] | None = None,
+    ends_after: int | None = None,
     n_rollouts: int = 2_000,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
@@ -61,15 +65,23 @@ def simulate(
     shares : the canary's share in each judged stage, such as (0.1, 0.25, 0.5); a last stage of 1 is not judged
     rates : for each metric of the rules
     known_before : bad and all requests of the control before the rollout, by metric
+    told : the part of the requests of which a metric becomes known, all where it is not named: truths of the audit sample
+    ends_after : the requests after which the deadline takes back what is not decided
     progress : told after each look which part of the requests is sent, 0 to 1
     """
     if missing := {rule.metric for rule in rules.metrics} - rates.keys():
         raise Invalid(
             f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them. Add them."
         )
-    made_up = MadeUpRollouts(tuple(shares), rules, known_before or {}, n_rollouts=n_rollouts, seed=seed)
+    made_up = MadeUpRollouts(
+        tuple(shares), rules, known_before or {}, told=told or {}, n_rollouts=n_rollouts, seed=seed
+    )
     for sent in range(look_every, requests_at_most + 1, look_every):
-        if not made_up.look(sent, n_new=look_every, rates=rates):
+        goes_on = made_up.look(sent, n_new=look_every, rates=rates)
+        if ends_after is not None and sent >= ends_after:
+            made_up.end(sent)
+            break
+        if not goes_on:
             break
         if progress is not None:
             progress(sent / requests_at_most)
@@ -77,7 +89,11 @@ def simulate(
 
 
 class MadeUpRollouts:
-    """All rollouts side by side; arrays have one row a rollout. `counts` by metric: what is known, (n, n_stages, 4)."""
+    """All rollouts side by side; arrays have one row a rollout. `counts` by metric: what is known, (n, n_stages, 4).
+
+    A metric that `is_mean` is judged by its odds alone, at the part of the stake that `wrong` has on them: the little that the
+    bets beside them may add is left out.
+    """
 
     def __init__(
         self,
@@ -85,15 +101,18 @@ class MadeUpRollouts:
         rules: Rules,
         known_before: Mapping[str, tuple[int, int]],
         *,
+        told: Mapping[str, float] | None = None,
         n_rollouts: int,
         seed: int,
     ) -> None:
+        self.told = told or {}
         self.shares = np.array(shares)
         self.rules = rules
         self.random = np.random.default_rng(seed)
         self.stage = np.zeros(n_rollouts, dtype=np.int64)
         self.ended_at = np.zeros(n_rollouts)  # requests; 0 while running
         self.rolled_back = np.zeros(n_rollouts, dtype=bool)
+        self.by_deadline = np.zeros(n_rollouts, dtype=bool)
         self.counts = {rule.metric: np.zeros((n_rollouts, len(shares), 4)) for rule in rules.metrics}
         self.known = {
             rule.metric: np.tile(known_before.get(rule.metric, (0, 0)), (n_rollouts, 1))
@@ -113,13 +132,23 @@ class MadeUpRollouts:
         in_canary = self.random.binomial(n_new, self.shares[stage])
         for rule in self.rules.metrics:
             control_rate, canary_rate = rates[rule.metric](sent)
+            canary, control = in_canary, n_new - in_canary
+            if rule.metric in self.told:
+                canary, control = (self.random.binomial(n, self.told[rule.metric]) for n in (canary, control))
             self.counts[rule.metric][running, stage] += outcomes(
-                self.random.binomial(in_canary, canary_rate),
-                in_canary,
-                control_bad=self.random.binomial(n_new - in_canary, control_rate),
-                control_total=n_new - in_canary,
+                self.random.binomial(canary, canary_rate),
+                canary,
+                control_bad=self.random.binomial(control, control_rate),
+                control_total=control,
             )
         return self.judge(sent)
+
+    def end(self, sent: int) -> None:
+        """Take back every rollout that is not decided."""
+        running = self.ended_at == 0
+        self.by_deadline |= running
+        self.rolled_back |= running
+        self.ended_at[running] = sent
 
     def judge(self, sent: int) -> bool:
         """Judge every running rollout on its counts; False when none runs any more."""
@@ -148,7 +177,7 @@ class MadeUpRollouts:
             stage=np.arange(len(self.shares)),
             tolerated_ratio=rule.tolerated_ratio,
         )
-        return np.asarray(log_e >= np.log(self.rules.e_bound), dtype=np.bool_)
+        return np.asarray(log_e + _stake(rule) >= np.log(self.rules.e_bound), dtype=np.bool_)
 
     def _is_shown(
         self, rule: MetricRule, running: NDArray[np.int64], stage: NDArray[np.int64]
@@ -165,7 +194,7 @@ class MadeUpRollouts:
                 margin=rule.excess_at_most,
                 log_weights=self.log_weights[rule.metric][rows],
             )
-            shown[here] = log_e >= -np.log(1.0 - self.rules.confidence)
+            shown[here] = log_e + _stake(rule) >= -np.log(1.0 - self.rules.confidence)
         return shown
 
     def _move(
@@ -198,7 +227,12 @@ class MadeUpRollouts:
             on_hold=float((self.ended_at == 0).mean()),
             requests_to_roll_back=median_and_p90(self.ended_at[self.rolled_back], len(self.stage)),
             requests_to_pass=median_and_p90(self.ended_at[passed], len(self.stage)),
+            by_deadline=float(self.by_deadline.mean()),
         )
+
+
+def _stake(rule: MetricRule) -> float:
+    return float(np.log(ODDS_OF_TRUTHS)) if rule.is_mean else 0.0
 
 
 def median_and_p90(ended_at: NDArray[np.float64], n_rollouts: int) -> tuple[float | None, float | None]:

@@ -21,7 +21,7 @@ from everloop.rollout.dealt import was_dealt
 from everloop.rollout.endpoints import change_traffic, endpoint, folder
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
-    PAIRED_METRICS,
+    METRICS,
     Act,
     Canary,
     Endpoint,
@@ -31,7 +31,9 @@ from everloop.rollout.records import (
     RolloutEvent,
     Stage,
     State,
+    is_truth,
 )
+from everloop.rollout.truths import known_by, truths_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
@@ -46,6 +48,7 @@ class Past:
     failed: NDArray[np.bool_]  # (n_requests,)
     latencies_ms: NDArray[np.float64]  # of those that did not fail
     per_hour: float | None
+    logged: float  # the part of the requests that these are
 
 
 def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
@@ -124,19 +127,27 @@ def start(ws: Workspace, endpoint_name: str, version: str, *, reason: str, again
     return rollout_of(ws, rollout.id)
 
 
+def rollbacks(ws: Workspace, version: str) -> list[Rollout]:
+    """The newest rollouts in which this version was taken off an endpoint, newest first: the mark that it bears."""
+    with ws.read() as connection:
+        return store.rollbacks(connection, version)
+
+
 def was_rolled_back(ws: Workspace, endpoint_name: str, version: str) -> bool:
     """Whether this version was taken off this endpoint before: only a person brings it back."""
-    with ws.read() as connection:
-        return store.was_rolled_back(connection, endpoint_name, version) is not None
+    return any(one.endpoint == endpoint_name for one in rollbacks(ws, version))
 
 
-def was_tried(ws: Workspace, endpoint_name: str, version: str) -> bool:
-    """Whether this version was taken off this endpoint, or was mirrored there to the end: only a person starts it again."""
+def is_left_to_people(ws: Workspace, endpoint_name: str, version: str) -> bool:
+    """Whether only a person may start this version here, though nothing newer is live.
+
+    It was taken off an endpoint, this one or another; or it had its turn here, mirrored, answering or in a split, and somebody
+    let an older one answer.
+    """
     with ws.read() as connection:
-        known = store.rollouts_of_version(connection, endpoint_name, version)
-    return any(
-        one.state == "rolled_back" or (one.state == "done" and one.stages[-1].weight == 0) for one in known
-    )
+        return bool(store.rollbacks(connection, version)) or store.had_its_turn(
+            connection, endpoint_name, version
+        )
 
 
 def check_start(ws: Workspace, endpoint_name: str, version: str) -> None:
@@ -262,11 +273,12 @@ def _paired_in_words(canary: Canary) -> str:
     shown = [
         f"{metric} on the same requests exceed the live version's by less than {100 * margin:g} points"
         for metric, margin in canary.excess_at_most.items()
-        if margin is not None and metric in PAIRED_METRICS
+        if margin is not None and metric in METRICS and metric != "contradicted"
     ]
     if canary.differs_at_most is not None:
         shown.append(f"fewer than {100 * canary.differs_at_most:g} % of the answers differ")
-    return ", ".join(shown) or "no metric shows harm"
+    later = f"; {', '.join(canary.unpaired)}: not before the steps" if canary.unpaired else ""
+    return (", ".join(shown) or "no metric shows harm") + later
 
 
 def _segment(ws: Workspace, canary: Canary, release: str) -> str | None:
@@ -295,7 +307,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_h
         open_ones = store.newest_rollouts(
             connection, endpoint=target.name, states=("running", "paused"), limit=1
         )
-        earlier = store.was_rolled_back(connection, target.name, version)
+        rolled_back = store.rollbacks(connection, version)
         split = store.open_split(connection, target.name)
     if split is not None and not (ends_holdback and split.rollout is not None):
         raise Conflict(
@@ -309,6 +321,7 @@ def refuse(ws: Workspace, target: Endpoint, version: str, *, again: bool, ends_h
         )
     if any(one.version == version and one.name != serving.HOLDBACK for one in target.variants):
         raise Conflict(f"{version} answers on {target.name!r} already. Nothing is to be done.")
+    earlier = next((one for one in rolled_back if one.endpoint == target.name), None)
     if earlier is not None and not again:
         raise Conflict(
             f"{version} was rolled back on {target.name!r}: {earlier.outcome}. If a person has looked at that and wants it "
@@ -320,6 +333,9 @@ def _habits(ws: Workspace, target: Endpoint) -> tuple[dict[str, tuple[int, int]]
     """What the endpoint did before: counts by metric for the judge's expectations, and what slow means here."""
     seen = past(ws, target)
     before = {"errors": (int(seen.failed.sum()), int(seen.failed.size))}
+    if told := [metric for metric in target.canary.excess_at_most if is_truth(metric)]:
+        truths = truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values()
+        before |= {metric: known_by(truths, metric) for metric in told}
     if "slow" not in target.canary.excess_at_most:
         return before, None
     if target.canary.slow_above_ms is not None:
@@ -366,7 +382,7 @@ def past(ws: Workspace, target: Endpoint) -> Past:
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
     earliest = pc.min(table["at"]).as_py()
     hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
-    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None)
+    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None, chance)
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:

@@ -216,19 +216,22 @@ def newest_rollouts(
     return [_rollout(row) for row in connection.execute(statement)]
 
 
-def was_rolled_back(connection: Connection, endpoint: str, version: str) -> Rollout | None:
-    """The rollout in which the judge or a person took this version off this endpoint."""
-    statement = sa.select(rollouts).where(
-        rollouts.c.endpoint == endpoint, rollouts.c.version == version, rollouts.c.state == "rolled_back"
+def rollbacks(connection: Connection, version: str) -> list[Rollout]:
+    """The newest rollouts in which the judge or a person took this version off an endpoint, newest first."""
+    taken_back = sa.select(rollouts).where(rollouts.c.version == version, rollouts.c.state == "rolled_back")
+    return [_rollout(row) for row in connection.execute(taken_back.order_by(rollouts.c.id.desc()).limit(50))]
+
+
+def had_its_turn(connection: Connection, endpoint: str, version: str) -> bool:
+    """Whether a rollout of this version on this endpoint was done, or a split in which it took part has ended."""
+    done = sa.select(rollouts.c.id).where(
+        rollouts.c.endpoint == endpoint, rollouts.c.version == version, rollouts.c.state == "done"
     )
-    row = connection.execute(statement.order_by(rollouts.c.id.desc()).limit(1)).first()
-    return None if row is None else _rollout(row)
-
-
-def rollouts_of_version(connection: Connection, endpoint: str, version: str) -> list[Rollout]:
-    """The newest rollouts of a version on an endpoint, newest first."""
-    statement = sa.select(rollouts).where(rollouts.c.endpoint == endpoint, rollouts.c.version == version)
-    return [_rollout(row) for row in connection.execute(statement.order_by(rollouts.c.id.desc()).limit(50))]
+    if connection.execute(done.limit(1)).first() is not None:
+        return True
+    ended = sa.select(splits.c.arms).where(splits.c.endpoint == endpoint, splits.c.state == "ended")
+    newest = connection.execute(ended.order_by(splits.c.id.desc()).limit(50)).scalars()
+    return any(arm["version"] == version for arms in newest for arm in arms)
 
 
 def insert_split(tx: Tx, split: TrafficSplit) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from everloop import serving
+from everloop.clock import wall
 from everloop.errors import Conflict
 from everloop.rollout import store
 from everloop.rollout.endpoints import folder, is_behind, publish
-from everloop.rollout.judge import Decision, judge
+from everloop.rollout.judge import CanaryHealth, Decision, judge
 from everloop.rollout.mirrored import pairs_of
 from everloop.rollout.moves import (
     advance,
@@ -23,11 +25,13 @@ from everloop.rollout.moves import (
 from everloop.rollout.paired import judge_pairs
 from everloop.rollout.records import Rollout, RolloutEvent
 from everloop.rollout.requests import evidence_of, means_of
-from everloop.rollout.start import rollout_of
+from everloop.rollout.start import history, rollout_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 _WATCH_EVERY = timedelta(seconds=15)
+_READY_WITHIN = timedelta(seconds=30)  # a serving process tries again every two
+_LATELY = timedelta(hours=1)
 
 
 def tick(ws: Workspace) -> list[RolloutEvent]:
@@ -84,21 +88,42 @@ def _look(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     is_served = acknowledged is not None and acknowledged >= rollout.epochs[-1]
     try:
         if not is_served:
+            decision = judge((), rollout.canary.rules, health=_with_processes(ws, rollout, CanaryHealth()))
+            if decision.fuse is not None:
+                return ws.write(lambda tx: _do(ws, tx, rollout, decision))
             if not _is_late(ws, rollout):
                 return None
             waits = "not every serving process has loaded what this stage asks for"
             return ws.write(lambda tx: _wait(ws, tx, rollout, reason=waits, decision=None))
         if rollout.stages[rollout.stage].mirrored:
-            decision = judge_pairs(*pairs_of(ws, rollout), rollout.canary.paired_rules)
+            pairs, health, n_shed = pairs_of(ws, rollout)
+            health = _with_processes(ws, rollout, health)
+            decision = judge_pairs(pairs, health, rollout.canary.paired_rules, n_shed=n_shed)
             return ws.write(lambda tx: _do(ws, tx, rollout, decision))
         if rollout.weight == 0:
             loaded = "every serving process has loaded and warmed it"
             return ws.write(lambda tx: finish(ws, tx, rollout, reason=loaded, decision=None))
-        evidence, health = evidence_of(ws, rollout)
-        decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
+        decision = _judged(ws, rollout)
         return ws.write(lambda tx: _do(ws, tx, rollout, decision))
     except Conflict:
         return None  # another process went on with it, or a person ended it
+
+
+def _judged(ws: Workspace, rollout: Rollout) -> Decision:
+    evidence, health = evidence_of(ws, rollout)
+    health = _with_processes(ws, rollout, health)
+    return judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
+
+
+def _with_processes(ws: Workspace, rollout: Rollout, health: CanaryHealth) -> CanaryHealth:
+    """And what the serving processes say: what ended them, or kept them from loading the version, is in no prediction."""
+    lately = [one for one in serving.crashes(folder(ws)) if one.at >= wall() - _LATELY]
+    since = sum(one.epoch >= rollout.epochs[0] for one in lately)
+    problem = serving.not_loaded(folder(ws), rollout.endpoint, epoch=rollout.epochs[-1])
+    if problem is not None:
+        moved = history(ws, rollout=rollout.id, without_looks=True, limit=1)[0]
+        problem = problem if ws.now() >= moved.at + _READY_WITHIN else None
+    return replace(health, not_ready=problem, crashes=since - (len(lately) - since))
 
 
 def _do(ws: Workspace, tx: Tx, rollout: Rollout, decision: Decision) -> RolloutEvent | None:
@@ -138,8 +163,7 @@ def _due_watches(ws: Workspace) -> list[Rollout]:
 
 def _watch(ws: Workspace, rollout: Rollout) -> RolloutEvent | None:
     """Look at what answers alone: gone back from if harm shows after all, left alone when its time is over."""
-    evidence, health = evidence_of(ws, rollout)
-    decision = judge(evidence, rollout.canary.rules, health=health, means=means_of(ws, rollout))
+    decision = _judged(ws, rollout)
     reason = f"while watched at {rollout.weight:g} %: {decision.reason}"
 
     def do(tx: Tx) -> RolloutEvent | None:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from everloop.serving.files import (
     acknowledged,
     code_folder,
+    crashes,
     has_routes,
+    not_loaded,
+    note_crash,
     online_path,
     read_manifest,
     read_routes,
@@ -23,6 +26,7 @@ from everloop.serving.files import (
     write_manifest,
     write_routes,
 )
+from everloop.serving.http import BODIES_AT_ONCE, BODY_LIMIT_BYTES, Refusal, Room, read_body
 from everloop.serving.loaded import (
     Loaded,
     class_names,
@@ -37,7 +41,7 @@ from everloop.serving.loaded import (
 from everloop.serving.mlmodel import FUNCTION_FLAVOR, FunctionSource, Layout, layout_of
 from everloop.serving.paths import MLFLOW_VERSION
 from everloop.serving.paths import ROUTES as PREDICTION_ROUTES
-from everloop.serving.predictor import Failure, Predictor
+from everloop.serving.predictor import Failure, Predictor, Ranked
 from everloop.serving.records import (
     TRIED,
     WITH_CODE,
@@ -56,7 +60,7 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import HOLDBACK, assign, choose, is_placed
-from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals
+from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals, takes_all
 from everloop.serving.signed import (
     SIGNERS,
     Signed,
@@ -74,15 +78,20 @@ from everloop.serving.tryout import Findings, compare_plan, try_out, try_out_tru
 
 if TYPE_CHECKING:
     from everloop.serving.app import run
+    from everloop.serving.connections import BODY_S, STEP_BYTES, Server
     from everloop.serving.local import LocalServer, Question
 
 __all__ = [
+    "BODIES_AT_ONCE",
+    "BODY_LIMIT_BYTES",
+    "BODY_S",
     "FUNCTION_FLAVOR",
     "HOLDBACK",
     "IMAGE_STARTS",
     "MLFLOW_VERSION",
     "PREDICTION_ROUTES",
     "SIGNERS",
+    "STEP_BYTES",
     "TRIED",
     "WITH_CODE",
     "Approval",
@@ -100,10 +109,14 @@ __all__ = [
     "Manifest",
     "Predictor",
     "Question",
+    "Ranked",
+    "Refusal",
+    "Room",
     "Route",
     "RouteTable",
     "Rule",
     "Segment",
+    "Server",
     "Signature",
     "Signed",
     "Signer",
@@ -117,6 +130,7 @@ __all__ = [
     "class_names",
     "code_folder",
     "compare_plan",
+    "crashes",
     "example_row",
     "has_routes",
     "is_placed",
@@ -124,11 +138,14 @@ __all__ = [
     "load_files",
     "load_skops",
     "need_signer",
+    "not_loaded",
+    "note_crash",
     "numbers",
     "of_estimator",
     "of_scores",
     "online_path",
     "predicts_the_most_probable",
+    "read_body",
     "read_manifest",
     "read_routes",
     "read_signed",
@@ -137,6 +154,7 @@ __all__ = [
     "release_path",
     "rule_headers",
     "run",
+    "takes_all",
     "try_out",
     "try_out_trusted",
     "untrusted_types",
@@ -155,6 +173,10 @@ def __getattr__(name: str) -> Any:
         from everloop.serving import app  # noqa: PLC0415  (uvicorn: a third of a second that readers do not need)
 
         return app.run
+    if name in ("BODY_S", "STEP_BYTES", "Server"):
+        from everloop.serving import connections  # noqa: PLC0415  (as above)
+
+        return getattr(connections, name)
     if name in ("LocalServer", "Question"):
         from everloop.serving import local  # noqa: PLC0415  (asyncio, for who replays the past alone)
 

@@ -25,6 +25,7 @@ from everloop.serving.batching import Batcher, TooLate
 from everloop.serving.explain import Unexplained
 from everloop.serving.http import Refusal
 from everloop.serving.live import Arrival, LiveEndpoint, LiveRelease
+from everloop.serving.mirroring import Mirror
 from everloop.serving.predictor import Failure
 from everloop.serving.records import Variant
 from everloop.serving.route import PINNED, assign, is_placed, shadows
@@ -80,20 +81,22 @@ class Asked(msgspec.Struct, frozen=True):
         """The record of what came of it."""
         manifest = self.release.manifest
         given = {"features": {}, "output": None, "scores": {}, "error": None, **result}
-        inputs = self.release.reader.logged(self.question.inputs)
+        inputs, key, route = self.release.reader.logged(self.question.inputs), self.key, self.endpoint.route
         if (keeper := self.keeper) is not None:
             inputs, given["features"] = keeper.inputs(inputs), keeper.features(given["features"])
-        policy = self.endpoint.route.log
+            if key is not None and self.question.key is None and route.key is not None:
+                key = keeper.key(route.key, key)
+        policy = route.log
         return PredictionRecord(
             id=self.id,
-            endpoint=self.endpoint.route.endpoint,
+            endpoint=route.endpoint,
             variant=self.variant.name,
             release=manifest.id,
             model=manifest.model,
             version=manifest.version,
             epoch=self.endpoint.epoch,
             at=to_micros(self.at),
-            key=self.key,
+            key=key,
             inputs=inputs,
             latency_us=(time.perf_counter_ns() - self.started_ns) // 1000,
             replay=self.question.replay,
@@ -115,7 +118,8 @@ class Answerer:
         self._syncing: Batcher[None, None] | None = None
         if is_durable:
             self._syncing = Batcher(self._sync, limit=1 << 30, name="log-sync")
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._mirror = Mirror(self._answer_copies, holds_loop=lambda one: one.release.batcher.is_on_loop)
+        self._shedding: set[asyncio.Task[None]] = set()
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
         self.unlogged: dict[str, int] = {}
@@ -141,9 +145,9 @@ class Answerer:
         either: copies are compared.
         """
         prediction_id = new_prediction_id(self.writer.writer)
-        key = None if question.key is None else str(question.key)
-        at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         route = endpoint.route
+        key = _key_of(question, route.key)
+        at = self.clock.now() if question.at is None or self._time_problem(question.at) else question.at
         if question.version is None:
             variant, assigned = assign(
                 route, key=key, request=request or prediction_id, inputs=question.inputs, headers=headers
@@ -180,13 +184,14 @@ class Answerer:
                 request=request,
             )
             copies.append(copy)
+        self._mirror.begin()
         try:
             answered = await self._ask(asked)
-        finally:  # only now, so that no shadow's model runs before the one that is waited for
+        finally:
+            self._mirror.end()
             for copy in copies:
-                task = asyncio.create_task(self._shadow(copy))
-                self._shadows.add(task)
-                task.add_done_callback(self._shadows.discard)
+                if not self._mirror.put(copy):
+                    self._shed(copy)
         return await self._explained(asked, answered) if question.explain else answered
 
     async def log(self, records: list[PredictionRecord], policy: LogPolicy) -> dict[str, int]:
@@ -230,9 +235,10 @@ class Answerer:
         self.unlogged[name] = self.unlogged.get(name, 0) + len(records)
 
     async def close(self) -> None:
-        """Wait for the shadows, then leave the log."""
-        while self._shadows:
-            await asyncio.wait(self._shadows)
+        """Wait for the copies, then leave the log."""
+        await self.settle()
+        if self._shedding:
+            await asyncio.wait(self._shedding)
         if self._syncing is not None:
             await self._syncing.close()
         self.writer.close()
@@ -301,16 +307,45 @@ class Answerer:
             else None
         )
 
-    async def _shadow(self, asked: Asked) -> None:
-        asked = msgspec.structs.replace(asked, started_ns=time.perf_counter_ns())
+    async def _answer_copies(self, copies: list[Asked]) -> None:
+        now_ns = time.perf_counter_ns()
+        asked = [msgspec.structs.replace(one, started_ns=now_ns) for one in copies]
+        answers = (
+            [await self._ask(asked[0])] if len(asked) == 1 else await asyncio.gather(*map(self._ask, asked))
+        )
+        policies = {one.endpoint.route.endpoint: one.endpoint.route.log for one in asked}
+        for name, policy in policies.items():
+            records = [one.record for one in answers if one.record.endpoint == name]
+            await self._log_copies(records, policy)
+
+    def _shed(self, copy: Asked) -> None:
+        """Say in the log that there was no room for it, once the answer is out."""
+        record = _failed(copy, "overloaded", "no room for a mirrored request").record
+        task = asyncio.create_task(self._log_copies([record], copy.endpoint.route.log))
+        self._shedding.add(task)
+        task.add_done_callback(self._shedding.discard)
+
+    async def _log_copies(self, records: list[PredictionRecord], policy: LogPolicy) -> None:
         try:
-            await self.log([(await self._ask(asked)).record], asked.endpoint.route.log)
+            await self.log(records, policy)
         except StorageFailed as error:
-            logger.error("shadow %s was not logged: %s", asked.id, error)
+            logger.error("%d mirrored requests were not logged: %s", len(records), error)
+
+    async def settle(self) -> None:
+        """Answer the copies that wait, as before a release is let go that they may ask."""
+        await self._mirror.settle()
 
     def _sync(self, waiting: list[None]) -> list[None]:
         self.writer.sync()
         return waiting
+
+
+def _key_of(question: Question, name: str | None) -> str | None:
+    """What the question is about: its key, else the input of that name."""
+    key = question.key
+    if key is None and name is not None and isinstance(found := question.inputs.get(name), str | int):
+        key = found
+    return None if key is None else str(key)
 
 
 def _refused(asked: Asked, problems: list[FieldProblem]) -> Answer:

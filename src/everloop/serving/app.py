@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
@@ -23,17 +24,18 @@ from typing import Any
 import uvicorn
 
 from everloop.clock import SimulatedClock, SystemClock, to_micros, wall
-from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed
+from everloop.errors import Conflict, Denied, EverloopError, Invalid, StorageFailed, TooLarge
 from everloop.ids import new_id, new_prediction_id
 from everloop.predictions import LogWriter, PredictionRecord
 from everloop.serving.answer import Answerer
 from everloop.serving.connections import BODY_S, Server
-from everloop.serving.files import read_manifest, read_routes, remove_dead_workers
+from everloop.serving.files import has_routes, note_crash, read_manifest, read_routes, remove_dead_workers
 from everloop.serving.form import Form, about, invalid
 from everloop.serving.group import run_together
 from everloop.serving.http import (
+    BODIES_AT_ONCE,
+    BODY_LIMIT_BYTES,
     LOOPBACK,
-    SMALL_BYTES,
     Doorkeeper,
     Headers,
     Receive,
@@ -42,7 +44,6 @@ from everloop.serving.http import (
     Room,
     Scope,
     Send,
-    TooLarge,
     check_encoding,
     header,
     json_reply,
@@ -64,8 +65,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = version_of("everloop")
 QUEUE_LIMIT = 1_024
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
-BODIES_AT_ONCE = 16  # of the largest size, that are being read or answered
 GRACE_S = 30
 VERSION_HEADER = b"x-everloop-version"
 
@@ -218,13 +217,10 @@ class App:
         try:
             body = await read_body(headers, receive, limit_bytes=self._body_limit_bytes, room=self._room)
             return await self._answered(name, form, headers, body, version)
-        except TooLarge:
-            limit = f"{self._body_limit_bytes:,} bytes"
-            message = f"the body is over {limit}, the limit. Send fewer instances or smaller images."
-            return await self._unread(name, form, Refusal(413, "too_large", message))
+        except TooLarge as error:
+            return await self._unread(name, form, Refusal(413, error.code, str(error)))
         finally:
-            if len(body) > SMALL_BYTES:
-                self._room.free(len(body))
+            self._room.free(len(body))
 
     async def _answered(
         self, name: str, form: Form, headers: Headers, body: bytes, version: str | None
@@ -331,8 +327,9 @@ def run(
     body_limit_bytes: int = BODY_LIMIT_BYTES,
     body_s: float = BODY_S,
     most_connections: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return.
+    """Serve predictions until SIGTERM or SIGINT, then answer what was begun and return; `say` is told where.
 
     Port 0 takes a free one; the worker file says which. With the setting `serving_workers`, so many processes share it.
 
@@ -353,6 +350,12 @@ def run(
         )
     many, group = settings.serving_workers, os.getpid()
     listener = _listen(host, settings.port if port is None else port)
+    if say is not None:
+        live = "" if has_routes(home / "serving") else ", where nothing is live yet,"
+        at = f"[{host}]" if ":" in host else host
+        say(
+            f"predictions of {home}{live} are at http://{at}:{listener.getsockname()[1]}/  (/ready says when it has loaded; stop with Ctrl-C)"
+        )
     if many > 1 and sys.platform == "linux":
         # held for the processes, which bind it again
         listener = _shared(listener)
@@ -362,7 +365,8 @@ def run(
         serve()
         return
     _load_libraries(home / "serving")
-    run_together(partial(serve, group), many, grace_s=GRACE_S + CLOSE_WITHIN_S)
+    ended = partial(note_crash, home / "serving")
+    run_together(partial(serve, group), many, grace_s=GRACE_S + CLOSE_WITHIN_S, ended=ended)
 
 
 @dataclass(frozen=True)

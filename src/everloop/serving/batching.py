@@ -61,6 +61,8 @@ class Batcher(Generic[Item, Result]):
         self._expiry_s = inf
         self._idle = asyncio.Event()
         self._idle.set()
+        self.is_on_loop = False
+        """Whether the last batch was answered there, and not in the thread."""
 
     @property
     def room(self) -> int:
@@ -115,6 +117,7 @@ class Batcher(Generic[Item, Result]):
         batch = self._batch = [one for one in taken if not _is_over(one, now_s)]
         items = [item for item, _, _ in batch]
         results = [] if not items else None if self._at_once is None else self._at_once(items)
+        self.is_on_loop = results is not None
         if results is not None:
             self._batch = []
             for (_, future, _), result in zip(batch, results, strict=True):

@@ -3,20 +3,26 @@
 releases/REL.json   a Manifest, written once by the registry when it releases a version
 routes.json         the RouteTable, replaced whole by a rollout
 workers/N.json      a Worker, written by serving process N about itself
+crashes/N.json      a Crash, written about it by whoever started it, when it ended by itself
 log/N/              its prediction log; it holds a lock on log/N/lock as long as it lives
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from pathlib import Path
 
 import msgspec
 
-from everloop.errors import Conflict, Invalid, NotFound
+from everloop.clock import wall
+from everloop.errors import Conflict, Invalid, NotFound, StorageFailed
 from everloop.features import FeatureView
 from everloop.predictions import is_live
-from everloop.serving.records import Manifest, RouteTable, Worker
+from everloop.serving.records import Crash, Manifest, RouteTable, Worker
 from everloop.storage import write_atomically
+
+_CRASHES_KEPT = 100
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -112,6 +118,39 @@ def acknowledged(folder: Path) -> int | None:
     epochs = [worker.epoch for worker in workers(folder)]
     known = [epoch for epoch in epochs if epoch is not None]
     return min(known) if known and len(known) == len(epochs) else None
+
+
+def not_loaded(folder: Path, endpoint: str, *, epoch: int) -> str | None:
+    """Why no serving process has followed an endpoint's routes of this epoch; None when one has, or has not said why not."""
+    told = [
+        worker.problems.get(endpoint) if worker.epoch is None or worker.epoch < epoch else None
+        for worker in workers(folder)
+    ]
+    return told[0] if told and all(told) else None
+
+
+def note_crash(folder: Path, pid: int, code: int) -> None:
+    """Remember that a serving process ended with this code, if nobody asked it to; for whoever started it.
+
+    What is killed from outside is no crash, also where the kernel does it for want of memory: nobody can tell whose that was.
+    """
+    if code == 0 or -code in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        return
+    # a full disk, or another process that tidied up: it must not end whoever starts processes
+    with contextlib.suppress(OSError, StorageFailed):
+        for path in (folder / "workers").glob("[0-9]*.json"):
+            worker = msgspec.json.decode(path.read_bytes(), type=Worker)
+            if worker.pid == pid and worker.epoch is not None:
+                crash = msgspec.json.encode(Crash(wall(), code, worker.epoch))
+                write_atomically(folder / "crashes" / path.name, crash, is_durable=False)
+        for path in sorted((folder / "crashes").glob("*.json"))[:-_CRASHES_KEPT]:
+            path.unlink()
+
+
+def crashes(folder: Path) -> list[Crash]:
+    """The newest crashes of serving processes, oldest first."""
+    found = [path.read_bytes() for path in sorted((folder / "crashes").glob("*.json"))]
+    return [msgspec.json.decode(one, type=Crash) for one in found]
 
 
 def write_worker(folder: Path, worker: Worker) -> None:

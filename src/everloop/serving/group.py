@@ -48,10 +48,13 @@ class _Place:
         self.pid = None
 
 
-def run_together(serve: Callable[[int], None], count: int, *, grace_s: float) -> None:
+def run_together(
+    serve: Callable[[int], None], count: int, *, grace_s: float, ended: Callable[[int, int], None]
+) -> None:
     """Keep `count` processes running until SIGTERM or SIGINT, then let them finish and return.
 
-    `serve` is called in each of them, with how often its place was started.
+    `serve` is called in each of them, with how often its place was started; `ended` in this one, with the number and the exit
+    code (a signal's is negative) of each that ended without being asked to.
     """
     places = [_Place() for _ in range(count)]
     alive, ours = (
@@ -73,7 +76,7 @@ def run_together(serve: Callable[[int], None], count: int, *, grace_s: float) ->
         due_s = [place.not_before_s - elapsed_s() for place in places if place.pid is None]
         select.select([woken], [], [], max(0.0, min(due_s, default=_FOR_EVER_S)))
         _drain(woken)
-        _bury(places)
+        _bury(places, ended)
     for place in places:
         if place.pid is not None:
             os.kill(place.pid, signal.SIGTERM)
@@ -81,7 +84,7 @@ def run_together(serve: Callable[[int], None], count: int, *, grace_s: float) ->
     while any(place.pid is not None for place in places) and elapsed_s() < until_s:
         select.select([woken], [], [], max(0.0, until_s - elapsed_s()))
         _drain(woken)
-        _bury(places, is_ending=True)
+        _bury(places)
     for place in places:
         if place.pid is not None:
             logger.error("process %d did not end within %.0f s and is killed", place.pid, grace_s)
@@ -127,17 +130,18 @@ def _end_with_parent(alive: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _bury(places: list[_Place], *, is_ending: bool = False) -> None:
-    """Take note of the processes that have ended."""
+def _bury(places: list[_Place], ended: Callable[[int, int], None] | None = None) -> None:
+    """Take note of the processes that have ended, and tell of those that nobody asked to."""
     for place in places:
         if place.pid is None:
             continue
         pid, status = os.waitpid(place.pid, os.WNOHANG)
         if pid:
             place.died()
-            if not is_ending:
+            if ended is not None:
                 code = os.waitstatus_to_exitcode(status)
                 logger.error("serving process %d ended with %d and is started again", pid, code)
+                ended(pid, code)
 
 
 def _drain(woken: socket.socket) -> None:

@@ -8,12 +8,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from everloop.errors import TooLarge
+
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+BODIES_AT_ONCE = 16  # of the largest size, that are being read or answered
 SMALL_BYTES = 64 * 1024  # of a body: what one read of a connection gives, for which no room is taken
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _encode = msgspec.json.Encoder().encode
@@ -38,10 +42,6 @@ class Reply(msgspec.Struct, frozen=True):
         ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
-
-
-class TooLarge(Exception):  # noqa: N818  (a condition between two functions of this room, no error to read)
-    """The body is over the limit."""
 
 
 class Refusal(Exception):  # noqa: N818  (an answer on its way to the client)
@@ -147,15 +147,15 @@ class Room:
         self._free -= size
 
     def free(self, size: int) -> None:
-        """Give back what was taken."""
-        self._free += size
+        """Give back what was taken for a body of that size."""
+        self._free += size if size > SMALL_BYTES else 0
 
 
 async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int, room: Room) -> bytes:
     """The whole body, which a large one has taken room for. Raises TooLarge as soon as it is known to be over the limit."""
     for name, value in headers:
         if name == b"content-length" and (not value.isdigit() or int(value) > limit_bytes):
-            raise TooLarge
+            raise _too_large(limit_bytes)
     parts: list[bytes] = []
     size = taken = 0
     has_more = True
@@ -167,7 +167,7 @@ async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int, roo
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit_bytes:
-                raise TooLarge
+                raise _too_large(limit_bytes)
             if size > SMALL_BYTES:
                 room.take(size - taken)
                 taken = size
@@ -176,6 +176,12 @@ async def read_body(headers: Headers, receive: Receive, *, limit_bytes: int, roo
         room.free(taken)
         raise
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is over {limit_bytes:,} bytes, the limit. Send fewer instances or smaller images."
+    )
 
 
 def _host_name(host: str) -> str:

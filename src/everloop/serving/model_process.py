@@ -241,7 +241,7 @@ class ModelProcess:
         text = ": ".join(map(str, told["error"]))
         if told["error"][0] in NO_MEMORY:
             self._end()
-            raise ModelStoppedError(f"{text}{self._limited()}. It is started again")
+            raise ModelStoppedError(f"{text.removesuffix(': ')}.{self._limited()} It is started again")
         raise ModelError(text)
 
     def _limited(self) -> str:

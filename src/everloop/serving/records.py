@@ -191,6 +191,13 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
                 )
 
     @property
+    def stated(self) -> dict[str, bool | float]:
+        """Those that are not as when nobody states any."""
+        usual = Limits()
+        named = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in named.items() if value != getattr(usual, name)}
+
+    @property
     def is_apart(self) -> bool:
         """Whether the models run in processes of their own."""
         return self.own_process or self.memory_mb is not None or self.cores is not None
@@ -225,7 +232,7 @@ class Route(msgspec.Struct, frozen=True):
 
     Where there are `segments`, only requests in all of them are split; the others are answered by `rest`, whose name
     in the log says why. Before that the first of the `rules` that a request meets places it. `limits` hold for each of its
-    versions.
+    versions. `key` is the input that stands for the key of a request that names none.
     """
 
     endpoint: str
@@ -238,6 +245,7 @@ class Route(msgspec.Struct, frozen=True):
     log: LogPolicy = LogPolicy()
     limits: Limits = Limits()
     rules: tuple[Rule, ...] = ()
+    key: str | None = None
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -252,7 +260,8 @@ class Worker(msgspec.Struct, frozen=True):
 
     `paths` says of each release whether its compiled plan answers, or why its model does. `unlogged` counts by endpoint what
     was answered without the log since the process began, `log_error` says why the log cannot be written now. `group` is the
-    process that started it as one `of` several, `starts` how often that was so far.
+    process that started it as one `of` several, `starts` how often that was so far. `problems` says of each endpoint whose
+    newest routes it does not follow why.
     """
 
     writer: int
@@ -269,3 +278,12 @@ class Worker(msgspec.Struct, frozen=True):
     group: int | None = None
     of: int = 1
     starts: int = 1
+    problems: dict[str, str] = {}
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """A serving process that ended by itself: by which signal (negative) or with which exit code, and the routes that it served."""
+
+    at: datetime
+    code: int
+    epoch: int

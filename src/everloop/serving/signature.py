@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from everloop.compiled import Column
 from everloop.features import ColumnType
 from everloop.serving.records import Field, FieldType, Signature
 
@@ -136,6 +137,26 @@ def refusals(signature: Signature, rows: NDArray[np.object_]) -> list[str | None
             if problem is not None and found[row] is None:
                 found[row] = f"{field.name} {problem}"
     return found
+
+
+def takes_all(signature: Signature, columns: Sequence[Column]) -> bool:
+    """Whether an endpoint would refuse none of these rows, as far as columns tell it; if it is not so, ask `refusals`.
+
+    Parameters
+    ----------
+    columns
+        One for each input of the signature, in its order, of the fields' types; more may follow.
+    """
+    return all(
+        (field.nullable or not column.null_count)
+        and (
+            not _needs_more(field)
+            or not any(
+                value is not None and _rule_broken(field, value) for value in column.unique().to_pylist()
+            )
+        )
+        for field, column in zip(signature.inputs, columns, strict=False)
+    )
 
 
 def example_row(signature: Signature) -> list[Any]:

@@ -15,7 +15,7 @@ from everloop.predictions import PredictionRecord
 from everloop.serving.answer import Answerer
 from everloop.serving.elsewhere import Elsewhere
 from everloop.serving.files import remove_worker, workers, write_worker
-from everloop.serving.live import Arrival, LiveTable, Loader
+from everloop.serving.live import Arrival, LiveRelease, LiveTable, Loader
 from everloop.serving.records import Worker
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Watcher:
 
         A model that does not come back within `CLOSE_WITHIN_S` is `left_behind`.
         """
-        closing = {asyncio.create_task(release.close()) for release in self.table.releases} | self._retiring
+        closing = {asyncio.create_task(self._let_go(one)) for one in self.table.releases} | self._retiring
         if closing:
             _, left = await asyncio.wait(closing, timeout=CLOSE_WITHIN_S)
             for release in self.table.releases if left else ():
@@ -142,10 +142,14 @@ class Watcher:
         for release in old.releases:
             if release not in kept:
                 # what it was asked before this moment it still answers
-                task = asyncio.create_task(release.close())
+                task = asyncio.create_task(self._let_go(release))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
         self._report()
+
+    async def _let_go(self, release: LiveRelease) -> None:
+        await self._answerer.settle()
+        await release.close()
 
     def _report(self) -> None:
         self.worker = msgspec.structs.replace(
@@ -153,6 +157,7 @@ class Watcher:
             epoch=self.table.epoch,
             seen_at=wall(),
             error=_in_words(self.table.problems) or None,
+            problems=self.table.problems,
             paths={release.manifest.id: release.predictor.path for release in self.table.releases},
             unlogged=dict(self._answerer.unlogged),
             log_error=self._answerer.log_error,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from everloop import feedback, monitoring, retraining, rollout
+from everloop import feedback, monitoring, retraining, rollout, serving
+from everloop.clock import wall
 from everloop.errors import NotFound
 from everloop.monitoring import (
     AccuracyWatch,
@@ -21,9 +22,11 @@ from everloop.monitoring import (
 )
 from everloop.retraining import Decision
 from everloop.rollout import Endpoint, RolloutEvent, TrafficSplit
+from everloop.serving import Limits, Worker
 from everloop.web.rollout_page import judged
 from everloop.web.static_files import plotly_address
 from everloop.web.visits import Shown, Visit
+from everloop.web.words import duration
 from everloop.workspace import Workspace
 
 # what is looked at, and the width of a bar in it
@@ -37,6 +40,17 @@ _SPANS = {
 _DRIFT_SHOWN = 5  # columns that moved most
 _LIST = 20
 _MOST_MEASURES = 5_000
+_CRASHED = timedelta(hours=1)
+_LIMITS = {
+    "deadline_ms": ("An answer within", "ms"),
+    "own_process": ("Each version in a process of its own", ""),
+    "memory_mb": ("Memory of a version's process", "MB"),
+    "cores": ("Cores of a version's process", ""),
+    "hang_s": ("A batch that hangs is stopped after", "s"),
+    "batch_rows": ("Rows asked together", ""),
+    "wait_ms": ("A batch waits for more rows", "ms"),
+    "queue": ("Rows that may wait", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,22 @@ class VariantRow:
     p50_ms: float | None
     p99_ms: float | None
     accuracy: Measure | None
+    paths: Sequence[str]  # which path answers in the serving processes, and why the model does where it does
     corrected: int
     contradicted: int
+
+
+@dataclass(frozen=True)
+class ProcessRow:
+    """A process that answers predictions: whether it follows the newest routes, and since when it runs."""
+
+    pid: int
+    port: int
+    says: str
+    tone: str
+    epoch: int | None
+    up: str
+    problem: str | None
 
 
 def view(visit: Visit) -> Shown:
@@ -104,6 +132,9 @@ def view(visit: Visit) -> Shown:
         "rollout": newest,
         "judged": None if newest is None else judged(ws, newest),
         "split": _split(ws, name),
+        "processes": [_process(one, endpoint.epoch) for one in serving.workers(ws.home / "serving")],
+        "crashes": [one for one in serving.crashes(ws.home / "serving") if one.at >= wall() - _CRASHED],
+        "limits": _limits(endpoint.limits),
         "moves": moves[:_LIST],
         "plotly": plotly_address(),
     }
@@ -128,6 +159,26 @@ def _split(ws: Workspace, name: str) -> TrafficSplit | None:
     return found if found.state == "running" else None
 
 
+def _process(one: Worker, epoch: int) -> ProcessRow:
+    """`epoch` is that of the endpoint's last change, which each process is to follow."""
+    if one.epoch is None or one.epoch < epoch:
+        says, tone = "is loading", "attention"
+    else:
+        says, tone = "follows", "ok"
+    problem = one.error or one.log_error
+    if problem is not None:
+        says, tone = "in trouble", "failed"
+    return ProcessRow(one.pid, one.port, says, tone, one.epoch, duration(wall() - one.started_at), problem)
+
+
+def _limits(limits: Limits) -> list[tuple[str, str]]:
+    """What was limited, in words."""
+    return [
+        (_LIMITS[name][0], "yes" if value is True else f"{value:g} {_LIMITS[name][1]}".strip())
+        for name, value in limits.stated.items()
+    ]
+
+
 def _accuracy(ws: Workspace, name: str, span: _Span) -> list[Measure]:
     return monitoring.measures(ws, name, names=("accuracy",), start=span.start, limit=_MOST_MEASURES)
 
@@ -143,6 +194,7 @@ def _variants(
     for one in said:
         corrected[f"{one.model}@{one.version}"][0] += one.corrected
         corrected[f"{one.model}@{one.version}"][1] += one.contradicted
+    paths = [one.paths for one in serving.workers(ws.home / "serving")]
     newest = {one.variant: one for one in accuracy}  # oldest first: the last one stays
     earlier = sorted(seen - set(live), key=lambda ref: -int(ref.rpartition("@")[2]))
     rows = []
@@ -150,6 +202,7 @@ def _variants(
         own = next((one for one in counted if one.version == version), None)
         total, failed = (own.asked, own.failed) if own else (0, 0)
         low, high = wilson_interval(failed / total, total) if total else (None, None)
+        release = live[version].release if version in live else ""
         rows.append(
             VariantRow(
                 version,
@@ -163,6 +216,7 @@ def _variants(
                 own.p50_ms if own else None,
                 own.p99_ms if own else None,
                 newest.get(version),
+                sorted({each[release] for each in paths if release in each}),
                 *corrected[version],
             )
         )

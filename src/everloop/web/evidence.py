@@ -37,11 +37,11 @@ class Seen:
             canary, control = ("unknown" if one is None else number(one) for one in means)
             return (
                 f"{count(counts['canary_total'])} numbers, {canary} in the mean; control {count(counts['control_total'])}, "
-                f"{control}: e = {self.verdict['e_value']:.3g}, worse by at most {number(abs(self.verdict['span']) * upper)}"
+                f"{control}: e = {number(self.verdict['e_value'])}, worse by at most {number(abs(self.verdict['span']) * upper)}"
             )
         return (
             f"{count(counts['canary_total'])} requests, {count(counts['canary_bad'])} bad; control "
-            f"{count(counts['control_bad'])} of {count(counts['control_total'])}: e = {self.verdict['e_value']:.3g}, excess at "
+            f"{count(counts['control_bad'])} of {count(counts['control_total'])}: e = {number(self.verdict['e_value'])}, excess at "
             f"most {100 * upper:.2f} points"
         )
 

@@ -182,7 +182,12 @@ def _registry(ws: Workspace, seen: _Seen) -> Stage:
             place_of(seen.waiting[0].ref, "model_version"),
         )
     if registry.may_be_released(ws, last.ref):
-        return Stage("Gates", "passed", "ok", told, last.created_at, "Rolled out where it is newer", link)
+        upcoming = (
+            "A person rolls it out again"
+            if rollout.rollbacks(ws, last.ref)
+            else "Rolled out where it is newer"
+        )
+        return Stage("Gates", "passed", "ok", told, last.created_at, upcoming, link)
     upcoming = "It stays where it is until its obstacles are gone"
     return Stage("Gates", "blocked", "attention", told, last.created_at, upcoming, link)
 

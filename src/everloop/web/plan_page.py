@@ -74,12 +74,16 @@ def _needed(canary: Canary, no_worse: Prospect) -> list[Needed]:
             step,
             rule.metric,
             rule.excess_at_most,
-            rollout.requests_to_show(
-                rule.excess_at_most, canary_share=step / 100, rate=no_worse.rates[rule.metric][0]
-            ),
+            _requests(rule.excess_at_most, step / 100, rule.metric, no_worse),
         )
         for step in canary.steps
         if step < 100
         for rule in canary.rules.metrics
-        if rule.excess_at_most is not None
+        if rule.excess_at_most is not None and rule.metric in no_worse.rates
     ]
+
+
+def _requests(margin: float, share: float, metric: str, no_worse: Prospect) -> int | None:
+    """The canary's, of which a part alone may be audited."""
+    known = rollout.requests_to_show(margin, canary_share=share, rate=no_worse.rates[metric][0])
+    return None if known is None else round(known / no_worse.told.get(metric, 1.0))

@@ -109,6 +109,7 @@ def view(visit: Visit) -> Shown:
         "here_again": f"{_address(asked, '', fixed)}&",
         "newest": _address(asked, "before", fixed),
         "problem": problem,
+        "share": "" if one is None else one.log.share,
         "classes": () if one is None else _classes(visit, one),
         "variants": ("control", "canary", "shadow"),
     }

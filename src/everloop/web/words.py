@@ -160,14 +160,16 @@ def items_with(given: dict[str, str], name: str, value: str) -> list[tuple[str, 
 def number(value: Any) -> str:
     """A number to four figures; everything else as it is.
 
-    >>> number(0.83719), number(1204), number(True), number("a")
-    ('0.8372', '1,204', 'yes', 'a')
+    >>> number(0.83719), number(1204), number(35_678.9), number(True), number("a")
+    ('0.8372', '1,204', '35,680', 'yes', 'a')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{float(f'{value:.4g}'):,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def short(identifier: str) -> str:
