@@ -63,14 +63,14 @@ def test_a_tick_with_a_share_of_the_time_rests_by_what_it_took(ws: Workspace, el
 
     def verb(_ws: Workspace) -> int:
         begun.append(elapsed_s[0])
-        elapsed_s[0] += 0.5
+        elapsed_s[0] += 0.5 if len(begun) < 3 else 2.0
         return 1
 
     ticker = Ticker(ws, [Tick("judge", "rollout", lambda _ws: True, verb, share=0.1)])
-    while elapsed_s[0] < 15:
+    while elapsed_s[0] < 45:
         ticker.turn()
-        elapsed_s[0] += 0.25
-    assert begun == [0.0, 5.0, 10.0]
+        elapsed_s[0] += 0.5
+    assert begun == [0.0, 1.0, 2.0, 22.0, 42.0]  # it takes half a second at first, then two
 
 
 def test_what_a_tick_does_is_recorded_as_done_by_the_system(ws: Workspace) -> None:

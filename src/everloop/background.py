@@ -30,6 +30,7 @@ from everloop.jobs import Handler
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.background")
+_SHORT_S = 1.0  # whatever takes less may come each turn
 _LONGEST_REST_S = 60.0
 
 
@@ -45,7 +46,8 @@ class Tick:
     look: Callable[[Workspace], bool]
     verb: Callable[[Workspace], int]
     share: float = 1.0
-    """The part of the time that it may take. What reads all since some moment takes longer each time: it comes less often."""
+    """The part of the time that it may take once it takes more than a second: what reads all since some moment takes longer each
+    time, and comes less often."""
 
 
 def _ship(ws: Workspace) -> int:
@@ -140,5 +142,6 @@ class Ticker:
             return 0
         del self._failures[tick.name]
         took_s = clock.elapsed_s() - begun_s
-        self._rests_until_s[tick.name] = begun_s + min(took_s / tick.share, took_s + _LONGEST_REST_S)
+        if took_s > _SHORT_S:
+            self._rests_until_s[tick.name] = begun_s + min(took_s / tick.share, took_s + _LONGEST_REST_S)
         return done
