@@ -177,9 +177,24 @@ def test_a_search_runs_its_trials_side_by_side_and_ends_the_task_of_a_hopeless_o
     assert (tmp_path / "log").read_text().splitlines().count("prepare") == 1
 
 
-@pytest.mark.timeout(300)  # a run for each source, here and there
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("folder", marks=pytest.mark.long),
+        pytest.param(
+            loop.Query("SELECT sku, title, seller, listed_at FROM goods WHERE sku < 50"),
+            marks=pytest.mark.long,
+            id="query",
+        ),
+        pytest.param(loop.Query("SELECT * FROM goods", "WAREHOUSE"), id="outside"),
+    ],
+)
 def test_scoring_gives_the_bytes_that_scoring_here_gives(
-    cluster: Cluster, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    shop: Shop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str | loop.Query,
 ) -> None:
     monkeypatch.setenv("WAREHOUSE", f"sqlite:///{tmp_path / 'shop.db'}")
     goods = goods_of.goods(shop.ws, 40, seed=5, first=1_000)
@@ -194,22 +209,17 @@ def test_scoring_gives_the_bytes_that_scoring_here_gives(
         ]
         outside.executemany("INSERT INTO goods VALUES (?, ?, ?, ?)", told)
         outside.commit()
-    sources: list[Path | str | loop.Query] = [
-        tmp_path / "folder",
-        loop.Query("SELECT sku, title, seller, listed_at FROM goods WHERE sku < 50"),
-        loop.Query("SELECT * FROM goods", "WAREHOUSE"),
-    ]
     other = shutil.copytree(shop.ws.home, tmp_path / "other")  # without what was scored here
     with (other / "settings.toml").open("a") as file:  # a node sees no variable of this process
         file.write('secrets_dir = "secrets"\n')
     (other / "secrets").mkdir()
     (other / "secrets" / "WAREHOUSE").write_text(f"sqlite:///{tmp_path / 'shop.db'}")
-    for source in sources:
-        here = loop.score_batch(shop.ws, "kind@1", source, part_rows=20, output=tmp_path / "here")
-        with cluster.opened(other) as ws:
-            made = loop.score_batch(ws, "kind@1", source, part_rows=20, output=tmp_path / "there")
-        assert made.digest == here.digest, source
-        assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+    asked = tmp_path / source if isinstance(source, str) else source
+    here = loop.score_batch(shop.ws, "kind@1", asked, part_rows=20, output=tmp_path / "here")
+    with cluster.opened(other) as ws:
+        made = loop.score_batch(ws, "kind@1", asked, part_rows=20, output=tmp_path / "there")
+    assert made.digest == here.digest
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 def test_a_node_that_does_not_see_the_workspace_says_so(cluster: Cluster, tmp_path: Path) -> None:

@@ -54,22 +54,19 @@ def test_a_cluster_is_named_for_no_other_executor(tmp_path: Path) -> None:
     assert "--ray-address names a Ray cluster, and --executor is inline" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_suites_pass_where_ray_is() -> None:
+@pytest.mark.parametrize(
+    ("suites", "at_least"),
+    [
+        pytest.param("not long", 35, marks=pytest.mark.slow),
+        pytest.param("long", 2, marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
+)
+def test_the_suites_pass_where_ray_is(suites: str, at_least: int) -> None:
     """In one process, since to connect and to start workers takes seconds; the second on a cluster that it starts itself."""
+    suite = [*SUITES, "-k", "on_ray", "-m", suites, "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [
-            peer("ray", with_us=True) / "python",
-            "-m",
-            "pytest",
-            *SUITES,
-            "-k",
-            "on_ray",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-        ],
+        [peer("ray", with_us=True) / "python", "-m", "pytest", *suite],
         cwd=REPOSITORY,
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(16)},  # noqa: TID251  (of a child process)
         capture_output=True,
@@ -79,4 +76,4 @@ def test_the_suites_pass_where_ray_is() -> None:
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-1_000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed.group(1)) >= 36, done.stdout
+    assert int(passed.group(1)) >= at_least, done.stdout

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +14,7 @@ from everloop import access, errors
 from everloop.api import Route, all_routes, create_app, exit_code_of, status_of
 from everloop.cli.processes import server_of
 from everloop.workspace import Workspace
+from tests.servers import client_of, in_thread
 
 
 def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[httpx.Client]:
@@ -23,14 +22,8 @@ def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[http
 
 
 def serve_app(app: Starlette, **bounds: Any) -> Iterator[httpx.Client]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = server_of(app, **bounds)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as client:
+    with in_thread(server_of(app, **bounds)) as url, client_of(url) as client:
         yield client
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from typing import Literal, TypeVar
 
 import httpx
 
+from tests.servers import tls
+
 T = TypeVar("T")
 Part = Literal["up", "serve", "ticks", "jobs"]
 DEADLINE_S = 120.0  # for a loaded machine: a start alone takes five seconds of processor
@@ -98,7 +100,7 @@ class Everloop:
         assert self.process is not None
         assert self.process.poll() is None, f"everloop up ended: {self.said()}"
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port + 1}/ready", trust_env=False)
+            answer = httpx.get(f"http://127.0.0.1:{self.port + 1}/ready", trust_env=False, verify=tls())
             reasons.append(answer.text)
         except httpx.HTTPError as error:
             reasons.append(repr(error))

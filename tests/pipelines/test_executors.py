@@ -182,10 +182,13 @@ LOOP = '''
 
     @step
     def eats_memory() -> int:
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # as a machine has an end too
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[0])
+        end = pages * resource.getpagesize() + (256 << 20)  # as a machine has an end too
+        resource.setrlimit(resource.RLIMIT_AS, (end, end))
         eaten = []
         while True:
-            eaten.append(bytearray(1 << 30))
+            eaten.append(bytearray(64 << 20))
 
     @step
     def holds_itself() -> list:

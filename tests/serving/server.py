@@ -17,6 +17,7 @@ import msgspec
 from everloop.predictions import PredictionRecord, log
 from everloop.serving import Worker, run
 from everloop.settings import load_settings
+from tests.servers import client_of
 
 Result = TypeVar("Result")
 DEADLINE_S = 60.0  # for a loaded machine; nothing here takes more than seconds
@@ -38,7 +39,7 @@ class Server:
         self.process.start()
         worker = wait_for(lambda: self._started(known))
         self.writer = worker.writer
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", timeout=DEADLINE_S)
+        self.client = client_of(f"http://127.0.0.1:{worker.port}", timeout=DEADLINE_S)
         if ready:
             wait_for(lambda: self.client.get("/ready").status_code == 200)
 

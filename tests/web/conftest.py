@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from everloop.settings import load_settings
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START, simulation
 from tests.loop import living
+from tests.servers import in_thread, tls
 from tests.web.story import Shop, told
 
 
@@ -33,7 +32,8 @@ class Site:
     ws: Workspace
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers={"Accept": "text/html", **headers}, trust_env=False)
+        accept = {"Accept": "text/html", **headers}
+        return httpx.get(f"{self.url}{path}", headers=accept, trust_env=False, verify=tls())
 
 
 @contextmanager
@@ -41,15 +41,8 @@ def serve(ws: Workspace, *, predictions_url: str | None = None) -> Iterator[Site
     app = create_app(
         ws, predictions_url=predictions_url, pages=web.routes(ws), handlers=web.error_handlers(ws)
     )
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield Site(f"http://127.0.0.1:{listening.getsockname()[1]}", ws)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with in_thread(uvicorn.Server(uvicorn.Config(app, log_level="critical"))) as url:
+        yield Site(url, ws)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from everloop.serving.files import write_worker
 from everloop.storage import Tx
 from everloop.web import Page, all_pages
 from everloop.web.words import place_of
+from tests.servers import tls
 from tests.web.conftest import Site
 from tests.web.story import Shop
 
@@ -194,7 +195,7 @@ def test_an_unknown_thing_is_a_page_with_what_to_do(story: Site) -> None:
 
 def test_an_unknown_route_is_json_for_a_program(empty: Site) -> None:
     for path in ("/api/nothing", "/nothing"):
-        answer = httpx.get(f"{empty.url}{path}", trust_env=False)
+        answer = httpx.get(f"{empty.url}{path}", trust_env=False, verify=tls())
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
