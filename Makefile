@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv
-JOBS ?= 2
+JOBS ?= 3
 KILLS ?= 1000
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
