@@ -20,7 +20,7 @@ import msgspec
 
 from everloop.compiled import RULES
 from everloop.errors import EverloopError, GateFailed, Invalid
-from everloop.serving.exact import verified, verified_onnx
+from everloop.serving.exact import verified, verified_columns, verified_onnx
 from everloop.serving.held import WrongShapeError
 from everloop.serving.loaded import Loaded, load_files, untrusted_types
 from everloop.serving.mlmodel import Layout, example_rows, layout_of
@@ -118,6 +118,9 @@ def compare_plan(manifest: Manifest, blobs: Blobs, real: Callable[[], Sequence[S
             found, onnx = verified_onnx(manifest, model, found, rows)
             if found.onnx:
                 blobs.put(onnx)
+        found, columns = verified_columns(manifest, model, found, rows)
+        if columns:
+            blobs.put(columns)
         return found
     except Exception as error:  # noqa: BLE001  (whatever is wrong with a plan, the model answers)
         return msgspec.structs.replace(
