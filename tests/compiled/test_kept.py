@@ -140,6 +140,7 @@ def test_what_stands_beside_a_row_changes_no_bit_of_its_answer() -> None:
         assert whole is not None
         for place in (0, 13, 399):
             alone = asked.answer(columns_of(rows[place : place + 1], *TYPES)).shares
+            assert alone is not None
             assert np.array_equal(whole[place : place + 1], alone)
 
 

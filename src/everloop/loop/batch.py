@@ -157,7 +157,6 @@ def score_batch(
 
     Writes the answers as blobs and, with `to`, as a dataset version.
     """
-    _keep_freed_memory()
     if only_new and to is None:
         raise Invalid(
             "only new rows are to be scored, but no dataset of answers is named that says which are not. Name it with --to."
@@ -183,6 +182,7 @@ def score_batch(
             place = pipelines.executor_named(ws.settings, "inline")
         if only_new and before is not None:
             params["answered"] = [before.ref, before.digest]
+        _keep_freed_memory()  # not before the rows were read: they are let go once
         with found.at_hand():
             run = _run(ws, release, source, params, place, run_id=run_id, on_progress=on_progress)
     release = registry.find_release(ws, run.params["release"])
@@ -379,7 +379,8 @@ def _table(output: Any, score: Any, scores: Any, error: Any) -> pa.Table:
 def joined(parts: list[bytes]) -> pa.Table:
     """The answers of all parts, in the rows' order."""
     _keep_freed_memory()
-    return pa.concat_tables(map(_unpacked, parts))
+    # each is let go when it was unpacked
+    return pa.concat_tables(_unpacked(parts.pop(0)) for _ in range(len(parts)))
 
 
 def _params(

@@ -59,8 +59,7 @@ class Rows:
             return data.read(ws, ref)
         if (read := _at_hand.pop(self.digest, None)) is not None:
             return read
-        kept = data.load(ws.blobs.path(self.digest), key=None, file_format="parquet")
-        return data.typed(kept)[0]
+        return data.load_typed(ws.blobs.path(self.digest), file_format="parquet")[0]
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,7 @@ def asked(url: str, query: str) -> pa.Table:
 
 
 def _of_file(ws: Workspace, path: Path, manifest: Manifest) -> Given:
-    found = data.load(path, key=None, file_format=None)
-    table, _ = data.typed(found)
+    table, found = data.load_typed(path)
     if found.format == "images":
         table = table.rename_columns(_image_columns(table.column_names, path, manifest))
     digest: str = (found.file or {})["digest"]
