@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from everloop import data, pipelines, registry, rollout, serving, tracking
+from everloop import data, pipelines, registry, serving, tracking
 from everloop.data import ROW_ID, DatasetVersion
 from everloop.errors import Conflict, Invalid, NotReady
 from everloop.ledger import Node
+from everloop.loop.answering import AT_ONCE, as_rows, check_inputs, inputs_of
 from everloop.loop.rows import Given, Source, dataset_rows, given, rows_in_run
-from everloop.loop.score import AT_ONCE, as_rows, check_inputs, inputs_of
 from everloop.pipelines import OnProgress, Pinned, PipelineRun, Stored, pipeline, step
 from everloop.registry import Release
 from everloop.serving import Failure, Manifest, Predictor, Ranked, Scorer
@@ -97,6 +97,7 @@ def _scorer(ws: Workspace, release: str) -> Scorer:
             ws.blobs,
             model_python=ws.settings.model_python,
             hidden=ws.home.absolute(),
+            is_compiled=ws.settings.compiled_models,
         )
     return _loaded[wanted]
 
@@ -208,6 +209,8 @@ def version_at(ws: Workspace, ref: str) -> str:
     """The version that `ref` names, or that answers most of the traffic of the endpoint that it names."""
     if "@" in ref:
         return ref
+    from everloop import rollout  # noqa: PLC0415  (and monitoring below it, which a version's own name needs not)
+
     live = rollout.endpoint(ws, ref).variants
     if not live:
         raise NotReady(
@@ -396,7 +399,9 @@ def _params(
         )
     check_inputs(found.columns, manifest)
     past = {view.dataset: data.version(ws, view.dataset) for view in manifest.features}
-    is_kept = manifest.compiled is not None and bool(manifest.compiled.columns)
+    is_kept = (
+        ws.settings.compiled_models and manifest.compiled is not None and bool(manifest.compiled.columns)
+    )
     return {
         **({"is_kept": True} if is_kept else {}),
         "release": release.id,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
 from everloop.errors import Conflict, GateFailed, Invalid, NotReady
-from everloop.loop.train import held_out_rows
+from everloop.loop.training import held_out_rows
 from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
 from everloop.workspace import Workspace
