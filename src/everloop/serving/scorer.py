@@ -35,14 +35,23 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, manifest: Manifest, blobs: Blobs, *, model_python: str = "", hidden: Path | None = None
+        cls,
+        manifest: Manifest,
+        blobs: Blobs,
+        *,
+        model_python: str = "",
+        hidden: Path | None = None,
+        is_compiled: bool = True,
     ) -> Scorer:
-        """Arguments are those of `Predictor.load`, which is called, and raises, when the model is first asked."""
+        """Arguments are those of `Predictor.load`, which is called, and raises, when the model is first asked.
+
+        Without `is_compiled` the model answers all.
+        """
         # what a plan of rows saves is paid once for thousands of them, and comparing it costs more
         loaded = partial(
             Predictor.load, manifest, blobs, model_python=model_python, hidden=hidden, is_compiled=False
         )
-        return cls(manifest, _scoring(manifest, blobs), loaded)
+        return cls(manifest, _scoring(manifest, blobs) if is_compiled else None, loaded)
 
     @cached_property
     def predictor(self) -> Predictor:
