@@ -29,6 +29,8 @@ ODD = [
     "red_leaf RED-leaf red",
     "x\ny\tzz",
     "red\0leaf \0",
+    "red",
+    "leaf",
     "東京 タワー",
     "\x1cab\x85cd",
 ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,21 @@ def test_a_unique_value_may_move_to_another_row(ws: Workspace) -> None:
     data.ingest(ws, "items", FIRST)
     data.ingest(ws, "items", items((1, "b", 1.0), (2, "a", 2.0)))
     assert known(ws, "items", "title") == {0: ("b",), 1: ("a",), 2: ("c",)}
+
+
+def test_rows_that_are_loaded_to_be_asked_about_are_typed_chunk_by_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = pa.table(
+        {
+            "n": pa.array([1.0, None, float("nan"), 4.0, 5.0]),
+            "kind": pa.array(["a", "b", None, "a", "b"]).dictionary_encode(),
+            "at": pa.array([date(2026, 1, 1)] * 5),
+        }
+    )
+    pq.write_table(rows, path, row_group_size=2)
+    table, source = data.load_typed(path)
+    assert table.equals(data.typed(data.load(path, key=None, file_format=None))[0])
+    assert (source.format, source.rows.num_rows) == ("parquet", 0)
+    pq.write_table(pa.table({"n": pa.array([1, 2, 1 << 63], pa.uint64())}), path, row_group_size=2)
+    with pytest.raises(Invalid, match="row 3"):
+        data.load_typed(path)
