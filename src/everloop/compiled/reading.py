@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Column: TypeAlias = "pa.ChunkedArray[Any]"
 Places = NDArray[np.int64]
+_TERMS_A_WORD = 4
 
 
 def numbers_of(column: Column) -> NDArray[np.float64]:
@@ -69,6 +72,17 @@ def terms_of(
             flat, row = flat.filter(is_long), row[is_long.to_numpy(zero_copy_only=False)]
         return flat, row
 
+    @cache
+    def alone() -> dict[str, int]:
+        return {term: place for place, term in enumerate(terms)}
+
+    def look_up(words: Any) -> NDArray[Any]:
+        """(n_words,) the place of each, -1 for one that is not known. Arrow reads all terms each time, which few words do not repay."""
+        if len(words) * _TERMS_A_WORD < len(known):
+            return np.fromiter(map(alone().get, words.to_pylist(), repeat(-1)), np.int32, len(words))
+        found: NDArray[Any] = pc.index_in(words, value_set=known).fill_null(-1).to_numpy()
+        return found
+
     def find(column: Column) -> tuple[Places, Places]:
         words, row = words_of(column.cast(pa.string()).combine_chunks().fill_null(""))
         rows, found = [], []
@@ -76,7 +90,7 @@ def terms_of(
             count = max(0, len(words) - length + 1)
             parts = [words.slice(begin, count) for begin in range(length)]
             joined = parts[0] if length == 1 else pc.binary_join_element_wise(*parts, " ")
-            term = pc.index_in(joined, value_set=known).fill_null(-1).to_numpy()
+            term = look_up(joined)
             is_known = (term >= 0) & (row[:count] == row[len(row) - count :])
             rows.append(row[:count][is_known])
             found.append(term[is_known])

@@ -63,8 +63,9 @@ def _is_tie(marks: Floats) -> Sure:
     """Of rows whose two best classes are as good as equal."""
     if marks.shape[1] == 1:
         return np.zeros(len(marks), dtype=bool)
-    second, first = np.partition(marks, (-2, -1), axis=1)[:, -2:].T
-    return np.asarray(first - second <= _TIE * np.maximum(1.0, np.abs(first)))
+    first = marks.max(axis=1, keepdims=True)
+    near = marks >= first - _TIE * np.maximum(1.0, np.abs(first))
+    return np.asarray(near.sum(axis=1) > 1)
 
 
 def _softmax(raw: Floats) -> Floats:
@@ -111,8 +112,8 @@ def _add_words(block: Words, weights: Floats) -> Add:
         if column.null_count and not block.is_filled:
             sure &= ~column.is_null().to_numpy()
         row, term, value = _weighed(block, *find(column), len(column))
-        for place, each in enumerate(by_value):
-            raw[:, place] += np.bincount(row, each.take(term) * value, len(column))
+        # a sum for each value in turn: all of a term's weights together would be ten times the memory to go through
+        raw += np.array([np.bincount(row, each.take(term) * value, len(column)) for each in by_value]).T
 
     return add
 
