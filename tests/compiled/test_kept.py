@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,14 @@ def test_what_is_not_known_is_not_kept_and_named(model: Any, reason: str) -> Non
     kinds = [LABELS[int(place * 7 % 5 > 2)] for place in range(300)]
     with pytest.raises(NotCompiledError, match=reason):
         kept_of(model.fit(rows, kinds), columns=1)
+
+
+def test_categories_that_are_no_texts_or_numbers_are_not_kept() -> None:
+    rows = object_array([[datetime(2026, 1, day, tzinfo=UTC)] for day in (1, 2, 1, 2)])
+    days = ColumnTransformer([("day", OrdinalEncoder(), [0])])
+    model = make_pipeline(days, LogisticRegression()).fit(rows, [*LABELS, *LABELS])
+    with pytest.raises(UnreadableError):
+        scoring(model, 1)
 
 
 def test_it_is_read_without_the_library_and_not_from_another_form() -> None:

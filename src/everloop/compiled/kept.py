@@ -108,7 +108,11 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def written(kept: Kept) -> bytes:
-    return msgspec.msgpack.Encoder(enc_hook=_array_told).encode(kept)
+    """Raises UnreadableError for values of other kinds, such as categories that are dates."""
+    try:
+        return msgspec.msgpack.Encoder(enc_hook=_array_told).encode(kept)
+    except (msgspec.MsgspecError, NotImplementedError, OverflowError, TypeError) as error:
+        raise UnreadableError(f"it cannot be kept: {error}") from error
 
 
 def read(content: bytes) -> Kept:

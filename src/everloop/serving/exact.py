@@ -132,14 +132,15 @@ def verified_columns(
     if model.estimator is None or model.takes_numbers:
         return told, b""
     try:
-        kept = kept_of(model.estimator, columns=len(fields))
+        content = written(kept_of(model.estimator, columns=len(fields)))
+        scoring = Scoring.of(read(content))
     except (NotCompiledError, UnreadableError) as error:
         logger.debug("nothing is kept of %s@%s: %s", manifest.model, manifest.version, error)
         return told, b""
+    kept = scoring.kept
     if kept.classes != manifest.signature.classes or (kept.shares is None) != (model.probabilities is None):
         return told, b""
-    content = written(kept)
-    found = _compared(told, _of_columns(Scoring.of(read(content)), fields), manifest, model, real)
+    found = _compared(told, _of_columns(scoring, fields), manifest, model, real)
     if not found.is_used:
         logger.warning(
             "what was kept of %s@%s is not used: %s", manifest.model, manifest.version, found.reason
