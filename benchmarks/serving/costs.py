@@ -216,12 +216,12 @@ def monitored(options: Options) -> list[Bar]:
     with tempfile.TemporaryDirectory() as folder, simulation(Path(folder, "home")) as ws:
         living.begin(ws, Path(folder))
         with living.opened(ws) as shop:
-            for watch, hours, looks in (
-                (monitoring.latency(p99_ms=100), 1, latency),
-                (monitoring.drift(), 24, drift),
+            for watch, hours, looks, before in (
+                (monitoring.latency(p99_ms=100), 1, latency, 1),
+                (monitoring.drift(), 24, drift, 8),
             ):
                 _watch(shop, [watch])
-                for number in range(options.rounds + 1):
+                for number in range(before + options.rounds):
                     on_path = _log(shop)
                     shop.later(hours=hours * 0.9)
                     counted = _look_us(shop)
@@ -229,7 +229,9 @@ def monitored(options: Options) -> list[Bar]:
                     predictions.seal(shop.folder)
                     shop.later(hours=hours * 0.1)
                     looked = _look_us(shop)
-                    if number:  # the first loads, and learns what is usual
+                    if (
+                        number >= before
+                    ):  # the first loads, and learns what is usual; those of drift fill a week
                         path, traffic = [*path, on_path], [*traffic, counted]
                         looks.append(looked)
             _roll_out(shop)
@@ -245,7 +247,7 @@ def monitored(options: Options) -> list[Bar]:
         Bar("monitoring, in the background: looks at drift, us a request", drift),
         Bar(f"{of_all}, with a watch of latency", [sum(parts[1:])], most=3.0),
         Bar(f"{of_all}, with a watch of latency, the log record counted too", [sum(parts)]),
-        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)]),
+        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)], most=3.0),
         Bar("in a rollout besides: each look of the judge, us for each request since its beginning", judge),
     ]
 

@@ -6,6 +6,7 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -100,6 +101,20 @@ def traffic(
         _told(version, at, end if bucket is None else at + max(bucket, unit), found)
         for (at, version), found in sorted(merged.items())
     ]
+
+
+def answered(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> dict[str, float]:
+    """About how many requests each version answered, replays left out; of an hour or a day that lies in it in part, that part."""
+    name, unit = (HOURLY, HOUR) if end - start <= 2 * DAY else (DAILY, DAY)
+    with ws.read() as connection:
+        rows = store.measures_between(connection, endpoint, names=(name,), start=start, limit=_MOST_ROWS)
+    found: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        part = (min(row.end, end) - max(row.start, start)) / unit
+        if part > 0:
+            one = _read(row)
+            found[row.variant] += part * (one.requests - one.failed - one.refused - one.replayed)
+    return found
 
 
 def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:

@@ -8,7 +8,7 @@ ids, clock and errors.
 """
 
 from everloop.predictions.expiring import Old
-from everloop.predictions.kept import Keeper, evenly, hashed, is_hidden, log_key, uniform, weights
+from everloop.predictions.kept import Keeper, drawn, evenly, hashed, is_hidden, log_key, uniform, weights
 from everloop.predictions.log import (
     BATCH_ROWS,
     SCHEMA,
@@ -56,6 +56,7 @@ __all__ = [
     "Status",
     "batches",
     "copy_folder",
+    "drawn",
     "end",
     "erase",
     "erase_in_copy",

@@ -56,7 +56,7 @@ head_of = msgspec.msgpack.Decoder(Head).decode
 # how the payload goes on after its array header: a text of 37 bytes that begins as all prediction ids do
 _ID_MARK = b"\xd9\x25pred_"
 _BLOCK_BYTES = 1 << 20
-_AT_ONCE = 512  # with 8,192 they leave the processor's cache, and reading takes a fifth longer
+AT_ONCE = 512  # with 8,192 they leave the processor's cache, and reading takes a fifth longer
 _ARRAY_HEADERS = (3, 1)  # bytes before the mark: 16 fields or more, fewer
 
 
@@ -225,7 +225,7 @@ def frames(
             payloads.append(payload)
             ends.append(following)
             position = following
-            if len(ends) == _AT_ONCE:
+            if len(ends) == AT_ONCE:
                 yield _decoded(payloads, ends, damage, decode)
                 payloads, ends = [], []
             continue
