@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from everloop import predictions
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
-from everloop.monitoring.answers import COLUMNS, Alike, Counted, Pieces, alike
+from everloop.monitoring.answers import COLUMNS, Counted, Pieces, alike, counted, hours
 from everloop.monitoring.records import Measure, TrafficWatch, every_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -157,18 +157,20 @@ class Look:
     hours: Counts = field(default_factory=dict)
     in_pieces: dict[int, Counted] = field(default_factory=dict)
 
-    def take(self, one: Alike) -> None:
-        is_ok = one.status == "ok"
-        found = _Count(
-            one.weight,
-            one.weight * (one.status == "failed"),
-            one.weight * (one.status == "refused"),
-            one.weight * one.replay,
-            {one.octave_bin: one.weight} if is_ok else {},
-        )
-        self.hours.setdefault((one.hour, one.version), _Count()).add(found)
+    def take(self, found: pa.Table) -> None:
+        """Count what `alike` gave."""
+        for hour, version, status, is_replay, octave_bin, requests in hours(found):
+            one = _Count(
+                requests,
+                requests * (status == "failed"),
+                requests * (status == "refused"),
+                requests * is_replay,
+                {octave_bin: requests} if status == "ok" else {},
+            )
+            self.hours.setdefault((hour, version), _Count()).add(one)
         if self.pieces is not None:
-            self.in_pieces.setdefault(one.piece, Counted()).take(one)
+            for piece, counts in counted(found).items():
+                self.in_pieces.setdefault(piece, Counted()).add(counts)
 
 
 def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dict[str, int]:
@@ -181,8 +183,7 @@ def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dic
     while some := list(islice(found, _BATCHES_AT_ONCE)):
         table = pa.Table.from_batches(some)
         for look in looks:
-            for one in alike(_of_look(table, look), look.pieces):
-                look.take(one)
+            look.take(alike(_of_look(table, look), look.pieces))
     return passed.found
 
 
@@ -193,13 +194,13 @@ def _of_look(table: pa.Table, look: Look) -> pa.Table:
     return table.filter(pc.and_(pc.equal(table["endpoint"], pa.scalar(look.endpoint)), is_then))
 
 
-def add(tx: Tx, endpoint: str, counted: Counts) -> None:
+def add(tx: Tx, endpoint: str, new: Counts) -> None:
     """Add to what was counted of the same hours, and of their days, before."""
-    if not counted:
+    if not new:
         return
     for name, unit in ((HOURLY, HOUR), (DAILY, DAY)):
         merged: Counts = {}
-        for (at, version), one in counted.items():
+        for (at, version), one in new.items():
             merged.setdefault((_floor(at, unit), version), _Count()).add(one)
         first = min(at for at, _ in merged)
         for row in store.measures_between(
