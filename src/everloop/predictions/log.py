@@ -478,7 +478,7 @@ def _segment_batches(
 
 
 def _wanted_records(
-    content: bytes, damage: list[Damage], decode: Callable[[memoryview], PredictionRecord], wanted: _Wanted
+    content: bytes, damage: list[Damage], decode: Callable[[bytes], PredictionRecord], wanted: _Wanted
 ) -> Iterator[list[PredictionRecord]]:
     keys = wanted.keys
     if keys is None:
@@ -487,7 +487,7 @@ def _wanted_records(
         return
 
     # few are wanted: to look at the first fields alone takes a third of the time
-    def read(payload: memoryview) -> PredictionRecord | None:
+    def read(payload: bytes) -> PredictionRecord | None:
         return decode(payload) if head_of(payload).key in keys else None
 
     for some, _ in frames(content, damage, read):
@@ -497,7 +497,7 @@ def _wanted_records(
 def _passing_by(
     content: bytes,
     damage: list[Damage],
-    decode: Callable[[memoryview], PredictionRecord],
+    decode: Callable[[bytes], PredictionRecord],
     wanted: _Wanted,
     passed: Passed,
     name: str,
