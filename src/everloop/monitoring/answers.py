@@ -26,9 +26,7 @@ from everloop.workspace import Workspace
 Ints = NDArray[np.int64]
 
 PIECE = "piece:answers"
-COLUMNS = [
-    "endpoint", "at", "model", "version", "status", "latency_us", "replay", "shadow_of", "probability",
-]  # fmt: skip
+BY = ["endpoint", "model", "version", "status", "replay", "probability"]
 _HOUR_US = 3_600 * 1_000_000
 _BINS_PER_OCTAVE = 8  # of the hourly counts, whose percentiles are right to 4.5 %
 _BITS = 9  # of a latency that pieces keep: right to 0.2 %
@@ -116,37 +114,32 @@ def pieces_of(watch: TrafficWatch) -> Pieces | None:
     return None if watch.pieces is None else Pieces(*watch.pieces)
 
 
-def alike(found: pa.Table, pieces: Pieces | None = None) -> pa.Table:
-    """The endpoint's own records, shadows left out, those together that are counted alike.
+def alike(found: predictions.Tally, pieces: Pieces | None = None) -> pa.Table:
+    """Those together that are counted alike.
 
-    `n` is how many they are, `weight` how many requests they stand for, `least` and `most` the chances with which they were kept.
+    `n` is how many they are, `weight` how many requests they stand for, `probability` the chance with which each was kept.
     """
-    found = found.filter(found["shadow_of"].is_null())
-    at_us = np.asarray(found["at"].cast(pa.int64()), dtype=np.int64)
-    latency_us = np.asarray(found["latency_us"], dtype=np.int64)
-    latency_us = np.where(
-        np.asarray(pc.equal(found["status"], pa.scalar("ok"))), np.maximum(latency_us, 1), 1
+    columns = zip(*found.kinds, strict=True) if found.kinds else [[]] * len(found.by)
+    kinds = pa.table(
+        list(map(list, columns)), schema=pa.schema([predictions.SCHEMA.field(one) for one in found.by])
     )
+    at_us, is_ok = found.at_us, np.array([one == "ok" for one in kinds["status"].to_pylist()], dtype=np.bool_)
+    latency_us = np.where(is_ok[found.kind], np.maximum(found.latency_us, 1), 1)
     dropped = np.maximum(np.frexp(latency_us.astype(np.float64))[1] - _BITS, 0)
     table = pa.table(
         {
             "hour": at_us // _HOUR_US,
             "piece": np.zeros_like(at_us) if pieces is None else (at_us - pieces.mark_us) // pieces.every_us,
-            "model": found["model"],
-            "version": found["version"],
-            "status": found["status"],
-            "replay": found["replay"],
+            "kind": found.kind,
             "octave_bin": np.rint(_BINS_PER_OCTAVE * np.log2(latency_us)).astype(np.int64),
             "latency_us": (latency_us >> dropped << dropped) + (1 << dropped >> 1),
-            "weight": predictions.weights(found),
-            "chance": found["probability"],
         }
     )
-    names = table.column_names[:8]
-    grouped = table.group_by(names, use_threads=False).aggregate(
-        [("weight", "count"), ("weight", "sum"), ("chance", "min"), ("chance", "max")]
-    )
-    return grouped.rename_columns([*names, "n", "weight", "least", "most"])
+    grouped = table.group_by(table.column_names, use_threads=False).aggregate([([], "count_all")])
+    grouped = grouped.rename_columns([*table.column_names, "n"])
+    for name in found.by:
+        grouped = grouped.append_column(name, kinds[name].take(grouped["kind"]))
+    return grouped.append_column("weight", pc.divide(grouped["n"], grouped["probability"]))
 
 
 def named(model: str, version: int) -> str:
@@ -159,7 +152,15 @@ def counted(found: pa.Table) -> dict[int, Counted]:
     grouped = (
         found.filter(pc.invert(found["replay"]))
         .group_by(["piece", "model", "version", "status"], use_threads=False)
-        .aggregate([("latency_us", "list"), ("n", "list"), ("n", "sum"), ("least", "min"), ("most", "max")])
+        .aggregate(
+            [
+                ("latency_us", "list"),
+                ("n", "list"),
+                ("n", "sum"),
+                ("probability", "min"),
+                ("probability", "max"),
+            ]
+        )
     )
     pieces: dict[int, Counted] = {}
     for piece, model, version, status, latency_us, times, n, least, most in zip(
@@ -245,8 +246,8 @@ def answers_of(
 def _read_log(ws: Workspace, endpoint: str, found: Counted, start: datetime, end: datetime) -> Counted:
     if start < end:
         folder = ws.home / "serving"
-        table = predictions.read(folder, endpoint=endpoint, start=start, end=end, columns=COLUMNS)
-        for one in counted(alike(table)).values():
+        some = list(predictions.tallies(folder, endpoint=endpoint, start=start, end=end, by=BY))
+        for one in counted(alike(predictions.Tally.joined(some))).values() if some else ():
             found.add(one)
     return found
 

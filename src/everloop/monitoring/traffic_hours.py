@@ -13,20 +13,20 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from everloop import predictions
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
-from everloop.monitoring.answers import COLUMNS, Counted, Pieces, alike, counted, hours
+from everloop.monitoring.answers import BY, Counted, Pieces, alike, counted, hours
 from everloop.monitoring.records import Measure, TrafficWatch, every_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 HOURLY, DAILY = "traffic", "traffic:day"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-_BATCHES_AT_ONCE = 8  # of 8,192 records: what is counted alike is found eight times less often
+_AT_ONCE = 128  # tallies of some 512 records: what is counted alike is found so much less often
 _IN_FLIGHT = timedelta(seconds=10)  # a request is logged when it is answered, under the time at which it came
 # A look ends up to a look's length and _IN_FLIGHT before now: after three that found the log unchanged all is counted.
 _QUIET_LOOKS = 3
@@ -179,19 +179,18 @@ def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dic
     passed = predictions.Passed(known, until=min(one.end for one in looks))
     folder = ws.home / "serving"
     only = looks[0].endpoint if len(looks) == 1 else None
-    found = predictions.batches(folder, endpoint=only, start=start, end=end, columns=COLUMNS, passed=passed)
-    while some := list(islice(found, _BATCHES_AT_ONCE)):
-        table = pa.Table.from_batches(some)
+    found = predictions.tallies(folder, endpoint=only, start=start, end=end, by=BY, passed=passed)
+    while some := list(islice(found, _AT_ONCE)):
+        tally = predictions.Tally.joined(some)
         for look in looks:
-            look.take(alike(_of_look(table, look), look.pieces))
+            look.take(alike(_of_look(tally, look), look.pieces))
     return passed.found
 
 
-def _of_look(table: pa.Table, look: Look) -> pa.Table:
-    at = table["at"]
-    start, end = (pa.scalar(one, at.type) for one in (look.start, look.end))
-    is_then = pc.and_(pc.greater_equal(at, start), pc.less(at, end))
-    return table.filter(pc.and_(pc.equal(table["endpoint"], pa.scalar(look.endpoint)), is_then))
+def _of_look(tally: predictions.Tally, look: Look) -> predictions.Tally:
+    own_kinds = np.array([endpoint == look.endpoint for endpoint, *_ in tally.kinds], dtype=np.bool_)
+    is_own = own_kinds[tally.kind]
+    return tally.where(is_own & (tally.at_us >= to_micros(look.start)) & (tally.at_us < to_micros(look.end)))
 
 
 def add(tx: Tx, endpoint: str, new: Counts) -> None:

@@ -13,6 +13,7 @@ from everloop.predictions.log import (
     BATCH_ROWS,
     SCHEMA,
     Passed,
+    Tally,
     batches,
     end,
     erase,
@@ -27,6 +28,8 @@ from everloop.predictions.log import (
     readable,
     rows_in,
     seal,
+    tallies,
+    tally,
     unpack,
 )
 from everloop.predictions.newest import (
@@ -54,6 +57,7 @@ __all__ = [
     "PredictionRecord",
     "PredictionSearch",
     "Status",
+    "Tally",
     "batches",
     "copy_folder",
     "drawn",
@@ -78,6 +82,8 @@ __all__ = [
     "readable",
     "rows_in",
     "seal",
+    "tallies",
+    "tally",
     "uniform",
     "unpack",
     "weights",

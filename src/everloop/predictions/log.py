@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
+from itertools import compress, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from everloop.clock import to_micros
 from everloop.errors import Invalid, StorageFailed
@@ -69,6 +69,7 @@ from everloop.predictions.writers import (
 __all__ = [
     "SCHEMA",
     "Passed",
+    "Tally",
     "batches",
     "end",
     "erase",
@@ -83,6 +84,8 @@ __all__ = [
     "readable",
     "rows_in",
     "seal",
+    "tallies",
+    "tally",
     "to_batch",
     "unpack",
 ]
@@ -162,12 +165,92 @@ def batches(
     """
     names = _schema_of(columns).names
     wanted = _Wanted(endpoint, start, end, None if keys is None else frozenset(keys), chances)
+    for found in _scan(folder, names, wanted, passed, at_once=BATCH_ROWS):
+        batch = to_batch(found, names) if isinstance(found, list) else found
+        if batch.num_rows:
+            yield batch
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Records by the few kinds that they are of: `kinds[kind[i]]` are the i-th one's values of `by`; when it came, how long it took.
+
+    All of one reading share `kinds`, which grows.
+    """
+
+    by: Sequence[str]
+    kinds: list[tuple[Any, ...]]
+    kind: NDArray[np.int64]  # (n_records,), as the others
+    at_us: NDArray[np.int64]
+    latency_us: NDArray[np.int64]
+
+    def where(self, wanted: NDArray[np.bool_]) -> Tally:
+        return Tally(self.by, self.kinds, self.kind[wanted], self.at_us[wanted], self.latency_us[wanted])
+
+    @classmethod
+    def joined(cls, some: Sequence[Tally]) -> Tally:
+        """Of some of one reading, at least one."""
+        kind, at_us, latency_us = (
+            np.concatenate([getattr(one, name) for one in some]) for name in ("kind", "at_us", "latency_us")
+        )
+        return cls(some[0].by, some[0].kinds, kind, at_us, latency_us)
+
+
+def tally(rows: pa.Table | pa.RecordBatch, by: Sequence[str]) -> Tally:
+    """These rows."""
+    return _Tallied(by).of_rows(rows)
+
+
+def tallies(
+    folder: Path,
+    *,
+    by: Sequence[str],
+    endpoint: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    passed: Passed | None = None,
+) -> Iterator[Tally]:
+    """The records that `batches` gives, shadows left out, by the values of columns that have few; in two thirds of the time."""
+    wanted, names = _Wanted(endpoint, start, end, None, None), [*by, "at", "latency_us", "shadow_of"]
+    tallied = _Tallied(by)
+    for found in _scan(folder, names, wanted, passed, at_once=1):
+        yield tallied.of_records(found) if isinstance(found, list) else tallied.of_rows(found)
+
+
+class _Tallied:
+    """The kinds that one reading has found."""
+
+    def __init__(self, by: Sequence[str]) -> None:
+        self._by = by
+        self._kind_of = attrgetter(*by)
+        self._kinds: list[tuple[Any, ...]] = []
+        self._places: dict[tuple[Any, ...], int] = {}
+
+    def of_records(self, records: list[PredictionRecord]) -> Tally:
+        own = [one for one in records if one.shadow_of is None]
+        return self._of(map(self._kind_of, own), [one.at for one in own], [one.latency_us for one in own])
+
+    def of_rows(self, rows: pa.Table | pa.RecordBatch) -> Tally:
+        own = rows.filter(pc.is_null(rows["shadow_of"]))
+        of_each = zip(*(own[name].to_pylist() for name in self._by), strict=True)
+        return self._of(of_each, own["at"].cast(pa.int64()).to_numpy(), own["latency_us"].to_numpy())
+
+    def _of(self, of_each: Iterable[tuple[Any, ...]], at_us: ArrayLike, latency_us: ArrayLike) -> Tally:
+        places = self._places
+        kind = [places.setdefault(one, len(places)) for one in of_each]
+        self._kinds += list(islice(places, len(self._kinds), None))
+        found = (np.array(values, dtype=np.int64) for values in (kind, at_us, latency_us))
+        return Tally(self._by, self._kinds, *found)
+
+
+def _scan(
+    folder: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None, *, at_once: int
+) -> Iterator[list[PredictionRecord] | pa.RecordBatch]:
+    """What is wanted: of sealed segments batches, of others records, but for a few at least so many at once."""
     for directory in writer_folders(folder):
         known = segments(directory)
         for number in known if passed is None else passed.left(directory, known):
-            for batch in _segment_batches(directory / str(number), names, wanted, passed):
-                if batch.num_rows:
-                    yield batch
+            yield from _in_segment(directory / str(number), names, wanted, passed, at_once)
 
 
 def parts(folder: Path) -> Iterator[Path]:
@@ -454,9 +537,9 @@ class _Wanted:
         return wanted
 
 
-def _segment_batches(
-    stem: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None
-) -> Iterator[pa.RecordBatch]:
+def _in_segment(
+    stem: Path, names: Sequence[str], wanted: _Wanted, passed: Passed | None, at_once: int
+) -> Iterator[list[PredictionRecord] | pa.RecordBatch]:
     name = f"{stem.parent.name}/{stem.name}"
     place = 0 if passed is None else passed.known.get(name, 0)
     content = _content(stem, place)
@@ -472,8 +555,7 @@ def _segment_batches(
     else:
         records = _passing_by(content, damage, decode, wanted, passed, name, place)
     erasures = read_erasures(stem.parent.parent.parent)
-    for some in _batched(records, erasures, has_key=wanted.keys is not None):
-        yield to_batch(some, names)
+    yield from _batched(records, erasures, has_key=wanted.keys is not None, at_once=at_once)
     _tell_of(damage, stem.with_suffix(".log"), place)
 
 
@@ -587,16 +669,20 @@ def _content(stem: Path, place: int = 0) -> bytes | None:
 
 
 def _batched(
-    found: Iterable[list[PredictionRecord]], erasures: Erasures, *, has_key: bool = False
+    found: Iterable[list[PredictionRecord]],
+    erasures: Erasures,
+    *,
+    has_key: bool = False,
+    at_once: int = BATCH_ROWS,
 ) -> Iterator[list[PredictionRecord]]:
-    """Lists of some 8,192 records, in which the erased ones are; without these where those with a key are wanted."""
+    """Lists of nearly so many records, in which the erased ones are; without these where those with a key are wanted."""
     some: list[PredictionRecord] = []
     for records in found:
         left = (
             [erased(one) if erasures.meet(one) else one for one in records] if erasures.waiting else records
         )
         some += [one for one in left if one.key is not None] if has_key else left
-        if len(some) > BATCH_ROWS - AT_ONCE:
+        if len(some) > at_once - AT_ONCE:
             yield some
             some = []
     if some:
