@@ -96,7 +96,7 @@ def test_a_sample_lies_within_a_larger_one_and_has_nothing_to_do_with_the_logs_o
     assert (few == drawn(table, 0.1)).all()
     assert few[1_000:].tolist() == drawn(table.slice(1_000), 0.1).tolist()
     assert (few.mean(), more.mean()) == (pytest.approx(0.1, abs=0.02), pytest.approx(0.3, abs=0.03))
-    logged = np.array([uniform(one) < 0.3 for one in table["id"].to_pylist()])
+    logged = np.array([uniform(str(one)) < 0.3 for one in table["id"].to_pylist()])
     assert (logged & more).mean() == pytest.approx(0.09, abs=0.02)
 
 

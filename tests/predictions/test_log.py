@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -102,6 +103,13 @@ def test_a_sample_is_the_same_live_and_sealed(tmp_path: Path, columns: list[str]
         drawn = [one["release"] for one in live]
         assert drawn.count("rel_a") == 150, "each release has a chance of its own"
         assert 60 < drawn.count("rel_b") < 165
+
+
+def test_what_is_not_in_a_sample_is_not_unpacked(tmp_path: Path) -> None:
+    write(tmp_path, [record(inputs={"title": msgspec.msgpack.Ext(1, b"no JSON")})]).close()
+    assert log.read(tmp_path, chances=lambda _release: 1e-9).num_rows == 0
+    with pytest.raises(TypeError, match="Ext"):
+        log.read(tmp_path)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
