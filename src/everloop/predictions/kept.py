@@ -74,7 +74,7 @@ def drawn(table: pa.RecordBatch | pa.Table, chance: float | NDArray[np.float64])
         return np.ones(table.num_rows, dtype=np.bool_)
     ids: Any = table["id"]
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    last = pc.utf8_slice_codeunits(ids, -_DIGITS).cast(pa.binary()).cast(pa.binary(_DIGITS))
+    last = pc.binary_slice(ids.cast(pa.binary()), -_DIGITS).cast(pa.binary(_DIGITS))
     text = np.frombuffer(last.buffers()[1], np.uint8).reshape(-1, _DIGITS)[last.offset :][: len(last)]
     digits = (text & 15) + 9 * (text >> 6)  # of 0 to 9 and a to f
     return np.asarray(digits @ 16.0 ** -np.arange(1.0, _DIGITS + 1) < at_most)
