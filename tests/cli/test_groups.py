@@ -458,4 +458,7 @@ def test_the_prediction_log_is_looked_at_exported_and_erased(everloop: Shell, tm
     assert everloop("predictions", "export", "kind", str(file))["rows"] == pq.read_table(file).num_rows == 4
     assert everloop("predictions", "expire", "--dry-run") == []
     assert everloop("predictions", "erase", "7", "--reason", "a request")["predictions"] == 3
-    assert names(everloop("predictions", "list", "kind"), "key") == ["8", None, None, None]
+    one = everloop.shown("predictions", "erase", "8", "--reason", "a request", "--dry-run")
+    assert "1 prediction would be erased, 0 reports of it would lose the key." in one
+    assert "1 prediction is erased" in everloop.shown("predictions", "erase", "8", "--reason", "a request")
+    assert names(everloop("predictions", "list", "kind"), "key") == [None] * 4

@@ -139,8 +139,12 @@ def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> No
 
     with out.workspace() as ws:
         found = governance.erase_predictions(ws, names, reason=reason, dry_run=dry_run)
-        does, lost = ("would be", "would lose") if dry_run else ("are", "lost")
-        told = f"{found.predictions:,} predictions {does} erased, {found.reports:,} reports of them {lost} the key."
+        is_one = found.predictions == 1
+        are, lost = ("would be", "would lose") if dry_run else ("is" if is_one else "are", "lost")
+        told = (
+            f"{found.predictions:,} prediction{'' if is_one else 's'} {are} erased, "
+            f"{found.reports:,} report{'' if found.reports == 1 else 's'} of {'it' if is_one else 'them'} {lost} the key."
+        )
         out.answer(found, told)
 
 

@@ -24,7 +24,7 @@ import msgspec
 from everloop.clock import elapsed_s
 from everloop.errors import StorageFailed
 from everloop.ids import WRITER_BITS, milliseconds_of, new_prediction_id
-from everloop.predictions.records import PredictionRecord
+from everloop.predictions.records import Head, PredictionRecord
 from everloop.predictions.writers import writer_folder
 from everloop.storage import sync_folder
 
@@ -36,20 +36,6 @@ SEGMENT_S = 3_600.0
 _HEADER = struct.Struct("<II")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(PredictionRecord)
-
-
-class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The first fields of a `PredictionRecord`: what a reader looks for. Read alone it takes a fifth of the time."""
-
-    id: str
-    endpoint: str
-    variant: str
-    release: str
-    model: str
-    version: int
-    epoch: int
-    at: int
-    key: str | None
 
 
 head_of = msgspec.msgpack.Decoder(Head).decode
