@@ -110,7 +110,7 @@ def test_what_was_counted_whole_is_drawn_from_as_traffic_grows(shop: Shop) -> No
     watch(shop, WATCH)
     answer(shop, 45_000)
     look(shop, hours=24)
-    assert {one.n for one in numbers(shop)} == {45_001}, "up to 2.5 times what is enough is read whole"
+    assert {one.n for one in numbers(shop)} == {45_001}, "up to three times what is enough is read whole"
     answer(shop, 45_000, inputs={"title": "blue stone", "seller": 90})
     look(shop, hours=24)
     (n,) = {one.n for one in numbers(shop)}
@@ -138,3 +138,11 @@ def test_a_large_window_is_decided_on_a_sample_and_says_so(
         f"drifted in {n:,} predictions (a sample of {100 * expected:.0f} % of about {about})" in found.message
     )
     assert measured(shop, "drift:seller")[0].n == n
+
+
+def test_days_that_the_log_kept_with_other_chances_are_thinned_to_the_smallest(shop: Shop) -> None:
+    watch(shop, WATCH)
+    for logged in (0.5, 1.0):
+        answer(shop, 5_000, probability=logged)
+        look(shop, hours=24)
+    assert {one.n for one in numbers(shop)} == {pytest.approx(7_500, abs=200)}

@@ -25,6 +25,7 @@ from everloop.workspace import Workspace
 
 PIECE = "piece:drift"
 _MOST_PIECES = 10_000
+_ENOUGH = 20_000.0  # rows, where nothing asks for more
 _COLUMNS = ["id", "release", "inputs", "output", "status", "replay", "shadow_of", "probability"]
 ANSWER = "answer"  # the column of labels in the reference, of predictions in the window
 _TYPES: dict[str, pa.DataType] = {
@@ -51,9 +52,8 @@ def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
     sample = _Sample(ws, watch, window, known)
     pieces = _pieces(sample, known)
     added = _added(pieces)
-    if (
-        added is None
-    ):  # kept with other chances, or with other columns hidden: only the rows themselves compare
+    if added is None:
+        # kept with other chances, or with other columns hidden: only the rows themselves compare
         added = sample.smaller(pieces).count(window.start, window.end).profiles
     measures = [one.measure(window.endpoint) for one in pieces if one.is_new]
     findings: list[Finding] = []
@@ -111,11 +111,11 @@ class _Piece:
 class _Sample:
     """Which rows a look counts: of each release so many that what is found of them holds for all.
 
-    That is at least 20,000; 200 over the square of the least effect, with which a distance is known to a tenth of that effect (the
+    That is at least 20,000 (`_ENOUGH`); 200 over the square of the least effect, with which a distance is known to a tenth of that effect (the
     95 % band of Kolmogorov-Smirnov is 1.36 over the root of the rows); and 50 for each value that is counted one by one, since
     few rows of many values always seem to differ (total variation by 0.4 times the root of values over rows). What has up to
-    2.5 times as many is counted whole. Chances are powers of a half, and one that was taken is kept while there are neither too few
-    rows nor three times as many, so that pieces add up.
+    three times as many is counted whole. Chances are powers of a half, and one that was taken is kept while there are neither too
+    few rows nor more than three times enough, so that pieces add up.
     """
 
     def __init__(self, ws: Workspace, watch: DriftWatch, window: Window, known: Sequence[_Piece]) -> None:
@@ -178,14 +178,15 @@ class _Sample:
         return _Answered(f"{manifest.model}@{manifest.version}", asked, chance, profile)
 
     def _choose(self, release: str) -> float:
-        manifest, reference = self._manifest(release), self.reference(release)
+        manifest = self._manifest(release)
         requests = self._requests.get(f"{manifest.model}@{manifest.version}", 0.0)
-        if reference is None or not requests:
+        reference = self.reference(release) if requests > _ENOUGH else None
+        if reference is None:
             return 1.0
         enough, before = rows_enough(reference, self.watch.effect_at_least), self._before.get(release, 1.0)
         if enough <= requests * before <= 3.0 * enough:
             return before
-        return min(1.0, 2.0 ** -floor(log2(requests / (1.25 * enough)))) if enough < requests else 1.0
+        return min(1.0, 2.0 ** -floor(log2(requests / (1.25 * enough))))
 
     def _manifest(self, release: str) -> Manifest:
         return serving.read_manifest(self.ws.home / "serving", release)
@@ -196,7 +197,7 @@ def rows_enough(reference: Reference, effect_at_least: float) -> float:
     series = [bins for column in reference.bins.columns.values() for bins in column.series.values()]
     values = max((len(bins.kept) for bins in series if isinstance(bins, CategoryBins)), default=0)
     for_the_effect = 200.0 / effect_at_least**2 if effect_at_least else inf
-    return max(20_000.0, for_the_effect, 50.0 * values)
+    return max(_ENOUGH, for_the_effect, 50.0 * values)
 
 
 def _pieces(sample: _Sample, known: Sequence[_Piece]) -> list[_Piece]:
