@@ -26,7 +26,7 @@ from everloop.workspace import Workspace
 PIECE = "piece:drift"
 _MOST_PIECES = 10_000
 _ENOUGH = 20_000.0  # rows, where nothing asks for more
-_COLUMNS = ["id", "release", "inputs", "output", "status", "replay", "shadow_of", "probability"]
+_COLUMNS = ["id", "at", "release", "inputs", "output", "status", "replay", "shadow_of", "probability"]
 ANSWER = "answer"  # the column of labels in the reference, of predictions in the window
 _TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -54,7 +54,8 @@ def look_at_drift(ws: Workspace, watch: DriftWatch, window: Window) -> Seen:
     added = _added(pieces)
     if added is None:
         # kept with other chances, or with other columns hidden: only the rows themselves compare
-        added = sample.smaller(pieces).count(window.start, window.end).profiles
+        thinner = sample.smaller(pieces)
+        added = thinner.count(thinner.rows(window.start, window.end), window.start, window.end).profiles
     measures = [one.measure(window.endpoint) for one in pieces if one.is_new]
     findings: list[Finding] = []
     for release, of in sorted(added.items(), key=lambda one: -one[1].profile.n_rows):
@@ -150,7 +151,8 @@ class _Sample:
     def fits(self, piece: _Piece) -> bool:
         return all(one.asked == self.chance(release) for release, one in piece.profiles.items())
 
-    def count(self, start: datetime, end: datetime) -> _Piece:
+    def rows(self, start: datetime, end: datetime) -> pa.Table:
+        """What was drawn of what was answered in [start, end)."""
         table = predictions.read(
             self.ws.home / "serving",
             endpoint=self.window.endpoint,
@@ -160,12 +162,18 @@ class _Sample:
             chances=self.chance,
         )
         own = pc.and_(pc.invert(table["replay"]), table["shadow_of"].is_null())
-        answered = table.filter(pc.and_(own, pc.equal(table["status"], pa.scalar("ok"))))
+        return table.filter(pc.and_(own, pc.equal(table["status"], pa.scalar("ok"))))
+
+    def count(self, rows: pa.Table, start: datetime, end: datetime) -> _Piece:
+        """Those of the rows that are of [start, end)."""
+        at = rows["at"]
+        first, last = (pa.scalar(one, at.type) for one in (start, end))
+        answered = rows.filter(pc.and_(pc.greater_equal(at, first), pc.less(at, last)))
         profiles = {}
         for release in sorted(map(str, answered["release"].unique().to_pylist())):
             if self.reference(release) is not None:
-                rows = answered.filter(pc.equal(answered["release"], pa.scalar(release)))
-                profiles[release] = self._count(release, rows)
+                own = answered.filter(pc.equal(answered["release"], pa.scalar(release)))
+                profiles[release] = self._count(release, own)
         return _Piece(start, end, profiles)
 
     def _count(self, release: str, rows: pa.Table) -> _Answered:
@@ -208,9 +216,12 @@ def _pieces(sample: _Sample, known: Sequence[_Piece]) -> list[_Piece]:
     cuts = {settled, *(window.end - number * every_of(sample.watch) for number in steps)}
 
     def new(start: datetime, end: datetime) -> Iterator[_Piece]:
+        if start >= end:
+            return
+        rows = sample.rows(start, end)  # once for all: each reading looks at every file of the log
         ends = sorted(one for one in {*cuts, end} if start < one <= end)
         for first, last in zip([start, *ends], ends, strict=False):
-            yield replace(sample.count(first, last), is_new=last <= settled)
+            yield replace(sample.count(rows, first, last), is_new=last <= settled)
 
     pieces: list[_Piece] = []
     at = window.start
