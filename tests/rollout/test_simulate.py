@@ -112,24 +112,6 @@ def test_a_clean_version_passes_three_stages_within_6_000_requests() -> None:
     assert forecast.passed == 1.0
 
 
-def test_what_becomes_known_of_one_answer_in_ten_takes_ten_times_the_requests() -> None:
-    """Wrong answers are judged on a part of the stake, and none that nobody has looked at counts."""
-
-    def median(part: float, requests: int) -> float:
-        forecast = simulate(
-            (0.5,),
-            Rules((MetricRule("wrong", None, is_mean=True),)),
-            rates={"wrong": steady(0.05, 0.2)},
-            requests_at_most=requests,
-            look_every=requests // 200,
-            told={"wrong": part},
-            n_rollouts=200,
-        )
-        return forecast.requests_to_roll_back[0] or 0.0
-
-    assert median(0.1, 20_000) / median(1.0, 2_000) == pytest.approx(10, rel=0.2)
-
-
 def test_a_deadline_takes_back_what_is_not_decided_and_is_told_apart() -> None:
     forecast = simulate(
         (0.1, 0.5),

@@ -9,6 +9,7 @@ writes the route table that serving processes read. May call monitoring, feedbac
 """
 
 from everloop.rollout.arms import ArmMeasure, ArmResult, SplitResults, split_results
+from everloop.rollout.assumed import Assumed
 from everloop.rollout.dealt import segment_of
 from everloop.rollout.endpoints import (
     create_endpoint,
@@ -96,6 +97,7 @@ __all__ = [
     "ArmMeasure",
     "ArmResult",
     "Arms",
+    "Assumed",
     "Badness",
     "Canary",
     "CanaryHealth",

@@ -282,18 +282,6 @@ class Canary:
         )
 
     @property
-    def counted_rules(self) -> Rules:
-        """The rules of the metrics that are a yes or no, of every request or of those audited; the others share the budget."""
-        named = tuple(rule for rule in self.rules.metrics if not rule.is_mean or rule.metric == "wrong")
-        if not named:
-            raise Invalid(
-                f"the plan judges {', '.join(rule.metric for rule in self.rules.metrics)} alone, which depends on what is "
-                "answered; that cannot be simulated. Give errors or wrong a margin, too."
-            )
-        others = len(self.rules.metrics) - len(named) + self.rules.further_tests
-        return replace(self.rules, metrics=named, further_tests=others)
-
-    @property
     def _named(self) -> tuple[MetricRule, ...]:
         return tuple(
             MetricRule(metric, margin, self.tolerated_ratio, is_mean=is_truth(metric))

@@ -79,7 +79,7 @@ def _needed(canary: Canary, no_worse: Prospect) -> list[Needed]:
         for step in canary.steps
         if step < 100
         for rule in canary.rules.metrics
-        if rule.excess_at_most is not None and rule.metric in no_worse.rates
+        if rule.excess_at_most is not None and (rule.metric == "wrong" or not rule.is_mean)
     ]
 
 
