@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -120,5 +121,8 @@ def test_what_becomes_known_of_one_answer_in_ten_takes_ten_times_the_requests() 
 
 
 def test_truths_that_come_late_are_waited_for() -> None:
-    soon, late = (median(yes_or_no(0.05, 0.4, after=one), requests=4_000) for one in (0.0, 1_000.0))
+    by_and_by = yes_or_no(0.05, 0.4, after=1_000.0)
+    all_at_once = replace(by_and_by, after=(0.0, 0.0), not_before=1_000.0)
+    soon, late, then = (median(one, requests=4_000) for one in (yes_or_no(0.05, 0.4), by_and_by, all_at_once))
     assert soon + 200 < late < soon + 1_000
+    assert then == pytest.approx(soon + 1_000, abs=80)

@@ -144,7 +144,9 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
 @click.option("--new-said", multiple=True, metavar="CLASS=SHARE", help="The new version's, if it differs.")
 @click.option("--spread", multiple=True, metavar="KPI=NUMBER", help="Standard deviation of a KPI's values.")
 @click.option("--known-share", multiple=True, metavar="KPI=SHARE", help="Part of the requests with a value.")
-@click.option("--known-after", multiple=True, metavar="KPI=HOURS", help="How long a value takes on average.")
+@click.option(
+    "--known-after", multiple=True, metavar="KPI=HOURS", help="How long after the request a value is known."
+)
 @click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
 @click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
 @pass_output
@@ -232,7 +234,7 @@ def _granted(no_worse: Prospect) -> str:
         if metric in no_worse.told:
             text += f", known of {100 * no_worse.told[metric]:.3g} %"
         if metric in no_worse.after_h:
-            text += f", after {no_worse.after_h[metric]:.3g} h on average"
+            text += f", after {no_worse.after_h[metric]:.3g} h"
         parts.append(text)
     return "; ".join(parts)
 

@@ -47,7 +47,7 @@ class Assumed:
         The part of the answers that is drawn for review, the part of these that reviewers answer, and the hours that they take
         on average: each answer waits on its own, half for less than 0.7 of that.
     known_share, known_after_h
-        By KPI, the part of the requests of which its value becomes known, and after how many hours on average.
+        By KPI, the part of the requests of which its value becomes known, and how many hours after the request.
     per_hour
         Requests an hour.
     """
@@ -128,7 +128,7 @@ class Grounds:
     known: dict[str, tuple[int, int]]  # what the judge would expect, as at the start of a rollout
     told: dict[str, float]  # the part of the requests of which a mean becomes known
     said: dict[str, tuple[float, float]]  # of a class: by the new version, by the live one
-    after_h: dict[str, float]  # hours until a mean is known, on average
+    after_h: dict[str, float]  # hours until a number is known: of truths on average, of KPIs always
     shapes: dict[str, Floats]  # of a KPI: the chance of each of `_PLACES`
     per_hour: float | None
 
@@ -153,7 +153,7 @@ class Grounds:
                     for part, rate in zip(said, reversed(rates), strict=True)
                 ]
             ),
-            after=self._after(metric),
+            after=(self._after(metric), self._after(metric)),
             on_odds=ODDS_OF_TRUTHS if metric == "wrong" else ODDS_OF_A_CLASS,
         )
 
@@ -164,14 +164,13 @@ class Grounds:
         return Numbers(
             _PLACES[has_any],
             chances[:, has_any],
-            after=self._after(kpi.name),
+            not_before=self._after(kpi.name),
             on_odds=ODDS_OF_KPIS,
             learns=False,
         )
 
-    def _after(self, metric: str) -> tuple[float, float]:
-        requests = self.after_h.get(metric, 0.0) * (self.per_hour or 0.0)
-        return requests, requests
+    def _after(self, metric: str) -> float:
+        return self.after_h.get(metric, 0.0) * (self.per_hour or 0.0)
 
 
 def grounds(ws: Workspace, target: Endpoint, assumed: Assumed) -> Grounds:

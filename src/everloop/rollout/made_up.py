@@ -36,7 +36,7 @@ class Numbers:
     """What both arms' numbers are supposed to be; of arms the canary comes first.
 
     `after` is how many requests come until a number is known, on average; each waits on its own, so that half are known after
-    0.7 of that and nine in ten after 2.3 times. `learns` says whether what is known of the control tells what to expect.
+    0.7 of that and nine in ten after 2.3 times. None is known before `not_before` requests have come. `learns` says whether what is known of the control tells what to expect.
     """
 
     values: Floats  # (n_values,) badness
@@ -47,6 +47,7 @@ class Numbers:
         None  # (arm, n_values): the inverse of the chance with which each was looked at; alike
     )
     after: tuple[float, float] = (0.0, 0.0)
+    not_before: float = 0.0
     on_odds: float = ODDS_OF_TRUTHS
     learns: bool = True
 
@@ -78,17 +79,28 @@ class MeansSideBySide:
         self.to_harm, self.to_show = float(np.log(e_bound)), -float(np.log(1.0 - confidence))
         self.known = np.zeros((n_rollouts, len(shares), 2, len(numbers.values)), dtype=np.int64)
         self.waiting = self.known.copy()
+        self.young: list[
+            tuple[float, Ints, Ints, Ints]
+        ] = []  # due after so many requests: rows, their stages, what waits
+        self.sent = 0
         self.before = np.array(before, dtype=np.int64)  # known of the control, when the rollouts began
         self.expected = np.tile(self.before, (n_rollouts, 1))  # and when the running stage of each did
+        self.of_rates, self.of_bets = self._weights(self.expected)
 
     def draw(self, random: np.random.Generator, rows: Ints, stage: Ints, asked: Ints) -> None:
         """Send new requests, `asked` (n_rows, arm), of which numbers become known later."""
-        for arm, chances in enumerate(self.numbers.chances):
-            of = random.multinomial(asked[:, arm], [*chances, max(0.0, 1.0 - chances.sum())])
-            self.waiting[rows, stage, arm] += of[:, :-1]
+        of = [
+            random.multinomial(n, [*chances, max(0.0, 1.0 - chances.sum())])[:, :-1]
+            for n, chances in zip(asked.T, self.numbers.chances, strict=True)
+        ]
+        self.young.append((self.sent + self.numbers.not_before, rows, stage, np.stack(of, axis=1)))
 
     def arrive(self, random: np.random.Generator, rows: Ints, n_requests: int) -> None:
         """Let time go by in which so many requests come."""
+        while self.young and self.young[0][0] <= self.sent:
+            _, of, stage, new = self.young.pop(0)
+            self.waiting[of, stage] += new
+        self.sent += n_requests
         soon = [1.0 if not after else -np.expm1(-n_requests / after) for after in self.numbers.after]
         waiting = self.waiting[rows]
         done = random.binomial(waiting, np.array(soon)[:, None]) if min(soon) < 1.0 else waiting
@@ -135,17 +147,14 @@ class MeansSideBySide:
 
     def _is_shown(self, rows: Ints, stage: int, margin: float) -> Bools:
         known, share = self.known[rows, stage], float(self._sampled(self.shares)[stage])
-        expected, of = np.unique(self.expected[rows], axis=0, return_inverse=True)
-        pairs = [(int(bad), int(total)) for bad, total in expected]
         n, bad = known.sum(axis=2), known @ self.numbers.values  # (n_rows, arm)
         by_odds = excess_log_e(
             np.stack([bad[:, 0], n[:, 0] - bad[:, 0], bad[:, 1], n[:, 1] - bad[:, 1]], axis=1),
             canary_share=share,
             margin=margin,
-            log_weights=np.array([log_weights_of_rates(*one) for one in pairs])[of.ravel()],
+            log_weights=self.of_rates[rows],
         )
-        weights = np.array([log_weights_of_bets(margin, one) for one in pairs])[of.ravel()]
-        bets = self._limit(known, share, more=margin, is_excess=True, log_weights=weights)
+        bets = self._limit(known, share, more=margin, is_excess=True, log_weights=self.of_bets[rows])
 
         def exactly(at: int) -> float:
             bad, total = self.expected[rows[at]]
@@ -168,6 +177,19 @@ class MeansSideBySide:
         weighed, total = control * self.numbers.weighed[1], control.sum(axis=1)
         bad = total * (weighed @ self.numbers.values) / np.maximum(weighed.sum(axis=1), 1e-9)
         self.expected[rows] = self.before + np.stack([np.round(bad).astype(np.int64), total], axis=1)
+        self.of_rates[rows], self.of_bets[rows] = self._weights(self.expected[rows])
+
+    def _weights(self, expected: Ints) -> tuple[Floats, Floats]:
+        """Those of the alternatives and of the bets on the margin, (n_rows, ...), by what is expected of the control."""
+        if not len(expected):
+            return self.of_rates[:0], self.of_bets[:0]
+        pairs, of = np.unique(expected, axis=0, return_inverse=True)
+        known = [(int(bad), int(total)) for bad, total in pairs]
+        margin = self.rule.excess_at_most or 0.0
+        return (
+            np.array([log_weights_of_rates(*one) for one in known])[of.ravel()],
+            np.array([log_weights_of_bets(margin, one) for one in known])[of.ravel()],
+        )
 
     def _decided(
         self, by_odds: Floats, bets: Floats, exactly: Callable[[int], float], *, needed: float, on_odds: float

@@ -22,8 +22,8 @@ Hours = tuple[float | None, float | None]
 class Prospect:
     """How made-up rollouts of one kind of version ended; hours are None where the endpoint's traffic is not known.
 
-    `told` is the part of the requests of which a metric becomes known, where that is not all, and `after_h` how many hours later
-    on average: truths of the audit sample, and KPIs.
+    `told` is the part of the requests of which a metric becomes known, where that is not all, and `after_h` how many hours later:
+    truths of the audit sample on average, KPIs always.
     """
 
     name: str

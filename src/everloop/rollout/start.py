@@ -18,7 +18,7 @@ from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.rollout import store
 from everloop.rollout.dealt import has_timed_out, was_dealt
-from everloop.rollout.endpoints import change_traffic, endpoint, folder
+from everloop.rollout.endpoints import change_traffic, endpoint, folder, move_stage
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
 from everloop.rollout.records import (
     METRICS,
@@ -396,6 +396,9 @@ def past(ws: Workspace, target: Endpoint) -> Past:
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
+    if rollout.state == "done" and rollout.from_version is not None:
+        why = f"{rollout.version} answers on {rollout.endpoint}: {rollout.reason}"
+        move_stage(ws, tx, rollout.endpoint, to=rollout.version, instead_of=rollout.from_version, reason=why)
     tx.lock(f"endpoint:{rollout.endpoint}")
     held = store.open_split(tx.connection, rollout.endpoint)
     if store.newest_rollouts(
