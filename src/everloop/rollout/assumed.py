@@ -16,7 +16,8 @@ from everloop.rollout.evidence import of_units, units_of
 from everloop.rollout.kpis import values_of
 from everloop.rollout.made_up import Numbers
 from everloop.rollout.means import ODDS_OF_A_CLASS, ODDS_OF_KPIS, ODDS_OF_TRUTHS
-from everloop.rollout.records import ArmKpi, Canary, Endpoint, is_truth
+from everloop.rollout.plans import ArmKpi, Canary, is_truth
+from everloop.rollout.records import Endpoint
 from everloop.rollout.start import BEFORE, Past, past
 from everloop.rollout.truths import Truth, is_about, known_by, truths_of
 from everloop.workspace import Workspace

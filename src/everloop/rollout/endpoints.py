@@ -16,9 +16,9 @@ from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.predictions import LogPolicy
 from everloop.rollout import store
+from everloop.rollout.plans import Canary
 from everloop.rollout.records import (
     Act,
-    Canary,
     Endpoint,
     LiveVariant,
     LiveVersion,

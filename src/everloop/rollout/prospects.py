@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from everloop.errors import Invalid
 from everloop.rollout.assumed import Assumed, grounds
 from everloop.rollout.endpoints import endpoint
-from everloop.rollout.records import ArmKpi, Canary
+from everloop.rollout.plans import ArmKpi, Canary
 from everloop.rollout.simulate import Forecast, simulate, steady
 from everloop.workspace import Workspace
 

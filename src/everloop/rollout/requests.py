@@ -27,7 +27,8 @@ from everloop.rollout.evidence import (
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.kpis import values_of
 from everloop.rollout.means import ODDS_OF_A_CLASS, ODDS_OF_KPIS, ODDS_OF_TRUTHS, Arms, Badness, MeanEvidence
-from everloop.rollout.records import Rollout, TrafficSplit, is_truth
+from everloop.rollout.plans import is_truth
+from everloop.rollout.records import Rollout, TrafficSplit
 from everloop.rollout.truths import Truth, is_about, known_by, truths_of
 from everloop.workspace import Workspace
 

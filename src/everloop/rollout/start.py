@@ -20,19 +20,8 @@ from everloop.rollout import store
 from everloop.rollout.dealt import has_timed_out, was_dealt
 from everloop.rollout.endpoints import change_traffic, endpoint, folder, move_stage
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
-from everloop.rollout.records import (
-    METRICS,
-    Act,
-    Canary,
-    Endpoint,
-    LiveVariant,
-    Plan,
-    Rollout,
-    RolloutEvent,
-    Stage,
-    State,
-    is_truth,
-)
+from everloop.rollout.plans import METRICS, Canary, is_truth
+from everloop.rollout.records import Act, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
 from everloop.rollout.truths import known_by, truths_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
