@@ -39,7 +39,7 @@ from everloop.rollout.excess import (
 from everloop.rollout.made_up import MeansSideBySide, Numbers
 from everloop.rollout.means import ODDS_OF_KPIS, ODDS_OF_TRUTHS
 from everloop.rollout.paired import Pairs, judge_pairs
-from everloop.rollout.simulate import MadeUpRollouts, median_and_p90
+from everloop.rollout.simulate import LateReports, MadeUpRollouts, median_and_p90
 
 N = 2_000
 SHARES = (0.1, 0.25, 0.5)
@@ -107,34 +107,17 @@ class Contradicted:
     reported: float = 0.26
     after: float = 3_000.0
     storm: tuple[int, int, float] | None = None  # from, to, how often wrong answers are reported meanwhile
-    young: list[tuple[Traffic, list[Ints]]] | None = None
-    late: Floats | None = None
+    reports: LateReports | None = None
 
     def draw(self, of: MadeUpRollouts, metric: str, sent: int, new: Traffic) -> None:
+        if self.reports is None:
+            self.reports = LateReports(of.counts[metric], self.after)
         is_storm = self.storm is not None and self.storm[0] <= sent < self.storm[1]
         reported = self.storm[2] if is_storm and self.storm is not None else self.reported
-        told = [
-            of.random.binomial(n, rate * reported)
-            for n, rate in zip(new.arms, (self.canary, self.control), strict=True)
-        ]
-        self.young = [*(self.young or []), (new, told)]
-        self.arrive(of, metric)
-
-    def arrive(self, of: MadeUpRollouts, metric: str) -> None:
-        counts = of.counts[metric]
-        self.late = np.zeros((*counts.shape[:2], 2)) if self.late is None else self.late
-        done = of.random.binomial(self.late.astype(np.int64), 1.0 - np.exp(-EVERY / self.after))
-        self.late -= done
-        counts[..., ::2] += done  # it had been counted as good
-        counts[..., 1::2] -= done
-        while self.young and len(self.young) > self.after * np.log(10) / EVERY:
-            old, told = self.young.pop(0)
-            known = [of.random.binomial(n, 0.9) for n in told]
-            counts[old.running, old.stage] += outcomes(
-                known[0], old.arms[0], control_bad=known[1], control_total=old.arms[1]
-            )
-            for arm in (0, 1):
-                self.late[old.running, old.stage, arm] += told[arm] - known[arm]
+        asked = np.stack(new.arms, axis=1)
+        rates = np.array([self.canary, self.control]) * reported
+        self.reports.draw(new.running, new.stage, asked, of.random.binomial(asked, rates))
+        self.reports.arrive(of.random, EVERY)
 
 
 Metric = AtOnce | Contradicted

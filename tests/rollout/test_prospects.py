@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from everloop import rollout
+from everloop import feedback, rollout
 from everloop.errors import Invalid
 from everloop.rollout import Assumed, Prospect
 from tests.loop.living import Shop
@@ -82,6 +82,18 @@ def test_the_time_that_reviewers_take_is_that_of_before_or_what_is_said(shop: Sh
     passes = [one.hours_to_pass[0] or 0.0 for one in (soon, before, late)]
     assert passes[0] + 1 < passes[1] < passes[2]
     assert few.told == {"wrong": 0.25}
+
+
+def test_the_time_until_people_report_is_that_of_before_or_what_is_said(shop: Shop) -> None:
+    with_canary(shop, 50, 100, excess_at_most={"contradicted": 0.3})
+    asked = shop.ask(50)
+    shop.later(hours=4)
+    for one in asked[:5]:
+        feedback.correct(shop.ws, endpoint="kind", prediction_id=one.id, value="Lamps", reporter="moderator")
+    before, soon = (told(shop, per_hour=100, **given)[0] for given in ({}, {"reported_after_h": 0.0}))
+    assert (before.after_h, soon.after_h) == ({"contradicted": pytest.approx(4)}, {})
+    assert before.rates == {"contradicted": (0.1, 0.1)}
+    assert (before.hours_to_pass[0] or 0) > 9 > (soon.hours_to_pass[0] or 0)
 
 
 def test_a_deadline_takes_back_what_reviewers_did_not_reach_in_time(shop: Shop) -> None:

@@ -147,6 +147,12 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
 @click.option(
     "--known-after", multiple=True, metavar="KPI=HOURS", help="How long after the request a value is known."
 )
+@click.option(
+    "--reported-after",
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="How long reports take on average.",
+)
 @click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
 @click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
 @pass_output
@@ -166,6 +172,7 @@ def simulate(
     spread: tuple[str, ...],
     known_share: tuple[str, ...],
     known_after: tuple[str, ...],
+    reported_after: float | None,
     requests: int,
     n_rollouts: int,
 ) -> None:
@@ -203,6 +210,7 @@ def simulate(
                     reviewed_after_h=reviewed_after,
                     known_share=_shares(known_share),
                     known_after_h=_shares(known_after),
+                    reported_after_h=reported_after,
                     per_hour=per_hour,
                 ),
                 requests_at_most=requests,

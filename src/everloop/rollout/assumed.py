@@ -49,6 +49,8 @@ class Assumed:
         on average: each answer waits on its own, half for less than 0.7 of that.
     known_share, known_after_h
         By KPI, the part of the requests of which its value becomes known, and how many hours after the request.
+    reported_after_h
+        Hours on average until people report what `contradicted` counts, drawn as those of reviewers.
     per_hour
         Requests an hour.
     """
@@ -63,6 +65,7 @@ class Assumed:
     reviewed_after_h: float | None = None
     known_share: Mapping[str, float] = field(default_factory=dict)
     known_after_h: Mapping[str, float] = field(default_factory=dict)
+    reported_after_h: float | None = None
     per_hour: float | None = None
 
     def check(self, plan: Canary) -> None:
@@ -98,7 +101,8 @@ class Assumed:
                     raise Invalid(
                         f"{option} of {name} is {share:g}; it is a part of all, above 0 and at most 1. Say it so, such as 0.3."
                     )
-        for name, hours in {"truths": self.reviewed_after_h or 0.0, **self.known_after_h}.items():
+        delays = {"truths": self.reviewed_after_h or 0.0, "reports": self.reported_after_h or 0.0}
+        for name, hours in {**delays, **self.known_after_h}.items():
             if not 0 <= hours < np.inf:
                 raise Invalid(
                     f"{name} become known after {hours:g} h; that is a number of hours, 0 for at once. Say how long it takes on average."
@@ -129,7 +133,7 @@ class Grounds:
     known: dict[str, tuple[int, int]]  # what the judge would expect, as at the start of a rollout
     told: dict[str, float]  # the part of the requests of which a mean becomes known
     said: dict[str, tuple[float, float]]  # of a class: by the new version, by the live one
-    after_h: dict[str, float]  # hours until a number is known: of truths on average, of KPIs always
+    after_h: dict[str, float]  # hours until it is known: of truths and reports on average, of KPIs always
     shapes: dict[str, Floats]  # of a KPI: the chance of each of `_PLACES`
     per_hour: float | None
 
@@ -154,7 +158,7 @@ class Grounds:
                     for part, rate in zip(said, reversed(rates), strict=True)
                 ]
             ),
-            after=(self._after(metric), self._after(metric)),
+            after=(self.after(metric), self.after(metric)),
             on_odds=ODDS_OF_TRUTHS if metric == "wrong" else ODDS_OF_A_CLASS,
         )
 
@@ -165,12 +169,13 @@ class Grounds:
         return Numbers(
             _PLACES[has_any],
             chances[:, has_any],
-            not_before=self._after(kpi.name),
+            not_before=self.after(kpi.name),
             on_odds=ODDS_OF_KPIS,
             learns=False,
         )
 
-    def _after(self, metric: str) -> float:
+    def after(self, metric: str) -> float:
+        """After how many requests it is known."""
         return self.after_h.get(metric, 0.0) * (self.per_hour or 0.0)
 
 
@@ -181,7 +186,11 @@ def grounds(ws: Workspace, target: Endpoint, assumed: Assumed) -> Grounds:
     seen = past(ws, target)
     truths = list(truths_of(ws, target.name, start=ws.now() - BEFORE, end=ws.now()).values())
     found = Grounds({}, {}, {}, {}, {}, {}, assumed.per_hour or seen.per_hour)
-    found.rates.update(_counted(ws, target, seen))
+    reports = feedback.corrections(ws, target.name, start=ws.now() - BEFORE, limit=_MOST_REPORTS)
+    found.rates.update(_counted(target, seen, reports))
+    found.after_h["contradicted"] = _mean_h(
+        assumed.reported_after_h, [one.at - one.predicted_at for one in reports]
+    )
     if seen.failed.size and "errors" not in assumed.control:
         found.known["errors"] = int(seen.failed.sum()), seen.failed.size
     if any(is_truth(rule.metric) for rule in plan.rules.metrics):
@@ -190,16 +199,23 @@ def grounds(ws: Workspace, target: Endpoint, assumed: Assumed) -> Grounds:
         _add_kpi(ws, found, target, kpi, seen, assumed)
     found.rates.update(assumed.control)
     _require(found, target, seen)
-    if found.per_hour is None and (assumed.reviewed_after_h or any(assumed.known_after_h.values())):
+    late = (assumed.reviewed_after_h, assumed.reported_after_h, *assumed.known_after_h.values())
+    if found.per_hour is None and any(late):
         raise Invalid(
             "something becomes known hours later, and nobody knows how many requests come meanwhile: the endpoint has less than an "
             "hour of traffic. Say it: --per-hour 1000"
         )
     metrics = [rule.metric for rule in plan.rules.metrics]
-    return replace(found, rates={metric: found.rates[metric] for metric in metrics})
+    return replace(
+        found,
+        rates={metric: found.rates[metric] for metric in metrics},
+        after_h={metric: found.after_h[metric] for metric in metrics if found.after_h.get(metric)},
+    )
 
 
-def _counted(ws: Workspace, target: Endpoint, seen: Past) -> Iterator[tuple[str, float]]:
+def _counted(
+    target: Endpoint, seen: Past, reports: Sequence[feedback.Correction]
+) -> Iterator[tuple[str, float]]:
     n, limit_ms = seen.failed.size, target.canary.slow_above_ms
     if not n:
         return
@@ -210,7 +226,6 @@ def _counted(ws: Workspace, target: Endpoint, seen: Past) -> Iterator[tuple[str,
         yield "slow", _SLOW
     else:
         yield "slow", float((seen.latencies_ms > limit_ms).mean())
-    reports = feedback.corrections(ws, target.name, start=ws.now() - BEFORE, limit=_MOST_REPORTS)
     wrong = {report.prediction_id for report in reports if report.contradicts}
     yield "contradicted", min(1.0, len(wrong) / n)
 
@@ -225,10 +240,7 @@ def _add_truths(found: Grounds, plan: Canary, truths: Sequence[Truth], seen: Pas
             f"the truth of {100 * audited:g} % of the answers becomes known, and the plan judges wrong by the audit sample: nothing "
             "would ever be shown. Say how many are reviewed: --audited 0.05"
         )
-    delays_h = [(one.known_at - one.asked_at) / timedelta(hours=1) for one in truths]
-    after_h = assumed.reviewed_after_h
-    if after_h is None:
-        after_h = max(0.0, float(np.mean(delays_h))) if delays_h else 0.0
+    after_h = _mean_h(assumed.reviewed_after_h, [one.known_at - one.asked_at for one in truths])
     weight = sum(one.weight for one in truths)
     for metric in (rule.metric for rule in plan.rules.metrics if is_truth(rule.metric)):
         bad, total = known_by(truths, metric)
@@ -243,6 +255,13 @@ def _add_truths(found: Grounds, plan: Canary, truths: Sequence[Truth], seen: Pas
             known = sum(one.weight for one in truths if is_about(one, metric)) / weight if weight else 0.0
             said = assumed.said.get(answer, known)
             found.said[metric] = assumed.new_said.get(answer, said), said
+
+
+def _mean_h(said: float | None, delays: Sequence[timedelta]) -> float:
+    """Hours on average, as was said, or as it was."""
+    if said is not None or not delays:
+        return said or 0.0
+    return max(0.0, sum(delays, timedelta()) / len(delays) / timedelta(hours=1))
 
 
 def _add_kpi(

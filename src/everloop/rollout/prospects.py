@@ -23,7 +23,7 @@ class Prospect:
     """How made-up rollouts of one kind of version ended; hours are None where the endpoint's traffic is not known.
 
     `told` is the part of the requests of which a metric becomes known, where that is not all, and `after_h` how many hours later:
-    truths of the audit sample on average, KPIs always.
+    truths of the audit sample and reports on average, KPIs always.
     """
 
     name: str
@@ -87,6 +87,7 @@ def prospects(
             plan.rules,
             rates={metric: steady(*both) for metric, both in rates.items()},
             numbers=known.numbers(plan, rates),
+            reported_after={"contradicted": known.after("contradicted")},
             requests_at_most=requests_at_most,
             look_every=max(1, requests_at_most // looks),
             known_before=known.known,
@@ -103,7 +104,7 @@ def prospects(
                 _hours(forecast.requests_to_roll_back, known.per_hour),
                 _hours(forecast.requests_to_pass, known.per_hour),
                 told,
-                {metric: hours for metric, hours in known.after_h.items() if hours},
+                known.after_h,
             )
         )
     return found

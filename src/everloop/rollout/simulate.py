@@ -20,7 +20,8 @@ from everloop.rollout.made_up import MeansSideBySide, Numbers
 # Bad rates of control and canary at a number of requests since the rollout began.
 RatesAt = Callable[[int], tuple[float, float]]
 
-_BAD = (0, 2)  # positions of the canary's and the control's bad requests among the four outcomes
+_BAD, _GOOD = (0, 2), (1, 3)  # positions of the canary's and the control's among the four outcomes
+_NINE_IN_TEN = float(np.log(10.0))  # exponential delays, by their mean
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def simulate(
     *,
     rates: Mapping[str, RatesAt],
     numbers: Mapping[str, Numbers] | None = None,
+    reported_after: Mapping[str, float] | None = None,
     requests_at_most: int,
     look_every: int = 100,
     known_before: Mapping[str, tuple[int, int]] | None = None,
@@ -65,6 +67,7 @@ def simulate(
     shares : the canary's share in each judged stage, such as (0.1, 0.25, 0.5); a last stage of 1 is not judged
     rates : for each metric of the rules that is a yes or no of every request
     numbers : for each metric that `is_mean`, what is drawn and when it becomes known
+    reported_after : for metrics that people report, after how many requests on average they do; at once where it is not named
     known_before : bad and all requests (or truths) of the control before the rollout, by metric
     ends_after : the requests after which the deadline takes back what is not decided
     progress : told after each look which part of the requests is sent, 0 to 1
@@ -75,7 +78,13 @@ def simulate(
             f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them, or numbers if it is a mean. Add them."
         )
     made_up = MadeUpRollouts(
-        tuple(shares), rules, known_before or {}, numbers=numbers, n_rollouts=n_rollouts, seed=seed
+        tuple(shares),
+        rules,
+        known_before or {},
+        numbers=numbers,
+        reported_after=reported_after,
+        n_rollouts=n_rollouts,
+        seed=seed,
     )
     for sent in range(look_every, requests_at_most + 1, look_every):
         goes_on = made_up.look(sent, n_new=look_every, rates=rates)
@@ -99,6 +108,7 @@ class MadeUpRollouts:
         known_before: Mapping[str, tuple[int, int]],
         *,
         numbers: Mapping[str, Numbers] | None = None,
+        reported_after: Mapping[str, float] | None = None,
         n_rollouts: int,
         seed: int,
     ) -> None:
@@ -111,6 +121,11 @@ class MadeUpRollouts:
         self.by_deadline = np.zeros(n_rollouts, dtype=bool)
         self.counted = tuple(rule for rule in rules.metrics if not rule.is_mean)
         self.counts = {rule.metric: np.zeros((n_rollouts, len(shares), 4)) for rule in self.counted}
+        self.reports = {
+            metric: LateReports(self.counts[metric], after)
+            for metric, after in (reported_after or {}).items()
+            if metric in self.counts and after
+        }
         self.means = [
             MeansSideBySide(
                 rule,
@@ -143,12 +158,13 @@ class MadeUpRollouts:
         asked = np.stack([in_canary, n_new - in_canary], axis=1)
         for rule in self.counted:
             control_rate, canary_rate = rates[rule.metric](sent)
-            self.counts[rule.metric][running, stage] += outcomes(
-                self.random.binomial(asked[:, 0], canary_rate),
-                asked[:, 0],
-                control_bad=self.random.binomial(asked[:, 1], control_rate),
-                control_total=asked[:, 1],
-            )
+            bad = self.random.binomial(asked, (canary_rate, control_rate))
+            reports = self.reports.get(rule.metric)
+            if reports is None:
+                self.counts[rule.metric][running, stage] += _outcomes(asked, bad)
+            else:
+                reports.draw(running, stage, asked, bad)
+                reports.arrive(self.random, n_new)
         for one in self.means:
             one.draw(self.random, running, stage, asked)
             one.arrive(self.random, running, n_new)
@@ -250,6 +266,49 @@ class MadeUpRollouts:
             requests_to_pass=median_and_p90(self.ended_at[passed], len(self.stage)),
             by_deadline=float(self.by_deadline.mean()),
         )
+
+
+class LateReports:
+    """Bad requests of one metric that people tell of later, each on its own; `counts` is what the judge knows.
+
+    As the judge does, a request counts when nine reports in ten would have come; what is told after that turns a good one bad.
+    """
+
+    def __init__(self, counts: NDArray[np.float64], after: float) -> None:
+        self.counts, self.after = counts, after
+        self.late = np.zeros((*counts.shape[:2], 2), dtype=np.int64)  # (n_rollouts, stage, arm)
+        self.young: list[
+            tuple[float, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+        ] = []
+        self.sent = 0
+
+    def draw(
+        self,
+        rows: NDArray[np.int64],
+        stage: NDArray[np.int64],
+        asked: NDArray[np.int64],
+        bad: NDArray[np.int64],
+    ) -> None:
+        """Send requests, (n_rows, arm), of which so many will be told of as bad."""
+        self.young.append((self.sent + self.after * _NINE_IN_TEN, rows, stage, asked, bad))
+
+    def arrive(self, random: np.random.Generator, n_requests: int) -> None:
+        """Let time go by in which so many requests come."""
+        done = random.binomial(self.late, -np.expm1(-n_requests / self.after))
+        self.late -= done
+        self.counts[..., _BAD] += done
+        self.counts[..., _GOOD] -= done
+        while self.young and self.young[0][0] <= self.sent:
+            _, rows, stage, asked, bad = self.young.pop(0)
+            known = random.binomial(bad, 0.9)
+            self.counts[rows, stage] += _outcomes(asked, known)
+            self.late[rows, stage] += bad - known
+        self.sent += n_requests
+
+
+def _outcomes(asked: NDArray[np.int64], bad: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Requests and bad ones, (n_rows, arm), as the four kinds of outcome."""
+    return outcomes(bad[:, 0], asked[:, 0], control_bad=bad[:, 1], control_total=asked[:, 1])
 
 
 def median_and_p90(ended_at: NDArray[np.float64], n_rollouts: int) -> tuple[float | None, float | None]:
