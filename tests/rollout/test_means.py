@@ -44,6 +44,32 @@ def test_the_smallest_product_over_the_controls_mean_is_the_evidence() -> None:
     assert harm_in_means([both(3, 3, 0, 3)]) == pytest.approx(log(sum(paid)), abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("bad", "of", "control_bad", "control_of"),
+    [(5, 40, 20, 360), (30, 200, 30, 200), (90, 100, 160, 200), (1, 30, 0, 40)],
+)
+def test_no_mean_of_the_control_gives_less_than_what_is_found(
+    bad: int, of: int, control_bad: int, control_of: int
+) -> None:
+    """Referee: the product of the bets at each of 20,000 means."""
+    means = np.linspace(1e-5, 1.0 - 1e-5, 20_000)
+    paid = np.zeros(len(means))
+    for stake in np.geomspace(0.02, 64, 15):
+        for lean, part in ((0.5, 0.25), (1.0, 0.5), (2.0, 0.25)):
+            above = np.minimum(stake, 0.999 / means)
+            below = np.minimum(stake * lean * of / control_of, 0.999 / (1 - means))
+            log_paid = (
+                bad * np.log1p(above * (1 - means))
+                + (of - bad) * np.log1p(-above * means)
+                + control_bad * np.log1p(-below * (1 - means))
+                + (control_of - control_bad) * np.log1p(below * means)
+            )
+            paid += np.exp(log_paid) * part / 15
+    found = harm_in_means([both(bad, of, control_bad, control_of)])
+    least = float(np.log(paid.min()))
+    assert least - 0.05 < found <= least
+
+
 def test_what_stands_for_fewer_answers_is_bet_on_with_as_much_less() -> None:
     """As above with two ones against two zeros, of which one in each arm stands for a third as many: a third is bet on it."""
     paid = [
@@ -72,6 +98,7 @@ def test_versions_that_were_looked_at_with_different_chances_have_other_odds() -
     canary, control = (arm(np.repeat([1.0, 0.0], [n // 10, n - n // 10])) for n in (500, 900))
     seen = replace(canary, weights=canary.weights * 2), replace(control, weights=control.weights * 10)
     assert Arms(*seen, 0.1).sampled_share == pytest.approx(5 / 14)
+    assert Arms(NOBODY, seen[1], 0.1).sampled_share == 0.1, "nothing is known yet of the other arm's chance"
     assert harm_in_means([Arms(*seen, 0.1)], on_odds=1.0) < 0
     assert harm_in_means([Arms(canary, control, 0.1)], on_odds=1.0) == -inf
     alike = Arms(canary, control, 5 / 14)
@@ -118,12 +145,22 @@ def test_what_is_tolerated_is_no_harm() -> None:
     assert harm_in_means(arms) > log(20)
     assert harm_in_means(arms, tolerated_ratio=1.5) < 0
     assert harm_in_means(arms, tolerated=0.1) < 0
+    assert harm_in_means(arms, tolerated=0.1, on_odds=0.9) == harm_in_means(arms, tolerated=0.1), (
+        "no odds know it"
+    )
+
+
+def test_stages_multiply_each_with_a_mean_of_the_control_of_its_own() -> None:
+    quiet, busy = both(30, 200, 10, 200), both(160, 200, 120, 200)
+    assert harm_in_means([quiet, busy]) == pytest.approx(harm_in_means([quiet]) + harm_in_means([busy]))
 
 
 def test_the_bound_of_the_difference_holds_what_an_exact_interval_holds_and_is_not_much_wider() -> None:
     """Referee: the ends of scipy's exact intervals of each arm at one look (Clopper and Pearson), at half the doubt each."""
     for bad, of, control_bad, control_of in ((5, 400, 5, 400), (60, 300, 55, 300), (10, 100, 90, 900)):
-        upper = excess_of_means(both(bad, of, control_bad, control_of))
+        arms = both(bad, of, control_bad, control_of)
+        upper = excess_of_means(arms)
+        assert refutes_excess(arms, upper) >= log(20)
         high = stats.binomtest(bad, of).proportion_ci(0.95).high
         low = stats.binomtest(control_bad, control_of).proportion_ci(0.95).low
         assert bad / of - control_bad / control_of < upper

@@ -90,8 +90,9 @@ def test_the_time_until_people_report_is_that_of_before_or_what_is_said(shop: Sh
     shop.later(hours=4)
     for one in asked[:5]:
         feedback.correct(shop.ws, endpoint="kind", prediction_id=one.id, value="Lamps", reporter="moderator")
-    before, soon = (told(shop, per_hour=100, **given)[0] for given in ({}, {"reported_after_h": 0.0}))
-    assert (before.after_h, soon.after_h) == ({"contradicted": pytest.approx(4)}, {})
+    before, soon = (told(shop, per_hour=100, reported_after_h=one)[0] for one in (None, 0.0))
+    assert before.after_h == {"contradicted": pytest.approx(4)}
+    assert soon.after_h == {}
     assert before.rates == {"contradicted": (0.1, 0.1)}
     assert (before.hours_to_pass[0] or 0) > 9 > (soon.hours_to_pass[0] or 0)
 
