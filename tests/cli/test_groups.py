@@ -96,6 +96,13 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
         lambda one: [case["forecast"]["rolled_back"] for case in one],
         [0.0, 1.0],
     ),
+    (
+        "rollouts simulate kind --steps 50,100 --excess wrong=0.3 --control errors=0 --control contradicted=0 "
+        "--control wrong=0 --audited 0.5 --reviewed-share 0.8 --reviewed-after 2 --reported-after 1 --per-hour 100 "
+        "--new wrong=0.9 --rollouts 20 --requests 1000",
+        lambda one: [one[1]["forecast"]["rolled_back"], one[0]["told"], one[0]["after_h"]],
+        [1.0, {"wrong": 0.4}, {"contradicted": 1.0, "wrong": 2.0}],
+    ),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
     ("monitors findings", list, []),
@@ -180,6 +187,7 @@ MISTAKES = [
     ("rollouts simulate kind", 2, "--control errors=0.01"),
     ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
     ("rollouts simulate kind --new errors", 2, "errors=0.01"),
+    ("rollouts simulate kind --spread sales=2", 2, "--spread names sales"),
     ("rollouts split kind kind@1=100 --reason x", 2, "two versions or more"),
     ("rollouts split kind kind@1=90 kind@2=10 --reason x", 2, "not released"),
     ("rollouts results kind", 2, "no split 'kind'"),

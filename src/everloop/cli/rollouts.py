@@ -270,7 +270,7 @@ def _steps(text: str) -> tuple[float, ...]:
 
 def _shares(given: tuple[str, ...]) -> dict[str, float]:
     try:
-        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+        return {name: float(value) for name, _, value in (one.rpartition("=") for one in given)}
     except ValueError:
         raise click.UsageError(
             f"{' '.join(given)} cannot be read; write a name, = and a number, such as errors=0.01 or category@3=25."

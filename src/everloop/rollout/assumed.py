@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -304,15 +305,8 @@ def _require(found: Grounds, target: Endpoint, seen: Past) -> None:
     never_said = [one for one, (_, said) in found.said.items() if not said]
     if not missing and not never_said:
         return
-    hints = [
-        _hint(kpis[one])
-        if one in kpis
-        else f'--control "{one}=0.01"'
-        if " " in one
-        else f"--control {one}=0.01"
-        for one in missing
-    ]
-    hints += [f"--said {one.partition(':')[2]}=0.1" for one in never_said]
+    hints = [_hint(kpis[one]) if one in kpis else f"--control {quote(f'{one}=0.01')}" for one in missing]
+    hints += [f"--said {quote(one.partition(':')[2] + '=0.1')}" for one in never_said]
     done = (
         f"has told nothing of {', '.join(dict.fromkeys(missing + never_said))}"
         if seen.failed.size
@@ -329,11 +323,10 @@ def _hint(kpi: ArmKpi) -> str:
 
 def _placed(badness: Floats, *, weights: Sequence[float] | None = None) -> Floats:
     """The chance of each of `_PLACES`, with the mean as it was; every value divided between its two neighbours."""
-    _, parts = divided(badness, _PLACES)
-    below = np.clip(np.searchsorted(_PLACES, badness, side="right") - 1, 0, len(_PLACES) - 2)
+    places, parts = divided(badness, _PLACES)
     each = np.ones(len(badness)) if weights is None else np.asarray(weights)
     chances = np.bincount(
-        np.concatenate([below, below + 1]), weights=parts * np.tile(each, 2), minlength=len(_PLACES)
+        np.searchsorted(_PLACES, places), weights=parts * np.tile(each, 2), minlength=len(_PLACES)
     )
     return np.asarray(chances / chances.sum(), dtype=np.float64)
 
@@ -342,7 +335,7 @@ def _moved(chances: Floats, mean: float) -> Floats:
     """With this mean instead: as many values as that takes become the worst, or the best, that there can be."""
     now = float(chances @ _PLACES)
     end = -1 if mean > now else 0
-    part = abs(mean - now) / max(abs(_PLACES[end] - now), 1e-12)
+    part = min(1.0, abs(mean - now) / max(abs(_PLACES[end] - now), 1e-12))
     moved = np.asarray((1.0 - part) * chances, dtype=np.float64)
     moved[end] += part
     return moved
