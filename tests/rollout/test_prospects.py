@@ -108,13 +108,13 @@ def test_answers_of_one_class_are_told_by_how_often_either_version_says_it(shop:
     with_canary(shop, 50, 100, excess_at_most={"wrong:Tea": 0.2})
     audit(shop, shop.ask(100), wrong={1: 0.0})
     shop.later(hours=0.5)
-    equal, _, thrice = told(shop)
+    equal, _, thrice = told(shop, n_rollouts=20)
     assert equal.rates == {"wrong:Tea": (0.0, 0.0)}
     assert (equal.told, equal.forecast.passed, thrice.name) == ({}, 1.0, "wrong:Tea 2 % for 0 %")
-    seldom = told(shop, said={"Tea": 0.1}, new_said={"Tea": 0.01})[0]
+    seldom = told(shop, n_rollouts=20, said={"Tea": 0.1}, new_said={"Tea": 0.01})[0]
     assert seldom.told == {"wrong:Tea": pytest.approx(0.1)}
     assert seldom.forecast.passed < 0.1
-    worse = told(shop, new={"wrong:Tea": 0.6})[1].forecast
+    worse = told(shop, n_rollouts=20, new={"wrong:Tea": 0.6})[1].forecast
     assert worse.rolled_back == 1.0
 
 
