@@ -33,6 +33,9 @@ class Line:
         if sum(map(len, self.answered)) >= self.n_enough:
             self.enough.set()
 
+    async def settle(self) -> None:
+        await asyncio.wait_for(self.mirror.settle(), 5)
+
     async def has_answered(self, n: int) -> None:
         self.n_enough = n
         await asyncio.wait_for(self.enough.wait(), 10)
@@ -47,7 +50,7 @@ def test_copies_wait_until_no_answer_is_under_way() -> None:
     async def story() -> None:
         line = Line(lambda _: asyncio.sleep(0.001))
         line.mirror.put(0)
-        await line.mirror.settle()  # it took so long that the next may wait for ten times as long
+        await line.settle()  # it took so long that the next may wait for ten times as long
         line.mirror.begin()
         line.mirror.begin()
         line.mirror.put(1)
@@ -55,7 +58,7 @@ def test_copies_wait_until_no_answer_is_under_way() -> None:
         line.mirror.end()
         assert await line.turns() == [[0]], "one is still under way"
         line.mirror.end()
-        await asyncio.wait_for(line.mirror.settle(), 5)
+        await line.settle()
         assert line.answered == [[0], [1]]
 
     asyncio.run(story())
@@ -93,7 +96,7 @@ def test_a_full_line_takes_no_more() -> None:
         line.mirror.begin()
         assert all(line.mirror.put(number) for number in range(LIMIT))
         assert not line.mirror.put(LIMIT)
-        await line.mirror.settle()
+        await line.settle()
         assert sum(map(len, line.answered)) == LIMIT
 
     asyncio.run(story())
@@ -109,7 +112,7 @@ def test_to_settle_is_to_answer_what_waits_now_whatever_comes_meanwhile() -> Non
         line.work = more
         line.mirror.begin()
         line.mirror.put(1)
-        await asyncio.wait_for(line.mirror.settle(), 5)
+        await line.settle()
         assert line.answered[0] == [1]
 
     asyncio.run(story())
@@ -123,9 +126,9 @@ def test_copies_that_raise_keep_no_others_from_being_answered(caplog: pytest.Log
 
         line = Line(raises)
         line.mirror.put(0)
-        await line.mirror.settle()
+        await line.settle()
         line.mirror.put(1)
-        await line.mirror.settle()
+        await line.settle()
         assert line.answered == [[1]]
 
     with caplog.at_level(logging.ERROR):
