@@ -286,6 +286,18 @@ def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(everloop: Shel
     assert ((folder / "routes.json").read_bytes(), everloop("audit", "head")) == (routes, head)
 
 
+def test_a_dry_run_of_a_release_says_whether_it_may_be_and_changes_nothing(everloop: Shell) -> None:
+    assert "asks for the approval" in everloop("models", "release", "kind@2", "--dry-run", code=3)
+    for verb in ("approve", "reject"):
+        assert everloop("models", verb, "kind@2", "--reason", "a test", "--dry-run")["by"] == "alice"
+    everloop("models", "approve", "kind@2", "--reason", "a test")
+    head = everloop("audit", "head")
+    assert everloop("models", "promote", "kind@2", "staging", "--dry-run")["name"] == "staging"
+    assert everloop("models", "release", "kind@2", "--dry-run")["version"] == 2
+    assert "kind@2 may be released." in everloop.shown("models", "release", "kind@2", "--dry-run")
+    assert everloop("audit", "head") == head
+
+
 def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:
     words = ("endpoints", "rule", "kind")
     everloop(*words, "staff", "--header", "X-Staff=yes", "--to", "candidate", "--reason", "a test")

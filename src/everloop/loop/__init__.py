@@ -48,7 +48,7 @@ from everloop.loop.declare import (
     search,
     trigger,
 )
-from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
+from everloop.loop.deliver import deliver, has_approved, prepare_release, rehearse_release, restore
 from everloop.loop.facts import plain_name
 from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
 from everloop.loop.guess import ColumnGuess, Guess, Wanted
@@ -136,6 +136,7 @@ __all__ = [
     "pool",
     "prediction_log",
     "prepare_release",
+    "rehearse_release",
     "restore",
     "retrain",
     "score",
