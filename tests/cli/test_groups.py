@@ -298,6 +298,14 @@ def test_a_dry_run_of_a_release_says_whether_it_may_be_and_changes_nothing(everl
     assert everloop("audit", "head") == head
 
 
+def test_names_that_are_none_are_refused_before_anything_is_done(everloop: Shell) -> None:
+    assert "no endpoint 'kid'" in everloop("rollouts", "list", "--endpoint", "kid", code=2)
+    twice = ("rollouts", "split", "kind", "kind@1=50", "kind@1=50", "--reason", "a test")
+    assert "names one thing twice" in everloop(*twice, code=2)
+    assert "there is no file rows.csv" in everloop("score", "kind@1", "rows.csv", code=2)
+    assert "cannot name a dataset" in everloop("score", "kind@1", "goods", "--to", "two words", code=2)
+
+
 def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:
     words = ("endpoints", "rule", "kind")
     everloop(*words, "staff", "--header", "X-Staff=yes", "--to", "candidate", "--reason", "a test")
@@ -468,6 +476,9 @@ def test_the_prediction_log_is_looked_at_exported_and_erased(everloop: Shell, tm
     assert "no endpoint 'kid'" in everloop("predictions", "list", "kid", code=2)
     file = tmp_path / "asked.parquet"
     assert everloop("predictions", "export", "kind", str(file))["rows"] == pq.read_table(file).num_rows == 4
+    everloop("predictions", "export", "kid", str(file), code=2)
+    assert pq.read_table(file).num_rows == 4, "what is refused leaves the file as it was"
+    assert "cannot be written" in everloop("predictions", "export", "kind", str(file / "below"), code=2)
     assert everloop("predictions", "expire", "--dry-run") == []
     assert everloop("predictions", "erase", "7", "--reason", "a request")["predictions"] == 3
     assert names(everloop("predictions", "list", "kind"), "key") == ["8", None, None, None]

@@ -136,7 +136,7 @@ def golden(out: Output, version: str, file: Path, rows: int, accept: bool) -> No
 
 @models.command()
 @click.argument("version")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def approve(out: Output, version: str, reason: str, dry_run: bool) -> None:
@@ -155,7 +155,7 @@ def approve(out: Output, version: str, reason: str, dry_run: bool) -> None:
 
 @models.command()
 @click.argument("version")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def reject(out: Output, version: str, reason: str, dry_run: bool) -> None:
@@ -174,7 +174,7 @@ def reject(out: Output, version: str, reason: str, dry_run: bool) -> None:
 @models.command()
 @click.argument("report")
 @click.argument("check")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @click.option(
     "--until",
     required=True,

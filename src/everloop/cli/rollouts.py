@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def rollouts() -> None:
-    """Canaries: plan, start, pause, roll back, look.
+    """Rollouts and splits: plan, start, pause, roll back, look.
 
     \b
     Example: everloop rollouts start category category@3 --reason "better on fridges" --dry-run
@@ -26,7 +26,7 @@ def rollouts() -> None:
 
 
 @rollouts.command("list")
-@click.option("--endpoint")
+@click.option("--endpoint", help="Those of this endpoint alone.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
 def list_(out: Output, endpoint: str | None, limit: int) -> None:
@@ -47,6 +47,8 @@ def list_(out: Output, endpoint: str | None, limit: int) -> None:
             "started": lambda one: one.started_at,
             "outcome": lambda one: one.outcome,
         }
+        if endpoint is not None:
+            rollout.endpoint(ws, endpoint)
         found = rollout.rollouts(ws, endpoint_name=endpoint, limit=limit)
         out.table(
             found, columns, empty="No rollouts yet: everloop rollouts start ENDPOINT VERSION --reason WHY"
@@ -208,11 +210,16 @@ def _steps(text: str) -> tuple[float, ...]:
 
 def _shares(given: tuple[str, ...]) -> dict[str, float]:
     try:
-        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+        shares = {name: float(value) for name, _, value in (one.partition("=") for one in given)}
     except ValueError:
         raise click.UsageError(
             f"{' '.join(given)} cannot be read; write a name, = and a number, such as errors=0.01 or category@3=25."
         ) from None
+    if len(shares) < len(given):
+        raise click.UsageError(
+            f"{' '.join(given)} names one thing twice; each has one number. Leave one out."
+        )
+    return shares
 
 
 @rollouts.command()
@@ -311,7 +318,7 @@ def _mean(measure: ArmMeasure, mean: float | None) -> str:
 @rollouts.command("end-split")
 @click.argument("endpoint")
 @click.option("--keep", metavar="VERSION", help="The arm that gets all traffic; the control when not said.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def end_split(out: Output, endpoint: str, keep: str | None, reason: str, dry_run: bool) -> None:
@@ -357,7 +364,7 @@ def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None], 
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def pause(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -373,7 +380,7 @@ def pause(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def resume(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -389,7 +396,7 @@ def resume(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def promote(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -405,7 +412,7 @@ def promote(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def rollback(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:

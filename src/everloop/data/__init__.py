@@ -30,6 +30,7 @@ from everloop.data.records import (
     Diff,
     Profile,
     Schema,
+    check_dataset_name,
 )
 from everloop.data.sources import Source, load
 
@@ -53,6 +54,7 @@ __all__ = [
     "Schema",
     "Source",
     "Trim",
+    "check_dataset_name",
     "clean",
     "count_arrived",
     "dataset",
