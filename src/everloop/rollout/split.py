@@ -48,6 +48,7 @@ def plan_split(
         wants it all the same.
     """
     target = endpoint(ws, endpoint_name)
+    shares = {registry.version(ws, ref).ref: share for ref, share in shares.items()}  # aliases stand for one
     control = _check(target, shares)
     arms = [LiveVariant("control", control.version, control.release, shares[control.version])]
     others = [version for version in shares if version != control.version]

@@ -66,7 +66,8 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
     """
     target = endpoint(ws, endpoint_name)
     release = registry.release_of(ws, version)
-    if version.partition("@")[0] != target.model:
+    version = release.version  # what an alias, or the model's name, stands for now
+    if release.model != target.model:
         raise Invalid(
             f"{version} is not a version of {target.model!r}, the model that endpoint {target.name!r} serves."
         )
