@@ -1,28 +1,28 @@
 """How often the judge errs and how long it takes: 2,000 made-up rollouts a case, in the judge's own code.
 
-python benchmarks/judge_simulation.py            prints the tables (some minutes of one core)
-python benchmarks/judge_simulation.py --write    puts them into docs/explanation/judge.md
+python -m benchmarks.judge_simulation                 prints the tables (some minutes of one core)
+python -m benchmarks.judge_simulation --only labels   prints one
+python -m benchmarks.judge_simulation --write         puts them into docs/explanation/judge.md
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.judge_tables import in_requests, make, percent, table
 from everloop.rollout import Forecast, MetricRule, RatesAt, Rules, Split, count_keys, simulate, steady
 from everloop.rollout.eprocess import harm_log_e
+from everloop.rollout.made_up import Numbers
 from everloop.rollout.simulate import median_and_p90
 
 N = 2_000
 LOOKS = 200  # of 100 requests each
 EVERY = 100
 SHARE = 0.1
-PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "judge.md"
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -30,25 +30,15 @@ Bools = NDArray[np.bool_]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into the page")
     tables = {
-        "harm": harm_table(),
-        "stages": stages_table(),
-        "keys": keys_table(),
-        "plans": plans_table(),
-        "worse": worse_table(),
-        "labels": labels_table(),
+        "harm": harm_table,
+        "stages": stages_table,
+        "keys": keys_table,
+        "plans": plans_table,
+        "worse": worse_table,
+        "labels": labels_table,
     }
-    if not parser.parse_args().write:
-        print("\n\n".join(tables.values()))
-        return
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        head, tail = text.split(begin)[0], text.split(end)[1]
-        text = f"{head}{begin}{table}{end}{tail}"
-    PAGE.write_text(text, encoding="utf-8")
+    make(tables, __doc__)
 
 
 # --- false rollbacks and detection at one split
@@ -73,13 +63,13 @@ def harm_table() -> str:
         (name, simulate((SHARE,), rules, rates=rates, requests_at_most=LOOKS * EVERY, n_rollouts=N, seed=1))
         for name, rules, rates in cases
     ]
-    rows = [(name, _percent(f.rolled_back), *_times(f.requests_to_roll_back)) for name, f in forecasts]
+    rows = [(name, percent(f.rolled_back), *in_requests(f.requests_to_roll_back)) for name, f in forecasts]
     rows += [
         _late_reports("reports on 26 %, late; none worse", 0.02),
         _late_reports("same, wrong answers 2 % to 6 %", 0.06),
     ]
     rows.append(_z_test_at_each_look())
-    return _table(["case", "rolled back", "median requests", "90th percentile"], rows)
+    return table(["case", "rolled back", "median requests", "90th percentile"], rows)
 
 
 def _never_passing(n_metrics: int, ratio: float) -> Rules:
@@ -134,7 +124,7 @@ def _z_test_at_each_look() -> tuple[str, str, str, str]:
     z = (bad_canary / n - bad_control / m) / error
     # Ten bad requests at least, so that the normal approximation is not to blame.
     is_alarm = (z > 1.645) & (bad_canary + bad_control >= 10)
-    return ("no difference, a z-test at each look instead", _percent(is_alarm.any(axis=1).mean()), "", "")
+    return ("no difference, a z-test at each look instead", percent(is_alarm.any(axis=1).mean()), "", "")
 
 
 def _by_look(look: Ints, chosen: Bools) -> Ints:
@@ -160,7 +150,7 @@ def _first_alarm(
 
 def _alarm_columns(alarms: Floats) -> tuple[str, str, str]:
     found = alarms[alarms > 0]
-    return (_percent(found.size / alarms.size), *_times(median_and_p90(found, alarms.size)))
+    return (percent(found.size / alarms.size), *in_requests(median_and_p90(found, alarms.size)))
 
 
 # --- harm that begins with a later stage
@@ -171,9 +161,9 @@ def stages_table() -> str:
     rows = []
     for quiet in (5_000, 20_000, 50_000):
         for name, stages in (("judged from each stage on", [0, 1]), ("only multiplied on", [0, 0])):
-            times = _late_harm(quiet, stages)
-            rows.append((f"{quiet:,} quiet requests, {name}", *_alarm_columns(times)))
-    return _table(
+            alarms = _late_harm(quiet, stages)
+            rows.append((f"{quiet:,} quiet requests, {name}", *_alarm_columns(alarms)))
+    return table(
         ["errors 1 % to 3 % from 25 % on", "rolled back", "median requests", "90th percentile"], rows
     )
 
@@ -207,7 +197,7 @@ def keys_table() -> str:
         ("3 times as bad, count keys", *_alarm_columns(_sticky(3.0, of_keys))),
         ("6 times as bad, count keys", *_alarm_columns(_sticky(6.0, of_keys))),
     ]
-    return _table(
+    return table(
         ["20,000 requests of 3,000 keys, Zipf 1.1", "rolled back", "median requests", "90th percentile"], rows
     )
 
@@ -272,13 +262,13 @@ def plans_table() -> str:
     ]
     better = _plan(steady(0.1, 0.02), 0.01, known=0.1)
     rows.append(("10 % contradicted becomes 2 %, margin 1 point", *_plan_columns(better)))
-    return _table(
+    return table(
         ["healthy version", "reached 100 %", "rolled back", "median requests", "90th percentile"], rows
     )
 
 
 def _plan_columns(forecast: Forecast) -> tuple[str, ...]:
-    return (_percent(forecast.passed), _percent(forecast.rolled_back), *_times(forecast.requests_to_pass))
+    return (percent(forecast.passed), percent(forecast.rolled_back), *in_requests(forecast.requests_to_pass))
 
 
 def worse_table() -> str:
@@ -293,8 +283,8 @@ def worse_table() -> str:
         lenient = 1e9  # so that nothing is rolled back and only the bound decides
         alone = _plan(steady(control, canary), margin, known=control, ratio=lenient, shares=(SHARE,))
         whole = _plan(steady(control, canary), margin, known=control)
-        rows.append((name, _percent(alone.passed), _percent(whole.passed), _percent(whole.rolled_back)))
-    return _table(["version", "passes the 10 % stage, bound alone", "reaches 100 %", "rolled back"], rows)
+        rows.append((name, percent(alone.passed), percent(whole.passed), percent(whole.rolled_back)))
+    return table(["version", "passes the 10 % stage, bound alone", "reaches 100 %", "rolled back"], rows)
 
 
 def labels_table() -> str:
@@ -308,14 +298,17 @@ def labels_table() -> str:
             found += [_range(equal), _range(tripled)]
         rows.append(tuple(found))
     head = ["wrong before", "margin", "canary 10 %: equal passes", "three times as wrong goes back"]
-    return _table([*head, "canary 50 %: equal passes", "three times as wrong goes back"], rows)
+    return table([*head, "canary 50 %: equal passes", "three times as wrong goes back"], rows)
 
 
 def _truths(control: float, canary: float, margin: float, share: float) -> Forecast:
     return simulate(
         (share,),
         Rules((MetricRule("wrong", margin, is_mean=True),)),
-        rates={"wrong": steady(control, canary)},
+        rates={},
+        numbers={
+            "wrong": Numbers(np.array([0.0, 1.0]), np.array([[1 - canary, canary], [1 - control, control]]))
+        },
         requests_at_most=40_000,
         look_every=20,
         known_before={"wrong": (round(2_000 * control), 2_000)},
@@ -346,20 +339,6 @@ def _plan(
         n_rollouts=N,
         seed=11,
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
-
-
-def _times(median_and_p90: tuple[float | None, float | None]) -> tuple[str, str]:
-    median, p90 = ("" if time is None else f"{time:,.0f}" for time in median_and_p90)
-    return median, p90
-
-
-def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Whole rollouts through 10, 25, 50 % and the watch after them, 2,000 made-up ones a case, in the judge's own code.
 
-python benchmarks/judge_whole_rollouts.py            prints the tables (some minutes of one core)
-python benchmarks/judge_whole_rollouts.py --write    puts them into benchmarks/judge_whole_rollouts.txt and the page
+python -m benchmarks.judge_whole_rollouts                  prints the tables (some minutes of one core)
+python -m benchmarks.judge_whole_rollouts --only audited   prints one
+python -m benchmarks.judge_whole_rollouts --write          puts them into benchmarks/judge_whole_rollouts.txt and the page
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import betaln
 
+from benchmarks.judge_tables import Row, in_requests, make, percent, share, table
 from everloop.rollout import (
-    Badness,
     CanaryHealth,
     MetricEvidence,
     MetricRule,
@@ -27,69 +26,45 @@ from everloop.rollout import (
     Split,
     blown_fuse,
     count_keys,
-    harm_in_means,
     recent_failures,
 )
 from everloop.rollout.bounded import _LOG_WEIGHTS, _PARTS
 from everloop.rollout.eprocess import harm_log_e, log_mean_exp, sample_ratio_log_e
 from everloop.rollout.excess import (
     _excess_log_e_at,
-    excess_log_e,
     known_of_control,
     log_weights_of_rates,
     outcomes,
 )
-from everloop.rollout.means import (
-    _LEANINGS,
-    _STAKES,
-    ODDS_ARE_OFF,
-    ODDS_MAY_BE,
-    ODDS_OF_TRUTHS,
-    Arms,
-    log_weights_of_bets,
-    refutes_excess,
-)
+from everloop.rollout.made_up import MeansSideBySide, Numbers
+from everloop.rollout.means import ODDS_OF_KPIS, ODDS_OF_TRUTHS
 from everloop.rollout.paired import Pairs, judge_pairs
-from everloop.rollout.simulate import MadeUpRollouts, median_and_p90
+from everloop.rollout.simulate import LateReports, MadeUpRollouts, median_and_p90
 
 N = 2_000
 SHARES = (0.1, 0.25, 0.5)
 EVERY = 100  # requests between two looks
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "explanation" / "judge.md"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Row = tuple[str, ...]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into the file and the page")
-    parser.add_argument("--only", help="one table")
-    given = parser.parse_args()
-    made = {
+    tables = {
         "whole": whole_table,
         "deadlines": deadlines_table,
         "audited": audited_table,
+        "kpis": kpis_table,
         "sticky": sticky_table,
         "pairs": pairs_table,
         "guards": guards_table,
     }
-    tables = {name: make() for name, make in made.items() if given.only in (None, name)}
-    if not given.write:
-        print("\n\n".join(tables.values()))
-        return
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        head, tail = text.split(begin)[0], text.split(end)[1]
-        text = f"{head}{begin}{table}{end}{tail}"
-    PAGE.write_text(text, encoding="utf-8")
-    told = f"{__doc__.splitlines()[0]}\nPython 3.11, numpy {np.__version__}\n\n"
-    (HERE / "judge_whole_rollouts.txt").write_text(
-        told + "\n\n".join(tables.values()) + "\n", encoding="utf-8"
-    )
+    written = make(tables, __doc__)
+    if written is not None:
+        told = f"{__doc__.splitlines()[0]}\nPython 3.11, numpy {np.__version__}\n\n"
+        text = told + "\n\n".join(written) + "\n"
+        (HERE / "judge_whole_rollouts.txt").write_text(text, encoding="utf-8")
 
 
 # --- what is drawn at each look, added to the counts of the stage in which the requests arrived
@@ -132,34 +107,17 @@ class Contradicted:
     reported: float = 0.26
     after: float = 3_000.0
     storm: tuple[int, int, float] | None = None  # from, to, how often wrong answers are reported meanwhile
-    young: list[tuple[Traffic, list[Ints]]] | None = None
-    late: Floats | None = None
+    reports: LateReports | None = None
 
     def draw(self, of: MadeUpRollouts, metric: str, sent: int, new: Traffic) -> None:
+        if self.reports is None:
+            self.reports = LateReports(of.counts[metric], self.after)
         is_storm = self.storm is not None and self.storm[0] <= sent < self.storm[1]
         reported = self.storm[2] if is_storm and self.storm is not None else self.reported
-        told = [
-            of.random.binomial(n, rate * reported)
-            for n, rate in zip(new.arms, (self.canary, self.control), strict=True)
-        ]
-        self.young = [*(self.young or []), (new, told)]
-        self.arrive(of, metric)
-
-    def arrive(self, of: MadeUpRollouts, metric: str) -> None:
-        counts = of.counts[metric]
-        self.late = np.zeros((*counts.shape[:2], 2)) if self.late is None else self.late
-        done = of.random.binomial(self.late.astype(np.int64), 1.0 - np.exp(-EVERY / self.after))
-        self.late -= done
-        counts[..., ::2] += done  # it had been counted as good
-        counts[..., 1::2] -= done
-        while self.young and len(self.young) > self.after * np.log(10) / EVERY:
-            old, told = self.young.pop(0)
-            known = [of.random.binomial(n, 0.9) for n in told]
-            counts[old.running, old.stage] += outcomes(
-                known[0], old.arms[0], control_bad=known[1], control_total=old.arms[1]
-            )
-            for arm in (0, 1):
-                self.late[old.running, old.stage, arm] += told[arm] - known[arm]
+        asked = np.stack(new.arms, axis=1)
+        rates = np.array([self.canary, self.control]) * reported
+        self.reports.draw(new.running, new.stage, asked, of.random.binomial(asked, rates))
+        self.reports.arrive(of.random, EVERY)
 
 
 Metric = AtOnce | Contradicted
@@ -207,10 +165,10 @@ def row(name: str, made: MadeUpRollouts) -> Row:
     print(name, made.rolled_back.mean(), times, file=sys.stderr)
     return (
         name,
-        share(int(made.rolled_back.sum())),
+        share(int(made.rolled_back.sum()), N),
         percent(passed.mean()),
         percent((made.ended_at == 0).mean()),
-        *map(number, times),
+        *in_requests(times),
     )
 
 
@@ -288,7 +246,7 @@ def deadlines_table() -> str:
         made = roll(metrics, known={"errors": (50, 5_000)}, ends_after=requests)
         by_test = int((made.rolled_back & ~made.by_deadline).sum())
         passed = (made.ended_at > 0) & ~made.rolled_back
-        rows.append((name, share(by_test), percent(made.by_deadline.mean()), percent(passed.mean())))
+        rows.append((name, share(by_test, N), percent(made.by_deadline.mean()), percent(passed.mean())))
     head = ["at_deadline='roll_back', margin 2 points", "rolled back by the test (95 % interval)"]
     return table([*head, "by the deadline", "reached 100 %"], rows)
 
@@ -332,47 +290,41 @@ class Sample:
     on_odds: float = ODDS_OF_TRUTHS
     then: tuple[int, float] | None = None  # from this request on both arms are wrong so often
 
-    def draw(self, random: np.random.Generator, asked: Ints, sent: int) -> Ints:
-        """(n, arm, kind, wrong or right) of so many requests of each arm, (n, arm)."""
-        new = np.zeros((len(asked), 2, len(self.parts), 2), dtype=np.int64)
-        for arm in (0, 1):
-            kinds = random.multinomial(random.binomial(asked[:, arm], self.said[arm]), self.parts)
-            drawn = random.binomial(kinds, self.drawn[arm])
-            rates = self.wrong[arm] if self.then is None or sent < self.then[0] else (self.then[1],)
-            new[:, arm, :, 0] = random.binomial(drawn, rates)
-            new[:, arm, :, 1] = drawn - new[:, arm, :, 0]
-        return new
-
-    def arms(self, known: Ints, share: float) -> Arms:
-        """What one rollout knows of one stage, (arm, kind, wrong or right), as the judge is told it."""
-        values = np.tile([1.0, 0.0], len(self.parts))
-        canary, control = (
-            Badness(np.repeat(values, of.ravel()), np.repeat(np.repeat(one, 2), of.ravel()))
-            for of, one in zip(known, 1.0 / np.asarray(self.drawn), strict=True)
+    def numbers(self, *, later: bool = False) -> Numbers:
+        rates = np.array([[self.then[1]], [self.then[1]]] if later and self.then else self.wrong)
+        looked_at = np.array(self.said)[:, None] * np.asarray(self.parts) * np.asarray(self.drawn)
+        return Numbers(
+            np.tile([1.0, 0.0], len(self.parts)),
+            np.stack([looked_at * rates, looked_at * (1.0 - rates)], axis=-1).reshape(2, -1),
+            weights=np.repeat(1.0 / np.asarray(self.drawn), 2, axis=1),
+            after=self.after,
+            on_odds=self.on_odds,
         )
-        return Arms(canary, control, share)
 
 
-class Audited:
-    """Whole rollouts side by side, judged by the audit sample alone.
+class MeansAlone:
+    """Whole rollouts side by side, judged by one mean alone, also in the watch after the last step."""
 
-    The odds are computed for all at once, and so is a limit of what the bets say (any one mean of the control is one). Where both
-    together might decide and the odds alone do not, the judge's own function is asked.
-    """
-
-    def __init__(self, sample: Sample, *, margin: float, n: int, seed: int = 29) -> None:
-        self.sample, self.margin = sample, margin
+    def __init__(
+        self, rule: MetricRule, numbers: Numbers, *, before: tuple[int, int], n: int, seed: int = 29
+    ) -> None:
         self.random = np.random.default_rng(seed)
         self.stage = np.zeros(n, dtype=np.int64)
         self.passed_at, self.back_at = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.known = np.zeros((n, len(SHARES), 2, len(sample.parts), 2), dtype=np.int64)
-        self.waiting = self.known.copy()
-        rate = float(np.asarray(sample.wrong[1]) @ np.asarray(sample.parts))
-        self.before = np.tile([round(2_000 * rate), 2_000], (n, 1))  # of the control, when the stage began
-        self.asked = 0
+        self.means = MeansSideBySide(
+            rule,
+            numbers,
+            shares=np.array(SHARES),
+            before=before,
+            n_rollouts=n,
+            e_bound=20.0,
+            confidence=0.95,
+        )
 
-    def roll(self, *, every: int, requests: int, watch: int) -> None:
+    def roll(self, *, every: int, requests: int, watch: int, then: tuple[int, Numbers] | None = None) -> None:
         for sent in range(every, requests + watch + 1, every):
+            if then is not None and sent >= then[0]:
+                self.means.numbers = then[1]
             watched = (self.passed_at > 0) & (sent < self.passed_at + watch)
             going = np.flatnonzero((self.back_at == 0) & ((self.passed_at == 0) | watched))
             if not going.size:
@@ -380,136 +332,31 @@ class Audited:
             split = going[(self.passed_at[going] == 0) & (sent <= requests)]
             canary = self.random.binomial(every, np.array(SHARES)[self.stage[split]])
             asked = np.stack([canary, every - canary], axis=1)
-            self.waiting[split, self.stage[split]] += self.sample.draw(self.random, asked, sent)
-            soon = 1.0 - np.exp(-every / np.asarray(self.sample.after))
-            done = self.random.binomial(self.waiting[going], soon[:, None, None])
-            self.waiting[going] -= done
-            self.known[going] += done
-            is_back = self.is_harmful(going)
+            self.means.draw(self.random, split, self.stage[split], asked)
+            self.means.arrive(self.random, going, every)
+            is_back = self.means.is_harmful(going, self.stage[going])
             self.back_at[going[is_back]] = sent
             split = split[self.back_at[split] == 0]
-            self.advance(split[self.is_shown(split)], sent)
+            ahead = split[self.means.is_shown(split, self.stage[split])]
+            self.means.next_stage(ahead)
+            self.stage[ahead] += 1
+            through = ahead[self.stage[ahead] == len(SHARES)]
+            self.stage[through] -= 1
+            self.passed_at[through] = sent
 
-    def advance(self, ahead: Ints, sent: int) -> None:
-        control = self.known[ahead, self.stage[ahead], 1]  # (n, kind, wrong or right)
-        weighed = (control / np.asarray(self.sample.drawn)[1, :, None]).sum(axis=1)
-        total = control.sum(axis=(1, 2))
-        bad = np.round(total * weighed[:, 0] / np.maximum(weighed.sum(axis=1), 1e-9)).astype(np.int64)
-        self.before[ahead] += np.stack([bad, total], axis=1)
-        self.stage[ahead] += 1
-        through = ahead[self.stage[ahead] == len(SHARES)]
-        self.stage[through] -= 1
-        self.passed_at[through] = sent
-
-    def is_harmful(self, rows: Ints) -> NDArray[np.bool_]:
-        known, shares = self.known[rows], self._shares()
-        counts = _four(known)
-        by_odds = harm_log_e(
-            counts[..., 0],
-            counts[..., 2],
-            canary_share=shares,
-            stage=np.arange(len(SHARES)),
-            tolerated_ratio=1.0,
+    def row(self, name: str) -> Row:
+        n = len(self.stage)
+        is_back = self.back_at > 0
+        through = (self.passed_at > 0) & ~is_back
+        ended = max(self.back_at[is_back], self.passed_at[through], key=len).astype(np.float64)
+        print(name, is_back.mean(), through.mean(), file=sys.stderr)
+        return (
+            name,
+            share(int(is_back.sum()), n),
+            percent(through.mean()),
+            percent((~is_back & ~through).mean()),
+            *in_requests(median_and_p90(ended, n)),
         )
-        bets = sum(_limit(self.sample, known[:, one], share) for one, share in enumerate(SHARES))
-
-        def exactly(row: int) -> float:
-            stages = self.stage[row] + 1
-            arms = [self.sample.arms(self.known[row, one], SHARES[one]) for one in range(stages)]
-            return harm_in_means(arms, on_odds=self.sample.on_odds)
-
-        return self._decided(rows, by_odds, _are_off(counts, shares), np.asarray(bets), exactly)
-
-    def is_shown(self, rows: Ints) -> NDArray[np.bool_]:
-        shown = np.zeros(len(rows), dtype=bool)
-        for stage in np.unique(self.stage[rows]):
-            here, share = np.flatnonzero(self.stage[rows] == stage), SHARES[stage]
-            known, at = self.known[rows[here], stage], rows[here]
-            counts, shares = _four(known), self._shares()[stage : stage + 1]
-            pairs, of = np.unique(self.before[at], axis=0, return_inverse=True)
-            weights = np.array([log_weights_of_rates(*map(int, one)) for one in pairs])
-            by_odds = excess_log_e(
-                counts,
-                canary_share=shares[0],
-                margin=self.margin,
-                log_weights=weights[of.ravel()],
-            )
-            of_bets = np.array([log_weights_of_bets(self.margin, (int(bad), int(n))) for bad, n in pairs])
-            bets = _limit(self.sample, known, share, margin=self.margin, log_weights=of_bets[of.ravel()])
-
-            def exactly(row: int, stage: int = stage, share: float = share) -> float:
-                arms, before = self.sample.arms(self.known[row, stage], share), self.before[row]
-                return refutes_excess(
-                    arms, self.margin, on_odds=self.sample.on_odds, known=(int(before[0]), int(before[1]))
-                )
-
-            shown[here] = self._decided(at, by_odds, _are_off(counts[:, None], shares), bets, exactly)
-        return shown
-
-    def _decided(
-        self,
-        rows: Ints,
-        by_odds: Floats,
-        are_off: NDArray[np.bool_],
-        bets: Floats,
-        exactly: Callable[[int], float],
-    ) -> NDArray[np.bool_]:
-        needed, trusted = np.log(20.0), self.sample.on_odds if len(self.sample.parts) == 1 else 0.0
-        sure = np.where(are_off | (trusted == 0), -np.inf, by_odds + np.log(max(trusted, 1e-9)))
-        is_over = np.asarray(sure >= needed)
-        open_ones = np.flatnonzero(~is_over & (np.logaddexp(sure, np.log(1 - trusted) + bets) >= needed))
-        is_over[open_ones] = [exactly(int(row)) >= needed for row in rows[open_ones]]
-        self.asked += open_ones.size
-        return is_over
-
-    def _shares(self) -> Floats:
-        """The canary's share of what is looked at."""
-        shares, drawn = np.array(SHARES), np.array([one[0] for one in self.sample.drawn])
-        return np.asarray(shares * drawn[0] / (shares * drawn[0] + (1 - shares) * drawn[1]))
-
-
-def _four(known: Ints) -> Floats:
-    """Wrong and right of all kinds, canary then control, (..., 4)."""
-    kinds = known.sum(axis=-2).astype(np.float64)
-    return np.asarray(kinds.reshape(*kinds.shape[:-2], 4))
-
-
-def _are_off(counts: Floats, shares: Floats) -> NDArray[np.bool_]:
-    """`sample_ratio_log_e` of many rollouts, (n, n_stages, 4), at the judge's bound."""
-    x, n = counts[..., :2].sum(axis=-1), counts.sum(axis=-1)
-    plain = x * np.log(shares) + (n - x) * np.log1p(-shares)
-    ways = []
-    for a, b in ((k * shares, k * (1 - shares)) for k in ODDS_MAY_BE):
-        ways.append((betaln(a + x, b + n - x) - betaln(a, b) - plain).sum(axis=-1))
-    return np.asarray(np.logaddexp(*ways) >= np.log(2 * ODDS_ARE_OFF))
-
-
-def _limit(
-    sample: Sample,
-    known: Ints,
-    share: float,
-    *,
-    margin: float | None = None,
-    log_weights: Floats | None = None,
-) -> Floats:
-    """The bets on one stage at one mean of the control, where both arms are as alike as they may be: at least the least of all."""
-    weights = 1.0 / np.asarray(sample.drawn)
-    told = known * weights[:, :, None]  # (n, arm, kind, wrong or right)
-    sums, of = told.sum(axis=2)[..., 0], np.maximum(told.sum(axis=(2, 3)), 1e-9)
-    d = margin or 0.0
-    mean = np.clip((sums.sum(axis=1) - of[:, 0] * d) / of.sum(axis=1), 1e-6, 1.0 - d - 1e-6)
-    odds = sample.arms(np.ones((2, len(sample.parts), 2), dtype=np.int64), share).sampled_share or share
-    stakes = np.repeat(_STAKES, len(_LEANINGS)), np.outer(_STAKES, odds / (1 - odds) * _LEANINGS).ravel()
-    capital = np.zeros((len(known), len(stakes[0])))
-    for arm, (stake, up) in enumerate(zip(stakes, (margin is None, margin is not None), strict=True)):
-        at = mean + d if arm == 0 else mean
-        room = (at if up else 1.0 - at)[:, None]
-        put = np.minimum(stake, 0.999 / room) * (1.0 if up else -1.0)
-        for kind, weight in enumerate(weights[arm] / weights[arm].max()):
-            for bad in (0, 1):
-                paid = np.log1p(weight * put * ((1.0 - bad) - at)[:, None])
-                capital += known[:, arm, kind, bad, None] * paid
-    return log_mean_exp(capital, log_weights_of_bets() if log_weights is None else log_weights)
 
 
 def audited_table() -> str:
@@ -549,19 +396,61 @@ def audited_table() -> str:
 
 def _audited(name: str, sample: Sample, *, n: int = N) -> Row:
     """A look every 500 requests; a review comes 3,000 requests later in the mean, most within 10,000."""
-    made = Audited(sample, margin=0.05, n=n)
-    made.roll(every=500, requests=60_000, watch=20_000)
-    is_back = made.back_at > 0
-    through = (made.passed_at > 0) & ~is_back
-    times = median_and_p90(max(made.back_at[is_back], made.passed_at[through], key=len).astype(np.float64), n)
-    print(name, is_back.mean(), through.mean(), times, "asked exactly", made.asked, file=sys.stderr)
-    return (
-        name,
-        share(int(is_back.sum()), n),
-        percent(through.mean()),
-        percent((~is_back & ~through).mean()),
-        *map(number, times),
+    rate = float(np.asarray(sample.wrong[1]) @ np.asarray(sample.parts))
+    rule = MetricRule("wrong", 0.05, is_mean=True)
+    made = MeansAlone(rule, sample.numbers(), before=(round(2_000 * rate), 2_000), n=n)
+    then = None if sample.then is None else (sample.then[0], sample.numbers(later=True))
+    made.roll(every=500, requests=60_000, watch=20_000, then=then)
+    return made.row(name)
+
+
+# --- KPIs
+
+
+def kpis_table() -> str:
+    """A KPI whose values become known 3,000 requests later, judged alone with a margin of a twentieth of its span."""
+    head = [
+        "a KPI, known 3,000 requests later, margin 5 % of its span",
+        "rolled back (95 % interval)",
+        "reached 100 %",
+        "on hold",
+        "median requests",
+        "90th percentile",
+    ]
+    ends, bought = np.array([0.0, 1.0]), np.array([0.1, 0.9])  # all or nothing: one in ten buys
+    basket = np.random.default_rng(3).beta(
+        6.0, 2.0, 100_000
+    )  # a mean of three quarters of the way to the worst
+    places = np.linspace(0.0, 1.0, 9)
+    spread = np.histogram(basket, bins=np.append(places - 1 / 16, 1 + 1 / 16))[0] / basket.size
+    cases = [
+        ("one in ten buys, in both", ends, bought, bought, 1.0),
+        ("one in ten buys, three in a hundred of the new", ends, np.array([0.03, 0.97]), bought, 1.0),
+        ("baskets of these, alike in both", places, spread, spread, 0.1),
+        (
+            "baskets of these, two in five of the new version's empty",
+            places,
+            _emptied(spread, 0.4),
+            spread,
+            0.1,
+        ),
+    ]
+    return table(head, [_kpi(*case) for case in cases])
+
+
+def _emptied(chances: Floats, part: float) -> Floats:
+    emptied = (1.0 - part) * chances
+    emptied[-1] += part
+    return emptied
+
+
+def _kpi(name: str, values: Floats, canary: Floats, control: Floats, told: float, *, n: int = N) -> Row:
+    numbers = Numbers(
+        values, told * np.array([canary, control]), not_before=3_000, on_odds=ODDS_OF_KPIS, learns=False
     )
+    made = MeansAlone(MetricRule("kpi", 0.05, is_mean=True), numbers, before=(0, 0), n=n)
+    made.roll(every=500, requests=60_000, watch=20_000)
+    return made.row(name)
 
 
 # --- sticky keys
@@ -613,7 +502,7 @@ def _sticky(name: str, times: float, *, every: int = 2_000, requests: int = 20_0
         share(len(back), n),
         percent(len(through) / n),
         percent(1 - (len(back) + len(through)) / n),
-        *map(number, times_),
+        *in_requests(times_),
     )
 
 
@@ -675,10 +564,10 @@ def _pairs(name: str, shadow: float, live: float, both: float, *, pairs: int = 2
     times = median_and_p90(max(ended, key=len), N)
     return (
         name,
-        share(int(back.sum())),
+        share(int(back.sum()), N),
         percent(through.mean()),
         percent((~back & ~through).mean()),
-        *map(number, times),
+        *in_requests(times),
     )
 
 
@@ -725,7 +614,9 @@ def guards_table() -> str:
             ]
         )
         at = (is_off.argmax(axis=1)[is_off.any(axis=1)] + 1.0) * 10 * EVERY
-        rows.append((f"the check of the split: {name}", share(at.size), *map(number, median_and_p90(at, N))))
+        rows.append(
+            (f"the check of the split: {name}", share(at.size, N), *in_requests(median_and_p90(at, N)))
+        )
     for name, rate, canary_rate in (
         ("both arms fail 30 %", 0.3, 0.3),
         ("both arms fail 80 %", 0.8, 0.8),
@@ -736,8 +627,8 @@ def guards_table() -> str:
         rows.append(
             (
                 f"the fuse, 2,000 requests at 10 %: {name}",
-                share(found.size),
-                *map(number, median_and_p90(found, N)),
+                share(found.size, N),
+                *in_requests(median_and_p90(found, N)),
             )
         )
     return table(
@@ -761,28 +652,6 @@ def _fuse(random: np.random.Generator, rate: float, canary_rate: float) -> float
         if run >= 20 and blown_fuse(recent_failures(failed[: at + 1], canary[: at + 1])) is not None:
             return float(at + 1)
     return 0.0
-
-
-# --- words
-
-
-def percent(part: float) -> str:
-    return "0 %" if part == 0 else f"{100 * part:.2g} %" if part < 0.1 else f"{100 * part:.1f} %"
-
-
-def share(k: int, n: int = N) -> str:
-    """A share with its exact interval, Clopper and Pearson's."""
-    exact = stats.binomtest(k, n).proportion_ci(0.95)
-    return f"{percent(k / n)} ({100 * exact.low:.1f} to {100 * exact.high:.1f})"
-
-
-def number(one: float | None) -> str:
-    return "" if one is None else f"{one:,.0f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Row]) -> str:
-    lines = [tuple(head), ("---", *["--:"] * (len(head) - 1)), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

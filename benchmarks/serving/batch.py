@@ -2,10 +2,10 @@
 
 The same model, the same rows in one Parquet file, one thread in numeric libraries, in turns: the script reads chunks, asks
 `predict_proba`, and writes each row's id, class and its probability; `everloop score` reads, checks every row against the
-signature, asks the predictor that serves, and writes id, class, score, the three best scores, error and version, with journal,
+signature, answers from what was kept of the model at its release, and writes id, class, score, the three best scores, error and version, with journal,
 lineage and its answers kept. No two rows are the same: titles are halves of two real ones, and a table's columns are drawn each
 for itself. Times are of whole processes, imports and all; each measurement of ours begins with a workspace that has scored nothing.
-Two processes of ours are measured against the same script in one.
+Two processes of ours are measured against the same script in one; up to 500,000 rows the command that may start them does not.
 
 Each cost is split in two: what a start takes, seen on 1,000 rows, and what each further row adds, up to the largest size.
 

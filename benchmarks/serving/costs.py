@@ -209,19 +209,20 @@ def monitored(options: Options) -> list[Bar]:
     """What monitoring costs a request, in all processes together: each part, and what they add up to.
 
     A request pays for its log record on its way, which it has in any case. What looks at the log does so in another process. Here an
-    hour, for drift a day, has 40,000 requests: they are counted before they are sealed, and looked at when they are. A rollout's
+    hour, for drift and accuracy a day, has 40,000 requests: they are counted before they are sealed, and looked at when they are. A rollout's
     judge looks at all requests since its beginning each time: what one look costs, of each of them.
     """
-    path, traffic, latency, drift, judge = [], [], [], [], []
+    path, traffic, latency, drift, accuracy, judge = [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder, simulation(Path(folder, "home")) as ws:
         living.begin(ws, Path(folder))
         with living.opened(ws) as shop:
-            for watch, hours, looks in (
-                (monitoring.latency(p99_ms=100), 1, latency),
-                (monitoring.drift(), 24, drift),
+            for watch, hours, looks, before in (
+                (monitoring.latency(p99_ms=100), 1, latency, 24),
+                (monitoring.drift(), 24, drift, 8),
+                (monitoring.accuracy(audit=0.02), 24, accuracy, 1),
             ):
                 _watch(shop, [watch])
-                for number in range(options.rounds + 1):
+                for number in range(before + options.rounds):
                     on_path = _log(shop)
                     shop.later(hours=hours * 0.9)
                     counted = _look_us(shop)
@@ -229,7 +230,7 @@ def monitored(options: Options) -> list[Bar]:
                     predictions.seal(shop.folder)
                     shop.later(hours=hours * 0.1)
                     looked = _look_us(shop)
-                    if number:  # the first loads, and learns what is usual
+                    if number >= before:  # until then windows fill up; the first loads, too
                         path, traffic = [*path, on_path], [*traffic, counted]
                         looks.append(looked)
             _roll_out(shop)
@@ -243,9 +244,13 @@ def monitored(options: Options) -> list[Bar]:
         Bar("monitoring, in the background: counting traffic, us a request", traffic),
         Bar("monitoring, in the background: looks at latency, us a request", latency),
         Bar("monitoring, in the background: looks at drift, us a request", drift),
+        Bar("monitoring, in the background: drawing 2 % for review, us a request", accuracy),
         Bar(f"{of_all}, with a watch of latency", [sum(parts[1:])], most=3.0),
         Bar(f"{of_all}, with a watch of latency, the log record counted too", [sum(parts)]),
-        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)]),
+        Bar(f"{of_all}, with watches of latency and drift", [sum(parts[1:]) + median(drift)], most=3.0),
+        Bar(
+            f"{of_all}, with a watch of accuracy besides", [sum(parts[1:]) + median(drift) + median(accuracy)]
+        ),
         Bar("in a rollout besides: each look of the judge, us for each request since its beginning", judge),
     ]
 

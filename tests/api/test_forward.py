@@ -66,6 +66,12 @@ def test_each_protocol_is_passed_on_with_its_headers(
     assert server.record(answer).replay == (path != ASKED[0][0])
 
 
+@pytest.mark.parametrize("path", [path for path, _ in ASKED])
+def test_a_wrong_method_is_told_the_one_that_there_is(client: httpx.Client, path: str) -> None:
+    answer = client.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
 def test_the_headers_of_rules_are_passed_on_and_no_others(
     client: httpx.Client, server: Server, ws: Workspace
 ) -> None:

@@ -96,6 +96,13 @@ LOOKS: list[tuple[str, Callable[[Any], Any], Any]] = [
         lambda one: [case["forecast"]["rolled_back"] for case in one],
         [0.0, 1.0],
     ),
+    (
+        "rollouts simulate kind --steps 50,100 --excess wrong=0.3 --control errors=0 --control contradicted=0 "
+        "--control wrong=0 --audited 0.5 --reviewed-share 0.8 --reviewed-after 2 --reported-after 1 --per-hour 100 "
+        "--new wrong=0.9 --rollouts 20 --requests 1000",
+        lambda one: [one[1]["forecast"]["rolled_back"], one[0]["told"], one[0]["after_h"]],
+        [1.0, {"wrong": 0.4}, {"contradicted": 1.0, "wrong": 2.0}],
+    ),
     ("feedback queue", list, []),
     ("monitors measures kind", list, []),
     ("monitors findings", list, []),
@@ -180,6 +187,7 @@ MISTAKES = [
     ("rollouts simulate kind", 2, "--control errors=0.01"),
     ("rollouts simulate kind --steps ten", 2, "--steps 10,50,100"),
     ("rollouts simulate kind --new errors", 2, "errors=0.01"),
+    ("rollouts simulate kind --spread sales=2", 2, "--spread names sales"),
     ("rollouts split kind kind@1=100 --reason x", 2, "two versions or more"),
     ("rollouts split kind kind@1=90 kind@2=10 --reason x", 2, "not released"),
     ("rollouts results kind", 2, "no split 'kind'"),
@@ -284,6 +292,26 @@ def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(everloop: Shel
     (endpoint,) = rollout.endpoints(shop.ws)
     assert (endpoint.limits.queue, endpoint.rules, rollout.rollout_of(shop.ws, made.id)) == (None, (), made)
     assert ((folder / "routes.json").read_bytes(), everloop("audit", "head")) == (routes, head)
+
+
+def test_a_dry_run_of_a_release_says_whether_it_may_be_and_changes_nothing(everloop: Shell) -> None:
+    assert "asks for the approval" in everloop("models", "release", "kind@2", "--dry-run", code=3)
+    for verb in ("approve", "reject"):
+        assert everloop("models", verb, "kind@2", "--reason", "a test", "--dry-run")["by"] == "alice"
+    everloop("models", "approve", "kind@2", "--reason", "a test")
+    head = everloop("audit", "head")
+    assert everloop("models", "promote", "kind@2", "staging", "--dry-run")["name"] == "staging"
+    assert everloop("models", "release", "kind@2", "--dry-run")["version"] == 2
+    assert "kind@2 may be released." in everloop.shown("models", "release", "kind@2", "--dry-run")
+    assert everloop("audit", "head") == head
+
+
+def test_names_that_are_none_are_refused_before_anything_is_done(everloop: Shell) -> None:
+    assert "no endpoint 'kid'" in everloop("rollouts", "list", "--endpoint", "kid", code=2)
+    twice = ("rollouts", "split", "kind", "kind@1=50", "kind@1=50", "--reason", "a test")
+    assert "names one thing twice" in everloop(*twice, code=2)
+    assert "there is no file rows.csv" in everloop("score", "kind@1", "rows.csv", code=2)
+    assert "cannot name a dataset" in everloop("score", "kind@1", "goods", "--to", "two words", code=2)
 
 
 def test_rules_are_put_shown_and_dropped(everloop: Shell) -> None:
@@ -456,6 +484,12 @@ def test_the_prediction_log_is_looked_at_exported_and_erased(everloop: Shell, tm
     assert "no endpoint 'kid'" in everloop("predictions", "list", "kid", code=2)
     file = tmp_path / "asked.parquet"
     assert everloop("predictions", "export", "kind", str(file))["rows"] == pq.read_table(file).num_rows == 4
+    everloop("predictions", "export", "kid", str(file), code=2)
+    assert pq.read_table(file).num_rows == 4, "what is refused leaves the file as it was"
+    assert "cannot be written" in everloop("predictions", "export", "kind", str(file / "below"), code=2)
     assert everloop("predictions", "expire", "--dry-run") == []
     assert everloop("predictions", "erase", "7", "--reason", "a request")["predictions"] == 3
-    assert names(everloop("predictions", "list", "kind"), "key") == ["8", None, None, None]
+    one = everloop.shown("predictions", "erase", "8", "--reason", "a request", "--dry-run")
+    assert "1 prediction would be erased, 0 reports of it would lose the key." in one
+    assert "1 prediction is erased" in everloop.shown("predictions", "erase", "8", "--reason", "a request")
+    assert names(everloop("predictions", "list", "kind"), "key") == [None] * 4

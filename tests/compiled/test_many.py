@@ -28,6 +28,9 @@ ODD = [
     "İstanbul",
     "red_leaf RED-leaf red",
     "x\ny\tzz",
+    "red\0leaf \0",
+    "red",
+    "leaf",
     "東京 タワー",
     "\x1cab\x85cd",
 ]
@@ -61,11 +64,7 @@ def test_texts_are_answered_as_in_rows(words: Any) -> None:
     assert many.predict(given).tolist() == model.predict(rows).tolist()
 
 
-@given(
-    texts=st.lists(
-        st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=8
-    )
-)
+@given(texts=st.lists(st.text(alphabet=st.characters(codec="utf-8")), min_size=1, max_size=8))
 @settings(max_examples=150, deadline=None)
 def test_words_are_cut_as_scikit_learn_cuts_them(texts: list[str]) -> None:
     rows = object_array([[text] for text in [*texts, "red leaf"]])
@@ -115,8 +114,7 @@ def test_what_is_to_be_asked_in_rows_is_not_answered() -> None:
     model = make_pipeline(ColumnTransformer([("words", TfidfVectorizer(), 0)]), LogisticRegression()).fit(
         rows, LABELS
     )
-    for odd in (None, "red\0leaf", "\0"):
-        with pytest.raises(UnsureError):
-            many_of(model).predict(columns_of(object_array([[odd], ["red"]]), pa.string()))
+    with pytest.raises(UnsureError):
+        many_of(model).predict(columns_of(object_array([[None], ["red"]]), pa.string()))
     with pytest.raises(NotCompiledError, match="no pipeline of two steps"):
         many_of(model.steps[1][1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,23 @@ def test_a_unique_value_may_move_to_another_row(ws: Workspace) -> None:
     data.ingest(ws, "items", FIRST)
     data.ingest(ws, "items", items((1, "b", 1.0), (2, "a", 2.0)))
     assert known(ws, "items", "title") == {0: ("b",), 1: ("a",), 2: ("c",)}
+
+
+def test_rows_that_are_loaded_to_be_asked_about_are_typed_chunk_by_chunk(tmp_path: Path) -> None:
+    rows = pa.table(
+        {
+            "n": pa.array([1.0, None, float("nan"), 4.0, 5.0]),
+            "kind": pa.array(["a", "b", None, "a", "b"]).dictionary_encode(),
+            "at": pa.array([date(2026, 1, 1)] * 5),
+        }
+    )
+    for name, some in (("a", rows.slice(0, 2)), ("b", rows.slice(2))):
+        pq.write_table(some, tmp_path / f"{name}.parquet")
+    table, source = data.load_typed(tmp_path)
+    assert table.column("n").num_chunks > 1
+    assert table.equals(data.typed(data.load(tmp_path, key=None, file_format=None))[0])
+    assert (source.format, source.rows.num_rows) == ("parquet", 0)
+    for name, numbers in (("a", [1, 2]), ("b", [1 << 63])):
+        pq.write_table(pa.table({"n": pa.array(numbers, pa.uint64())}), tmp_path / f"{name}.parquet")
+    with pytest.raises(Invalid, match="row 3"):
+        data.load_typed(tmp_path)

@@ -207,6 +207,34 @@ def test_a_row_that_the_endpoint_would_refuse_has_an_error_in_its_place(shop: Sh
     assert [output is None for output in made.answers["output"].to_pylist()] == [False, True, False]
 
 
+def test_a_table_is_scored_without_loading_the_model(shop: Shop, tmp_path: Path) -> None:
+    file = given(shop.ws, tmp_path)
+    command = [
+        "--home",
+        str(shop.ws.home),
+        "score",
+        "kind@1",
+        str(file),
+        "--out",
+        str(tmp_path / "out.parquet"),
+    ]
+    said = subprocess.run(
+        [sys.executable, "-c", _LIBRARIES, *command], capture_output=True, check=True, text=True
+    )
+    assert said.stdout.splitlines()[-1] == "loads models: False"
+    assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 40
+
+
+_LIBRARIES = """
+import sys
+from everloop.cli import main
+try:
+    main()
+finally:
+    print("loads models:", "skops" in sys.modules)  # scikit-learn itself is what the shop's loop file imports for its features
+"""
+
+
 def test_a_row_on_which_the_model_fails_costs_the_others_nothing(shop: Shop, tmp_path: Path) -> None:
 
     living.release(shop.ws, "kind@2")  # it fails on sellers that it does not know

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,33 @@ def test_declarations_are_gathered_while_collecting_and_nowhere_else() -> None:
         ("dataset", "listings"),
         ("labels", "category"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("declare", "told"),
+    [
+        (lambda _: el.label_set("l", of="goods", classes=["a"]), "labels 'l' has of='goods'.*el.dataset"),  # type: ignore[arg-type]  # wrong on purpose, as those below
+        (lambda _: el.model("m", "train"), "model 'm' has pipeline='train'.*@el.pipeline"),  # type: ignore[arg-type]
+        (lambda it: el.retrain(it["model"], when=5), "has when=5.*a condition"),  # type: ignore[arg-type]
+        (lambda it: el.scoring("m", it["goods"], to="x", cron="0 4 * * *"), "'x' has of='m'.*el.endpoint"),  # type: ignore[arg-type]
+        (lambda it: el.scoring(it["model"], it["kinds"], to="x", cron="0 4 * * *"), "has rows=.*el.dataset"),
+        (lambda it: el.scoring(it["model"], "goods", to="x", cron="0 4 * * *"), "'goods', which is no query"),
+        (lambda it: el.scoring(it["model"], it["goods"], to="x", cron="at four"), "not a cron expression"),
+    ],
+)
+def test_what_a_declaration_cannot_refer_to_is_refused_where_it_stands(
+    declare: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    with collecting():
+        goods = dataset("goods", key="id", inputs=["title"])
+        kinds = label_set("kinds", of=goods, classes=["a", "b"])
+        given = {"goods": goods, "kinds": kinds, "model": el.model("kind", el.pipeline(train))}
+        with pytest.raises(Invalid, match=told):
+            declare(given)
+
+
+def train() -> None:
+    """A pipeline of nothing."""
 
 
 def test_a_name_stands_once() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from everloop import background, governance, jobs, loop, pipelines, registry, rollout, serving
 from everloop.errors import GateFailed, NotFound
+from everloop.ledger import entries
 from tests.loop import living
 from tests.loop.living import Shop
 from tests.registry.versions import check
@@ -67,6 +68,37 @@ def test_a_version_that_is_loaded_or_mirrored_does_not_wait_for_itself(shop: Sho
     assert len(loop.deliver(shop.ws)) == 1
     assert live(shop) == {"kind@1": 100}
     assert not loop.has_approved(shop.ws)
+
+
+def test_the_stage_names_what_is_live_after_a_rollback_and_when_a_person_brings_it_back(
+    any_shop: Shop,
+) -> None:
+    shop = any_shop
+    alice = shop.ws.acting_as("alice")
+    living.approve(shop.ws, "kind@2")
+    (started,) = loop.deliver(shop.ws)
+    assert registry.stages(shop.ws, "kind") == {"production": 2}
+    rollout.roll_back(alice, started, reason="wrong")
+    assert registry.stages(shop.ws, "kind") == {"production": 1}
+    assert registry.version(shop.ws, "kind@1").archived_at is None
+    assert registry.version(shop.ws, "kind@2").archived_at is not None
+    act = next(one for one in entries(shop.ws, actor="alice") if one.act == "registry.promote")
+    assert (act.subject.id, act.detail["name"]) == ("kind@1", "production")
+    assert act.detail["reason"] == "kind@2 was rolled back on kind: alice decided: wrong"
+    again = rollout.start(alice, "kind", "kind@2", reason="mended", again=True)
+    assert registry.stages(shop.ws, "kind") == {"production": 1}, "nothing is decided yet"
+    rollout.promote_now(alice, again.id, reason="seen enough")
+    assert registry.stages(shop.ws, "kind") == {"production": 2}
+
+
+def test_the_stage_stays_while_the_version_taken_back_answers_elsewhere(shop: Shop) -> None:
+    other = rollout.canary(100)
+    shop.ws.write(lambda tx: rollout.define_endpoint(shop.ws, tx, "other", model="kind", canary=other))
+    living.release(shop.ws, "kind@2")
+    rollout.start(shop.ws, "other", "kind@2", reason="a test")
+    made = rollout.start(shop.ws, "kind", "kind@2", reason="a test")
+    rollout.roll_back(shop.ws, made.id, reason="wrong")
+    assert registry.stages(shop.ws, "kind") == {"production": 2}
 
 
 def test_a_version_that_was_rolled_back_elsewhere_is_left_to_people_here_too(shop: Shop) -> None:

@@ -130,7 +130,7 @@ def test_pieces_are_no_measures_and_are_forgotten_with_their_window(ws: Workspac
         look(ws, minutes=30)
         look(ws, minutes=30)
     assert not any(one.name.startswith("piece:") for one in monitoring.measures(ws, "category"))
-    assert len(monitoring.measures(ws, "category", names=["piece:answers"])) <= 5
+    assert len(monitoring.measures(ws, "category", names=["piece:answered"])) <= 5
 
 
 def drifted(shop: Shop, end: datetime) -> list[tuple[str, float | None, int, dict[str, Any] | None]]:
@@ -149,11 +149,11 @@ def test_drift_of_a_window_is_the_same_in_pieces_and_whole(shop: Shop) -> None:
         monitoring.observe(shop.ws)
     in_pieces = drifted(shop, end)
     assert {n for _, _, n, _ in in_pieces} == {390}
-    kept = monitoring.measures(shop.ws, "kind", names=["piece:drift"])
+    kept = monitoring.measures(shop.ws, "kind", names=["piece:drifted"])
     assert end - timedelta(days=3) < min(one.end for one in kept), "those before the window are forgotten"
 
     def begin_anew(tx: Tx) -> None:
-        store.remove_measures(tx, "kind", "piece:drift")
+        store.remove_measures(tx, "kind", "piece:drifted")
         store.keep_watches(tx, "kind", [])
         store.upsert_watch(tx, "kind", "drift", to_value(pieced), looked_at=end - timedelta(days=1))
 

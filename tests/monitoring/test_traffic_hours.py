@@ -69,6 +69,18 @@ def test_shadows_and_other_endpoints_are_left_out(any_ws: Workspace, log: LogWri
     assert told(any_ws) == []
 
 
+def test_endpoints_that_are_counted_in_one_reading_are_counted_apart(
+    any_ws: Workspace, log: LogWriter
+) -> None:
+    any_ws.write(lambda tx: monitoring.set_watches(any_ws, tx, "other", []))
+    put(log, START, 2, endpoint="other")
+    put(log, START, 3)
+    look(any_ws, hours=1)
+    for endpoint, expected in (("category", 3), ("other", 2)):
+        (found,) = monitoring.traffic(any_ws, endpoint, start=START, end=START + DAY)
+        assert found.requests == expected
+
+
 def test_an_hour_that_goes_on_is_added_to(any_ws: Workspace, log: LogWriter) -> None:
     for quarter in range(4):
         put(log, START + quarter * HOUR / 4, 5)

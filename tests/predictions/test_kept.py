@@ -13,7 +13,7 @@ import pytest
 
 from everloop.errors import StorageFailed
 from everloop.ids import new_prediction_id
-from everloop.predictions import LogPolicy, Personal, evenly, log, log_key, uniform, weights
+from everloop.predictions import LogPolicy, Personal, drawn, evenly, log, log_key, uniform, weights
 from everloop.predictions.kept import DROPPED, Keeper, hashed, is_hidden
 from everloop.serving import Field
 from tests.serving.asgi import Got, InProcess
@@ -87,6 +87,24 @@ def test_evenly_keeps_what_the_smallest_chance_would_have_kept() -> None:
     assert chance == 0.2
     assert set(table["id"].to_pylist()) == {one.id for one in [*rare, *often] if uniform(one.id) < 0.2}
     assert weights(log.to_batch([*rare, *often])).sum() == pytest.approx(8_000, rel=0.1)
+
+
+def test_a_sample_lies_within_a_larger_one_and_has_nothing_to_do_with_the_logs_own() -> None:
+    table = pa.Table.from_batches([log.to_batch([record() for _ in range(4_000)])])
+    few, more = drawn(table, 0.1), drawn(table, 0.3)
+    assert (few <= more).all()
+    assert (few == drawn(table, 0.1)).all()
+    assert few[1_000:].tolist() == drawn(table.slice(1_000), 0.1).tolist()
+    assert (few.mean(), more.mean()) == (pytest.approx(0.1, abs=0.02), pytest.approx(0.3, abs=0.03))
+    logged = np.array([uniform(str(one)) < 0.3 for one in table["id"].to_pylist()])
+    assert (logged & more).mean() == pytest.approx(0.09, abs=0.02)
+
+
+def test_both_chances_multiply_and_what_the_log_kept_more_seldom_is_all_there() -> None:
+    records = [record(probability=own) for own in (0.05, 0.2, 0.5, 1.0) for _ in range(4_000)]
+    found = drawn(pa.Table.from_batches([log.to_batch(records)]), 0.2).reshape(4, -1).mean(axis=1)
+    assert found.tolist() == pytest.approx([1.0, 1.0, 0.4, 0.2], abs=0.04)
+    assert found[:2].tolist() == [1.0, 1.0]
 
 
 def test_evenly_leaves_a_whole_log_as_it_is() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -83,6 +84,54 @@ def test_filters_by_endpoint_and_domain_time(
 def test_filters_by_key(filled: Path) -> None:
     found = pa.Table.from_batches(log.batches(filled, endpoint="category", keys=["4", "3", "7"]))
     assert found["key"].to_pylist() == ["4", "7"]
+
+
+@pytest.mark.parametrize("columns", [None, ["inputs"], ["id", "output"]])
+def test_a_sample_is_the_same_live_and_sealed(tmp_path: Path, columns: list[str] | None) -> None:
+    records = [record(number, release="rel_b" if number % 4 else "rel_a") for number in range(600)]
+    write(tmp_path, records).close()
+
+    def sample() -> list[dict[str, Any]]:
+        chances = {"rel_a": 1.0, "rel_b": 0.25}
+        return log.read(tmp_path, columns=columns, chances=lambda release: chances[release]).to_pylist()
+
+    live = sample()
+    log.seal(tmp_path)
+    assert sample() == live
+    assert list(live[0]) == (columns or SCHEMA.names)
+    if columns is None:
+        drawn = [one["release"] for one in live]
+        assert drawn.count("rel_a") == 150, "each release has a chance of its own"
+        assert 60 < drawn.count("rel_b") < 165
+
+
+def test_what_is_not_in_a_sample_is_not_unpacked(tmp_path: Path) -> None:
+    write(tmp_path, [record(inputs={"title": msgspec.msgpack.Ext(1, b"no JSON")})]).close()
+    assert log.read(tmp_path, chances=lambda _release: 1e-9).num_rows == 0
+    with pytest.raises(TypeError, match="Ext"):
+        log.read(tmp_path)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_tallies_say_what_records_say(tmp_path: Path, sealed: bool) -> None:
+    records = [
+        record(
+            number, version=1 + number % 2, latency_us=number, shadow_of="pred_1" if number % 5 == 0 else None
+        )
+        for number in range(1_200)
+    ]
+    write(tmp_path, records).close()
+    if sealed:
+        log.seal(tmp_path)
+    end = from_micros(T0_US + 1_100)
+    one = log.Tally.joined(list(log.tallies(tmp_path, by=["model", "version"], start=START, end=end)))
+    told = [
+        (*one.kinds[kind], at, latency)
+        for kind, at, latency in zip(one.kind, one.at_us, one.latency_us, strict=True)
+    ]
+    own = [one for one in records[:1_100] if one.shadow_of is None]
+    assert told == [(one.model, one.version, one.at, one.latency_us) for one in own]
+    assert len(one.kinds) == 2
 
 
 def test_an_unknown_column_is_named(filled: Path) -> None:

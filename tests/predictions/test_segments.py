@@ -65,7 +65,7 @@ def test_who_reads_parts_of_records_passes_over_damage_like_who_reads_all(place:
     damaged = bytearray(CONTENT)
     damaged[place] ^= 1 << bit
     everything, all_damage = scanned(bytes(damaged))
-    decoders: list[Callable[[memoryview], Any]] = [
+    decoders: list[Callable[[bytes], Any]] = [
         head_of,
         decoder_of(frozenset()),
         decoder_of(frozenset(["inputs"])),

@@ -266,10 +266,3 @@ def test_a_kpi_that_makes_no_sense_is_refused(given: dict[str, Any], told: str) 
 def test_a_plan_without_a_step_compares_no_kpi() -> None:
     with pytest.raises(Invalid, match="steps below 100"):
         rollout.canary(100, kpis=[kpi()])
-
-
-def test_what_depends_on_the_answers_is_left_out_of_a_simulation(shop: Shop) -> None:
-    with_canary(shop, 50, 100, excess_at_most={**CLEAN, "wrong:Tea": 0.1}, kpis=[kpi()])
-    shop.ask(100)
-    (equal, *_) = rollout.prospects(shop.ws, "kind", requests_at_most=400, n_rollouts=20)
-    assert list(equal.rates) == ["errors"]

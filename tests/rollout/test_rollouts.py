@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from everloop import clock, feedback, ledger, rollout, serving
+from everloop import clock, feedback, ledger, registry, rollout, serving
 from everloop.errors import Conflict, NotFound, NotReady
 from everloop.rollout import Rollout
 from everloop.serving.files import write_worker
@@ -74,6 +74,18 @@ def test_what_cannot_be_rolled_out_is_refused(
 ) -> None:
     with pytest.raises(error, match=told):
         rollout.plan(shop.ws, "kind", version)
+
+
+def test_an_alias_is_the_version_that_it_stands_for_when_it_is_said(shop: Shop) -> None:
+    living.release(shop.ws, "kind@2")
+    registry.alias(shop.ws, "kind", "champion", "kind@2")
+    assert rollout.plan(shop.ws, "kind", "kind@champion").version == "kind@2"
+    shares = {"kind@1": 50.0, "kind@champion": 50.0}
+    made = rollout.plan_split(shop.ws, "kind", shares, sticky=False, reason="a test")
+    assert [one.version for one in made.arms] == ["kind@1", "kind@2"]
+    registry.alias(shop.ws, "kind", "champion", "kind@1")
+    with pytest.raises(Conflict, match="kind@1 answers on 'kind' already"):
+        rollout.plan(shop.ws, "kind", "kind@champion")
 
 
 def test_one_rollout_at_a_time(shop: Shop) -> None:

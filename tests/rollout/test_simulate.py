@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from everloop.errors import Invalid
 from everloop.rollout import (
+    Forecast,
     MetricRule,
     Rules,
     Split,
@@ -18,6 +19,7 @@ from everloop.rollout import (
     steady,
 )
 from everloop.rollout.eprocess import harm_log_e
+from everloop.rollout.simulate import LateReports
 
 Rates = NDArray[np.float64]  # by look
 EVERY, LOOKS = 100, 200
@@ -112,22 +114,31 @@ def test_a_clean_version_passes_three_stages_within_6_000_requests() -> None:
     assert forecast.passed == 1.0
 
 
-def test_what_becomes_known_of_one_answer_in_ten_takes_ten_times_the_requests() -> None:
-    """Wrong answers are judged on a part of the stake, and none that nobody has looked at counts."""
-
-    def median(part: float, requests: int) -> float:
-        forecast = simulate(
+def test_reports_that_come_late_are_waited_for_and_turn_good_requests_bad() -> None:
+    def forecast(canary: float, after: float) -> Forecast:
+        return simulate(
             (0.5,),
-            Rules((MetricRule("wrong", None, is_mean=True),)),
-            rates={"wrong": steady(0.05, 0.2)},
-            requests_at_most=requests,
-            look_every=requests // 200,
-            told={"wrong": part},
+            Rules((MetricRule("contradicted", 0.05),)),
+            rates={"contradicted": steady(0.02, canary)},
+            reported_after={"contradicted": after},
+            requests_at_most=6_000,
             n_rollouts=200,
         )
-        return forecast.requests_to_roll_back[0] or 0.0
 
-    assert median(0.1, 20_000) / median(1.0, 2_000) == pytest.approx(10, rel=0.2)
+    soon, late = forecast(0.2, 0.0), forecast(0.2, 500.0)
+    assert (soon.rolled_back, late.rolled_back) == (1.0, 1.0)
+    waited = (late.requests_to_roll_back[0] or 0.0) - (soon.requests_to_roll_back[0] or 0.0)
+    assert waited == pytest.approx(500 * np.log(10), abs=150)
+    reports = LateReports(counts := np.zeros((1, 1, 4)), after=50.0)
+    row = np.array([0])
+    reports.draw(row, row, np.array([[1_000, 1_000]]), np.array([[200, 0]]))
+    seen = []
+    for _ in range(8):
+        reports.arrive(np.random.default_rng(1), 100)
+        seen.append(counts[0, 0].tolist())
+    assert seen[1] == [0, 0, 0, 0]
+    assert 150 < seen[2][0] < 200
+    assert seen[-1] == [200, 800, 0, 1_000]
 
 
 def test_a_deadline_takes_back_what_is_not_decided_and_is_told_apart() -> None:

@@ -83,7 +83,7 @@ def test_one_who_stops_waiting_holds_nobody_up() -> None:
     asyncio.run(story())
 
 
-def test_closing_finishes_what_waits() -> None:
+def test_closing_finishes_what_waits_and_leaves_nobody_waiting_after_it() -> None:
     async def story() -> None:
         work = Work()
         batcher = Batcher(work, limit=9, name="test")
@@ -92,6 +92,8 @@ def test_closing_finishes_what_waits() -> None:
         work.go.release()
         await closing
         assert [future.result() for future in waiting] == [2]
+        with pytest.raises(NotReady):
+            batcher.submit(2)
 
     asyncio.run(story())
 

@@ -18,10 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from everloop.compiled import Plan, plan_of
-from everloop.serving import Failure, Field, Manifest, Predictor, compare_plan, read_manifest, write_manifest
+from everloop.serving import Failure, Field, Manifest, Predictor, read_manifest, write_manifest
 from everloop.serving import exact as room
 from everloop.serving.exact import Quick, compare
 from everloop.serving.made_up import made_up
+from everloop.serving.predictor import verified_files
+from everloop.serving.tryout import Asked, compared
 from everloop.storage import FileBlobs
 from tests.serving.home import TITLES, go_live, object_array, picky_model, title_model, write_release
 from tests.serving.server import Server
@@ -33,10 +35,13 @@ Y = np.where(X.sum(axis=1) > 0, "x", "y")
 
 
 def released(home: Path, model: Any, real: list[list[Any]] | None = None, **given: Any) -> Manifest:
-    """A release whose plan was compared as the registry does it."""
+    """A release whose plan was compared as the registry does it, but in this process."""
     blobs = FileBlobs(home / "blobs")
     manifest = write_release(home, "rel_1", model, **given)
-    compiled = compare_plan(manifest, blobs, lambda: real or [])
+    asked = Asked(verified_files(manifest, blobs), manifest=manifest, rows=real or [])
+    *_, (compiled, columns, onnx) = compared(asked)
+    for content in (columns, onnx):
+        blobs.put(content)
     manifest = msgspec.structs.replace(manifest, compiled=compiled)
     (home / "serving" / "releases" / "rel_1.json").unlink()
     write_manifest(home / "serving", manifest)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from everloop.predictions import log
+from everloop.serving import Limits
 from everloop.serving.mirroring import LIMIT, Mirror
 from tests.serving.asgi import InProcess
 from tests.serving.home import go_live
@@ -33,6 +34,9 @@ class Line:
         if sum(map(len, self.answered)) >= self.n_enough:
             self.enough.set()
 
+    async def settle(self) -> None:
+        await asyncio.wait_for(self.mirror.settle(), 5)
+
     async def has_answered(self, n: int) -> None:
         self.n_enough = n
         await asyncio.wait_for(self.enough.wait(), 10)
@@ -47,7 +51,7 @@ def test_copies_wait_until_no_answer_is_under_way() -> None:
     async def story() -> None:
         line = Line(lambda _: asyncio.sleep(0.001))
         line.mirror.put(0)
-        await line.mirror.settle()  # it took so long that the next may wait for ten times as long
+        await line.settle()  # it took so long that the next may wait for ten times as long
         line.mirror.begin()
         line.mirror.begin()
         line.mirror.put(1)
@@ -55,7 +59,7 @@ def test_copies_wait_until_no_answer_is_under_way() -> None:
         line.mirror.end()
         assert await line.turns() == [[0]], "one is still under way"
         line.mirror.end()
-        await asyncio.wait_for(line.mirror.settle(), 5)
+        await line.settle()
         assert line.answered == [[0], [1]]
 
     asyncio.run(story())
@@ -93,7 +97,7 @@ def test_a_full_line_takes_no_more() -> None:
         line.mirror.begin()
         assert all(line.mirror.put(number) for number in range(LIMIT))
         assert not line.mirror.put(LIMIT)
-        await line.mirror.settle()
+        await line.settle()
         assert sum(map(len, line.answered)) == LIMIT
 
     asyncio.run(story())
@@ -109,7 +113,7 @@ def test_to_settle_is_to_answer_what_waits_now_whatever_comes_meanwhile() -> Non
         line.work = more
         line.mirror.begin()
         line.mirror.put(1)
-        await asyncio.wait_for(line.mirror.settle(), 5)
+        await line.settle()
         assert line.answered[0] == [1]
 
     asyncio.run(story())
@@ -123,9 +127,9 @@ def test_copies_that_raise_keep_no_others_from_being_answered(caplog: pytest.Log
 
         line = Line(raises)
         line.mirror.put(0)
-        await line.mirror.settle()
+        await line.settle()
         line.mirror.put(1)
-        await line.mirror.settle()
+        await line.settle()
         assert line.answered == [[1]]
 
     with caplog.at_level(logging.ERROR):
@@ -145,4 +149,24 @@ def test_a_copy_that_waits_is_answered_before_its_version_is_let_go(home: Path) 
         app.run(asyncio.sleep(0.5))
         table = log.read(home / "serving", columns=["variant", "status"]).to_pylist()
         mirror.end()
+    assert {(one["variant"], one["status"]) for one in table} == {("control", "ok"), ("canary", "ok")}
+
+
+def test_a_copy_of_what_is_under_way_is_answered_before_its_version_is_let_go(home: Path) -> None:
+    slowly = Limits(wait_ms=300.0)
+    go_live(home, ("control", 100), shadow=route(("canary", 100)).variants, limits=slowly)
+    with InProcess(home) as app:
+
+        async def story() -> None:
+            body = b'{"inputs": {"title": "a fridge"}}'
+            asked = asyncio.create_task(app.ask("POST", "/endpoints/category/predict", body, {}))
+            await asyncio.sleep(0)
+            go_live(home, ("control", 100), limits=slowly)
+            await app._watcher.reload()
+            await asyncio.sleep(0.1)
+            assert not asked.done()
+            await asked
+
+        app.run(story())
+    table = log.read(home / "serving", columns=["variant", "status"]).to_pylist()
     assert {(one["variant"], one["status"]) for one in table} == {("control", "ok"), ("canary", "ok")}

@@ -273,6 +273,25 @@ def test_what_is_asked_for_comes_in_the_form_that_is_asked_for(app: InProcess) -
     assert (record.key, record.replay, head["id"]) == ("7", True, record.id)
 
 
+def test_all_in_binary_is_what_is_given_by_default_and_no_explanation(app: InProcess) -> None:
+    """As Triton's client asks where it names no output."""
+    inputs = [tensor("title", "BYTES", ["a fridge"]), tensor("colour", "BYTES", ["red"])]
+    plain = app.post("/v2/models/category/infer", {"inputs": inputs})
+    asked = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    got = app.post("/v2/models/category/infer", asked)
+    head = msgspec.json.decode(got.content[: int(got.headers["inference-header-content-length"])])
+    assert [one["name"] for one in head["outputs"]] == list(outputs(plain))
+    assert all("binary_data_size" in one["parameters"] for one in head["outputs"])
+
+
+def test_bytes_behind_the_json_without_its_length_are_told_of(numbers: InProcess) -> None:
+    head = msgspec.json.encode({"inputs": [tensor("x", "FP64", [1, 2], [])]})
+    got = numbers.post(
+        "/v2/models/category/infer", head + b"\0" * 16, content_type="application/octet-stream"
+    )
+    assert (got.status, "Inference-Header-Content-Length" in got.json()["error"]) == (400, True)
+
+
 def test_bytes_of_an_image_go_to_the_model_as_bytes_and_to_the_log_as_a_digest(
     tmp_path: Path, in_process: Opening
 ) -> None:

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.browser
 _LOOKS: dict[Literal["light", "dark"], str] = {"light": "{}", "dark": "{runOnly: ['color-contrast']}"}
 
 
-def test_no_page_has_a_serious_fault_in_light_or_dark_or_asks_what_its_policy_refuses(page: Page, story: Site) -> None:
+def test_no_page_has_a_serious_fault_in_light_or_dark_or_asks_what_its_policy_refuses(
+    page: Page, story: Site
+) -> None:
     (running,) = rollout.rollouts(story.ws, states=("running",))
     answered = feedback.corrections(story.ws, "kind", limit=1)[0].prediction_id
     paths = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from everloop import rollout
 from tests.loop import living
 from tests.loop.living import Shop
+from tests.rollout.test_kpis import audit
 from tests.rollout.test_rollouts import with_canary
 from tests.web.conftest import serve
 
@@ -28,8 +29,19 @@ def test_made_up_rollouts_tell_how_it_would_go_and_what_each_stage_takes(small: 
         assert "has answered nothing" in site.get("/endpoints/kind/plan?prospects=yes").text
         small.ask(200)
         page = site.get("/endpoints/kind/plan?prospects=yes").text
-    assert "Of 400 made-up rollouts" in page
+    assert "Of 200 made-up rollouts" in page
     assert "20 points" in page
+
+
+def test_made_up_rollouts_wait_for_reviewers_as_long_as_they_took(small: Shop) -> None:
+    with_canary(small, 50, 100, excess_at_most={"wrong": 0.3})
+    asked = small.ask(50)
+    small.later(hours=8)
+    audit(small, asked[:10], wrong={1: 0.1})
+    with serve(small.ws) as site:
+        page = site.get("/endpoints/kind/plan?prospects=yes").text
+    assert "wrong becomes known of 20" in page
+    assert "8 h later" in page
 
 
 def test_a_version_that_was_rolled_back_is_started_again_by_a_person_who_is_told(small: Shop) -> None:

@@ -52,12 +52,18 @@ _PASSED_ON = (
 )
 _OWN = ("/", "/health", "/ready", "/version")
 
-FORWARDED: list[tuple[str, str, Permission | None]] = [
-    (method, path, None if permission == "public" else permission)
-    for method, path, permission in PREDICTION_ROUTES
-    if path not in _OWN
-]
-"""Method, path and permission of what the data plane answers and the control plane does not."""
+FORWARDED: list[tuple[str, str, Permission | None]] = sorted(
+    (
+        (method, path, None if permission == "public" else permission)
+        for method, path, permission in PREDICTION_ROUTES
+        if path not in _OWN
+    ),
+    key=lambda route: ":" not in route[1],
+)
+"""Method, path and permission of what the data plane answers and the control plane does not.
+
+`/v1/models/NAME:predict` comes before `/v1/models/NAME`, which it fits, too: the first says which methods there are.
+"""
 
 
 class Forwarder:

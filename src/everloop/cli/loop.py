@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from everloop.cli.output import Output, pass_output
+from everloop.errors import NotFound
 
 if TYPE_CHECKING:
     from everloop.loop import Trained
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"}
 _SIGNS = {"create": "+", "change": "~", "keep": " ", "forget": "-"}
 
 
@@ -197,6 +199,7 @@ def score(
     Example: everloop score category@2 october.parquet --output answers.parquet --processes 2
     """
     from everloop import loop as room
+    from everloop.data import check_dataset_name
 
     if (source is None) == (sql is None):
         raise click.UsageError(
@@ -211,6 +214,12 @@ def score(
             f"--processes says how many processes score, and --executor is {executor}. Leave one out."
         )
     path = Path(source or "")
+    if source is not None and not path.exists() and ("/" in source or path.suffix in _TABLES):
+        raise NotFound(
+            f"there is no file {source}. Name one that is there, a folder, or a dataset version such as listings@18."
+        )
+    if to is not None:
+        check_dataset_name(to)  # now, not after the scoring
     rows = room.Query(sql, database) if sql is not None else path if path.exists() else str(source)
     with out.workspace(ray_address=ray_address) as ws, redirect_stdout(sys.stderr):
         made = room.score_batch(

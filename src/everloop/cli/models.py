@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from everloop.cli.model_trust import check, keys, register, sign, trust, verify
-from everloop.cli.output import Output, pass_output
+from everloop.cli.output import Output, carried_out, dry_run_option, pass_output
 
 
 @click.group()
@@ -136,9 +136,10 @@ def golden(out: Output, version: str, file: Path, rows: int, accept: bool) -> No
 
 @models.command()
 @click.argument("version")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
-def approve(out: Output, version: str, reason: str) -> None:
+def approve(out: Output, version: str, reason: str, dry_run: bool) -> None:
     """Approve a version; recorded with your name.
 
     \b
@@ -147,17 +148,17 @@ def approve(out: Output, version: str, reason: str) -> None:
     from everloop import registry
 
     with out.workspace() as ws:
-        said = registry.approve(ws, version, reason=reason)
-        out.answer(
-            said, f"{said.by} approved {version}. It is rolled out by 'everloop up' or 'everloop work'."
-        )
+        said = carried_out(ws, lambda one: registry.approve(one, version, reason=reason), dry_run=dry_run)
+        text = f"{said.by} approved {version}. It is rolled out by 'everloop up' or 'everloop work'."
+        out.answer(said, text, dry_run=dry_run)
 
 
 @models.command()
 @click.argument("version")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
-def reject(out: Output, version: str, reason: str) -> None:
+def reject(out: Output, version: str, reason: str, dry_run: bool) -> None:
     """Reject a version; recorded with your name.
 
     \b
@@ -166,14 +167,14 @@ def reject(out: Output, version: str, reason: str) -> None:
     from everloop import registry
 
     with out.workspace() as ws:
-        said = registry.reject(ws, version, reason=reason)
-        out.answer(said, f"{said.by} rejected {version}.")
+        said = carried_out(ws, lambda one: registry.reject(one, version, reason=reason), dry_run=dry_run)
+        out.answer(said, f"{said.by} rejected {version}.", dry_run=dry_run)
 
 
 @models.command()
 @click.argument("report")
 @click.argument("check")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @click.option(
     "--until",
     required=True,
@@ -198,8 +199,9 @@ def waive(out: Output, report: str, check: str, reason: str, until: str) -> None
 @click.argument("version")
 @click.argument("stage")
 @click.option("--reason", default="", help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
-def promote(out: Output, version: str, stage: str, reason: str) -> None:
+def promote(out: Output, version: str, stage: str, reason: str, dry_run: bool) -> None:
     """Put a version into a stage; all but dev ask for passed gates and approvals, or for what the loop file says of them.
 
     \b
@@ -208,16 +210,19 @@ def promote(out: Output, version: str, stage: str, reason: str) -> None:
     from everloop import registry
 
     with out.workspace() as ws:
-        event = registry.promote(ws, version, stage, reason=reason)
-        out.answer(event, f"{version} is in {stage} since {event.at:%Y-%m-%d %H:%M}.")
+        event = carried_out(
+            ws, lambda one: registry.promote(one, version, stage, reason=reason), dry_run=dry_run
+        )
+        out.answer(event, f"{version} is in {stage} since {event.at:%Y-%m-%d %H:%M}.", dry_run=dry_run)
 
 
 @models.command()
 @click.argument("version")
 @click.argument("stage")
 @click.option("--reason", required=True, help="Why; recorded in the audit log.")
+@dry_run_option
 @pass_output
-def demote(out: Output, version: str, stage: str, reason: str) -> None:
+def demote(out: Output, version: str, stage: str, reason: str, dry_run: bool) -> None:
     """Take a version out of a stage, which no version is in then; what is live stays live.
 
     \b
@@ -226,8 +231,10 @@ def demote(out: Output, version: str, stage: str, reason: str) -> None:
     from everloop import registry
 
     with out.workspace() as ws:
-        event = registry.demote(ws, version, stage, reason=reason)
-        out.answer(event, f"{version} is no longer in {stage}.")
+        event = carried_out(
+            ws, lambda one: registry.demote(one, version, stage, reason=reason), dry_run=dry_run
+        )
+        out.answer(event, f"{version} is no longer in {stage}.", dry_run=dry_run)
 
 
 @models.command()
@@ -387,8 +394,9 @@ def live(out: Output, model: str, at: str | None) -> None:
 
 @models.command()
 @click.argument("version")
+@dry_run_option
 @pass_output
-def release(out: Output, version: str) -> None:
+def release(out: Output, version: str, dry_run: bool) -> None:
     """Release a version: allow it to be served.
 
     \b
@@ -397,6 +405,10 @@ def release(out: Output, version: str) -> None:
     from everloop import loop, registry
 
     with out.workspace() as ws:
+        if dry_run:
+            wanted = loop.rehearse_release(ws, registry.version(ws, version))
+            out.answer(wanted, f"{version} may be released.", dry_run=True)
+            return
         made = loop.prepare_release(ws, registry.version(ws, version))
         out.answer(
             made,

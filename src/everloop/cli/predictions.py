@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from everloop.cli.output import Output, pass_output
+from everloop.errors import Invalid
 
 _REASON = "Why; it goes into the audit log, so name nobody."
 
@@ -23,15 +24,21 @@ def predictions() -> None:
 
 @predictions.command("list")
 @click.argument("endpoint")
-@click.option("--status", type=click.Choice(["ok", "failed", "refused"]))
+@click.option(
+    "--status", type=click.Choice(["ok", "failed", "refused"]), help="Answered, or why there was no answer."
+)
 @click.option("--version", help="Of a version alone, such as category@2 or 2.")
 @click.option("--output", help="Answered with this class.")
 @click.option("--text", help="What stands in one of the inputs.")
-@click.option("--key")
-@click.option("--slower-than-ms", type=click.FloatRange(min=0))
+@click.option("--key", help="Asked under this key.")
+@click.option("--slower-than-ms", type=click.FloatRange(min=0), help="Which took longer.")
 @click.option("--score-below", type=click.FloatRange(min=0, min_open=True), help="Whose best score is lower.")
 @click.option("--said", type=click.Choice(["corrected", "contradicted"]), help="Of which people said so.")
-@click.option("--kind", type=click.Choice(["live", "replay", "shadow"]))
+@click.option(
+    "--kind",
+    type=click.Choice(["live", "replay", "shadow"]),
+    help="What clients got, what was asked again for a test, or what a mirrored version answered.",
+)
 @click.option("--since", "start", help="From a moment such as 2026-05-01T12:00:00Z, or a day (UTC), on.")
 @click.option("--until", "end", help="Until a moment, or the end of a day (UTC).")
 @click.option("--before", metavar="ID", help="Older than this prediction: where an earlier answer ended.")
@@ -64,7 +71,7 @@ def list_(out: Output, /, endpoint: str, last: int, start: str | None, end: str 
             "said": lambda one: [f"{it.reporter}: {it.value}" for it in one.corrections],
             "asked": lambda one: one.inputs,
         }
-        out.table([Logged.of(one) for one in page.found], columns, empty="No prediction is so.")
+        out.table([Logged.of(one) for one in page.found], columns, empty="No prediction fits.")
         if share := rollout.endpoint(ws, endpoint).log.share:
             out.say(share)
         if page.before is not None:
@@ -91,10 +98,18 @@ def export(
     from everloop.predictions import SCHEMA
 
     rows = 0
-    with out.workspace() as ws, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-        for batch in _batches(ws, endpoint, since, until, keys):
-            writer.write_batch(batch)
-            rows += batch.num_rows
+    with out.workspace() as ws:
+        found = _batches(
+            ws, endpoint, since, until, keys
+        )  # before the file: what is refused leaves it as it is
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                for batch in found:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+        except OSError as error:
+            raise Invalid(f"{file} cannot be written: {error}. Name another file.") from error
     out.answer({"rows": rows, "file": str(file)}, f"{rows:,} predictions are in {file}.")
 
 
@@ -139,8 +154,12 @@ def erase(out: Output, names: tuple[str, ...], reason: str, dry_run: bool) -> No
 
     with out.workspace() as ws:
         found = governance.erase_predictions(ws, names, reason=reason, dry_run=dry_run)
-        does, lost = ("would be", "would lose") if dry_run else ("are", "lost")
-        told = f"{found.predictions:,} predictions {does} erased, {found.reports:,} reports of them {lost} the key."
+        is_one = found.predictions == 1
+        are, lost = ("would be", "would lose") if dry_run else ("is" if is_one else "are", "lost")
+        told = (
+            f"{found.predictions:,} prediction{'' if is_one else 's'} {are} erased, "
+            f"{found.reports:,} report{'' if found.reports == 1 else 's'} of {'it' if is_one else 'them'} {lost} the key."
+        )
         out.answer(found, told)
 
 

@@ -12,13 +12,13 @@ from everloop.cli.output import Output, carried_out, dry_run_option, pass_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from everloop.rollout import ArmMeasure, Forecast, Rollout, Stage
+    from everloop.rollout import ArmMeasure, Forecast, Prospect, Rollout, Stage
     from everloop.workspace import Workspace
 
 
 @click.group()
 def rollouts() -> None:
-    """Canaries: plan, start, pause, roll back, look.
+    """Rollouts and splits: plan, start, pause, roll back, look.
 
     \b
     Example: everloop rollouts start category category@3 --reason "better on fridges" --dry-run
@@ -26,7 +26,7 @@ def rollouts() -> None:
 
 
 @rollouts.command("list")
-@click.option("--endpoint")
+@click.option("--endpoint", help="Those of this endpoint alone.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @pass_output
 def list_(out: Output, endpoint: str | None, limit: int) -> None:
@@ -47,6 +47,8 @@ def list_(out: Output, endpoint: str | None, limit: int) -> None:
             "started": lambda one: one.started_at,
             "outcome": lambda one: one.outcome,
         }
+        if endpoint is not None:
+            rollout.endpoint(ws, endpoint)
         found = rollout.rollouts(ws, endpoint_name=endpoint, limit=limit)
         out.table(
             found, columns, empty="No rollouts yet: everloop rollouts start ENDPOINT VERSION --reason WHY"
@@ -116,13 +118,42 @@ def start(out: Output, endpoint: str, version: str, reason: str, again: bool, dr
 @click.argument("endpoint")
 @click.option("--steps", help="Percentages to try in the place of the endpoint's own: 10,50,100.")
 @click.option("--excess", multiple=True, metavar="METRIC=SHARE", help="A margin to try: errors=0.01.")
-@click.option("--control", multiple=True, metavar="METRIC=SHARE", help="How often the live version is bad.")
-@click.option("--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad.")
+@click.option(
+    "--control",
+    multiple=True,
+    metavar="METRIC=SHARE",
+    help="How often the live version is bad; a KPI's mean.",
+)
+@click.option(
+    "--new", multiple=True, metavar="METRIC=SHARE", help="How often the new version is bad; a KPI's mean."
+)
 @click.option("--per-hour", type=click.FloatRange(min=0, min_open=True), help="Requests an hour.")
 @click.option(
     "--audited",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Part of the answers whose truth becomes known.",
+    help="Part of the answers that is drawn for review.",
+)
+@click.option(
+    "--reviewed-share",
+    default=1.0,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Part of those drawn that reviewers answer.",
+)
+@click.option(
+    "--reviewed-after", type=click.FloatRange(min=0), metavar="HOURS", help="How long they take on average."
+)
+@click.option("--said", multiple=True, metavar="CLASS=SHARE", help="Part of the answers that say so.")
+@click.option("--new-said", multiple=True, metavar="CLASS=SHARE", help="The new version's, if it differs.")
+@click.option("--spread", multiple=True, metavar="KPI=NUMBER", help="Standard deviation of a KPI's values.")
+@click.option("--known-share", multiple=True, metavar="KPI=SHARE", help="Part of the requests with a value.")
+@click.option(
+    "--known-after", multiple=True, metavar="KPI=HOURS", help="How long after the request a value is known."
+)
+@click.option(
+    "--reported-after",
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="How long reports take on average.",
 )
 @click.option("--requests", default=20_000, show_default=True, type=click.IntRange(100, 10_000_000))
 @click.option("--rollouts", "n_rollouts", default=400, show_default=True, type=click.IntRange(20, 100_000))
@@ -136,13 +167,21 @@ def simulate(
     new: tuple[str, ...],
     per_hour: float | None,
     audited: float | None,
+    reviewed_share: float,
+    reviewed_after: float | None,
+    said: tuple[str, ...],
+    new_said: tuple[str, ...],
+    spread: tuple[str, ...],
+    known_share: tuple[str, ...],
+    known_after: tuple[str, ...],
+    reported_after: float | None,
     requests: int,
     n_rollouts: int,
 ) -> None:
     """Tell how a plan would go before it is used: made-up rollouts at the endpoint's own rates and traffic.
 
-    Rates that are not given are those of the last 28 days, and so is the part of the answers that is audited; the time that
-    reviewers take comes on top. Only the steps are simulated, not what is mirrored before, with the deadline's rolling back.
+    What is not given is that of the last 28 days: rates, the part of the answers that is audited and how late it is reviewed, the
+    values of KPIs. Only the steps are simulated, not what is mirrored before, with the deadline's rolling back.
 
     \b
     Example: everloop rollouts simulate category --steps 10,50,100 --new errors=0.03
@@ -162,10 +201,20 @@ def simulate(
                 ws,
                 endpoint,
                 canary=plan,
-                control=_shares(control),
-                new=_shares(new),
-                per_hour=per_hour,
-                audited=audited,
+                assumed=rollout.Assumed(
+                    control=_shares(control),
+                    new=_shares(new),
+                    spread=_shares(spread),
+                    said=_shares(said),
+                    new_said=_shares(new_said),
+                    audited=audited,
+                    reviewed_share=reviewed_share,
+                    reviewed_after_h=reviewed_after,
+                    known_share=_shares(known_share),
+                    known_after_h=_shares(known_after),
+                    reported_after_h=reported_after,
+                    per_hour=per_hour,
+                ),
                 requests_at_most=requests,
                 n_rollouts=n_rollouts,
                 progress=lambda done: bar.update(int(1_000 * done) - bar.pos),
@@ -179,10 +228,25 @@ def simulate(
             f"undecided at {requests:,}": lambda one: f"{100 * one.forecast.on_hold:.3g} %",
         }
         out.table(found, columns, empty="")
+        if not out.as_json:
+            out.say(f"Taken for granted: {_granted(found[0])}")
         if not out.as_json and all(
             one.hours_to_pass[0] is None and one.hours_to_roll_back[0] is None for one in found
         ):
             out.say("How long that takes is not known before an hour of traffic; say it: --per-hour 1000")
+
+
+def _granted(no_worse: Prospect) -> str:
+    """What the live version is taken to do, and of which part of the requests it becomes known, and when."""
+    parts = []
+    for metric, (rate, _) in no_worse.rates.items():
+        text = f"{metric} {rate:.3g}"
+        if metric in no_worse.told:
+            text += f", known of {100 * no_worse.told[metric]:.3g} %"
+        if metric in no_worse.after_h:
+            text += f", after {no_worse.after_h[metric]:.3g} h"
+        parts.append(text)
+    return "; ".join(parts)
 
 
 def _rolled_back(forecast: Forecast) -> str:
@@ -208,11 +272,16 @@ def _steps(text: str) -> tuple[float, ...]:
 
 def _shares(given: tuple[str, ...]) -> dict[str, float]:
     try:
-        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+        shares = {name: float(value) for name, _, value in (one.rpartition("=") for one in given)}
     except ValueError:
         raise click.UsageError(
             f"{' '.join(given)} cannot be read; write a name, = and a number, such as errors=0.01 or category@3=25."
         ) from None
+    if len(shares) < len(given):
+        raise click.UsageError(
+            f"{' '.join(given)} names one thing twice; each has one number. Leave one out."
+        )
+    return shares
 
 
 @rollouts.command()
@@ -311,7 +380,7 @@ def _mean(measure: ArmMeasure, mean: float | None) -> str:
 @rollouts.command("end-split")
 @click.argument("endpoint")
 @click.option("--keep", metavar="VERSION", help="The arm that gets all traffic; the control when not said.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def end_split(out: Output, endpoint: str, keep: str | None, reason: str, dry_run: bool) -> None:
@@ -357,7 +426,7 @@ def _turn(out: Output, rollout_id: str, reason: str, verb: Callable[..., None], 
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def pause(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -373,7 +442,7 @@ def pause(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def resume(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -389,7 +458,7 @@ def resume(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def promote(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
@@ -405,7 +474,7 @@ def promote(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:
 
 @rollouts.command()
 @click.argument("rollout_id")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; recorded in the audit log.")
 @dry_run_option
 @pass_output
 def rollback(out: Output, rollout_id: str, reason: str, dry_run: bool) -> None:

@@ -55,7 +55,7 @@ def _columns(step: Any, before: Part) -> Part:
     require(step.transformer_weights is None, "a ColumnTransformer has weights")
     parts = []
     for _, one, columns in step.transformers_:
-        positions = _positions(columns, before.width)
+        positions = positions_of(columns, before.width)
         if positions == [] or (isinstance(one, str) and one == "drop"):
             continue
         parts.append(transformed(one, _picked(positions)))
@@ -63,7 +63,7 @@ def _columns(step: Any, before: Part) -> Part:
     return _side_by_side(parts, before)
 
 
-def _positions(columns: Any, width: int) -> int | list[int]:
+def positions_of(columns: Any, width: int) -> int | list[int]:
     """Columns by number, as a ColumnTransformer names them; one alone is handed on as a single dimension."""
     if isinstance(columns, int | np.integer):
         return int(columns) % width
@@ -234,14 +234,12 @@ def _one_hot(step: Any, before: Part) -> Part:
     require(before.kind == "cells", "OneHotEncoder is not given columns")
     widths = [int(one) for one in step._n_features_outs]
     starts = [sum(widths[:column]) for column in range(len(widths))]
+    alone = place_of_one(step, widths)
 
     def places(answer: Any, column: int) -> list[int]:
-        """Where the one stands that each category gives; -1: nowhere, for what is dropped or unknown."""
-        block = answer[:, starts[column] : starts[column] + widths[column]]
-        rows = np.asarray(block.toarray() if step.sparse_output else block, dtype=np.float64)
-        return [starts[column] + int(row.argmax()) if row.any() else -1 for row in rows]
+        return [starts[column] + place if place >= 0 else -1 for place in alone(answer, column)]
 
-    tables = _asked(step, places)
+    tables = answers_of(step, places)
 
     def entries(row: Sequence[Any]) -> Entries:
         found = [_look_up(table, cell) for table, cell in zip(tables, before.run(row), strict=True)]
@@ -251,10 +249,22 @@ def _one_hot(step: Any, before: Part) -> Part:
     return Part("entries", sum(widths), entries)
 
 
+def place_of_one(step: Any, widths: Sequence[int]) -> Callable[[Any, int], list[int]]:
+    """Where among a column's places the one stands that each category gives; -1: nowhere, for what is dropped or unknown."""
+    starts = [sum(widths[:column]) for column in range(len(widths))]
+
+    def places(answer: Any, column: int) -> list[int]:
+        block = answer[:, starts[column] : starts[column] + widths[column]]
+        rows = np.asarray(block.toarray() if step.sparse_output else block, dtype=np.float64)
+        return [int(row.argmax()) if row.any() else -1 for row in rows]
+
+    return places
+
+
 def _ordinal(step: Any, before: Part) -> Part:
     require(before.kind == "cells", "OrdinalEncoder is not given columns")
     require(np.dtype(step.dtype) == np.float64, f"OrdinalEncoder counts in {np.dtype(step.dtype)}")
-    tables = _asked(step, lambda answer, column: np.asarray(answer)[:, column].tolist())
+    tables = answers_of(step, lambda answer, column: np.asarray(answer)[:, column].tolist())
 
     def cells(row: Sequence[Any]) -> list[float]:
         return [_look_up(table, cell) for table, cell in zip(tables, before.run(row), strict=True)]
@@ -262,10 +272,10 @@ def _ordinal(step: Any, before: Part) -> Part:
     return Part("cells", len(tables), cells)
 
 
-_NAN, _OTHER = object(), object()  # keys of a table beside the categories
+NAN, OTHER = object(), object()  # keys of a table beside the categories
 
 
-def _asked(step: Any, read: Callable[[Any, int], list[Any]]) -> list[dict[Any, Any]]:
+def answers_of(step: Any, read: Callable[[Any, int], list[Any]]) -> list[dict[Any, Any]]:
     """For each column, what an encoder answers to each category, to null, to nan and to any other; by asking it.
 
     What it refuses has no entry.
@@ -288,8 +298,8 @@ def _asked(step: Any, read: Callable[[Any, int], list[Any]]) -> list[dict[Any, A
             for first in range(0, len(categories), _ASKED_AT_ONCE)
             for answer in ask(column, categories[first : first + _ASKED_AT_ONCE])
         ]
-        table = {_NAN if one != one else one: answer for one, answer in zip(categories, answers, strict=True)}
-        for key, cell in ((None, None), (_NAN, np.nan), (_OTHER, _stranger(categories))):
+        table = {NAN if one != one else one: answer for one, answer in zip(categories, answers, strict=True)}
+        for key, cell in ((None, None), (NAN, np.nan), (OTHER, _stranger(categories))):
             if key not in table:
                 with suppress(ValueError, TypeError):  # it refuses what is unknown, and so does its table
                     table[key] = ask(column, [cell])[0]
@@ -306,7 +316,7 @@ def _stranger(categories: list[Any]) -> Any:
 def _look_up(table: dict[Any, Any], cell: Any) -> Any:
     found = table.get(cell)
     if found is None and cell is not None:
-        found = table.get(_NAN if cell != cell else _OTHER)
+        found = table.get(NAN if cell != cell else OTHER)
     if found is None:
         raise UnsureError
     return found

@@ -11,28 +11,20 @@ The TF-IDF of 200,000 titles takes a third of scikit-learn's time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everloop.compiled.parts import NotCompiledError, UnreadableError, UnsureError, name_of, require
+from everloop.compiled.reading import Column, numbers_of, terms_of, values_of
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Column: TypeAlias = "pa.ChunkedArray[Any]"
 Matrix = Any
 """(n_rows, width): a dense array or a sparse matrix, as the ColumnTransformer gives it."""
-_Block = Callable[["Sequence[Column]"], Matrix]
+_Block = Callable[[Sequence[Column]], Matrix]
 _WORD = r"(?u)\b\w\w+\b"  # scikit-learn's own token_pattern
-_END = b"\0\0"  # stands between texts, as a word that nobody writes
-_BETWEEN = f" {_END.decode()} "
-_ENDS = -2
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ def _block(step: Any, columns: Any, width: int) -> _Block:
     places: list[int] = np.atleast_1d(np.arange(width)[columns]).tolist()
     if isinstance(step, str):
         require(step == "passthrough" and not is_one, "a ColumnTransformer hands a single column on")
-        return lambda given: np.column_stack([_numbers(given[place]) for place in places])
+        return lambda given: np.column_stack([numbers_of(given[place]) for place in places])
     if name_of(step) in ("OrdinalEncoder", "OneHotEncoder") and not is_one:
         widths = step._n_features_outs if name_of(step) == "OneHotEncoder" else [1] * len(places)
         return _encoded(step, places, widths)
@@ -109,15 +101,6 @@ def _block(step: Any, columns: Any, width: int) -> _Block:
     return asked
 
 
-def _numbers(column: Column) -> NDArray[np.float64]:
-    """As an estimator makes floats of objects: null is not a number."""
-    kind = str(column.type)
-    if kind.startswith(("int", "uint", "float", "double", "bool")):
-        found: NDArray[np.float64] = column.to_numpy().astype(np.float64)
-        return found
-    raise UnsureError
-
-
 def _objects(columns: Sequence[Sequence[Any]]) -> NDArray[np.object_]:
     cells = np.empty((len(columns[0]), len(columns)), dtype=object)
     for place, column in enumerate(columns):
@@ -125,18 +108,12 @@ def _objects(columns: Sequence[Sequence[Any]]) -> NDArray[np.object_]:
     return cells
 
 
-def _values(column: Column) -> tuple[list[Any], NDArray[np.intp]]:
-    """A column's different values, null among them, and which each row has."""
-    coded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy()
-
-
 def _encoded(step: Any, places: Sequence[int], widths: Sequence[int]) -> _Block:
     """An encoder's columns know nothing of each other: they are asked side by side, each for its own values."""
     ends = np.cumsum(widths).tolist()
 
     def block(given: Sequence[Column]) -> Matrix:
-        found = [_values(given[place]) for place in places]
+        found = [values_of(given[place]) for place in places]
         most = max(len(values) for values, _ in found)
         answers = step.transform(
             _objects([values + values[:1] * (most - len(values)) for values, _ in found])
@@ -161,24 +138,19 @@ def _words(step: Any) -> Callable[[Column], Matrix] | None:
     is_filled = name_of(step) == "Pipeline" and [name_of(one) for _, one in step.steps[:1]] == ["FilledText"]
     if is_filled and len(step.steps) == 2:
         step = step.steps[1][1]
-    if name_of(step) not in ("TfidfVectorizer", "CountVectorizer") or not _is_usual(step):
+    if name_of(step) not in ("TfidfVectorizer", "CountVectorizer") or not is_usual(step):
         return None
-    find, width = _all_terms(step), len(step.vocabulary_)
+    vocabulary = step.vocabulary_
+    terms = sorted(vocabulary, key=vocabulary.__getitem__)
+    find = terms_of(terms, step.ngram_range, is_lower=step.lowercase)
 
     def counts(column: Column) -> Matrix:
         from scipy.sparse import csr_matrix  # noqa: PLC0415  (as above)
 
         if column.null_count and not is_filled:
             raise UnsureError
-        texts: list[str] = [one or "" for one in column.to_pylist()]
-        found = find(texts)
-        known = found >= 0
-        ends = np.cumsum(known.sum(axis=1))[found[:, 0] == _ENDS]
-        indices = found[known]
-        made = csr_matrix(
-            (np.ones(len(indices), dtype=step.dtype), indices, np.concatenate([[0], ends])),
-            shape=(len(texts), width),
-        )
+        row, term = find(column)
+        made = csr_matrix((np.ones(len(row), dtype=step.dtype), (row, term)), shape=(len(column), len(terms)))
         made.sum_duplicates()
         if step.binary:
             made.data.fill(1)
@@ -189,54 +161,7 @@ def _words(step: Any) -> Callable[[Column], Matrix] | None:
     return lambda column: step._tfidf.transform(counts(column), copy=False)
 
 
-def _is_usual(step: Any) -> bool:
+def is_usual(step: Any) -> bool:
     is_plain = step.strip_accents is None and step.stop_words is None and step.input == "content"
     is_own = not any(callable(one) for one in (step.analyzer, step.tokenizer, step.preprocessor))
     return bool(is_plain and is_own and step.analyzer == "word" and step.token_pattern == _WORD)
-
-
-def _all_terms(step: Any) -> Callable[[Sequence[str]], NDArray[np.int32]]:
-    """The places of all terms in all texts: (n_words, lengths of terms), in the order of the words at which they begin.
-
-    -1 stands for a term that is not known, and the first of a row is -2 behind each text.
-    """
-    shortest, longest = step.ngram_range
-    known = {term.encode(): int(place) for term, place in step.vocabulary_.items()}
-    alone = {**(known if shortest == 1 else {}), _END: _ENDS}
-    # the words of ASCII are cut by a table of bytes: a search for them takes four times as long
-    is_lower = step.lowercase
-    cut = bytes(_cut(byte, is_lower=is_lower) for byte in range(256))
-    search = re.compile(r"\w\w+").findall  # what `\b\w\w+\b` finds, too
-
-    def find(texts: Sequence[str]) -> NDArray[np.int32]:
-        whole = _BETWEEN.join(
-            [
-                *(
-                    one if one.isascii() else " ".join(search(one.lower() if is_lower else one))
-                    for one in texts
-                ),
-                "",
-            ]
-        )
-        if whole.count("\0") != len(_END) * len(texts):
-            raise UnsureError
-        words = whole.encode().translate(cut).split()
-        if longest > 1:
-            words = [one for one in words if len(one) > 1]
-        found = np.full((len(words), longest), -1, dtype=np.int32)
-        found[:, 0] = np.fromiter(map(alone.get, words, repeat(-1)), np.int32, len(words))
-        for length in range(2, longest + 1):
-            terms = map(b" ".join, zip(*(words[begin:] for begin in range(length)), strict=False))
-            count = max(0, len(words) - length + 1)
-            found[:count, length - 1] = np.fromiter(map(known.get, terms, repeat(-1)), np.int32, count)
-        return found
-
-    return find
-
-
-def _cut(byte: int, *, is_lower: bool) -> int:
-    """What stands for a byte of UTF-8 where words are cut at blanks; those beyond ASCII are in words by now."""
-    one = chr(byte)
-    if byte < 128 and byte and not (one.isalnum() or one == "_"):
-        return ord(" ")
-    return ord(one.lower()) if byte < 128 and is_lower else byte

@@ -12,7 +12,7 @@ from everloop.data.cleaning import clean, recorded_operations
 from everloop.data.databases import queried_columns, query_database
 from everloop.data.definitions import dataset, datasets, define, version, versions
 from everloop.data.differences import count_arrived, diff
-from everloop.data.ingestion import ingest, typed
+from everloop.data.ingestion import ingest, load_typed, typed
 from everloop.data.lookup import row_ids_by_key, rows_by_key
 from everloop.data.operations import DropConflicts, DropDuplicates, DropNull, Normalise, Operation, Trim
 from everloop.data.personal import masked, personal_kinds
@@ -30,6 +30,7 @@ from everloop.data.records import (
     Diff,
     Profile,
     Schema,
+    check_dataset_name,
 )
 from everloop.data.sources import Source, load
 
@@ -53,6 +54,7 @@ __all__ = [
     "Schema",
     "Source",
     "Trim",
+    "check_dataset_name",
     "clean",
     "count_arrived",
     "dataset",
@@ -61,6 +63,7 @@ __all__ = [
     "diff",
     "ingest",
     "load",
+    "load_typed",
     "masked",
     "origins",
     "personal_kinds",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from everloop.data.arrow import AnyArray, one_array
+from everloop.data.arrow import AnyArray, AnyColumn, one_array
 from everloop.data.constraints import check_rules, refuse, repeated
 from everloop.data.conversion import converted
 from everloop.data.definitions import dataset as dataset_named
@@ -17,7 +18,7 @@ from everloop.data.indexing import Index, load_index
 from everloop.data.inference import grown_schema
 from everloop.data.layout import Positions, read_at
 from everloop.data.merging import Decision, Matches, decide, match
-from everloop.data.records import DatasetVersion, Format, Mode, Schema
+from everloop.data.records import Column, DatasetVersion, Format, Mode, Schema
 from everloop.data.sources import Source, load
 from everloop.data.versioning import Proposal, State, change, proposal
 from everloop.errors import Conflict, Invalid
@@ -88,6 +89,27 @@ def typed(source: Source) -> tuple[pa.Table, Schema]:
     """
     schema = grown_schema(Schema((), None), source)
     return _typed(source, schema), schema
+
+
+def load_typed(path: Path, *, file_format: Format | None = None) -> tuple[pa.Table, Source]:
+    """As `load` and then `typed`, for rows without a key: the typed rows, and the source without any.
+
+    What was read is let go column by column, and what has its type already stays as it is: rows are not in memory twice.
+    """
+    source = load(path, key=None, file_format=file_format)
+    schema = grown_schema(Schema((), None), source)
+    columns = dict(zip(source.rows.column_names, source.rows.columns, strict=True))
+    source = dataclasses.replace(source, rows=source.rows.schema.empty_table())
+    return pa.table({one.name: _in_chunks(columns.pop(one.name), one) for one in schema.columns}), source
+
+
+def _in_chunks(column: AnyColumn, to: Column) -> AnyColumn:
+    try:
+        found = [converted(one_array(column.slice(0, 0)), to)]
+        found += [converted(one_array(pa.chunked_array([one])), to) for one in column.chunks]
+    except Invalid:  # which counts rows from the beginning of what it is given
+        found = [converted(one_array(column), to)]
+    return pa.chunked_array(found)
 
 
 def _propose(

@@ -76,12 +76,14 @@ def _draw(
     chosen: list[tuple[Prediction, float]] = []
     for table in tables:
         columns: dict[str, list[str]] = table.select(["id", "variant"]).to_pydict()
-        chances = [_chance(probability, variant) for variant in columns["variant"]]
-        considered.update(one for one, chance in zip(columns["variant"], chances, strict=True) if chance)
-        rows = [row for row, one in enumerate(columns["id"]) if uniform(one) < chances[row]]
+        counts = Counter(columns["variant"])
+        chances = {variant: _chance(probability, variant) for variant in counts}
+        considered.update({variant: n for variant, n in counts.items() if chances[variant]})
+        of_each = [chances[variant] for variant in columns["variant"]]
+        rows = [row for row, one in enumerate(columns["id"]) if uniform(one) < of_each[row]]
         found = predictions_in(table.take(pa.array(rows, pa.int64())))
         # the log keeps those below its own share by the same number: whoever is in both samples had the smaller chance
-        chosen += ((one, min(chances[row], one.logged)) for one, row in zip(found, rows, strict=True))
+        chosen += ((one, min(of_each[row], one.logged)) for one, row in zip(found, rows, strict=True))
     return considered, sorted(chosen, key=lambda pair: pair[0].id)
 
 

@@ -5,68 +5,158 @@ does a declaration become a trained, gated, released and rolled-out version, and
 the table `loop_version`. A loop file only declares; loading it runs the user's code, in commands and job processes, never
 in the process that answers the API, which knows declarations from their stored form. May call retraining, rollout,
 monitoring and all rooms below.
+Names are loaded when they are asked for: scoring a table needs nothing of what watches, retrains and rolls out.
 """
 
-from everloop.loop.again import (
-    FORK,
-    GO_ON,
-    ask_to_fork,
-    ask_to_go_on,
-    fork,
-    fork_job,
-    go_on,
-    go_on_job,
-)
-from everloop.loop.apply import apply, loaded, newest
-from everloop.loop.batch import PART_ROWS, Batch, score_batch
-from everloop.loop.begin import Begun, Look, begin, check_unused, labelled_rows, look, write_project
-from everloop.loop.declare import (
-    Collection,
-    DeclaredDataset,
-    DeclaredEndpoint,
-    DeclaredFeature,
-    DeclaredLabels,
-    DeclaredLimit,
-    DeclaredModel,
-    DeclaredPool,
-    DeclaredRetraining,
-    DeclaredScoring,
-    DeclaredSearch,
-    DeclaredTrigger,
-    all_missed,
-    collecting,
-    dataset,
-    endpoint,
-    feature,
-    label_set,
-    limit,
-    model,
-    pool,
-    prediction_log,
-    retrain,
-    scoring,
-    search,
-    trigger,
-)
-from everloop.loop.deliver import deliver, has_approved, prepare_release, restore
-from everloop.loop.facts import plain_name
-from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
-from everloop.loop.guess import ColumnGuess, Guess, Wanted
-from everloop.loop.judge_rows import judge_rows
-from everloop.loop.load import Loop, load
-from everloop.loop.plan import Change, plan, stored
-from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
-from everloop.loop.rows import Query
-from everloop.loop.score import score
-from everloop.loop.store import LoopVersion
-from everloop.loop.train import (
-    Trained,
-    end_training,
-    judged_rows,
-    pipeline_job,
-    train,
-    train_job,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everloop.loop.again import (
+        FORK,
+        GO_ON,
+        ask_to_fork,
+        ask_to_go_on,
+        fork,
+        fork_job,
+        go_on,
+        go_on_job,
+    )
+    from everloop.loop.answering import score
+    from everloop.loop.applying import apply, loaded, newest
+    from everloop.loop.batch import PART_ROWS, Batch, score_batch
+    from everloop.loop.beginning import Begun, Look, begin, check_unused, labelled_rows, look, write_project
+    from everloop.loop.declare import (
+        Collection,
+        DeclaredDataset,
+        DeclaredEndpoint,
+        DeclaredFeature,
+        DeclaredLabels,
+        DeclaredLimit,
+        DeclaredModel,
+        DeclaredPool,
+        DeclaredRetraining,
+        DeclaredScoring,
+        DeclaredSearch,
+        DeclaredTrigger,
+        all_missed,
+        collecting,
+        dataset,
+        endpoint,
+        feature,
+        label_set,
+        limit,
+        model,
+        pool,
+        prediction_log,
+        retrain,
+        scoring,
+        search,
+        trigger,
+    )
+    from everloop.loop.delivery import deliver, has_approved, prepare_release, rehearse_release, restore
+    from everloop.loop.facts import plain_name
+    from everloop.loop.golden_rows import Answered, accept_golden, answer_golden, make_golden
+    from everloop.loop.guess import ColumnGuess, Guess, Wanted
+    from everloop.loop.judging import judge_rows
+    from everloop.loop.loading import Loop, load
+    from everloop.loop.planning import Change, plan, stored
+    from everloop.loop.project import LOOP_FILE, Names, check_free, minimal_loop_file, write
+    from everloop.loop.rows import Query
+    from everloop.loop.store import LoopVersion
+    from everloop.loop.training import (
+        Trained,
+        end_training,
+        judged_rows,
+        pipeline_job,
+        train,
+        train_job,
+    )
+
+_HOMES = {
+    "FORK": "again",
+    "GO_ON": "again",
+    "ask_to_fork": "again",
+    "ask_to_go_on": "again",
+    "fork": "again",
+    "fork_job": "again",
+    "go_on": "again",
+    "go_on_job": "again",
+    "apply": "applying",
+    "loaded": "applying",
+    "newest": "applying",
+    "PART_ROWS": "batch",
+    "Batch": "batch",
+    "score_batch": "batch",
+    "Begun": "beginning",
+    "Look": "beginning",
+    "begin": "beginning",
+    "check_unused": "beginning",
+    "labelled_rows": "beginning",
+    "look": "beginning",
+    "write_project": "beginning",
+    "Collection": "declare",
+    "DeclaredDataset": "declare",
+    "DeclaredEndpoint": "declare",
+    "DeclaredFeature": "declare",
+    "DeclaredLabels": "declare",
+    "DeclaredLimit": "declare",
+    "DeclaredModel": "declare",
+    "DeclaredPool": "declare",
+    "DeclaredRetraining": "declare",
+    "DeclaredScoring": "declare",
+    "DeclaredSearch": "declare",
+    "DeclaredTrigger": "declare",
+    "all_missed": "declare",
+    "collecting": "declare",
+    "dataset": "declare",
+    "endpoint": "declare",
+    "feature": "declare",
+    "label_set": "declare",
+    "limit": "declare",
+    "model": "declare",
+    "pool": "declare",
+    "prediction_log": "declare",
+    "retrain": "declare",
+    "scoring": "declare",
+    "search": "declare",
+    "trigger": "declare",
+    "deliver": "delivery",
+    "has_approved": "delivery",
+    "prepare_release": "delivery",
+    "rehearse_release": "delivery",
+    "restore": "delivery",
+    "plain_name": "facts",
+    "Answered": "golden_rows",
+    "accept_golden": "golden_rows",
+    "answer_golden": "golden_rows",
+    "make_golden": "golden_rows",
+    "ColumnGuess": "guess",
+    "Guess": "guess",
+    "Wanted": "guess",
+    "judge_rows": "judging",
+    "Loop": "loading",
+    "load": "loading",
+    "Change": "planning",
+    "plan": "planning",
+    "stored": "planning",
+    "LOOP_FILE": "project",
+    "Names": "project",
+    "check_free": "project",
+    "minimal_loop_file": "project",
+    "write": "project",
+    "Query": "rows",
+    "score": "answering",
+    "LoopVersion": "store",
+    "Trained": "training",
+    "end_training": "training",
+    "judged_rows": "training",
+    "pipeline_job": "training",
+    "train": "training",
+    "train_job": "training",
+}
 
 __all__ = [
     "FORK",
@@ -136,6 +226,7 @@ __all__ = [
     "pool",
     "prediction_log",
     "prepare_release",
+    "rehearse_release",
     "restore",
     "retrain",
     "score",
@@ -149,3 +240,9 @@ __all__ = [
     "write",
     "write_project",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

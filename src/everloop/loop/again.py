@@ -8,8 +8,8 @@ from typing import Any
 from everloop import jobs, pipelines
 from everloop.errors import Invalid
 from everloop.jobs import Lease
-from everloop.loop.apply import loaded, newest
-from everloop.loop.train import Trained, judged
+from everloop.loop.applying import loaded, newest
+from everloop.loop.training import Trained, judged
 from everloop.pipelines import OnProgress, PipelineRun
 from everloop.workspace import Workspace
 

@@ -7,11 +7,11 @@ and any executor. Who scores the same again goes on with the run that was cut of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,19 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from everloop import data, pipelines, registry, rollout, serving, tracking
+from everloop import data, pipelines, registry, serving, tracking
 from everloop.data import ROW_ID, DatasetVersion
 from everloop.errors import Conflict, Invalid, NotReady
 from everloop.ledger import Node
+from everloop.loop.answering import AT_ONCE, as_rows, check_inputs, inputs_of
 from everloop.loop.rows import Given, Source, dataset_rows, given, rows_in_run
-from everloop.loop.score import AT_ONCE, as_rows, check_inputs, inputs_of
 from everloop.pipelines import OnProgress, Pinned, PipelineRun, Stored, pipeline, step
 from everloop.registry import Release
-from everloop.serving import Failure, Predictor, Ranked
+from everloop.serving import Failure, Manifest, Predictor, Ranked, Scorer
 from everloop.storage import write_atomically
 from everloop.workspace import Workspace
 
 PART_ROWS = 50_000
+_FEW_ROWS = 500_000
+"""Up to so many rows, answered from what was kept, are through before processes that answer them were started: which takes 0.9 s of CPU."""
 _COMPARED = 256  # rows of each part of which both ways to ask a model are compared
 _OURS = ("output", "score", "scores", "error", "version")  # the columns beside the key
 _SCORES = pa.list_(pa.struct([("class", pa.string()), ("score", pa.float64())]))
@@ -63,18 +65,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Served:
-    """A released model as a run's input."""
+    """A released model as a run's input; `imports` are what takes long to import of what answers in its place."""
 
     release: str
     name: str = "model"
-    imports: ClassVar[tuple[str, ...]] = ("skops.io",)
+    imports: tuple[str, ...] = ("skops.io",)
 
     def pin(self, _ws: Workspace) -> Pinned:
         return Pinned("release", self.release)
 
     def load(self, ws: Workspace, ref: str) -> Asked:
         _keep_freed_memory()
-        return Asked(ws, _predictor(ws, ref))
+        return Asked(ws, _scorer(ws, ref))
 
 
 @dataclass(frozen=True)
@@ -82,22 +84,22 @@ class Asked:
     """A model that is asked in a step, with the workspace from which its features come."""
 
     ws: Workspace
-    predictor: Predictor
+    scorer: Scorer
 
 
-_loaded: dict[tuple[Path, str], Predictor] = {}  # the last one: a process scores one part after the other
+_loaded: dict[tuple[Path, str], Scorer] = {}  # the last one: a process scores one part after the other
 
 
-def _predictor(ws: Workspace, release: str) -> Predictor:
+def _scorer(ws: Workspace, release: str) -> Scorer:
     wanted = ws.home, release
     if wanted not in _loaded:
         _loaded.clear()
-        _loaded[wanted] = Predictor.load(
+        _loaded[wanted] = Scorer.load(
             registry.loadable(ws, registry.find_release(ws, release)),
             ws.blobs,
             model_python=ws.settings.model_python,
             hidden=ws.home.absolute(),
-            is_compiled=False,  # what a plan saves is paid once for thousands of rows, and comparing it costs more
+            is_compiled=ws.settings.compiled_models,
         )
     return _loaded[wanted]
 
@@ -136,7 +138,8 @@ def score_batch(
     part_rows
         Rows in a part. The answers do not depend on it.
     executor, processes
-        Where parts are scored, and how many at once where that is in processes; None: as the settings say, one for each core.
+        Where parts are scored, and how many at once where that is in processes; None: as the settings say, one for each core, and
+        in this process where that costs less.
     output
         A Parquet file for the answers, written whole or not at all.
     run_id
@@ -157,7 +160,6 @@ def score_batch(
 
     Writes the answers as blobs and, with `to`, as a dataset version.
     """
-    _keep_freed_memory()
     if only_new and to is None:
         raise Invalid(
             "only new rows are to be scored, but no dataset of answers is named that says which are not. Name it with --to."
@@ -172,8 +174,13 @@ def score_batch(
         release = registry.release_of(ws, version_at(ws, ref))
         found = given(ws, source, registry.loadable(ws, release))
         params = _params(ws, release, found, key=key, part_rows=part_rows)
+        is_quick = "is_kept" in params and not params["past"]
+        is_few = found.count is not None and found.count <= _FEW_ROWS
+        if executor is None and isinstance(place, pipelines.Processes) and is_quick and is_few:
+            place = pipelines.executor_named(ws.settings, "inline")
         if only_new and before is not None:
             params["answered"] = [before.ref, before.digest]
+        _keep_freed_memory()  # not before the rows were read: they are let go once
         with found.at_hand():
             run = _run(ws, release, source, params, place, run_id=run_id, on_progress=on_progress)
     release = registry.find_release(ws, run.params["release"])
@@ -199,6 +206,8 @@ def version_at(ws: Workspace, ref: str) -> str:
     """The version that `ref` names, or that answers most of the traffic of the endpoint that it names."""
     if "@" in ref:
         return ref
+    from everloop import rollout  # noqa: PLC0415  (and monitoring below it, which a version's own name needs not)
+
     live = rollout.endpoint(ws, ref).variants
     if not live:
         raise NotReady(
@@ -216,13 +225,15 @@ def batch_scoring(
     past: dict[str, list[str]],
     tables: dict[str, list[str]],
     answered: list[str] | None = None,
+    is_kept: bool = False,
 ) -> pa.Table:
-    """What `score_batch` runs."""
+    """What `score_batch` runs; `is_kept`: what was kept of the model answers, and its library is hardly asked."""
     wanted = rows_in_run(rows, tables)
     if answered is not None:
         wanted = without_answer(wanted, dataset_rows("answered", *answered), key)
     history = {name: dataset_rows(name, *pinned) for name, pinned in past.items()}
-    return joined(answers.map(parts(wanted, part_rows), model=Served(release), past=history, key=key))
+    model = Served(release, imports=("pyarrow.compute",)) if is_kept else Served(release)
+    return joined(answers.map(parts(wanted, part_rows), model=model, past=history, key=key))
 
 
 @step
@@ -258,18 +269,15 @@ def _unpacked(part: bytes) -> pa.Table:
 @step
 def answers(part: bytes, model: Asked, past: dict[str, pa.Table], key: str) -> bytes:
     """The model's answers for the rows of a part, in their order."""
-    rows, predictor = _unpacked(part), model.predictor
-    manifest = predictor.manifest
+    rows, scorer = _unpacked(part), model.scorer
+    manifest = scorer.manifest
     inputs = inputs_of(model.ws, manifest, rows, past=past)
-    first = as_rows(inputs.slice(0, _COMPARED))
-    taken = [error is None for error in serving.refusals(manifest.signature, first)]
-    compared = inputs.slice(0, _COMPARED).filter(pa.array(taken, pa.bool_()))
-    in_columns = predictor.ranks_alike(compared.columns, first[taken])
+    in_columns = cache(lambda: _in_columns(scorer.predictor, inputs.slice(0, _COMPARED)))
     found = pa.concat_tables(
         [
-            _in_turn(predictor, as_rows(inputs.slice(0, 0)), []),
+            _in_turn(scorer, as_rows(inputs.slice(0, 0)), []),
             *(
-                _answers(predictor, inputs.slice(start, AT_ONCE), in_columns=in_columns)
+                _answers(scorer, inputs.slice(start, AT_ONCE), in_columns)
                 for start in range(0, inputs.num_rows, AT_ONCE)
             ),
         ]
@@ -278,23 +286,48 @@ def answers(part: bytes, model: Asked, past: dict[str, pa.Table], key: str) -> b
     return _packed(found.add_column(0, key, rows[key]).append_column("version", version))
 
 
-def _answers(predictor: Predictor, inputs: pa.Table, *, in_columns: bool) -> pa.Table:
+def _in_columns(predictor: Predictor, inputs: pa.Table) -> bool:
+    """Whether the model says of these columns what it says of these rows."""
+    rows = as_rows(inputs)
+    taken = [error is None for error in serving.refusals(predictor.manifest.signature, rows)]
+    return predictor.ranks_alike(inputs.filter(pa.array(taken, pa.bool_())).columns, rows[taken])
+
+
+def _answers(scorer: Scorer, inputs: pa.Table, in_columns: Callable[[], bool]) -> pa.Table:
+    """What is said of rows: from what was kept of the model, and of those that are left, by the model."""
+    found = scorer.ranked(inputs.columns)
+    if found is None:
+        return _by_model(scorer, inputs, in_columns)
+    ranked, is_told = found
+    signature = scorer.manifest.signature
+    if not serving.takes_all(signature, inputs.columns):
+        is_told &= [error is None for error in serving.refusals(signature, as_rows(inputs))]
+    told = _told(scorer.manifest, ranked)
+    if is_told.all():
+        return told
+    left = _by_model(scorer, inputs.filter(pa.array(~is_told)), in_columns)
+    order = np.argsort(np.concatenate([np.flatnonzero(is_told), np.flatnonzero(~is_told)]))
+    return pa.concat_tables([told.filter(pa.array(is_told)), left]).take(order).combine_chunks()
+
+
+def _by_model(scorer: Scorer, inputs: pa.Table, in_columns: Callable[[], bool]) -> pa.Table:
     """What a model says of rows: as columns where it is asked so and all are taken, else as rows, else one by one."""
-    is_taken = serving.takes_all(predictor.manifest.signature, inputs.columns)
-    if is_taken and in_columns and (found := predictor.ranked_columns(inputs.columns)) is not None:
-        return _told(predictor, found)
+    signature = scorer.manifest.signature
+    is_taken = serving.takes_all(signature, inputs.columns)
+    if is_taken and in_columns() and (found := scorer.predictor.ranked_columns(inputs.columns)) is not None:
+        return _told(scorer.manifest, found)
     x = as_rows(inputs)
-    errors = serving.refusals(predictor.manifest.signature, x)
-    if not any(errors) and (found := predictor.ranked(x)) is not None:
-        return _told(predictor, found)
-    return _in_turn(predictor, x, errors)
+    errors = serving.refusals(signature, x)
+    if not any(errors) and (found := scorer.predictor.ranked(x)) is not None:
+        return _told(scorer.manifest, found)
+    return _in_turn(scorer, x, errors)
 
 
-def _told(predictor: Predictor, found: Ranked) -> pa.Table:
+def _told(manifest: Manifest, found: Ranked) -> pa.Table:
     """Answers as they are kept, made without an object for each row."""
     rows = len(found.outputs)
     if found.best is None or found.shares is None:
-        output = pa.array(found.outputs, _output_type(predictor))
+        output = pa.array(found.outputs, _output_type(manifest))
         score: Any = pa.nulls(rows, pa.float64())
         scores: Any = pa.nulls(rows, _SCORES)
     else:
@@ -315,27 +348,27 @@ def _told(predictor: Predictor, found: Ranked) -> pa.Table:
     return _table(output, score, scores, pa.nulls(rows, pa.string()))
 
 
-def _in_turn(predictor: Predictor, x: NDArray[np.object_], errors: list[str | None]) -> pa.Table:
+def _in_turn(scorer: Scorer, x: NDArray[np.object_], errors: list[str | None]) -> pa.Table:
     """The same, row by row: some would be refused, or the model fails on some."""
-    told = list(errors)
+    told, manifest = list(errors), scorer.manifest
     given: list[tuple[Any, dict[str, float]]] = [(None, {})] * len(x)
     asked = [row for row, error in enumerate(errors) if error is None]
-    for row, answer in zip(asked, predictor.answer(x[asked].tolist()) if asked else (), strict=True):
+    for row, answer in zip(asked, scorer.predictor.answer(x[asked].tolist()) if asked else (), strict=True):
         if isinstance(answer, Failure):
             told[row] = f"{answer.kind}: {answer.text}"
         else:
             given[row] = answer
     scores = [[{"class": name, "score": share} for name, share in each.items()] or None for _, each in given]
     return _table(
-        pa.array([output for output, _ in given], _output_type(predictor)),
+        pa.array([output for output, _ in given], _output_type(manifest)),
         pa.array([each.get(output) for output, each in given], pa.float64()),
         pa.array(scores, _SCORES),
         pa.array(told, pa.string()),
     )
 
 
-def _output_type(predictor: Predictor) -> pa.DataType:
-    return pa.string() if predictor.manifest.signature.output == "class" else pa.float64()
+def _output_type(manifest: Manifest) -> pa.DataType:
+    return pa.string() if manifest.signature.output == "class" else pa.float64()
 
 
 def _table(output: Any, score: Any, scores: Any, error: Any) -> pa.Table:
@@ -346,7 +379,8 @@ def _table(output: Any, score: Any, scores: Any, error: Any) -> pa.Table:
 def joined(parts: list[bytes]) -> pa.Table:
     """The answers of all parts, in the rows' order."""
     _keep_freed_memory()
-    return pa.concat_tables(map(_unpacked, parts))
+    # each is let go when it was unpacked
+    return pa.concat_tables(_unpacked(parts.pop(0)) for _ in range(len(parts)))
 
 
 def _params(
@@ -362,7 +396,11 @@ def _params(
         )
     check_inputs(found.columns, manifest)
     past = {view.dataset: data.version(ws, view.dataset) for view in manifest.features}
+    is_kept = (
+        ws.settings.compiled_models and manifest.compiled is not None and bool(manifest.compiled.columns)
+    )
     return {
+        **({"is_kept": True} if is_kept else {}),
         "release": release.id,
         "rows": found.named,
         "key": named,

@@ -269,6 +269,7 @@ class Collection:
     declared: list[Declared] = field(default_factory=list)
 
     def add(self, new: Declared) -> None:
+        _check_references(new)
         for known in self.declared:
             if (known.kind, known.name) == (new.kind, new.name):
                 raise Invalid(
@@ -683,6 +684,38 @@ def _name(name: str) -> str:
             "60 at most."
         )
     return name
+
+
+def _check_references(new: Declared) -> None:
+    """Refuse what is not what a declaration refers to, such as its name, and a cron expression that is none."""
+    # a loop file is loaded by who needs these anyway; a notebook that only declares does not
+    from everloop.jobs import check_cron  # noqa: PLC0415
+    from everloop.pipelines import Pipeline  # noqa: PLC0415
+    from everloop.retraining import Condition  # noqa: PLC0415
+
+    taken: dict[str, tuple[Any, str]] = {
+        "pipeline": (Pipeline, "a function with @el.pipeline"),
+        "model": (DeclaredModel, "what el.model(...) returned"),
+        "of": (DeclaredDataset, "what el.dataset(...) returned"),
+        "rows": (DeclaredDataset | str, "what el.dataset(...) returned, or the text of a query"),
+        "pool": (DeclaredPool | None, "what el.pool(...) returned"),
+        "when": (Condition | None, "a condition, such as el.arrived(...)"),
+    }
+    if isinstance(new, DeclaredScoring):
+        taken["of"] = DeclaredEndpoint | DeclaredModel, "what el.endpoint(...) or el.model(...) returned"
+    for name, (kinds, words) in taken.items():
+        if name in new.__dataclass_fields__ and not isinstance(value := getattr(new, name), kinds):
+            raise Invalid(
+                f"the {new.kind} {new.name!r} has {name}={value!r}; that is to be {words}. Give it itself, not its name."
+            )
+    if isinstance(new, DeclaredScoring) and isinstance(new.rows, str) and new.rows.isidentifier():
+        raise Invalid(
+            f"the scoring into {new.name!r} is of the rows {new.rows!r}, which is no query. Give the dataset that el.dataset(...) "
+            "returned, or a SELECT."
+        )
+    cron = getattr(new, "cron", None)
+    if cron is not None:
+        check_cron(cron, getattr(new, "time_zone", "UTC"))
 
 
 def _declare(new: D) -> D:

@@ -10,7 +10,7 @@ import numpy as np
 from everloop import checks, pipelines, registry
 from everloop.checks import CheckInput, GoldenRow
 from everloop.errors import Conflict, Invalid
-from everloop.loop.train import check_input
+from everloop.loop.training import check_input
 from everloop.pipelines import Model
 from everloop.workspace import Workspace
 

@@ -59,8 +59,7 @@ class Rows:
             return data.read(ws, ref)
         if (read := _at_hand.pop(self.digest, None)) is not None:
             return read
-        kept = data.load(ws.blobs.path(self.digest), key=None, file_format="parquet")
-        return data.typed(kept)[0]
+        return data.load_typed(ws.blobs.path(self.digest), file_format="parquet")[0]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Given:
     """Rows before a run begins: how it names them, their columns, and the column that names a row unless told otherwise.
 
     `tables` are the dataset versions that a query reads, by the name that it calls them; `read` holds the rows if they had to
-    be read to say so.
+    be read to say so. `count` is how many they are, None where only asking would tell.
     """
 
     kind: Kind
@@ -78,6 +77,7 @@ class Given:
     key: str
     tables: Mapping[str, Sequence[str]] = field(default_factory=dict)
     read: list[pa.Table] = field(default_factory=list)
+    count: int | None = None
 
     @property
     def named(self) -> list[str]:
@@ -116,7 +116,7 @@ def given(ws: Workspace, source: Source, manifest: Manifest) -> Given:
     version = data.version(ws, source)
     columns = [ROW_ID, *(column.name for column in version.schema.columns)]
     key = data.dataset(ws, version.dataset).key or ROW_ID
-    return Given("dataset_version", version.ref, version.digest, columns, key)
+    return Given("dataset_version", version.ref, version.digest, columns, key, count=version.rows)
 
 
 def rows_in_run(rows: Sequence[str], tables: Mapping[str, Sequence[str]]) -> Any:
@@ -141,8 +141,7 @@ def asked(url: str, query: str) -> pa.Table:
 
 
 def _of_file(ws: Workspace, path: Path, manifest: Manifest) -> Given:
-    found = data.load(path, key=None, file_format=None)
-    table, _ = data.typed(found)
+    table, found = data.load_typed(path)
     if found.format == "images":
         table = table.rename_columns(_image_columns(table.column_names, path, manifest))
     digest: str = (found.file or {})["digest"]
@@ -151,7 +150,9 @@ def _of_file(ws: Workspace, path: Path, manifest: Manifest) -> Given:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         kept = ws.blobs.put(memoryview(sink.getvalue()))
-    return Given("file", digest, kept, table.column_names, table.column_names[0], read=[table])
+    return Given(
+        "file", digest, kept, table.column_names, table.column_names[0], read=[table], count=table.num_rows
+    )
 
 
 def _image_columns(columns: list[str], path: Path, manifest: Manifest) -> list[str]:

@@ -9,7 +9,7 @@ from everloop.errors import NotFound, NotReady
 from everloop.jobs import Lease
 from everloop.loop.batch import score_batch
 from everloop.loop.declare import DeclaredEndpoint, DeclaredScoring
-from everloop.loop.load import Loop
+from everloop.loop.loading import Loop
 from everloop.loop.rows import Query
 from everloop.loop.start import ending_with
 from everloop.workspace import Workspace

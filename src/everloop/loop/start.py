@@ -19,7 +19,7 @@ from everloop.loop.declare import (
     DeclaredScoring,
     DeclaredTrigger,
 )
-from everloop.loop.load import Loop
+from everloop.loop.loading import Loop
 from everloop.retraining import Called, Finished, singles_of
 from everloop.storage import Tx
 from everloop.triggers import PIPELINE, Trigger, lane_of, schedule_of

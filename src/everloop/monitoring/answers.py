@@ -6,14 +6,15 @@ traffic, in pieces as long as the watch's step; a look adds the pieces up and re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from everloop import predictions
 from everloop.clock import from_micros, to_micros
@@ -22,47 +23,39 @@ from everloop.monitoring.records import LatencyWatch, Measure, TrafficWatch, eve
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
-PIECE = "piece:answers"
-COLUMNS = [
-    "endpoint", "at", "model", "version", "status", "latency_us", "replay", "shadow_of", "probability",
-]  # fmt: skip
+Ints = NDArray[np.int64]
+
+PIECE = "piece:answered"
+BY = ["endpoint", "model", "version", "status", "replay", "probability"]
 _HOUR_US = 3_600 * 1_000_000
 _BINS_PER_OCTAVE = 8  # of the hourly counts, whose percentiles are right to 4.5 %
 _BITS = 9  # of a latency that pieces keep: right to 0.2 %
 _MOST_PIECES = 100_000
 
 
-class Alike(NamedTuple):
-    """Records that are counted together. `weight` is how many requests the `n` records stand for."""
-
-    hour: datetime
-    piece: int
-    version: str
-    status: str
-    replay: bool
-    octave_bin: int
-    latency_us: int
-    n: int
-    weight: float
-    least: float
-    most: float
+def _none() -> Ints:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass
 class Answers:
-    """Of one version: how many requests failed, and how many were answered after so many microseconds."""
+    """Of one version: how many requests failed, and how many (`times`) were answered after so many microseconds, which rise."""
 
     failed: int = 0
-    latency: dict[int, int] = field(default_factory=dict)
+    latency_us: Ints = field(default_factory=_none)
+    times: Ints = field(default_factory=_none)
 
     def add(self, other: Answers) -> None:
         self.failed += other.failed
-        for latency_us, n in other.latency.items():
-            self.latency[latency_us] = self.latency.get(latency_us, 0) + n
+        times = np.concatenate([self.times, other.times])
+        self.latency_us, places = np.unique(
+            np.concatenate([self.latency_us, other.latency_us]), return_inverse=True
+        )
+        self.times = np.bincount(places, weights=times, minlength=len(self.latency_us)).astype(np.int64)
 
     @property
     def answered(self) -> int:
-        return sum(self.latency.values())
+        return int(self.times.sum())
 
     @property
     def asked(self) -> int:
@@ -70,9 +63,8 @@ class Answers:
 
     def percentile_ms(self, share: float) -> float:
         """The smallest latency that so many of the answers took at most; some must be there."""
-        values = sorted(self.latency)
-        reached = np.cumsum([self.latency[one] for one in values])
-        return values[int(np.searchsorted(reached, share * reached[-1]))] / 1_000
+        reached = np.cumsum(self.times)
+        return int(self.latency_us[np.searchsorted(reached, share * reached[-1])]) / 1_000
 
 
 @dataclass
@@ -82,16 +74,6 @@ class Counted:
     by_version: dict[str, Answers] = field(default_factory=dict)
     least: float = 1.0
     most: float = 0.0
-
-    def take(self, one: Alike) -> None:
-        if one.replay:
-            return
-        answers = self.by_version.setdefault(one.version, Answers())
-        if one.status == "failed":
-            answers.failed += one.n
-        elif one.status == "ok":
-            answers.latency[one.latency_us] = answers.latency.get(one.latency_us, 0) + one.n
-        self.least, self.most = min(self.least, one.least), max(self.most, one.most)
 
     def add(self, other: Counted) -> None:
         for version, answers in other.by_version.items():
@@ -132,41 +114,82 @@ def pieces_of(watch: TrafficWatch) -> Pieces | None:
     return None if watch.pieces is None else Pieces(*watch.pieces)
 
 
-def alike(found: pa.Table, pieces: Pieces | None = None) -> Iterable[Alike]:
-    """The endpoint's own records, shadows left out, those together that are counted alike."""
-    found = found.filter(found["shadow_of"].is_null())
-    at_us = np.asarray(found["at"].cast(pa.int64()), dtype=np.int64)
-    latency_us = np.asarray(found["latency_us"], dtype=np.int64)
-    latency_us = np.where(
-        np.asarray(pc.equal(found["status"], pa.scalar("ok"))), np.maximum(latency_us, 1), 1
+def alike(found: predictions.Tally, pieces: Pieces | None = None) -> pa.Table:
+    """Those together that are counted alike.
+
+    `n` is how many they are, `weight` how many requests they stand for, `probability` the chance with which each was kept.
+    """
+    columns = zip(*found.kinds, strict=True) if found.kinds else [[]] * len(found.by)
+    kinds = pa.table(
+        list(map(list, columns)), schema=pa.schema([predictions.SCHEMA.field(one) for one in found.by])
     )
+    at_us, is_ok = found.at_us, np.array([one == "ok" for one in kinds["status"].to_pylist()], dtype=np.bool_)
+    latency_us = np.where(is_ok[found.kind], np.maximum(found.latency_us, 1), 1)
     dropped = np.maximum(np.frexp(latency_us.astype(np.float64))[1] - _BITS, 0)
     table = pa.table(
         {
             "hour": at_us // _HOUR_US,
             "piece": np.zeros_like(at_us) if pieces is None else (at_us - pieces.mark_us) // pieces.every_us,
-            "model": found["model"],
-            "version": found["version"],
-            "status": found["status"],
-            "replay": found["replay"],
+            "kind": found.kind,
             "octave_bin": np.rint(_BINS_PER_OCTAVE * np.log2(latency_us)).astype(np.int64),
             "latency_us": (latency_us >> dropped << dropped) + (1 << dropped >> 1),
-            "weight": predictions.weights(found),
-            "chance": found["probability"],
         }
     )
-    grouped = table.group_by(table.column_names[:8]).aggregate(
-        [("weight", "count"), ("weight", "sum"), ("chance", "min"), ("chance", "max")]
+    grouped = table.group_by(table.column_names, use_threads=False).aggregate([([], "count_all")])
+    grouped = grouped.rename_columns([*table.column_names, "n"])
+    for name in found.by:
+        grouped = grouped.append_column(name, kinds[name].take(grouped["kind"]))
+    return grouped.append_column("weight", pc.divide(grouped["n"], grouped["probability"]))
+
+
+def named(model: str, version: int) -> str:
+    """The version of a record, as it is counted under; none answered a request that was refused before one was chosen."""
+    return f"{model}@{version}" if version else ""
+
+
+def counted(found: pa.Table) -> dict[int, Counted]:
+    """What `alike` gave, by piece; replays are left out."""
+    grouped = (
+        found.filter(pc.invert(found["replay"]))
+        .group_by(["piece", "model", "version", "status"], use_threads=False)
+        .aggregate(
+            [
+                ("latency_us", "list"),
+                ("n", "list"),
+                ("n", "sum"),
+                ("probability", "min"),
+                ("probability", "max"),
+            ]
+        )
     )
-    for hour, piece, model, version, *rest in zip(*(one.to_pylist() for one in grouped.columns), strict=True):
-        yield Alike(from_micros(hour * _HOUR_US), piece, f"{model}@{version}" if version else "", *rest)
+    pieces: dict[int, Counted] = {}
+    for piece, model, version, status, latency_us, times, n, least, most in zip(
+        *(one.to_pylist() for one in grouped.columns), strict=True
+    ):
+        answers = Answers()
+        if status == "failed":
+            answers.failed = n
+        elif status == "ok":
+            answers = _answers(0, latency_us, times)
+        new = Counted({named(model, version): Answers()}, least, most)
+        new.by_version[named(model, version)].add(answers)
+        pieces.setdefault(piece, Counted()).add(new)
+    return pieces
 
 
-def keep(tx: Tx, endpoint: str, pieces: Pieces, counted: Mapping[int, Counted]) -> None:
+def hours(found: pa.Table) -> Iterable[tuple[datetime, str, str, bool, int, float]]:
+    """What `alike` gave, by hour: version, status, whether replayed, bin of its octave, how many requests."""
+    names = ["hour", "model", "version", "status", "replay", "octave_bin"]
+    grouped = found.group_by(names, use_threads=False).aggregate([("weight", "sum")])
+    for hour, model, version, *rest in zip(*(one.to_pylist() for one in grouped.columns), strict=True):
+        yield from_micros(hour * _HOUR_US), named(model, version), *rest
+
+
+def keep(tx: Tx, endpoint: str, pieces: Pieces, new: Mapping[int, Counted]) -> None:
     """Add to what was counted of the same pieces before."""
-    if not counted:
+    if not new:
         return
-    ends = {number: from_micros(pieces.mark_us + (number + 1) * pieces.every_us) for number in counted}
+    ends = {number: from_micros(pieces.mark_us + (number + 1) * pieces.every_us) for number in new}
     every = timedelta(microseconds=pieces.every_us)
     known = store.measures_between(
         tx.connection, endpoint, names=(PIECE,), start=min(ends.values()) - every, limit=_MOST_PIECES
@@ -174,7 +197,7 @@ def keep(tx: Tx, endpoint: str, pieces: Pieces, counted: Mapping[int, Counted]) 
     for row in known:
         for number, end in ends.items():
             if end == row.end:
-                counted[number].add(_read(row))
+                new[number].add(_read(row))
     store.put_measures(
         tx,
         [
@@ -190,7 +213,7 @@ def keep(tx: Tx, endpoint: str, pieces: Pieces, counted: Mapping[int, Counted]) 
                 0,
                 _told(one),
             )
-            for number, one in counted.items()
+            for number, one in new.items()
         ],
     )
 
@@ -206,38 +229,45 @@ def answers_of(
             if isinstance(watch := from_value(row.watch), TrafficWatch)
         )
         rows = store.measures_between(connection, endpoint, names=(PIECE,), start=start, limit=_MOST_PIECES)
-    counted, known = Counted(), pieces_of(traffic)
+    found, known = Counted(), pieces_of(traffic)
     if pieces is None or known is None or not pieces.fits(known):
-        return _read_log(ws, endpoint, counted, start, end)
+        return _read_log(ws, endpoint, found, start, end)
     first = from_micros(known.end_after(max(to_micros(start), known.since_us)))
     last = min(looked_at, end)
     if last <= first:
-        return _read_log(ws, endpoint, counted, start, end)
+        return _read_log(ws, endpoint, found, start, end)
     for row in rows:
         if first <= row.start and row.end <= end:
-            counted.add(_read(row))
-    _read_log(ws, endpoint, counted, start, first)
-    return _read_log(ws, endpoint, counted, last, end)
+            found.add(_read(row))
+    _read_log(ws, endpoint, found, start, first)
+    return _read_log(ws, endpoint, found, last, end)
 
 
-def _read_log(ws: Workspace, endpoint: str, counted: Counted, start: datetime, end: datetime) -> Counted:
+def _read_log(ws: Workspace, endpoint: str, found: Counted, start: datetime, end: datetime) -> Counted:
     if start < end:
         folder = ws.home / "serving"
-        for one in alike(predictions.read(folder, endpoint=endpoint, start=start, end=end, columns=COLUMNS)):
-            counted.take(one)
-    return counted
+        some = list(predictions.tallies(folder, endpoint=endpoint, start=start, end=end, by=BY))
+        for one in counted(alike(predictions.Tally.joined(some))).values() if some else ():
+            found.add(one)
+    return found
 
 
 def _told(one: Counted) -> dict[str, Any]:
+    # flat lists: a list for each latency would be some ten thousand, which are slow to read and which the collector goes through
     return {
-        version: {"failed": answers.failed, "latency": sorted(answers.latency.items())}
+        version: {
+            "failed": answers.failed,
+            "latency_us": answers.latency_us.tolist(),
+            "times": answers.times.tolist(),
+        }
         for version, answers in one.by_version.items()
     }
 
 
 def _read(row: Measure) -> Counted:
-    by_version = {
-        version: Answers(one["failed"], {int(latency_us): n for latency_us, n in one["latency"]})
-        for version, one in (row.detail or {}).items()
-    }
+    by_version = {version: _answers(**one) for version, one in (row.detail or {}).items()}
     return Counted(by_version, 1.0 if row.low is None else row.low, row.high or 0.0)
+
+
+def _answers(failed: int, latency_us: Sequence[int], times: Sequence[int]) -> Answers:
+    return Answers(failed, np.array(latency_us, dtype=np.int64), np.array(times, dtype=np.int64))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from everloop.monitoring.answers import Answers, Counted, Pieces, alike, answers_of
+from everloop import predictions
+from everloop.monitoring.answers import BY, Answers, Counted, Pieces, alike, answers_of, counted
 from everloop.monitoring.estimates import wilson_interval
 from everloop.monitoring.records import LatencyWatch, Measure
 from everloop.monitoring.seen import Seen, Window, in_percent, sampled
@@ -53,7 +54,5 @@ def _answers(ws: Workspace, watch: LatencyWatch, window: Window) -> tuple[dict[s
     found = answers_of(ws, window.endpoint, pieces, start=window.start, end=window.end)
     if found.is_even:
         return found.by_version, found.least
-    evened = Counted()
-    for one in alike(window.predictions):
-        evened.take(one)
+    evened = counted(alike(predictions.tally(window.predictions, BY[1:]))).get(0, Counted())
     return evened.by_version, window.chance

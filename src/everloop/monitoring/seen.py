@@ -125,9 +125,12 @@ def read_window(ws: Workspace, endpoint: str, *, start: datetime, end: datetime)
     return Window(endpoint, start, end, read)
 
 
-def sampled(chance: float) -> str:
+def sampled(chance: float, n: int | None = None) -> str:
     """What to say beside a number of predictions of which each was kept with this chance."""
-    return "" if chance == 1 else f" (a sample of {in_percent(chance)})"
+    if chance == 1:
+        return ""
+    of = "" if n is None else f" of about {float(f'{n / chance:.3g}'):,.0f}"
+    return f" (a sample of {in_percent(chance)}{of})"
 
 
 def in_percent(share: float) -> str:

@@ -112,7 +112,7 @@ def put_measures(tx: Tx, new: Sequence[Measure]) -> None:
         )
         tx.execute(sa.delete(measures).where(*same))
     if new:
-        tx.execute(sa.insert(measures), [asdict(one) for one in new])
+        tx.execute(sa.insert(measures), [vars(one) for one in new])  # `asdict` would copy each latency
 
 
 def remove_measures(tx: Tx, endpoint: str, name: str, *, before: datetime | None = None) -> None:

@@ -6,26 +6,27 @@ whatever the log's size. Latencies are kept as a histogram, which adds up over h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from everloop import predictions
 from everloop.clock import from_micros, to_micros
 from everloop.monitoring import store
-from everloop.monitoring.answers import COLUMNS, Alike, Counted, Pieces, alike
+from everloop.monitoring.answers import BY, Counted, Pieces, alike, counted, hours
 from everloop.monitoring.records import Measure, TrafficWatch, every_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
 
 HOURLY, DAILY = "traffic", "traffic:day"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-_BATCHES_AT_ONCE = 8  # of 8,192 records: what is counted alike is found eight times less often
+_AT_ONCE = 128  # tallies of some 512 records: what is counted alike is found so much less often
 _IN_FLIGHT = timedelta(seconds=10)  # a request is logged when it is answered, under the time at which it came
 # A look ends up to a look's length and _IN_FLIGHT before now: after three that found the log unchanged all is counted.
 _QUIET_LOOKS = 3
@@ -102,6 +103,20 @@ def traffic(
     ]
 
 
+def answered(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> dict[str, float]:
+    """About how many requests each version answered, replays left out; of an hour or a day that lies in it in part, that part."""
+    name, unit = (HOURLY, HOUR) if end - start <= 2 * DAY else (DAILY, DAY)
+    with ws.read() as connection:
+        rows = store.measures_between(connection, endpoint, names=(name,), start=start, limit=_MOST_ROWS)
+    found: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        part = (min(row.end, end) - max(row.start, start)) / unit
+        if part > 0:
+            one = _read(row)
+            found[row.variant] += part * (one.requests - one.failed - one.refused - one.replayed)
+    return found
+
+
 def is_due(ws: Workspace, watch: TrafficWatch, *, looked_at: datetime) -> bool:
     """Whether there may be requests that are not counted yet."""
     if end_of_look(ws, watch, looked_at=looked_at) <= looked_at:
@@ -142,18 +157,20 @@ class Look:
     hours: Counts = field(default_factory=dict)
     in_pieces: dict[int, Counted] = field(default_factory=dict)
 
-    def take(self, one: Alike) -> None:
-        is_ok = one.status == "ok"
-        found = _Count(
-            one.weight,
-            one.weight * (one.status == "failed"),
-            one.weight * (one.status == "refused"),
-            one.weight * one.replay,
-            {one.octave_bin: one.weight} if is_ok else {},
-        )
-        self.hours.setdefault((one.hour, one.version), _Count()).add(found)
+    def take(self, found: pa.Table) -> None:
+        """Count what `alike` gave."""
+        for hour, version, status, is_replay, octave_bin, requests in hours(found):
+            one = _Count(
+                requests,
+                requests * (status == "failed"),
+                requests * (status == "refused"),
+                requests * is_replay,
+                {octave_bin: requests} if status == "ok" else {},
+            )
+            self.hours.setdefault((hour, version), _Count()).add(one)
         if self.pieces is not None:
-            self.in_pieces.setdefault(one.piece, Counted()).take(one)
+            for piece, counts in counted(found).items():
+                self.in_pieces.setdefault(piece, Counted()).add(counts)
 
 
 def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dict[str, int]:
@@ -162,29 +179,27 @@ def count(ws: Workspace, looks: Sequence[Look], known: Mapping[str, int]) -> dic
     passed = predictions.Passed(known, until=min(one.end for one in looks))
     folder = ws.home / "serving"
     only = looks[0].endpoint if len(looks) == 1 else None
-    found = predictions.batches(folder, endpoint=only, start=start, end=end, columns=COLUMNS, passed=passed)
-    while some := list(islice(found, _BATCHES_AT_ONCE)):
-        table = pa.Table.from_batches(some)
+    found = predictions.tallies(folder, endpoint=only, start=start, end=end, by=BY, passed=passed)
+    while some := list(islice(found, _AT_ONCE)):
+        tally = predictions.Tally.joined(some)
         for look in looks:
-            for one in alike(_of_look(table, look), look.pieces):
-                look.take(one)
+            look.take(alike(_of_look(tally, look), look.pieces))
     return passed.found
 
 
-def _of_look(table: pa.Table, look: Look) -> pa.Table:
-    at = table["at"]
-    start, end = (pa.scalar(one, at.type) for one in (look.start, look.end))
-    is_then = pc.and_(pc.greater_equal(at, start), pc.less(at, end))
-    return table.filter(pc.and_(pc.equal(table["endpoint"], pa.scalar(look.endpoint)), is_then))
+def _of_look(tally: predictions.Tally, look: Look) -> predictions.Tally:
+    own_kinds = np.array([endpoint == look.endpoint for endpoint, *_ in tally.kinds], dtype=np.bool_)
+    is_own = own_kinds[tally.kind]
+    return tally.where(is_own & (tally.at_us >= to_micros(look.start)) & (tally.at_us < to_micros(look.end)))
 
 
-def add(tx: Tx, endpoint: str, counted: Counts) -> None:
+def add(tx: Tx, endpoint: str, new: Counts) -> None:
     """Add to what was counted of the same hours, and of their days, before."""
-    if not counted:
+    if not new:
         return
     for name, unit in ((HOURLY, HOUR), (DAILY, DAY)):
         merged: Counts = {}
-        for (at, version), one in counted.items():
+        for (at, version), one in new.items():
             merged.setdefault((_floor(at, unit), version), _Count()).add(one)
         first = min(at for at, _ in merged)
         for row in store.measures_between(

@@ -23,6 +23,7 @@ from everloop.pipelines.model_files import read_model, write_model
 from everloop.pipelines.serializers import read_with, serializer_of, write_with
 from everloop.pipelines.values import Model, Split, Table
 
+_GROUP_ROWS = 1 << 17  # of a Parquet file
 _NOTE = "value.json"
 Note = dict[str, Any]
 
@@ -92,17 +93,15 @@ def _write_json(value: Any, _folder: Path) -> Note:
 def _write_table(table: Table, path: Path) -> Note:
     """One Parquet file, the same for the same rows however they were cut into chunks.
 
-    Numbers have no dictionary: looking each up costs as much again as all else, and the next are seldom the same.
+    Written a group of rows at a time: all of them in one piece would be in memory twice. Numbers have no dictionary: looking each up costs as
+    much again as all else, and the next are seldom the same.
     """
-    whole = table.unify_dictionaries().combine_chunks()
+    whole = table.unify_dictionaries()
     texts = [path for field in table.schema for path in _texts(field, field.name)]
-    pq.write_table(
-        whole,
-        path,
-        compression="zstd",
-        row_group_size=1 << 17,
-        use_dictionary=texts,  # type: ignore[arg-type]  # its stub leaves the names of columns out
-    )
+    options: Any = {"compression": "zstd", "use_dictionary": texts}
+    with pq.ParquetWriter(path, whole.schema, **options) as writer:
+        for start in range(0, max(whole.num_rows, 1), _GROUP_ROWS):
+            writer.write_table(whole.slice(start, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
     return {}
 
 

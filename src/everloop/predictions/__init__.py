@@ -8,11 +8,12 @@ ids, clock and errors.
 """
 
 from everloop.predictions.expiring import Old
-from everloop.predictions.kept import Keeper, evenly, hashed, is_hidden, log_key, uniform, weights
+from everloop.predictions.kept import Keeper, drawn, evenly, hashed, is_hidden, log_key, uniform, weights
 from everloop.predictions.log import (
     BATCH_ROWS,
     SCHEMA,
     Passed,
+    Tally,
     batches,
     end,
     erase,
@@ -27,6 +28,8 @@ from everloop.predictions.log import (
     readable,
     rows_in,
     seal,
+    tallies,
+    tally,
     unpack,
 )
 from everloop.predictions.newest import (
@@ -54,8 +57,10 @@ __all__ = [
     "PredictionRecord",
     "PredictionSearch",
     "Status",
+    "Tally",
     "batches",
     "copy_folder",
+    "drawn",
     "end",
     "erase",
     "erase_in_copy",
@@ -77,6 +82,8 @@ __all__ = [
     "readable",
     "rows_in",
     "seal",
+    "tallies",
+    "tally",
     "uniform",
     "unpack",
     "weights",

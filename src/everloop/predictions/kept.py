@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from everloop.errors import StorageFailed
 from everloop.predictions.records import LogPolicy, Personal
@@ -29,6 +31,7 @@ _HASH = "hash:"
 HIDDEN = f"{_HASH}|{DROPPED}"  # how a value begins that is not the given one
 _UNIT = 2.0**-53
 _KEY_BYTES = 32
+_DIGITS = 8  # of an id's last ten, which are random
 _STRENGTH: tuple[Personal, ...] = ("mask", "hash", "drop")
 _json = msgspec.json.Encoder().encode
 
@@ -57,6 +60,24 @@ def evenly(table: pa.Table) -> tuple[pa.Table, float]:
         return table, least
     drawn = pc.coalesce(table["shadow_of"], table["id"]).to_pylist()
     return table.filter(pa.array([uniform(str(one)) < least for one in drawn])), least
+
+
+def drawn(table: pa.RecordBatch | pa.Table, chance: float | NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows are in a sample in which each prediction is with this chance; those that were kept with a smaller one all are.
+
+    An id's last digits decide, which are random and have nothing to do with `uniform`, so that the log's own chance and this
+    one multiply. The same rows are drawn whenever it is asked, and a smaller sample lies within a larger. The table has the
+    columns `id` and `probability`.
+    """
+    at_most = chance / table["probability"].to_numpy(zero_copy_only=False)
+    if (at_most >= 1.0).all():
+        return np.ones(table.num_rows, dtype=np.bool_)
+    ids: Any = table["id"]
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    last = pc.binary_slice(ids.cast(pa.binary()), -_DIGITS).cast(pa.binary(_DIGITS))
+    text = np.frombuffer(last.buffers()[1], np.uint8).reshape(-1, _DIGITS)[last.offset :][: len(last)]
+    digits = (text & 15) + 9 * (text >> 6)  # of 0 to 9 and a to f
+    return np.asarray(digits @ 16.0 ** -np.arange(1.0, _DIGITS + 1) < at_most)
 
 
 def weights(batch: pa.RecordBatch | pa.Table) -> Any:

@@ -52,7 +52,21 @@ class LogPolicy(msgspec.Struct, frozen=True):
         )
 
 
-class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first fields of a record: what a reader looks for. Read alone it takes a fifth of the time."""
+
+    id: str
+    endpoint: str
+    variant: str
+    release: str
+    model: str
+    version: int
+    epoch: int
+    at: int
+    key: str | None
+
+
+class PredictionRecord(Head, frozen=True, array_like=True, gc=True):
     """One answered request for a prediction, ok or not, as it stands in the log.
 
     `status` is ok, failed (our side: the model or a feature raised, no room in the queue) or refused (the
@@ -65,15 +79,6 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     `holdback` or `shadow`.
     """
 
-    id: str
-    endpoint: str
-    variant: str
-    release: str
-    model: str
-    version: int
-    epoch: int
-    at: int
-    key: str | None
     inputs: dict[str, Any]
     features: dict[str, tuple[int | float | str | None, int | None]]
     output: str | float | None

@@ -67,6 +67,7 @@ def segments(directory: Path) -> list[int]:
 
 def stems(directory: Path) -> Iterator[str]:
     """The names of a writer's segments as they are listed; one that is sealed meanwhile may come twice or be missing."""
-    for path in directory.iterdir():
-        if path.suffix in (".log", ".parquet") and path.stem.isdigit():
-            yield path.stem
+    for name in os.listdir(directory):  # noqa: PTH208  (a path for each of thousands takes seven times as long)
+        stem, _, suffix = name.partition(".")
+        if suffix in ("log", "parquet") and stem.isdigit():
+            yield stem

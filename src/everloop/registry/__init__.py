@@ -32,7 +32,17 @@ from everloop.registry.find import (
     versions_of_logged_models,
     versions_of_runs,
 )
-from everloop.registry.promote import alias, approve, archive, demote, drop_alias, promote, reject, unarchive
+from everloop.registry.promote import (
+    alias,
+    approve,
+    archive,
+    demote,
+    drop_alias,
+    now_live,
+    promote,
+    reject,
+    unarchive,
+)
 from everloop.registry.readiness import may_be_released, next_stage, readiness, waiting_for_approval
 from everloop.registry.records import (
     FREE_STAGE,
@@ -105,6 +115,7 @@ __all__ = [
     "model",
     "models",
     "next_stage",
+    "now_live",
     "people",
     "promote",
     "readiness",

@@ -118,6 +118,23 @@ def demote(ws: Workspace, ref: str, stage: str, *, reason: str) -> StageEvent:
     return ws.write(change)
 
 
+def now_live(ws: Workspace, tx: Tx, ref: str, *, instead_of: str, reason: str) -> StageEvent | None:
+    """Let the stage that releases are in name the version that is live now, where it names the one that was before.
+
+    In the caller's transaction, which has locked nothing yet; audited. No gate is asked: it answers already. The version that gives
+    way is archived as any other. None, and nothing is written, when the stage names another version.
+    """
+    before = _locked(tx, instead_of)
+    stage = need_model(tx.connection, before.model).release_stage
+    if store.pointers_of(tx.connection, before.model, "stage").get(stage) != before.number:
+        return None
+    version = need_version(tx.connection, ref)
+    _set_archived(tx, version, None)
+    return _point(
+        ws, tx, StageEvent(before.model, "stage", stage, version.number, ws.actor, reason, ws.now())
+    )
+
+
 def archive(ws: Workspace, ref: str, *, reason: str = "") -> ModelVersion:
     """Put a version aside: it leaves all stages and is marked as archived. Audited. Raises NotFound."""
     return _withdraw(ws, ref, reason, archived=True)

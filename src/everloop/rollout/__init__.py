@@ -9,6 +9,7 @@ writes the route table that serving processes read. May call monitoring, feedbac
 """
 
 from everloop.rollout.arms import ArmMeasure, ArmResult, SplitResults, split_results
+from everloop.rollout.assumed import Assumed
 from everloop.rollout.dealt import segment_of
 from everloop.rollout.endpoints import (
     create_endpoint,
@@ -48,10 +49,9 @@ from everloop.rollout.judge import (
     recent_failures,
 )
 from everloop.rollout.means import Arms, Badness, MeanEvidence, excess_of_means, harm_in_means
+from everloop.rollout.plans import ArmKpi, Canary, all_at_once, blue_green, canary, kpi_of_arms, shadow
 from everloop.rollout.prospects import Prospect, prospects
 from everloop.rollout.records import (
-    ArmKpi,
-    Canary,
     Endpoint,
     LiveSegment,
     LiveVariant,
@@ -63,13 +63,8 @@ from everloop.rollout.records import (
     Stage,
     State,
     TrafficSplit,
-    all_at_once,
-    blue_green,
-    canary,
-    kpi_of_arms,
     limits,
     rule,
-    shadow,
 )
 from everloop.rollout.requests import evidence_of, means_of
 from everloop.rollout.rules import checked_rules, drop_rule, put_rule
@@ -96,6 +91,7 @@ __all__ = [
     "ArmMeasure",
     "ArmResult",
     "Arms",
+    "Assumed",
     "Badness",
     "Canary",
     "CanaryHealth",

@@ -19,7 +19,8 @@ from everloop.rollout.eprocess import MAX_LOG_E, shares_log_e
 from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.kpis import values_of
 from everloop.rollout.means import Badness, bounds_of
-from everloop.rollout.records import ArmKpi, TrafficSplit
+from everloop.rollout.plans import ArmKpi
+from everloop.rollout.records import TrafficSplit
 from everloop.rollout.requests import is_old, wrong_by
 from everloop.rollout.truths import truths_of
 from everloop.workspace import Workspace

@@ -201,17 +201,17 @@ def told_by(values: ArrayLike, weights: ArrayLike | None = None) -> Told:
     scale = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=np.float64)
     often = np.ones(len(numbers))
     if len(np.unique(numbers)) > _LATTICE + 1:
-        numbers, parts = _divided(numbers, np.linspace(0.0, 1.0, _LATTICE + 1))
+        numbers, parts = divided(numbers, np.linspace(0.0, 1.0, _LATTICE + 1))
         scale, often = np.tile(scale, 2), np.tile(often, 2) * parts
     if len(np.unique(scale)) > _LATTICE + 1:
-        scale, parts = _divided(scale, np.geomspace(scale.min(), scale.max(), _LATTICE + 1))
+        scale, parts = divided(scale, np.geomspace(scale.min(), scale.max(), _LATTICE + 1))
         numbers, often = np.tile(numbers, 2), np.tile(often, 2) * parts
     pairs, of = np.unique(np.stack([numbers, scale], axis=1), axis=0, return_inverse=True)
     times = np.bincount(of.ravel(), weights=often, minlength=len(pairs)).astype(np.float64)
     return Told(pairs[:, 0], times, pairs[:, 1])
 
 
-def _divided(values: Floats, places: Floats) -> tuple[Floats, Floats]:
+def divided(values: Floats, places: Floats) -> tuple[Floats, Floats]:
     """Each value's neighbours below, then above, and the part of it that each gets; (2 n_values,) each."""
     below = np.clip(np.searchsorted(places, values, side="right") - 1, 0, len(places) - 2)
     above = np.clip((values - places[below]) / (places[below + 1] - places[below]), 0.0, 1.0)

@@ -38,6 +38,13 @@ def is_trial(table: pa.Table) -> NDArray[np.bool_]:
     return is_trial
 
 
+def has_timed_out(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows of the log failed since the time for an answer was over."""
+    return np.asarray(
+        [str(one).startswith("deadline_exceeded") for one in table["error"].to_pylist()], dtype=bool
+    )
+
+
 def segment_of(ws: Workspace, endpoint_name: str) -> LiveSegment | None:
     """The segment that the rollout under way on an endpoint is limited to; None when there is none."""
     with ws.read() as connection:

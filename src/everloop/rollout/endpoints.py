@@ -16,9 +16,9 @@ from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.predictions import LogPolicy
 from everloop.rollout import store
+from everloop.rollout.plans import Canary
 from everloop.rollout.records import (
     Act,
-    Canary,
     Endpoint,
     LiveVariant,
     LiveVersion,
@@ -256,6 +256,17 @@ def change_traffic(
     )
     tx.afterwards("routes", lambda: _publish_later(ws))
     return epoch
+
+
+def move_stage(ws: Workspace, tx: Tx, name: str, *, to: str, instead_of: str, reason: str) -> None:
+    """Let the registry's stage of what is live follow the traffic of an endpoint, unless the version before answers elsewhere.
+
+    To be asked for before the endpoint is locked: declaring a loop locks a model before its endpoints, too.
+    """
+    every = store.all_endpoints(tx.connection)
+    elsewhere = {one.version for endpoint in every if endpoint.name != name for one in endpoint.variants}
+    if instead_of not in elsewhere:
+        registry.now_live(ws, tx, to, instead_of=instead_of, reason=reason)
 
 
 def change_rules(

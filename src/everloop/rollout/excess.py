@@ -7,6 +7,7 @@ known) and falls as requests are counted, so that low traffic never passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import log
 
 import numpy as np
@@ -188,8 +189,13 @@ def excess_log_e(counts: ArrayLike, *, canary_share: float, margin: float, log_w
     >>> bool(0.8 * 20.4 < e < 20.4)
     True
     """
-    factors = excess_factors(canary_share, np.array([margin]))[0]
+    factors = _factors_at(float(canary_share), float(margin))
     return log_mean_exp(np.asarray(counts, dtype=np.float64) @ factors.T, log_weights)
+
+
+@lru_cache(maxsize=64)  # a plan's stages and margins, which a simulation asks about at each of its looks
+def _factors_at(canary_share: float, margin: float) -> Floats:
+    return np.asarray(excess_factors(canary_share, np.array([margin]))[0], dtype=np.float64)
 
 
 def excess_factors(canary_share: float, margins: Floats) -> Floats:

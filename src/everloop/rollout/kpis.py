@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from everloop import monitoring, predictions
 from everloop.errors import Invalid
 from everloop.rollout.endpoints import folder
-from everloop.rollout.records import ArmKpi
+from everloop.rollout.plans import ArmKpi
 from everloop.workspace import Workspace
 
 

@@ -32,7 +32,7 @@ _STAKES: Floats = np.geomspace(0.02, 64.0, 15)
 _LEANINGS: Floats = np.array([0.5, 1.0, 2.0])
 _OF_LEANINGS: Floats = np.array([0.25, 0.5, 0.25])
 _TRUST_IN_KNOWN = 0.7  # of the bets on a margin, when it is known what to expect
-_ALMOST_ALL = 0.999  # of what one has may be lost with one unit
+ALMOST_ALL = 0.999  # of what one has may be lost with one unit
 
 _MEANS: Floats = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 30), np.linspace(0.5, 1.0, 17)[1:]])
 _ROUNDS = 3  # each looks closer at where the least was
@@ -274,10 +274,10 @@ def _excess_by_odds(arms: Arms, share: float, difference: float, *, known: tuple
 
 def _harm(arms: Arms, *, ratio: float, tolerated: float) -> float:
     canary, control = arms.canary.told, arms.control.told
-    stakes, against = _stakes(arms)
+    on_canary, on_control = stakes(arms.sampled_share or arms.share)
     return _least(
-        falls=lambda means: _above(canary, ratio * means + tolerated, stakes),
-        rises=lambda means: _below(control, means, against),
+        falls=lambda means: _above(canary, ratio * means + tolerated, on_canary),
+        rises=lambda means: _below(control, means, on_control),
         upto=1.0,
         log_weights=log_weights_of_bets(),
     )
@@ -285,10 +285,10 @@ def _harm(arms: Arms, *, ratio: float, tolerated: float) -> float:
 
 def _excess(arms: Arms, difference: float, *, known: tuple[int, int]) -> float:
     canary, control = arms.canary.told, arms.control.told
-    stakes, against = _stakes(arms)
+    on_canary, on_control = stakes(arms.sampled_share or arms.share)
     return _least(
-        falls=lambda means: _above(control, means, against),
-        rises=lambda means: _below(canary, means + difference, stakes),
+        falls=lambda means: _above(control, means, on_control),
+        rises=lambda means: _below(canary, means + difference, on_canary),
         upto=1.0 - difference,
         log_weights=log_weights_of_bets(difference, known),
     )
@@ -308,32 +308,34 @@ def log_weights_of_bets(difference: float = 0.0, known: tuple[int, int] = (0, 0)
     return np.asarray(np.log(np.outer(weights, _OF_LEANINGS).ravel()), dtype=np.float64)
 
 
-def _stakes(arms: Arms) -> tuple[Floats, Floats]:
-    """On each unit of the canary and of the control, (n_bets,) each: what both arms win from an equal rise evens out."""
-    share = arms.sampled_share or arms.share
+def stakes(share: float) -> tuple[Floats, Floats]:
+    """On each unit of the canary and of the control, (n_bets,) each: what both arms win from an equal rise evens out.
+
+    `share` is the canary's of what is looked at.
+    """
     odds = share / max(1.0 - share, 1e-9)
     return np.repeat(_STAKES, len(_LEANINGS)), np.outer(_STAKES, odds * _LEANINGS).ravel()
 
 
-def _above(told: Told, means: Floats, stakes: Floats) -> Floats:
+def _above(told: Told, means: Floats, bets: Floats) -> Floats:
     """What bets on "the mean is above" made of 1, for each of `means`; it falls with them; (n_means, n_bets), logarithms."""
-    at_most = _ALMOST_ALL / np.maximum(means, 1e-9)
-    return _capital(told, means, np.minimum(stakes, at_most[:, None]))
+    at_most = ALMOST_ALL / np.maximum(means, 1e-9)
+    return _capital(told, means, np.minimum(bets, at_most[:, None]))
 
 
-def _below(told: Told, means: Floats, stakes: Floats) -> Floats:
+def _below(told: Told, means: Floats, bets: Floats) -> Floats:
     """As `_above`, on "the mean is below"; it rises with the means."""
-    at_most = _ALMOST_ALL / np.maximum(1.0 - means, 1e-9)
-    return _capital(told, means, -np.minimum(stakes, at_most[:, None]))
+    at_most = ALMOST_ALL / np.maximum(1.0 - means, 1e-9)
+    return _capital(told, means, -np.minimum(bets, at_most[:, None]))
 
 
-def _capital(told: Told, means: Floats, stakes: Floats) -> Floats:
-    capital = np.zeros(stakes.shape)
+def _capital(told: Told, means: Floats, bets: Floats) -> Floats:
+    capital = np.zeros(bets.shape)
     if not len(told.numbers):
         return capital
     scale = told.weights / told.weights.max()
     for number, often, part in zip(told.numbers, told.often, scale, strict=True):
-        capital += often * np.log1p(part * stakes * (number - means)[:, None])
+        capital += often * np.log1p(part * bets * (number - means)[:, None])
     return capital
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from everloop import feedback, predictions
 from everloop.feedback import Correction
 from everloop.labels import Value
-from everloop.rollout.dealt import is_trial
+from everloop.rollout.dealt import has_timed_out, is_trial
 from everloop.rollout.endpoints import endpoint, folder
 from everloop.rollout.evidence import is_slow, of_units, units_of
 from everloop.rollout.judge import CanaryHealth
 from everloop.rollout.paired import Pairs
 from everloop.rollout.records import Rollout
-from everloop.rollout.requests import MOST_REPORTS, has_timed_out
+from everloop.rollout.requests import MOST_REPORTS
 from everloop.rollout.truths import truths_of
 from everloop.workspace import Workspace
 

@@ -11,7 +11,7 @@ from everloop.errors import Conflict
 from everloop.ids import new_id
 from everloop.ledger import Node, audit
 from everloop.rollout import store
-from everloop.rollout.endpoints import change_traffic
+from everloop.rollout.endpoints import change_traffic, move_stage
 from everloop.rollout.judge import Decision
 from everloop.rollout.records import Act, LiveVariant, Rollout, RolloutEvent, State, TrafficSplit
 from everloop.rollout.start import shares
@@ -55,6 +55,9 @@ def finish(
     """Give all traffic to the new version if it is to have any, and begin to watch it where the plan says so."""
     stage = len(rollout.stages) - 1
     now = ws.now()
+    if rollout.from_version is not None and rollout.stages[stage].weight:
+        told = f"{rollout.version} answers on {rollout.endpoint}: {reason}"
+        move_stage(ws, tx, rollout.endpoint, to=rollout.version, instead_of=rollout.from_version, reason=told)
     _hold_on(tx, rollout, {"state": "done", "stage": stage, "outcome": reason, "ended_at": now})
     epoch = _move(
         ws, tx, rollout, shares(rollout, stage), act="finished", stage=stage, reason=reason, decision=decision
@@ -88,6 +91,8 @@ def take_back(
         raise Conflict(
             f"rollout {rollout.id} was the endpoint's first; there is no earlier version to go back to."
         )
+    told = f"{rollout.version} was rolled back on {rollout.endpoint}: {reason}"
+    move_stage(ws, tx, rollout.endpoint, to=rollout.from_version, instead_of=rollout.version, reason=told)
     ended = {"state": "rolled_back", "outcome": reason, "ended_at": ws.now(), "watch_until": None}
     _hold_on(tx, rollout, ended)
     held = store.open_split(tx.connection, rollout.endpoint)

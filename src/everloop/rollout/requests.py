@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from everloop import feedback, predictions
 from everloop.rollout import store
-from everloop.rollout.dealt import was_dealt
+from everloop.rollout.dealt import has_timed_out, was_dealt
 from everloop.rollout.endpoints import REST, endpoint, folder
 from everloop.rollout.evidence import (
     MetricEvidence,
@@ -27,7 +27,8 @@ from everloop.rollout.evidence import (
 from everloop.rollout.judge import CanaryHealth, recent_failures
 from everloop.rollout.kpis import values_of
 from everloop.rollout.means import ODDS_OF_A_CLASS, ODDS_OF_KPIS, ODDS_OF_TRUTHS, Arms, Badness, MeanEvidence
-from everloop.rollout.records import Rollout, TrafficSplit, is_truth
+from everloop.rollout.plans import is_truth
+from everloop.rollout.records import Rollout, TrafficSplit
 from everloop.rollout.truths import Truth, is_about, known_by, truths_of
 from everloop.workspace import Workspace
 
@@ -168,13 +169,6 @@ def means_of(ws: Workspace, rollout: Rollout) -> list[MeanEvidence]:
             replace(evidence, on_odds=ODDS_OF_KPIS, best=kpi.best, span=kpi.span, problem=values.problem)
         )
     return found
-
-
-def has_timed_out(table: pa.Table) -> NDArray[np.bool_]:
-    """Which rows of the log failed since the time for an answer was over."""
-    return np.asarray(
-        [str(one).startswith("deadline_exceeded") for one in table["error"].to_pylist()], dtype=bool
-    )
 
 
 def wrong_by(known: Sequence[Truth | None], metric: str) -> NDArray[np.float64]:

@@ -15,12 +15,13 @@ from everloop.errors import Invalid
 from everloop.rollout.eprocess import harm_log_e
 from everloop.rollout.excess import excess_log_e, log_weights_of_rates, outcomes
 from everloop.rollout.judge import MetricRule, Rules
-from everloop.rollout.means import ODDS_OF_TRUTHS
+from everloop.rollout.made_up import MeansSideBySide, Numbers
 
 # Bad rates of control and canary at a number of requests since the rollout began.
 RatesAt = Callable[[int], tuple[float, float]]
 
-_BAD = (0, 2)  # positions of the canary's and the control's bad requests among the four outcomes
+_BAD, _GOOD = (0, 2), (1, 3)  # positions of the canary's and the control's among the four outcomes
+_NINE_IN_TEN = float(np.log(10.0))  # exponential delays, by their mean
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def simulate(
     rules: Rules,
     *,
     rates: Mapping[str, RatesAt],
+    numbers: Mapping[str, Numbers] | None = None,
+    reported_after: Mapping[str, float] | None = None,
     requests_at_most: int,
     look_every: int = 100,
     known_before: Mapping[str, tuple[int, int]] | None = None,
-    told: Mapping[str, float] | None = None,
     ends_after: int | None = None,
     n_rollouts: int = 2_000,
     seed: int = 0,
@@ -63,18 +65,26 @@ def simulate(
     Parameters
     ----------
     shares : the canary's share in each judged stage, such as (0.1, 0.25, 0.5); a last stage of 1 is not judged
-    rates : for each metric of the rules
-    known_before : bad and all requests of the control before the rollout, by metric
-    told : the part of the requests of which a metric becomes known, all where it is not named: truths of the audit sample
+    rates : for each metric of the rules that is a yes or no of every request
+    numbers : for each metric that `is_mean`, what is drawn and when it becomes known
+    reported_after : for metrics that people report, after how many requests on average they do; at once where it is not named
+    known_before : bad and all requests (or truths) of the control before the rollout, by metric
     ends_after : the requests after which the deadline takes back what is not decided
     progress : told after each look which part of the requests is sent, 0 to 1
     """
-    if missing := {rule.metric for rule in rules.metrics} - rates.keys():
+    known = {False: rates.keys(), True: (numbers or {}).keys()}
+    if missing := [rule.metric for rule in rules.metrics if rule.metric not in known[rule.is_mean]]:
         raise Invalid(
-            f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them. Add them."
+            f"no rates are assumed for {sorted(missing)}; each metric of the rules needs them, or numbers if it is a mean. Add them."
         )
     made_up = MadeUpRollouts(
-        tuple(shares), rules, known_before or {}, told=told or {}, n_rollouts=n_rollouts, seed=seed
+        tuple(shares),
+        rules,
+        known_before or {},
+        numbers=numbers,
+        reported_after=reported_after,
+        n_rollouts=n_rollouts,
+        seed=seed,
     )
     for sent in range(look_every, requests_at_most + 1, look_every):
         goes_on = made_up.look(sent, n_new=look_every, rates=rates)
@@ -89,11 +99,7 @@ def simulate(
 
 
 class MadeUpRollouts:
-    """All rollouts side by side; arrays have one row a rollout. `counts` by metric: what is known, (n, n_stages, 4).
-
-    A metric that `is_mean` is judged by its odds alone, at the part of the stake that `wrong` has on them: the little that the
-    bets beside them may add is left out.
-    """
+    """All rollouts side by side; arrays have one row a rollout. `counts` by metric: what is known, (n, n_stages, 4)."""
 
     def __init__(
         self,
@@ -101,11 +107,11 @@ class MadeUpRollouts:
         rules: Rules,
         known_before: Mapping[str, tuple[int, int]],
         *,
-        told: Mapping[str, float] | None = None,
+        numbers: Mapping[str, Numbers] | None = None,
+        reported_after: Mapping[str, float] | None = None,
         n_rollouts: int,
         seed: int,
     ) -> None:
-        self.told = told or {}
         self.shares = np.array(shares)
         self.rules = rules
         self.random = np.random.default_rng(seed)
@@ -113,10 +119,29 @@ class MadeUpRollouts:
         self.ended_at = np.zeros(n_rollouts)  # requests; 0 while running
         self.rolled_back = np.zeros(n_rollouts, dtype=bool)
         self.by_deadline = np.zeros(n_rollouts, dtype=bool)
-        self.counts = {rule.metric: np.zeros((n_rollouts, len(shares), 4)) for rule in rules.metrics}
+        self.counted = tuple(rule for rule in rules.metrics if not rule.is_mean)
+        self.counts = {rule.metric: np.zeros((n_rollouts, len(shares), 4)) for rule in self.counted}
+        self.reports = {
+            metric: LateReports(self.counts[metric], after)
+            for metric, after in (reported_after or {}).items()
+            if metric in self.counts and after
+        }
+        self.means = [
+            MeansSideBySide(
+                rule,
+                (numbers or {})[rule.metric],
+                shares=self.shares,
+                before=known_before.get(rule.metric, (0, 0)),
+                n_rollouts=n_rollouts,
+                e_bound=rules.e_bound,
+                confidence=rules.confidence,
+            )
+            for rule in rules.metrics
+            if rule.is_mean
+        ]
         self.known = {
             rule.metric: np.tile(known_before.get(rule.metric, (0, 0)), (n_rollouts, 1))
-            for rule in rules.metrics
+            for rule in self.counted
         }
         self.log_weights = {metric: self._weights(known) for metric, known in self.known.items()}
 
@@ -130,17 +155,19 @@ class MadeUpRollouts:
         running = np.flatnonzero(self.ended_at == 0)
         stage = self.stage[running]
         in_canary = self.random.binomial(n_new, self.shares[stage])
-        for rule in self.rules.metrics:
+        asked = np.stack([in_canary, n_new - in_canary], axis=1)
+        for rule in self.counted:
             control_rate, canary_rate = rates[rule.metric](sent)
-            canary, control = in_canary, n_new - in_canary
-            if rule.metric in self.told:
-                canary, control = (self.random.binomial(n, self.told[rule.metric]) for n in (canary, control))
-            self.counts[rule.metric][running, stage] += outcomes(
-                self.random.binomial(canary, canary_rate),
-                canary,
-                control_bad=self.random.binomial(control, control_rate),
-                control_total=control,
-            )
+            bad = self.random.binomial(asked, (canary_rate, control_rate))
+            reports = self.reports.get(rule.metric)
+            if reports is None:
+                self.counts[rule.metric][running, stage] += _outcomes(asked, bad)
+            else:
+                reports.draw(running, stage, asked, bad)
+                reports.arrive(self.random, n_new)
+        for one in self.means:
+            one.draw(self.random, running, stage, asked)
+            one.arrive(self.random, running, n_new)
         return self.judge(sent)
 
     def end(self, sent: int) -> None:
@@ -156,16 +183,24 @@ class MadeUpRollouts:
         is_harmful = self.is_harmful(running)
         has_margins = any(rule.excess_at_most is not None for rule in self.rules.metrics)
         is_shown = np.full(len(running), has_margins)
-        for rule in self.rules.metrics:
+        for rule in self.counted:
             is_shown &= self._is_shown(rule, running, self.stage[running])
+        for one in self.means:
+            # only these can go on: the judge's own function is asked of no others
+            open_ones = np.flatnonzero(is_shown & ~is_harmful)
+            is_shown[open_ones] = one.is_shown(running[open_ones], self.stage[running[open_ones]])
         self._move(running, is_harmful=is_harmful, is_shown=is_shown, sent=sent)
         return bool((self.ended_at == 0).any())
 
     def is_harmful(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these rollouts, running or passed, the test takes back on what is known now."""
         found = np.zeros(len(rows), dtype=bool)
-        for rule in self.rules.metrics:
+        for rule in self.counted:
             found |= self._is_harmful(rule, self.counts[rule.metric][rows])
+        for one in self.means:
+            open_ones = np.flatnonzero(~found)
+            last = np.minimum(self.stage[rows[open_ones]], len(self.shares) - 1)
+            found[open_ones] = one.is_harmful(rows[open_ones], last)
         return found
 
     def _is_harmful(self, rule: MetricRule, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -177,7 +212,7 @@ class MadeUpRollouts:
             stage=np.arange(len(self.shares)),
             tolerated_ratio=rule.tolerated_ratio,
         )
-        return np.asarray(log_e + _stake(rule) >= np.log(self.rules.e_bound), dtype=np.bool_)
+        return np.asarray(log_e >= np.log(self.rules.e_bound), dtype=np.bool_)
 
     def _is_shown(
         self, rule: MetricRule, running: NDArray[np.int64], stage: NDArray[np.int64]
@@ -194,7 +229,7 @@ class MadeUpRollouts:
                 margin=rule.excess_at_most,
                 log_weights=self.log_weights[rule.metric][rows],
             )
-            shown[here] = log_e + _stake(rule) >= -np.log(1.0 - self.rules.confidence)
+            shown[here] = log_e >= -np.log(1.0 - self.rules.confidence)
         return shown
 
     def _move(
@@ -216,6 +251,8 @@ class MadeUpRollouts:
             if ahead.size:
                 self.log_weights[metric][ahead] = self._weights(self.known[metric][ahead])
         self.stage[ahead] += 1
+        for one in self.means:
+            one.next_stage(ahead)
         self.ended_at[ahead[self.stage[ahead] == len(self.shares)]] = sent
 
     def forecast(self) -> Forecast:
@@ -231,8 +268,47 @@ class MadeUpRollouts:
         )
 
 
-def _stake(rule: MetricRule) -> float:
-    return float(np.log(ODDS_OF_TRUTHS)) if rule.is_mean else 0.0
+class LateReports:
+    """Bad requests of one metric that people tell of later, each on its own; `counts` is what the judge knows.
+
+    As the judge does, a request counts when nine reports in ten would have come; what is told after that turns a good one bad.
+    """
+
+    def __init__(self, counts: NDArray[np.float64], after: float) -> None:
+        self.counts, self.after = counts, after
+        self.late = np.zeros((*counts.shape[:2], 2), dtype=np.int64)  # (n_rollouts, stage, arm)
+        self.young: list[
+            tuple[float, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+        ] = []
+        self.sent = 0
+
+    def draw(
+        self,
+        rows: NDArray[np.int64],
+        stage: NDArray[np.int64],
+        asked: NDArray[np.int64],
+        bad: NDArray[np.int64],
+    ) -> None:
+        """Send requests, (n_rows, arm), of which so many will be told of as bad."""
+        self.young.append((self.sent + self.after * _NINE_IN_TEN, rows, stage, asked, bad))
+
+    def arrive(self, random: np.random.Generator, n_requests: int) -> None:
+        """Let time go by in which so many requests come."""
+        done = random.binomial(self.late, -np.expm1(-n_requests / self.after))
+        self.late -= done
+        self.counts[..., _BAD] += done
+        self.counts[..., _GOOD] -= done
+        while self.young and self.young[0][0] <= self.sent:
+            _, rows, stage, asked, bad = self.young.pop(0)
+            known = random.binomial(bad, 0.9)
+            self.counts[rows, stage] += _outcomes(asked, known)
+            self.late[rows, stage] += bad - known
+        self.sent += n_requests
+
+
+def _outcomes(asked: NDArray[np.int64], bad: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Requests and bad ones, (n_rows, arm), as the four kinds of outcome."""
+    return outcomes(bad[:, 0], asked[:, 0], control_bad=bad[:, 1], control_total=asked[:, 1])
 
 
 def median_and_p90(ended_at: NDArray[np.float64], n_rollouts: int) -> tuple[float | None, float | None]:

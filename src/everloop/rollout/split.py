@@ -48,6 +48,7 @@ def plan_split(
         wants it all the same.
     """
     target = endpoint(ws, endpoint_name)
+    shares = {_numbered(ws, ref): share for ref, share in shares.items()}
     control = _check(target, shares)
     arms = [LiveVariant("control", control.version, control.release, shares[control.version])]
     others = [version for version in shares if version != control.version]
@@ -82,6 +83,11 @@ def split_traffic(
     made = plan_split(ws, endpoint_name, shares, sticky=sticky, reason=reason, again=again)
     ws.write(lambda tx: _begin(ws, tx, made))
     return split_of(ws, made.id)
+
+
+def _numbered(ws: Workspace, ref: str) -> str:
+    """The version that an alias stands for now; one that is named by its number as it stands."""
+    return ref if ref.rpartition("@")[2].isdecimal() else registry.version(ws, ref).ref
 
 
 def split_of(ws: Workspace, name: str) -> TrafficSplit:

@@ -17,22 +17,11 @@ from everloop.errors import Conflict, Invalid, NotFound, NotReady
 from everloop.ids import new_id
 from everloop.ledger import Node, link
 from everloop.rollout import store
-from everloop.rollout.dealt import was_dealt
-from everloop.rollout.endpoints import change_traffic, endpoint, folder
+from everloop.rollout.dealt import has_timed_out, was_dealt
+from everloop.rollout.endpoints import change_traffic, endpoint, folder, move_stage
 from everloop.rollout.evidence import first_of_each_request, slow_above_ms
-from everloop.rollout.records import (
-    METRICS,
-    Act,
-    Canary,
-    Endpoint,
-    LiveVariant,
-    Plan,
-    Rollout,
-    RolloutEvent,
-    Stage,
-    State,
-    is_truth,
-)
+from everloop.rollout.plans import METRICS, Canary, is_truth
+from everloop.rollout.records import Act, Endpoint, LiveVariant, Plan, Rollout, RolloutEvent, Stage, State
 from everloop.rollout.truths import known_by, truths_of
 from everloop.storage import Tx
 from everloop.workspace import Workspace
@@ -49,6 +38,9 @@ class Past:
     latencies_ms: NDArray[np.float64]  # of those that did not fail
     per_hour: float | None
     logged: float  # the part of the requests that these are
+    timed_out: NDArray[np.bool_]  # (n_requests,)
+    refused: float  # the part of all that was asked, these and the refused
+    rows: pa.Table  # as logged: id, key, request
 
 
 def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False) -> Plan:
@@ -66,7 +58,8 @@ def plan(ws: Workspace, endpoint_name: str, version: str, *, again: bool = False
     """
     target = endpoint(ws, endpoint_name)
     release = registry.release_of(ws, version)
-    if version.partition("@")[0] != target.model:
+    version = release.version  # what an alias, or the model's name, stands for now
+    if release.model != target.model:
         raise Invalid(
             f"{version} is not a version of {target.model!r}, the model that endpoint {target.name!r} serves."
         )
@@ -358,6 +351,7 @@ def past(ws: Workspace, target: Endpoint) -> Past:
             "id",
             "at",
             "status",
+            "error",
             "latency_us",
             "shadow_of",
             "request",
@@ -367,25 +361,34 @@ def past(ws: Workspace, target: Endpoint) -> Past:
             "replay",
         ],
     )
-    answered = (
-        np.asarray(table["shadow_of"].is_null())
-        & (np.asarray(table["status"]) != "refused")
-        & was_dealt(table)
-    )
-    table, chance = predictions.evenly(table.filter(pa.array(answered)))
+    table = table.filter(pa.array(np.asarray(table["shadow_of"].is_null()) & was_dealt(table)))
+    is_refused = np.asarray(table["status"]) == "refused"
+    table, chance = predictions.evenly(table.filter(pa.array(~is_refused)))
     first, request = first_of_each_request(
         [str(one) for one in table["id"].to_pylist()], table["request"].to_pylist()
     )
     row_failed = np.asarray(table["status"]) == "failed"
     failed = np.bincount(request, weights=row_failed, minlength=len(first)) > 0
+    timed_out = np.bincount(request, weights=has_timed_out(table), minlength=len(first)) > 0
     latencies_ms = np.zeros(len(first))
     np.maximum.at(latencies_ms, request, np.asarray(table["latency_us"]) / 1_000)
     earliest = pc.min(table["at"]).as_py()
     hours = (ws.now() - earliest) / timedelta(hours=1) if earliest is not None else 0.0
-    return Past(failed, latencies_ms[~failed], len(first) / chance / hours if hours >= 1 else None, chance)
+    return Past(
+        failed,
+        latencies_ms[~failed],
+        len(first) / chance / hours if hours >= 1 else None,
+        chance,
+        timed_out,
+        float(is_refused.mean()) if is_refused.size else 0.0,
+        table.select(["id", "key", "request"]),
+    )
 
 
 def _begin(ws: Workspace, tx: Tx, rollout: Rollout) -> None:
+    if rollout.state == "done" and rollout.from_version is not None:
+        why = f"{rollout.version} answers on {rollout.endpoint}: {rollout.reason}"
+        move_stage(ws, tx, rollout.endpoint, to=rollout.version, instead_of=rollout.from_version, reason=why)
     tx.lock(f"endpoint:{rollout.endpoint}")
     held = store.open_split(tx.connection, rollout.endpoint)
     if store.newest_rollouts(

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from everloop.predictions import LogPolicy
+from everloop.rollout.plans import Canary
 from everloop.rollout.records import (
-    Canary,
     Endpoint,
     LiveVariant,
     Rollout,

@@ -24,6 +24,7 @@ class Truth:
     answer: Value
     value: Value
     known_at: datetime
+    asked_at: datetime
 
 
 def truths_of(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -> dict[str, Truth]:
@@ -37,6 +38,7 @@ def truths_of(ws: Workspace, endpoint: str, *, start: datetime, end: datetime) -
             one["answer"],
             one["value"],
             one["recorded_at"],
+            one["predicted_at"],
         )
         for one in rows
         if one["source"] == sources[0][0]

@@ -60,6 +60,7 @@ from everloop.serving.records import (
     Worker,
 )
 from everloop.serving.route import HOLDBACK, assign, choose, is_placed
+from everloop.serving.scorer import Scorer
 from everloop.serving.signature import IMAGE_STARTS, FieldProblem, check, example_row, refusals, takes_all
 from everloop.serving.signed import (
     SIGNERS,
@@ -115,6 +116,7 @@ __all__ = [
     "Route",
     "RouteTable",
     "Rule",
+    "Scorer",
     "Segment",
     "Server",
     "Signature",

@@ -108,6 +108,32 @@ class Asked(msgspec.Struct, frozen=True):
         )
 
 
+class Era:
+    """The answers that were begun between two moments, and before."""
+
+    def __init__(self, before: Era | None = None) -> None:
+        self._before = before
+        self._under_way = 0
+        self._is_over = asyncio.Event()
+        self._is_over.set()
+
+    def begin(self) -> None:
+        self._under_way += 1
+        self._is_over.clear()
+
+    def end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._is_over.set()
+
+    async def over(self) -> None:
+        """All of them are there. None may begin any more."""
+        if self._before is not None:
+            await self._before.over()
+            self._before = None
+        await self._is_over.wait()
+
+
 class Answerer:
     """Answers questions and logs them; holds what outlives a request."""
 
@@ -120,6 +146,7 @@ class Answerer:
             self._syncing = Batcher(self._sync, limit=1 << 30, name="log-sync")
         self._mirror = Mirror(self._answer_copies, holds_loop=lambda one: one.release.batcher.is_on_loop)
         self._shedding: set[asyncio.Task[None]] = set()
+        self._era = Era()
         self.arrivals: list[Arrival] | None = None
         """What arrives while new releases are loaded, for their histories; None when none are."""
         self.unlogged: dict[str, int] = {}
@@ -184,15 +211,18 @@ class Answerer:
                 request=request,
             )
             copies.append(copy)
+        era = self._era
+        era.begin()
         self._mirror.begin()
         try:
             answered = await self._ask(asked)
+            return await self._explained(asked, answered) if question.explain else answered
         finally:
             self._mirror.end()
             for copy in copies:
                 if not self._mirror.put(copy):
                     self._shed(copy)
-        return await self._explained(asked, answered) if question.explain else answered
+            era.end()
 
     async def log(self, records: list[PredictionRecord], policy: LogPolicy) -> dict[str, int]:
         """Make the records survive a kill, or a power cut if so set; how many are not in the log, by why.
@@ -332,7 +362,10 @@ class Answerer:
             logger.error("%d mirrored requests were not logged: %s", len(records), error)
 
     async def settle(self) -> None:
-        """Answer the copies that wait, as before a release is let go that they may ask."""
+        """Wait for what was begun, and answer the copies that wait: after that no release is asked that only these ask."""
+        ended = self._era
+        self._era = Era(before=ended)
+        await ended.over()
         await self._mirror.settle()
 
     def _sync(self, waiting: list[None]) -> list[None]:

@@ -97,8 +97,9 @@ class Batcher(Generic[Item, Result]):
         return future
 
     async def close(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish what waits, then end the thread; who submits after that is refused."""
         await self._idle.wait()
+        self._limit = 0  # else it would wait for ever
         self._thread.shutdown(wait=False)
 
     @property

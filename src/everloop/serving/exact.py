@@ -1,13 +1,15 @@
 """Whether a compiled plan answers as the model does, row by row; and whether it is quicker here.
 
 Asked twice: when a version is released, on real rows and on made-up ones, and the finding stands in the manifest; and when
-a serving process loads it, on fewer. Classes must be the same; probabilities may differ by 1e-9, and numbers by 1e-9 of
+a serving process loads it, on fewer. What is kept to answer columns is compared at the release alone: no library answers there that
+could be of another version. Classes must be the same; probabilities may differ by 1e-9, and numbers by 1e-9 of
 themselves or of 1, whichever is more. A row that the model refuses, the plan must refuse.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +20,25 @@ import blake3
 import numpy as np
 from msgspec.structs import replace
 
-from everloop.compiled import RULES, NotCompiledError, Plan, plan_of
+from everloop.compiled import (
+    RULES,
+    Answered,
+    NotCompiledError,
+    Plan,
+    Scoring,
+    UnreadableError,
+    UnsureError,
+    kept_of,
+    plan_of,
+    read,
+    written,
+)
 from everloop.errors import MissingExtra
 from everloop.serving.loaded import Loaded, Rows, class_names
 from everloop.serving.made_up import made_up
 from everloop.serving.records import Compiled, Field, Manifest
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-9
 ONNX_TOLERANCE = 1e-5
@@ -103,6 +119,62 @@ def verified_onnx(
         reason = found.reason.replace("the plan", "its conversion to ONNX", 1)
         return replace(told, reason=f"{told.reason}; {reason}"), b""
     return replace(found, onnx=blake3.blake3(content).hexdigest()), content
+
+
+def verified_columns(
+    manifest: Manifest, model: Loaded, told: Compiled, real: Sequence[Sequence[Any]] = ()
+) -> tuple[Compiled, bytes]:
+    """As `verified`, of what can be kept of the model to answer columns without its library: `told` with its digest, and the data.
+
+    As told, and nothing, for a model of which nothing can be kept, or nothing that answers as it does.
+    """
+    fields = _fields(manifest)
+    if model.estimator is None or model.takes_numbers:
+        return told, b""
+    try:
+        content = written(kept_of(model.estimator, columns=len(fields)))
+        scoring = Scoring.of(read(content))
+    except (NotCompiledError, UnreadableError) as error:
+        logger.debug("nothing is kept of %s@%s: %s", manifest.model, manifest.version, error)
+        return told, b""
+    kept = scoring.kept
+    if kept.classes != manifest.signature.classes or (kept.shares is None) != (model.probabilities is None):
+        return told, b""
+    found = _compared(told, _of_columns(scoring, fields), manifest, model, real)
+    if not found.is_used:
+        logger.warning(
+            "what was kept of %s@%s is not used: %s", manifest.model, manifest.version, found.reason
+        )
+        return told, b""
+    return replace(told, columns=blake3.blake3(content).hexdigest()), content
+
+
+def _of_columns(scoring: Scoring, fields: Sequence[Field]) -> Plan:
+    """What answers columns, asked about rows, to be compared."""
+    import pyarrow as pa  # noqa: PLC0415  (only where versions are released)
+
+    types = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+    names = None if scoring.kept.classes is None else np.array(scoring.kept.classes, dtype=object)
+
+    last: tuple[Rows | None, Answered | None] = (None, None)  # both its outputs and its shares are asked for
+
+    def ask(rows: Rows) -> Answered:
+        nonlocal last
+        asked, found = last
+        if found is None or asked is not rows:
+            cells = [rows[:, place].tolist() for place in range(len(fields))]
+            columns = [pa.array(some, types.get(one.type)) for some, one in zip(cells, fields, strict=True)]
+            found = scoring.answer([pa.chunked_array([one]) for one in columns])
+            last = rows, found
+        if not found.sure.all():
+            raise UnsureError
+        return found
+
+    def predict(rows: Rows) -> Rows:
+        outputs = ask(rows).outputs
+        return outputs if names is None else names[outputs]
+
+    return Plan(predict, None if scoring.kept.shares is None else lambda rows: np.asarray(ask(rows).shares))
 
 
 def _compared(

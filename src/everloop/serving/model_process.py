@@ -145,7 +145,8 @@ class ModelProcess:
         self._ends = 0
         self._not_before_s = 0.0
         self._asking = threading.Lock()  # explanations ask as well
-        (self._folder / "scratch").mkdir()
+        self.scratch = self._folder / "scratch"
+        self.scratch.mkdir()
         for path, content in files.items():
             place = self._folder / "model" / path
             if not place.resolve().is_relative_to(self._folder / "model"):
@@ -155,7 +156,7 @@ class ModelProcess:
 
     def start(self) -> dict[str, Any]:
         """Start the process, wait until the model is loaded, and return what it said to that. Raises Invalid."""
-        scratch, limits = self._folder / "scratch", self._limits
+        scratch, limits = self.scratch, self._limits
         environment = plain_environment(scratch)
         if limits.cores is not None:
             environment |= dict.fromkeys(_THREADS, str(limits.cores))
@@ -234,6 +235,9 @@ class ModelProcess:
             ending = _ending(process) if isinstance(error, BrokenPipeError) else str(error)
             self._end()
             raise ModelStoppedError(f"{ending}. {self._said()}".strip()) from error
+        except BaseException:  # what it answers later would be taken for the answer to another question
+            self._end()
+            raise
         if "error" not in told:
             return told
         if told["error"][0] == WrongShapeError.__name__:

@@ -33,6 +33,7 @@ from everloop.serving.records import Field, FieldType, Signature
 from everloop.serving.tensors import Tensor, from_bytes, from_json, to_bytes
 
 HEADER_LENGTH = b"inference-header-content-length"
+_OCTETS = "application/octet-stream"
 TENSOR_TYPES: dict[FieldType, str] = {
     "string": "BYTES",
     "integer": "INT64",
@@ -74,20 +75,28 @@ _encode = msgspec.json.Encoder().encode
 
 def _read(endpoint: LiveEndpoint, headers: Headers, body: bytes) -> Asking:
     request, content = _parts(headers, body)
-    asked = _asked_outputs(request)
+    asked, is_binary = _asked_outputs(request)
     given = {name: request.parameters[name] for name in BESIDE if name in request.parameters}
-    if asked is not None and _EXPLANATION in asked:
+    if _EXPLANATION in asked:
         given["explain"] = True
     said = beside(headers, given)
     rows = _rows(endpoint.signature, _tensors(request.inputs, content))
-    return Asking(questions(rows, said), partial(_reply, endpoint.route.endpoint, request.id, asked))
+    return Asking(
+        questions(rows, said), partial(_reply, endpoint.route.endpoint, request.id, asked, is_binary)
+    )
 
 
 def _parts(headers: Headers, body: bytes) -> tuple[_Body, memoryview]:
     """The JSON and the bytes behind it."""
     length = header(headers, HEADER_LENGTH)
     if length is None:
-        return decoded(_decoder, body), memoryview(b"")
+        try:
+            return decoded(_decoder, body), memoryview(b"")
+        except Refusal as problem:
+            if header(headers, b"content-type") != _OCTETS:
+                raise
+            message = f"{problem} Where tensors follow it, say in Inference-Header-Content-Length how many bytes are JSON."
+            raise Refusal(problem.status, problem.code, message) from problem
     if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= len(body)):
         raise Refusal(
             400,
@@ -162,13 +171,11 @@ def _value(field: Field | None, tensor: Tensor, value: Any) -> Any:
     return adapted(field, value)
 
 
-def _asked_outputs(request: _Body) -> dict[str, bool] | None:
-    """Which outputs are asked for, and whether in binary; None for all of them in the default form."""
+def _asked_outputs(request: _Body) -> tuple[dict[str, bool], bool]:
+    """Which outputs are named, and whether each is wanted in binary; and whether all are where none is named."""
     everything_binary = _flag(request.parameters, "binary_data_output", default=False)
-    if not request.outputs:
-        return None if not everything_binary else dict.fromkeys(OUTPUTS, True)
     asked: dict[str, bool] = {}
-    for one in request.outputs:
+    for one in request.outputs or ():
         if one.name not in OUTPUTS:
             raise invalid(f"there is no output {one.name!r}; there are: {', '.join(OUTPUTS)}.")
         if "classification" in one.parameters:
@@ -176,7 +183,7 @@ def _asked_outputs(request: _Body) -> dict[str, bool] | None:
                 f"output {one.name!r} cannot be given as classification; top_classes and top_scores are it."
             )
         asked[one.name] = _flag(one.parameters, "binary_data", default=everything_binary)
-    return asked
+    return asked, everything_binary
 
 
 def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
@@ -187,7 +194,7 @@ def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
 
 
 def _reply(
-    endpoint: str, request_id: str | None, asked: dict[str, bool] | None, answers: list[Answer]
+    endpoint: str, request_id: str | None, asked: dict[str, bool], is_binary: bool, answers: list[Answer]
 ) -> Reply:
     refusal = one_refusal(answers)
     if refusal is not None:
@@ -200,13 +207,13 @@ def _reply(
     outputs: list[dict[str, Any]] = []
     behind: list[bytes] = []
     for name, make in OUTPUTS.items():
-        if asked is not None and name not in asked:
+        if asked and name not in asked:
             continue
         tensor = make(name, answers)
-        if asked is None and not tensor.values:
+        if not asked and not tensor.values:
             continue  # the scores of a model that gives none, explanations that nobody asked for
         told: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if asked is not None and asked[name]:
+        if asked.get(name, is_binary):
             behind.append(to_bytes(tensor))
             told["parameters"] = {"binary_data_size": len(behind[-1])}
         else:
@@ -218,7 +225,7 @@ def _reply(
         return json_reply(200, content)
     head = _encode(content)
     length = (HEADER_LENGTH, b"%d" % len(head))
-    return Reply(200, b"".join((head, *behind)), (length,), b"application/octet-stream")
+    return Reply(200, b"".join((head, *behind)), (length,), _OCTETS.encode())
 
 
 def _output(name: str, answers: list[Answer]) -> Tensor:

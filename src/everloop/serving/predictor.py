@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import blake3
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +55,12 @@ class Ranked:
     classes: NDArray[np.object_]
     best: NDArray[np.intp] | None = None
     shares: NDArray[np.float64] | None = None
+
+
+def ranked_by(probabilities: NDArray[np.float64], classes: NDArray[np.object_]) -> Ranked:
+    """The most probable classes of each row, of (n_rows, n_classes); the first of equals is the better one."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    return Ranked(classes[best[:, 0]], classes, best, np.take_along_axis(probabilities, best, axis=1))
 
 
 @dataclass(frozen=True)
@@ -240,13 +247,12 @@ class Predictor:
             return Ranked(outputs.astype(str).astype(object), names)
         probabilities = np.asarray(asked.probabilities(given), dtype=np.float64)
         _require(probabilities.shape == (rows, len(names)) and bool(np.isfinite(probabilities).all()))
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
-        shares = np.take_along_axis(probabilities, best, axis=1)
+        found = ranked_by(probabilities, names)
         if model.takes_most_probable:
-            return Ranked(names[best[:, 0]], names, best, shares)
+            return found
         outputs = np.asarray(asked.predict(given))
         _require(outputs.shape == (rows,))
-        return Ranked(outputs.astype(str).astype(object), names, best, shares)
+        return replace(found, outputs=outputs.astype(str).astype(object))
 
     def predict_at_once(self, rows: list[list[Any]]) -> list[Prediction | Failure] | None:
         """As `answer`, when a plan does that sooner than a thread could be asked; None when it does not."""
@@ -338,6 +344,12 @@ def verified_conversion(manifest: Manifest, blobs: Blobs) -> bytes:
     """A release's model as it was converted to ONNX; empty if it was not. Raises NotFound, GateFailed."""
     digest = "" if manifest.compiled is None else manifest.compiled.onnx
     return _verified(manifest, "model.onnx", digest, blobs) if digest else b""
+
+
+def verified_kept(manifest: Manifest, blobs: Blobs) -> bytes:
+    """What was kept of a release's model to answer columns; empty if nothing was. Raises NotFound, GateFailed."""
+    digest = msgspec.UNSET if manifest.compiled is None else manifest.compiled.columns
+    return b"" if digest is msgspec.UNSET else _verified(manifest, "what was kept", digest, blobs)
 
 
 def stopped(error: ModelStoppedError, rows: int) -> list[Failure]:

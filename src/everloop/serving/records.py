@@ -66,6 +66,7 @@ class Compiled(msgspec.Struct, frozen=True):
     many were real; `left` is how many the plan leaves to the model. `difference` is the largest one, of a probability, or of a
     number relative to it. Why it is not used is in `reason`.
     Where `onnx` is not empty, it is the digest of a conversion to ONNX, which was compared because there is no plan.
+    `columns` is the digest of what was kept of the model as data, from which whole columns are answered: compared in the same way.
     """
 
     digest: str
@@ -78,6 +79,7 @@ class Compiled(msgspec.Struct, frozen=True):
     left: int = 0
     difference: float = 0.0
     onnx: str = ""
+    columns: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def in_words(self) -> str:

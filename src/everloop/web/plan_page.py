@@ -13,6 +13,7 @@ from everloop.workspace import Workspace
 
 _VERSIONS = 12
 _EARLIER = 20
+_MADE_UP = 200  # rollouts of each kind: a page has some seconds
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _planned(ws: Workspace, name: str, version: str) -> tuple[Plan | None, str |
 def _told(ws: Workspace, endpoint: Endpoint) -> dict[str, Any]:
     """How made-up rollouts by the endpoint's plan ended, and what each stage takes; takes a second or two."""
     try:
-        found = rollout.prospects(ws, endpoint.name)
+        found = rollout.prospects(ws, endpoint.name, n_rollouts=_MADE_UP)
     except EverloopError as error:
         return {"prospects": None, "needed": (), "untold": str(error)}
     return {"prospects": found, "needed": _needed(endpoint.canary, found[0]), "untold": None}
@@ -79,7 +80,7 @@ def _needed(canary: Canary, no_worse: Prospect) -> list[Needed]:
         for step in canary.steps
         if step < 100
         for rule in canary.rules.metrics
-        if rule.excess_at_most is not None and rule.metric in no_worse.rates
+        if rule.excess_at_most is not None and (rule.metric == "wrong" or not rule.is_mean)
     ]
 
 

@@ -17,8 +17,9 @@ from everloop.loop.declare import (
     DeclaredLabels,
     DeclaredModel,
 )
-from everloop.loop.load import Loop, load
-from everloop.loop.plan import Change, plan, stored
+from everloop.loop.loading import Loop, load
+from everloop.loop.planning import Change, plan, stored
+from everloop.loop.snapshots import checked_out
 from everloop.loop.start import check_starts, set_starts
 from everloop.loop.store import LoopVersion
 from everloop.monitoring import KpiWatch, Watch
@@ -86,11 +87,6 @@ def loaded(ws: Workspace) -> Loop:
     if version is None:
         raise NotFound("no loop file was applied yet. Apply yours: everloop apply loop.py")
     return load(checked_out(ws, version.code) / version.file)
-
-
-def checked_out(ws: Workspace, code: str) -> Path:
-    """The folder that holds a code snapshot's files."""
-    return tracking.check_out(ws, code, ws.home.absolute() / "code" / code)
 
 
 def _define(ws: Workspace, loop: Loop) -> None:

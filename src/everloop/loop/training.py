@@ -14,10 +14,10 @@ from everloop.checks import CheckInput, Evidence, Live, Loadable
 from everloop.errors import EverloopError, Invalid, NotFound
 from everloop.jobs import Lease
 from everloop.ledger import Node
-from everloop.loop.apply import loaded, newest
+from everloop.loop.applying import loaded, newest
 from everloop.loop.asked import asked_lately
 from everloop.loop.declare import DeclaredDataset, DeclaredLabels, DeclaredModel
-from everloop.loop.load import Loop, load
+from everloop.loop.loading import Loop, load
 from everloop.loop.scheduled import score_declared
 from everloop.loop.sources import view_of
 from everloop.loop.start import SCORING, ending_with, params_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from everloop import checks, pipelines, registry
 from everloop.checks import CheckInput, Evidence, GateReport, Loadable
 from everloop.errors import Invalid
-from everloop.loop.score import typed_inputs
+from everloop.loop.answering import typed_inputs
 from everloop.serving import Failure, Manifest, Predictor
 from everloop.workspace import Workspace
 

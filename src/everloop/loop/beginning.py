@@ -16,11 +16,11 @@ from blake3 import blake3
 from everloop import data, labels, pipelines, registry
 from everloop.errors import Conflict, Invalid, StorageFailed
 from everloop.loop import project
-from everloop.loop.apply import apply, newest
+from everloop.loop.applying import apply, newest
 from everloop.loop.guess import Guess, Wanted, class_names, guess
-from everloop.loop.load import load
+from everloop.loop.loading import load
 from everloop.loop.project import Names
-from everloop.loop.train import Trained, train
+from everloop.loop.training import Trained, train
 from everloop.pipelines import OnProgress, Split
 from everloop.workspace import Workspace
 

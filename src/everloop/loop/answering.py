@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from everloop import data, features, pipelines, registry, serving
 from everloop.errors import Invalid
 from everloop.features import FeatureView
-from everloop.loop.apply import checked_out
+from everloop.loop.snapshots import checked_out
 from everloop.serving import Manifest, Predictor
 from everloop.workspace import Workspace
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from everloop import data, features, registry, rollout, serving, tracking
 from everloop.errors import Conflict, GateFailed, Invalid, NotReady
-from everloop.loop.train import held_out_rows
+from everloop.loop.training import held_out_rows
 from everloop.registry import ModelVersion, Release
 from everloop.rollout import Endpoint
+from everloop.serving import Manifest
 from everloop.workspace import Workspace
 
 _log = logging.getLogger("everloop.loop")
@@ -60,6 +61,13 @@ def deliver(ws: Workspace) -> list[str]:
     if failed and not started:
         raise failed[0]
     return started
+
+
+def rehearse_release(ws: Workspace, version: ModelVersion) -> Manifest:
+    """What `prepare_release` would release, raising what stands in its way; the plan alone is not compared. Changes nothing."""
+    stage = registry.model(ws, version.model).release_stage
+    ws.rehearse(lambda one: registry.promote(one, version.ref, stage))
+    return registry.candidate(ws, version.ref)
 
 
 def prepare_release(ws: Workspace, version: ModelVersion) -> Release:
