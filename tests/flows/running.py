@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,12 +26,15 @@ DEADLINE_S = 120.0  # for a loaded machine: a start alone takes five seconds of 
 
 
 def free_port() -> int:
-    """A port that is free now, and the next one too."""
+    """A port that is free now, and the next one too; below those that the kernel gives to whoever connects."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-                return port
+        port = 20_000 + 2 * secrets.randbelow(6_000)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", port)),
+            socket.create_server(("127.0.0.1", port + 1)),
+        ):
+            return port
 
 
 def wait_for(condition: Callable[[], T | None], what: str, *, within_s: float = DEADLINE_S) -> T:

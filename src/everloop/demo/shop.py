@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -241,15 +242,12 @@ def _wait_until_ready(shop: Shop, server: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port() -> int:
-    """A port that is free, and the next one too."""
+    """A port that is free, and the next one too; below those that the kernel gives to whoever connects."""
     while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
+        port = 20_000 + 2 * secrets.randbelow(6_000)
+        with socket.socket() as one, socket.socket() as two, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            two.bind(("127.0.0.1", port + 1))
             return port
 
 
