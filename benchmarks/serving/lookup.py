@@ -29,8 +29,7 @@ import pyarrow.parquet as pq
 
 from everloop import governance
 from everloop.ids import milliseconds_of, new_prediction_id, writer_of
-from everloop.predictions import log
-from everloop.serving import sealed
+from everloop.predictions import log, sealed, tables
 from everloop.workspace import Workspace, open_workspace
 from tests.conftest import START, simulation
 from tests.loop import living
@@ -59,7 +58,7 @@ def main() -> None:
             living.begin(ws, Path(folder))
             with living.opened(ws) as shop:
                 (asked,) = shop.ask(1, key="7")
-                template = log.to_batch([asked])
+                template = tables.to_batch([asked])
                 live = [msgspec.structs.replace(asked, id=new_prediction_id(1)) for _ in range(LIVE_ROWS)]
                 shop.log.write(live)
         wanted = 1_000_000
@@ -85,7 +84,7 @@ def grow(folder: Path, template: pa.RecordBatch, made: list[Path], wanted: int, 
         path = folder / "log" / f"{writer:05d}" / f"{begun_ms}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         if (number + 1) * ROWS <= distinct:
-            sealed.write(path, log.SCHEMA, batches(template, writer, begun_ms, number))
+            sealed.write(path, tables.SCHEMA, batches(template, writer, begun_ms, number))
         else:
             os.link(made[number % max(1, distinct // ROWS)], path)
         made.append(path)
@@ -115,9 +114,9 @@ def batches(template: pa.RecordBatch, writer: int, begun_ms: int, seed: int) -> 
         }
         columns = [
             replaced[field.name] if field.name in replaced else pa.repeat(template[field.name][0], n)
-            for field in log.SCHEMA
+            for field in tables.SCHEMA
         ]
-        found.append(pa.record_batch(columns, schema=log.SCHEMA))
+        found.append(pa.record_batch(columns, schema=tables.SCHEMA))
     return found
 
 

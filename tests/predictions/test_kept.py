@@ -13,7 +13,7 @@ import pytest
 
 from everloop.errors import StorageFailed
 from everloop.ids import new_prediction_id
-from everloop.predictions import LogPolicy, Personal, drawn, evenly, log, log_key, uniform, weights
+from everloop.predictions import LogPolicy, Personal, drawn, evenly, log, log_key, tables, uniform, weights
 from everloop.predictions.kept import DROPPED, Keeper, hashed, is_hidden
 from everloop.serving import Field
 from tests.serving.asgi import Got, InProcess
@@ -83,14 +83,14 @@ def test_evenly_keeps_what_the_smallest_chance_would_have_kept() -> None:
     rare = [record(id=one, probability=0.2) for one in ids if uniform(one) < 0.2]
     later = [record(probability=0.5) for _ in range(4_000)]
     often = [one for one in later if uniform(one.id) < 0.5]
-    table, chance = evenly(pa.Table.from_batches([log.to_batch([*rare, *often])]))
+    table, chance = evenly(pa.Table.from_batches([tables.to_batch([*rare, *often])]))
     assert chance == 0.2
     assert set(table["id"].to_pylist()) == {one.id for one in [*rare, *often] if uniform(one.id) < 0.2}
-    assert weights(log.to_batch([*rare, *often])).sum() == pytest.approx(8_000, rel=0.1)
+    assert weights(tables.to_batch([*rare, *often])).sum() == pytest.approx(8_000, rel=0.1)
 
 
 def test_a_sample_lies_within_a_larger_one_and_has_nothing_to_do_with_the_logs_own() -> None:
-    table = pa.Table.from_batches([log.to_batch([record() for _ in range(4_000)])])
+    table = pa.Table.from_batches([tables.to_batch([record() for _ in range(4_000)])])
     few, more = drawn(table, 0.1), drawn(table, 0.3)
     assert (few <= more).all()
     assert (few == drawn(table, 0.1)).all()
@@ -102,13 +102,13 @@ def test_a_sample_lies_within_a_larger_one_and_has_nothing_to_do_with_the_logs_o
 
 def test_both_chances_multiply_and_what_the_log_kept_more_seldom_is_all_there() -> None:
     records = [record(probability=own) for own in (0.05, 0.2, 0.5, 1.0) for _ in range(4_000)]
-    found = drawn(pa.Table.from_batches([log.to_batch(records)]), 0.2).reshape(4, -1).mean(axis=1)
+    found = drawn(pa.Table.from_batches([tables.to_batch(records)]), 0.2).reshape(4, -1).mean(axis=1)
     assert found.tolist() == pytest.approx([1.0, 1.0, 0.4, 0.2], abs=0.04)
     assert found[:2].tolist() == [1.0, 1.0]
 
 
 def test_evenly_leaves_a_whole_log_as_it_is() -> None:
-    table = pa.Table.from_batches([log.to_batch([record() for _ in range(3)])])
+    table = pa.Table.from_batches([tables.to_batch([record() for _ in range(3)])])
     assert evenly(table) == (table, 1.0)
     assert evenly(table.slice(0, 0))[1] == 1.0
 
@@ -185,8 +185,8 @@ def test_columns_with_hidden_values_are_not_read() -> None:
     texts = pa.array(
         ['{"title":"\\"mail\\":\\"hash:1","mail":"a","n":1}', '{"title":"b","mail":"a","n":"drop:"}']
     )
-    assert list(log.readable(texts, types)) == ["title", "mail"]
-    assert list(log.readable(pa.array(['{"mail":"hash:00"}']), types)) == ["title", "n"]
+    assert list(tables.readable(texts, types)) == ["title", "mail"]
+    assert list(tables.readable(pa.array(['{"mail":"hash:00"}']), types)) == ["title", "n"]
 
 
 def test_uniform_is_uniform() -> None:

@@ -17,9 +17,9 @@ import pytest
 from everloop.clock import from_micros
 from everloop.errors import Invalid, StorageFailed
 from everloop.ids import milliseconds_of
-from everloop.predictions import PredictionRecord, log
-from everloop.predictions.log import SCHEMA
+from everloop.predictions import PredictionRecord, log, tables
 from everloop.predictions.segments import LogWriter, _frame
+from everloop.predictions.tables import SCHEMA
 from tests.serving.records import T0_US, files_of_at_most, record
 
 START = from_micros(T0_US)
@@ -333,16 +333,16 @@ def test_a_large_window_comes_in_batches(tmp_path: Path) -> None:
 
 def test_inputs_unpack_into_typed_columns(filled: Path) -> None:
     table = log.read(filled)
-    inputs = log.unpack(table["inputs"], {"merchant_id": pa.int64(), "colour": pa.string()})
+    inputs = tables.unpack(table["inputs"], {"merchant_id": pa.int64(), "colour": pa.string()})
     assert inputs.to_pylist() == [{"merchant_id": number, "colour": None} for number in range(10)]
-    scores = log.unpack(table["scores"], {"Freezers": pa.float64()})
+    scores = tables.unpack(table["scores"], {"Freezers": pa.float64()})
     assert scores["Freezers"].to_pylist() == [0.25] * 10
 
 
 def test_inputs_of_another_type_are_said(filled: Path) -> None:
     with pytest.raises(Invalid, match="Leave refused records out"):
-        log.unpack(log.read(filled)["inputs"], {"title": pa.int64()})
-    assert log.unpack(pa.array([], pa.string()), {"title": pa.string()}).num_rows == 0
+        tables.unpack(log.read(filled)["inputs"], {"title": pa.int64()})
+    assert tables.unpack(pa.array([], pa.string()), {"title": pa.string()}).num_rows == 0
 
 
 def test_duckdb_asks_the_log_directly(filled: Path) -> None:
@@ -366,7 +366,7 @@ def test_one_column_alone_is_read_as_among_all(tmp_path: Path, name: str, sealed
     if sealed:
         log.seal(tmp_path)
     assert log.read(tmp_path, columns=[name])[name].to_pylist() == log.read(tmp_path)[name].to_pylist()
-    assert log.read(tmp_path).to_pylist() == log.to_batch(records).to_pylist()
+    assert log.read(tmp_path).to_pylist() == tables.to_batch(records).to_pylist()
 
 
 def read_on(folder: Path, known: dict[str, int], start: int, end: int) -> tuple[list[str], dict[str, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from everloop.predictions.log import SCHEMA
+from everloop.predictions.tables import SCHEMA
 from everloop.serving.answer import _MESSAGES
 from everloop.serving.app import QUEUE_LIMIT
 from everloop.serving.form import MOST_INSTANCES

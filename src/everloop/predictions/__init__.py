@@ -11,7 +11,6 @@ from everloop.predictions.expiring import Old
 from everloop.predictions.kept import Keeper, drawn, evenly, hashed, is_hidden, log_key, uniform, weights
 from everloop.predictions.log import (
     BATCH_ROWS,
-    SCHEMA,
     Passed,
     Tally,
     batches,
@@ -25,12 +24,10 @@ from everloop.predictions.log import (
     may_be_sealed,
     parts,
     read,
-    readable,
     rows_in,
     seal,
     tallies,
     tally,
-    unpack,
 )
 from everloop.predictions.newest import (
     FoundPredictions,
@@ -41,6 +38,7 @@ from everloop.predictions.newest import (
 )
 from everloop.predictions.records import LogPolicy, Personal, PredictionRecord, Status
 from everloop.predictions.segments import LogWriter, whole_frames
+from everloop.predictions.tables import SCHEMA, readable, unpack
 from everloop.predictions.writers import copy_folder, has_copies, is_live, writer_folder
 
 __all__ = [

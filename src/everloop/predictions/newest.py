@@ -27,9 +27,9 @@ from everloop.clock import to_micros
 from everloop.errors import Invalid
 from everloop.ids import milliseconds_of, prefix_of
 from everloop.predictions.erasing import erased, read_erasures
-from everloop.predictions.log import SCHEMA, from_row
 from everloop.predictions.records import PredictionRecord, Status
 from everloop.predictions.segments import frames_backwards
+from everloop.predictions.tables import SCHEMA, from_row
 from everloop.predictions.writers import segments, writer_folders
 
 MOST_EFFORT = 90_000
