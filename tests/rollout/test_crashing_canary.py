@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -72,6 +73,7 @@ def test_a_new_version_that_crashes_the_serving_processes_is_taken_back(ws: Work
     wait_for(crash)
     (event,) = rollout.tick(ws)
     assert event.act == "rolled_back"
-    assert event.reason == "fuse: serving processes crashed 3 times since the canary began"
+    # one may crash before the crash of another is counted
+    assert re.fullmatch(r"fuse: serving processes crashed [3-5] times since the canary began", event.reason)
     assert [one.version for one in rollout.live(ws, "size")] == ["size@1"]
     wait_for(lambda: serving.acknowledged(sizes.folder) == event.epoch)
