@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ def test_what_is_lost_damaged_or_of_another_form_leaves_all_to_the_model(
     assert "release rel_1 is answered by its model: what was kept of release rel_1" in caplog.text
     assert asked.ranked([texts(*TITLES)]) is None
     assert asked.predictor.answer([["a fridge"]])[0][0] == "Fridges"  # type: ignore[index]
+
+
+def test_a_fault_in_what_was_kept_leaves_all_to_the_model_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = scorer(tmp_path, released(tmp_path, picky_model(), inputs=COLOURED))
+    assert asked.scoring is not None
+
+    def fails(_columns: object) -> Any:
+        raise ZeroDivisionError
+
+    broken = replace(asked, scoring=replace(asked.scoring, ask=fails))
+    assert broken.ranked([texts("a fridge"), texts("red")]) is None
+    assert "what was kept of release rel_1 failed; its model answers" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_the_setting_leaves_all_to_the_model(tmp_path: Path) -> None:

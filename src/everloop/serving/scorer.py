@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from everloop.compiled import Column, Scoring, UnreadableError, read
+from everloop.compiled import Column, Scoring, UnreadableError, UnsureError, read
 from everloop.errors import GateFailed, NotFound
 from everloop.serving.predictor import Predictor, Ranked, ranked_by, verified_kept
 from everloop.serving.records import Manifest
@@ -69,8 +69,10 @@ class Scorer:
             return None
         try:
             found = self.scoring.answer(columns)
-        except Exception as error:  # noqa: BLE001  (whatever is wrong with what was kept, the model answers)
-            logger.debug("what was kept of release %s raised %s", self.manifest.id, type(error).__name__)
+        except UnsureError:
+            return None
+        except Exception:  # whatever is wrong with what was kept, the model answers
+            logger.exception("what was kept of release %s failed; its model answers", self.manifest.id)
             return None
         classes = np.array(self.manifest.signature.classes or (), dtype=object)
         if self.manifest.signature.output == "number":
